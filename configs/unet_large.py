@@ -1,0 +1,15 @@
+"""The classic U-Net, 64 channels and 31 M parameters at full resolution: for accelerators.
+
+python train.py --config configs/unet_large.py --workdir runs/large
+"""
+
+from configs.unet import get_config as get_recipe
+
+
+def get_config():
+    config = get_recipe()
+    config.model.width = 64
+    config.model.patch = 1
+    config.model.dtype = "bfloat16"
+    config.optim.learning_rate = 1e-3
+    return config

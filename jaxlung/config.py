@@ -1,0 +1,216 @@
+"""Every setting of a run, with its default, its meaning and its valid range.
+
+The dataclasses are the single definition. `default_config()` gives the same fields as an
+`ml_collections.ConfigDict` for config files and flags; `parse_config()` turns a filled-in
+ConfigDict (or the dict read back from a run's config.json) into a checked, frozen `Config`.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxlung.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    name: str = "phantom"  # "phantom": simulated radiographs; "folder": images/ and masks/ in dir
+    dir: str = ""  # folder: where images/ and masks/ are
+    size: int = 256  # the network's square canvas, pixels
+    fit: str = "letterbox"  # "letterbox" keeps the aspect and pads with 0; "stretch" fills
+    patient_pattern: str = ""  # folder: regex whose group 1 in a stem is the patient; "": the stem
+    split_file: str = ""  # folder: JSON {"train": [stems], "validation": [...], "test": [...]}
+    validation_fraction: float = 0.10  # folder without split_file: share of patients, by hash
+    test_fraction: float = 0.20
+    phantom_train: int = 128  # phantom: how many of each
+    phantom_validation: int = 32
+    phantom_test: int = 32
+    seed: int = 0  # of the epochs' order and of the phantoms
+    loader: str = "tfdata"  # "tfdata", or "memory": same batches without TensorFlow
+    cache_gib: float = 4.0  # canvases above this many GiB are read anew each time, not cached
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    rotation: float = 15.0  # degrees, uniform in +-
+    flip: float = 0.5  # probability of a left-right flip
+    scale: float = 0.2  # zoom, log-uniform in [1/(1+scale), 1+scale]
+    aspect: float = 0.15  # width over height, log-uniform likewise
+    shift: float = 0.08  # fraction of the canvas, uniform in +-, each axis
+    contrast: float = 0.4  # factor about the image's mean, uniform in 1 +-
+    brightness: float = 0.2  # added, uniform in +-
+    gamma: float = 0.8  # exponent, log-uniform in [1/(1+gamma), 1+gamma]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    width: int = 16  # channels at the first level; doubled at each level below
+    depth: int = 4  # number of 2x poolings
+    patch: int = 2  # 2: a 2x2 patch stem, features at half resolution; 1: full resolution
+    norm: str = "group"  # "group", "batch" or "none"
+    dropout: float = 0.0  # rate, whole channels, in the two deepest levels
+    dtype: str = "float32"  # of the computation; "bfloat16" on accelerators. Parameters: float32
+    standardize: bool = True  # zero mean and unit variance of each image, as the first operation
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    dice: float = 1.0  # weight of the soft Dice loss
+    bce: float = 0.0  # weight of the mean binary cross-entropy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    learning_rate: float = 2e-3  # Adam's peak
+    warmup_epochs: float = 2.0  # linear, from 0
+    final_fraction: float = 0.02  # cosine decay ends at this share of the peak
+    weight_decay: float = 0.0  # > 0: AdamW, kernels only
+    clip_norm: float = 1.0  # global gradient norm; 0: no clipping
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    batch_size: int = 16  # global: over all devices
+    num_epochs: int = 50  # at most; the schedule's length
+    patience: int = 12  # epochs without a better validation Dice before stopping; 0: never
+    seed: int = 0  # of the parameters, augmentation and dropout
+    threshold: float = 0.5  # a pixel is lung where its probability is at least this
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+    train: TrainConfig = TrainConfig()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+# Inclusive (low, high) of each number; a field not listed here is text, a choice or a switch.
+_RANGES: dict[str, tuple[float, float]] = {
+    "data.size": (16, 8192),
+    "data.validation_fraction": (0, 1),
+    "data.test_fraction": (0, 1),
+    "data.phantom_train": (1, 10**7),
+    "data.phantom_validation": (1, 10**7),
+    "data.phantom_test": (1, 10**7),
+    "data.seed": (0, 2**31 - 1),
+    "data.cache_gib": (0, 10**6),
+    "augment.rotation": (0, 180),
+    "augment.flip": (0, 1),
+    "augment.scale": (0, 4),
+    "augment.aspect": (0, 4),
+    "augment.shift": (0, 1),
+    "augment.contrast": (0, 1),
+    "augment.brightness": (0, 1),
+    "augment.gamma": (0, 9),
+    "model.width": (1, 4096),
+    "model.depth": (1, 8),
+    "model.dropout": (0, 0.9),
+    "loss.dice": (0, 1000),
+    "loss.bce": (0, 1000),
+    "optim.learning_rate": (1e-12, 10),
+    "optim.warmup_epochs": (0, 10**6),
+    "optim.final_fraction": (0, 1),
+    "optim.weight_decay": (0, 10),
+    "optim.clip_norm": (0, 10**6),
+    "train.batch_size": (1, 10**6),
+    "train.num_epochs": (1, 10**6),
+    "train.patience": (0, 10**6),
+    "train.seed": (0, 2**31 - 1),
+    "train.threshold": (0.001, 0.999),
+}
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "data.name": ("phantom", "folder"),
+    "data.fit": ("letterbox", "stretch"),
+    "data.loader": ("tfdata", "memory"),
+    "model.patch": (1, 2),
+    "model.norm": ("group", "batch", "none"),
+    "model.dtype": ("float32", "bfloat16"),
+}
+
+
+def default_config() -> ConfigDict:
+    """The recipe's ConfigDict, for a config file to change fields of."""
+    return ConfigDict(Config().to_dict())
+
+
+def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
+    """Checks every field's name, type and range.
+
+    Raises:
+        InputError: naming the first field that is unknown, of the wrong type or out of range.
+    """
+    if isinstance(values, Config):
+        values = values.to_dict()
+    if isinstance(values, ConfigDict):
+        values = values.to_dict()
+    sections: dict[str, Any] = {}
+    section_types = {f.name: type(f.default) for f in dataclasses.fields(Config)}
+    for name in values:
+        if name not in section_types:
+            raise InputError(f"config has no section {name!r}; it has {', '.join(section_types)}")
+    for name, section_type in section_types.items():
+        sections[name] = _parse_section(name, section_type, values.get(name, {}))
+    config = Config(**sections)
+    _check_combinations(config)
+    return config
+
+
+def _parse_section(name: str, section_type: Any, values: Mapping[str, Any]) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(section_type)}
+    checked = {}
+    for key, value in values.items():
+        path = f"{name}.{key}"
+        if key not in fields:
+            raise InputError(f"config has no field {path}; {name} has {', '.join(fields)}")
+        checked[key] = _check_value(path, type(fields[key].default), value)
+    return section_type(**checked)
+
+
+def _check_value(path: str, expected: Any, value: Any) -> Any:
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not expected:
+        raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
+    if path in _CHOICES and value not in _CHOICES[path]:
+        options = " or ".join(repr(choice) for choice in _CHOICES[path])
+        raise InputError(f"{path} must be {options}, got {value!r}")
+    if path in _RANGES:
+        low, high = _RANGES[path]
+        if not (math.isfinite(value) and low <= value <= high):
+            raise InputError(f"{path} must be between {low:g} and {high:g}, got {value!r}")
+    return value
+
+
+def _check_combinations(config: Config) -> None:
+    multiple = config.model.patch * 2**config.model.depth
+    if config.data.size % multiple:
+        raise InputError(
+            f"data.size must be a multiple of {multiple} "
+            f"(model.patch x 2^model.depth), got {config.data.size}"
+        )
+    if config.data.validation_fraction + config.data.test_fraction >= 1:
+        raise InputError("data.validation_fraction + data.test_fraction must be below 1")
+    if config.loss.dice + config.loss.bce <= 0:
+        raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
+    if config.data.name == "folder" and not config.data.dir:
+        raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
+
+
+def differing_fields(old: Config, new: Config) -> list[str]:
+    """Fields, as 'section.field: old -> new', in which two configs differ."""
+    return [
+        f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
+        for section, new_fields in new.to_dict().items()
+        for old_fields in [old.to_dict()[section]]
+        for field, value in new_fields.items()
+        if old_fields[field] != value
+    ]

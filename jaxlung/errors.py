@@ -1,0 +1,34 @@
+"""The errors that a user can mend, and how a command line shows them."""
+
+import sys
+from collections.abc import Callable
+from typing import NoReturn, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class InputError(ValueError):
+    """Bad input: one line that names the file or field and says what to do about it."""
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; one line that names the step and says what was kept."""
+
+
+def fail(error: object) -> NoReturn:
+    """Prints one line on stderr and exits with status 2, without a traceback."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    raise SystemExit(2)
+
+
+def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Wraps a `main` so that errors meant for the user end in one line and a non-zero exit."""
+
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except (InputError, TrainingError) as error:
+            fail(error)
+
+    return wrapped

@@ -1,0 +1,38 @@
+"""Command-line flags of train.py and eval.py: a mistake is one line, without a traceback."""
+
+import re
+from collections.abc import Sequence
+
+from absl import flags, logging
+
+from jaxlung.errors import fail
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """For `absl.app.run`: parses and returns what is no flag, of which there must be none."""
+    try:
+        rest = flags.FLAGS(argv)
+        if "config" in flags.FLAGS:
+            flags.FLAGS.config.lock()  # a file that failed to load says so when first used
+    except flags.Error as error:
+        fail(error)
+    except (AttributeError, KeyError) as error:  # how ml_collections reports a misspelt field
+        fail(_unknown_field(argv, str(error)))
+    except (TypeError, ValueError, OSError, ImportError) as error:
+        fail(f"--config: {str(error).splitlines()[-1].strip()}")
+    if len(rest) > 1:
+        fail(f"{rest[1]!r} is no flag; fields are set as --config.section.field=value")
+    logging.set_verbosity(logging.WARNING)  # Orbax tells every rename of every file
+    return rest
+
+
+def _unknown_field(argv: Sequence[str], message: str) -> str:
+    """Names the flag, which ml_collections' own message leaves out."""
+    words = re.findall(r"[A-Za-z_]\w*", message)
+    field = words[0] if words else ""
+    flag = next(
+        (a for a in argv if re.match(rf"--?config\..*\b{field}\b", a)), f"--config ({field})"
+    )
+    guess = re.search(r'Did you mean "(\w+)"', message)
+    hint = f"did you mean {guess[1]}?" if guess else "jaxlung/config.py lists the fields"
+    return f"{flag.split('=')[0]}: the config has no field {field!r}; {hint}"
