@@ -1,0 +1,80 @@
+"""Reading and writing image files, strictly: a damaged file is an error, never half an image."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxlung.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads PNG, JPEG, TIFF, BMP or GIF.
+
+    Returns:
+        uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], as stored. Palettes are
+        expanded to RGB.
+
+    Raises:
+        InputError: the file is missing, unreadable, no image, damaged or has several frames.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of very large images and odd metadata; what matters here raises.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    raise InputError(f"{path}: has {frames} frames; expected one image")
+                return _pixels(image)
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: is not an image that can be read (expected {' '.join(SUFFIXES)})"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise many types on damaged data
+        raise InputError(f"{path}: is damaged or truncated ({error}); replace the file") from error
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")  # alpha is no part of the film
+    elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    return np.asarray(image)
+
+
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads a mask as bool [H, W].
+
+    Up to four distinct values are taken as labels: all but 0 are lung (0/1, 0/255, right and left
+    as 1 and 2). More values are the soft edges of resampling or JPEG: lung is the upper half of
+    the range.
+
+    Raises: as `read_image`.
+    """
+    pixels = read_image(path)
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3].max(axis=-1)
+    values = np.unique(pixels)
+    if len(values) <= 4:
+        return pixels > 0
+    return pixels > (int(values[-1]) / 2)
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Writes uint8 [H, W] or RGB [H, W, 3]; the file appears whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.partial")
+    Image.fromarray(image).save(partial, format="PNG")
+    os.replace(partial, path)
