@@ -1,0 +1,248 @@
+"""Simulated chest radiographs with exact lung masks: pure functions of a key.
+
+Analytic anatomy (`phantom_anatomy`, `phantom_bones`) is projected along parallel rays; the film
+then goes through exposure, scatter, noise and blur, and sometimes collimation, a marker, a tube or
+an opacity. The mask is the projected lung that heart, mediastinum and diaphragm leave free, as in
+the Montgomery and JSRT masks, computed from the same geometry.
+
+Linear attenuation in 1/cm is approximate, for an effective energy of about 70 keV; water follows
+the order of magnitude of the NIST XCOM tables (0.19/cm), lung is water at a density of 0.26, and
+bone is what a mix of cortex and marrow adds to soft tissue.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxlung import phantom_anatomy as anatomy
+from jaxlung import phantom_bones as bones
+
+Array = jax.Array
+
+MU_SOFT = 0.19
+MU_LUNG = 0.05
+MU_BONE = 0.30  # above soft tissue
+MU_METAL = 1.5
+_CHUNK = 16  # images rendered at a time: one compile, little memory
+
+
+class View(NamedTuple):
+    """How the patient stands before the detector; lengths in cm, angles in radians."""
+
+    width: Array  # of the field of view
+    x: Array  # of the field's centre
+    z: Array
+    angle: Array
+
+
+def radiograph(key: Array, *, size: int = 256) -> tuple[Array, Array]:
+    """One radiograph with its lungs.
+
+    Args:
+        key: a typed PRNG key; patient, pose and exposure are functions of it alone, so another
+            size shows the same patient.
+        size: height and width in pixels, a multiple of 16.
+
+    Returns:
+        image float32 [size, size] in [0, 1], bright where dense; labels int32 [size, size]:
+        0 background, 1 right lung, 2 left lung (the patient's sides; the right is image left).
+    """
+    body_key, view_key, vessel_key, extra_key, film_key = jax.random.split(key, 5)
+    patient = anatomy.random_anatomy(body_key)
+    view = _random_view(view_key, patient)
+    x, z = _pixel_centres(view, size)
+    lungs = anatomy.lungs(patient, x, z)
+    extras = _random_extras(extra_key, patient, view, x, z)
+    attenuation = _attenuation(patient, vessel_key, lungs, x, z) + extras.attenuation
+    image = _expose(film_key, attenuation, lungs.labels_HxW > 0, extras, view.width / size)
+    return image, lungs.labels_HxW
+
+
+def radiographs(
+    key: Array, n: int, *, size: int = 256, start: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Many radiographs on the host; image i is `radiograph(fold_in(key, start + i))`.
+
+    Returns:
+        images uint8 [n, size, size]; lung masks uint8 [n, size, size], 0 or 1.
+    """
+    images = np.empty((n, size, size), np.uint8)
+    masks = np.empty((n, size, size), np.uint8)
+    for first in range(0, n, _CHUNK):
+        # Always a whole chunk, so that any n compiles once.
+        image, labels = _render_chunk(key, start + first + jnp.arange(_CHUNK), size)
+        stop = min(first + _CHUNK, n)
+        images[first:stop] = np.asarray(image)[: stop - first]
+        masks[first:stop] = np.asarray(labels)[: stop - first]
+    return images, masks
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _render_chunk(key: Array, indices: Array, size: int) -> tuple[Array, Array]:
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(indices)
+    images, labels = jax.lax.map(lambda k: radiograph(k, size=size), keys)
+    return jnp.round(images * 255).astype(jnp.uint8), (labels > 0).astype(jnp.uint8)
+
+
+def _random_view(key: Array, patient: anatomy.Anatomy) -> View:
+    uniform, _ = anatomy.draws(key, 5)
+    low, high = patient.apex, patient.dome + patient.recess
+    fit = jnp.maximum(2 * (patient.chest + 2.0), high - low + 4.0)
+    return View(
+        width=fit * uniform(1.04, 1.3),
+        x=uniform(-0.9, 0.9),
+        z=(low + high) / 2 + 0.4 + uniform(-0.8, 0.8),
+        angle=uniform(-0.06, 0.06) + uniform(-0.06, 0.06),
+    )
+
+
+def _pixel_centres(view: View, size: int) -> tuple[Array, Array]:
+    """Patient coordinates [size, size] of the pixel centres."""
+    line = ((jnp.arange(size) + 0.5) / size - 0.5) * view.width
+    across, down = jnp.meshgrid(line, line)
+    cos, sin = jnp.cos(view.angle), jnp.sin(view.angle)
+    return across * cos + down * sin + view.x, down * cos - across * sin + view.z
+
+
+def _attenuation(a: anatomy.Anatomy, key: Array, lungs: anatomy.Lungs, x: Array, z: Array) -> Array:
+    """The line integral of attenuation, without unit."""
+    tree_key, texture_key = jax.random.split(key)
+    body = anatomy.body_chord(a, x, z)
+    air = jnp.minimum(lungs.air_HxW, 0.92 * body)
+    inside = jnp.clip(air / 4.0, 0.0, 1.0)  # vessels lie in lung only
+    tree = bones.vessel_tree_chord(bones.random_vessels(tree_key, a), x - a.turn, z)
+    vessels = inside * (1.1 * tree + bones.hilum_chord(a, x - a.turn, z))
+    texture = 0.25 * inside * _texture(texture_key, x, z)
+    gas = jnp.minimum(anatomy.airway_chord(a, x, z), 0.5 * body)
+    bone = (
+        bones.rib_chord(a, x, z) + bones.spine_chord(a, x, z) + bones.shoulder_chord(a, x, z)
+    ) * jnp.where(body > 0, 1.0, 0.0)
+    soft = jnp.maximum(body - air - gas + vessels + texture, 0.0)
+    return MU_SOFT * soft + MU_LUNG * air + MU_BONE * a.bone * bone
+
+
+def _texture(key: Array, x: Array, z: Array) -> Array:
+    """Smooth noise of about unit variance, from sinusoids: the same at any pixel size."""
+    unit_24x3 = jax.random.uniform(key, (24, 3))
+    octaves = jnp.log(7.0 / 1.2)  # wavelengths of 0.9 to 5.2 cm
+
+    def one(total: Array, wave: Array) -> tuple[Array, None]:
+        angle, frequency, phase = 2 * jnp.pi * wave[0], 1.2 * jnp.exp(octaves * wave[1]), wave[2]
+        along = x * jnp.cos(angle) + z * jnp.sin(angle)
+        return total + jnp.sin(frequency * along + 2 * jnp.pi * phase), None
+
+    total, _ = jax.lax.scan(one, jnp.zeros_like(x), unit_24x3)
+    return total / jnp.sqrt(12.0)
+
+
+class Extras(NamedTuple):
+    """What is now and then in the film beside the patient."""
+
+    attenuation: Array  # [H, W]: tube, wire, port, opacity
+    marker: Array  # [H, W] in [0, 1]
+    open_field: Array  # [H, W] in [0, 1]: 0 where the collimator covers the detector
+
+
+def _random_extras(key: Array, a: anatomy.Anatomy, view: View, x: Array, z: Array) -> Extras:
+    uniform, chance = anatomy.draws(key, 24)
+
+    # A tube or wire hangs from above along a wave; now and then there is a port.
+    aside, wave, shift = uniform(-4.0, 4.0), uniform(-1.0, 1.0), uniform(-3.0, 3.0)
+    axis = aside + 1.5 * wave * jnp.sin(0.3 * z + shift)
+    slope = 0.45 * wave * jnp.cos(0.3 * z + shift)
+    end = a.apex + uniform(6.0, 22.0)
+    tube = bones.tube_chord((x - axis) / jnp.sqrt(1 + slope**2), 0.16, 0.5)
+    tube *= jax.nn.sigmoid((end - z) / 0.1)
+    port = bones.tube_chord(jnp.hypot(x - 7.5 * jnp.sign(aside), z - a.apex - 6.5), 1.1, 0.6)
+    metal = chance(0.25) * tube + chance(0.06) * 0.4 * port
+
+    # An opacity: water in the lung, dense in its middle; the mask keeps the lung's outline.
+    centre_x = jnp.sign(uniform(-1.0, 1.0)) * uniform(4.5, 10.5)
+    centre_z = a.apex + uniform(4.0, 18.0)
+    reach = uniform(1.5, 4.5)
+    blob = jnp.exp(-(((x - centre_x) ** 2 + (z - centre_z) ** 2) / reach**2))
+    opacity = chance(0.3) * uniform(1.0, 5.0) * blob
+
+    # The side marker: an L or an R of strokes, in an upper corner, on its own side.
+    left = uniform(-1.0, 1.0) > 0
+    u = (x - view.x - jnp.where(left, 0.38, -0.42) * view.width) / 1.1
+    v = (z - view.z + 0.41 * view.width) / 1.1
+    marker = jnp.where(left, _letter_l(u, v), _letter_r(u, v)) * chance(0.45)
+
+    # Edges of the collimated field, as fractions of the field of view beyond its border.
+    wide = 0.1 * (1 - chance(0.35))
+    fraction_x, fraction_z = (x - view.x) / view.width, (z - view.z) / view.width
+    distances = [
+        0.5 + sign * fraction + wide + uniform(-0.03, 0.05)
+        for fraction in (fraction_x, fraction_z)
+        for sign in (-1, 1)
+    ]
+    nearest = functools.reduce(jnp.minimum, distances)
+    return Extras(
+        attenuation=MU_METAL * metal + MU_SOFT * opacity,
+        marker=marker,
+        open_field=jax.nn.sigmoid(nearest / 0.0015),
+    )
+
+
+def _stroke(u: Array, v: Array, u0: float, v0: float, u1: float, v1: float) -> Array:
+    """1 within a stroke of a letter one unit high."""
+    du, dv = u1 - u0, v1 - v0
+    t = jnp.clip(((u - u0) * du + (v - v0) * dv) / (du**2 + dv**2), 0.0, 1.0)
+    return jax.nn.sigmoid((0.11 - jnp.hypot(u - u0 - t * du, v - v0 - t * dv)) / 0.02)
+
+
+def _letter_l(u: Array, v: Array) -> Array:
+    return jnp.maximum(_stroke(u, v, 0, 0, 0, 1), _stroke(u, v, 0, 1, 0.55, 1))
+
+
+def _letter_r(u: Array, v: Array) -> Array:
+    strokes = (
+        (0, 0, 0, 1), (0, 0, 0.5, 0.05), (0.5, 0.05, 0.55, 0.4), (0.55, 0.4, 0, 0.5),
+        (0.2, 0.5, 0.6, 1),
+    )  # fmt: skip
+    return functools.reduce(jnp.maximum, (_stroke(u, v, *stroke) for stroke in strokes))
+
+
+def _expose(key: Array, attenuation: Array, lung: Array, extras: Extras, pixel: Array) -> Array:
+    """From line integrals to the displayed film; `pixel` is its width in cm."""
+    draw_key, noise_key = jax.random.split(key)
+    uniform, _ = anatomy.draws(draw_key, 9)
+    size = attenuation.shape[0]
+    primary = jnp.exp(-attenuation)
+    # Scatter: a share of what passes nearby; broad, so a 16x16 grid carries it.
+    coarse = primary.reshape(16, size // 16, 16, size // 16).mean((1, 3))
+    coarse = jax.scipy.signal.convolve(jnp.pad(coarse, 2, mode="edge"), jnp.full((5, 5), 0.04),
+                                       mode="valid")  # fmt: skip
+    scatter = jax.image.resize(coarse, (size, size), "linear")
+    heel = 1 + uniform(-0.15, 0.15) * jnp.linspace(-1, 1, size)[:, None]
+    beam = (primary + uniform(0.08, 0.35) * scatter) * heel
+    # Quantum noise by pixel area, then the detector's blur.
+    photons = jnp.exp(uniform(np.log(1e6), np.log(1e7))) * pixel**2
+    noise = jax.random.normal(noise_key, beam.shape) * jnp.sqrt(beam / photons)
+    beam = _blur(jnp.maximum(beam + noise, 1e-5), uniform(0.05, 0.11) / pixel)
+    density = -jnp.log(beam)
+    # The display's window lies about the lungs' density, as automatic exposure sets it.
+    lungs_mean = jnp.where(lung, density, 0.0).sum() / jnp.maximum(lung.sum(), 1)
+    low, high = lungs_mean - uniform(0.45, 0.9), lungs_mean + uniform(1.5, 2.2)
+    # Film and display flatten towards both ends: a toe and a shoulder in place of hard clips.
+    above = jax.nn.softplus(8 * (density - low)) / 8
+    shown = 1 - jnp.exp(-1.5 * above / (high - low))
+    shown = shown ** jnp.exp(uniform(-0.3, 0.3))
+    floor, ceiling = uniform(0.0, 0.12), uniform(0.82, 1.0)
+    shown = floor + (ceiling - floor) * shown
+    covered = jnp.where(ceiling > 0.97, 1.0, 0.0)  # unexposed film: white, or masked black
+    shown = shown * extras.open_field + covered * (1 - extras.open_field)
+    return jnp.maximum(shown, extras.marker).astype(jnp.float32)
+
+
+def _blur(image_HxW: Array, sigma: Array) -> Array:
+    """Gaussian blur, sigma in pixels, up to 7 taps."""
+    taps = jnp.exp(-0.5 * (jnp.arange(-3.0, 4.0) / jnp.maximum(sigma, 1e-3)) ** 2)
+    taps = taps / taps.sum()
+    convolve = jax.vmap(lambda line: jnp.convolve(line, taps, mode="valid"))
+    rows = convolve(jnp.pad(image_HxW, ((0, 0), (3, 3)), mode="edge"))
+    return convolve(jnp.pad(rows, ((3, 3), (0, 0)), mode="edge").T).T
