@@ -1,0 +1,39 @@
+"""The data sets that a config can name."""
+
+from pathlib import Path
+
+import jax
+
+from jaxlung.config import DataConfig
+from jaxlung.folder import find_pairs, folder_splits, pair_split
+from jaxlung.phantom import radiographs
+from jaxlung.splits import SPLITS, Split, array_split
+
+
+def load_splits(config: DataConfig) -> dict[str, Split]:
+    """The train, validation and test splits that a config names.
+
+    Raises:
+        InputError: naming the file or field that stands in the way.
+    """
+    return phantom_splits(config) if config.name == "phantom" else folder_splits(config)
+
+
+def whole_folder(directory: Path) -> Split:
+    """Every pair of a folder as one split, "all"."""
+    return pair_split("all", find_pairs(directory))
+
+
+def phantom_splits(config: DataConfig) -> dict[str, Split]:
+    """Simulated radiographs; each is a function of (data.seed, its index) alone."""
+    counts = (config.phantom_train, config.phantom_validation, config.phantom_test)
+    images_NxSxS, masks_NxSxS = radiographs(
+        jax.random.key(config.seed), sum(counts), size=config.size
+    )
+    ids = [f"phantom_{config.seed}_{i:05d}" for i in range(sum(counts))]
+    splits, start = {}, 0
+    for name, count in zip(SPLITS, counts, strict=True):
+        part = slice(start, start + count)
+        splits[name] = array_split(name, ids[part], images_NxSxS[part], masks_NxSxS[part])
+        start += count
+    return splits

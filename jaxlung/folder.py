@@ -1,0 +1,159 @@
+"""A folder of X-rays: images/ and masks/ with the same stem (or stem + _mask), and its splits."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jaxlung.config import DataConfig
+from jaxlung.errors import InputError
+from jaxlung.images import SUFFIXES, read_image, read_mask
+from jaxlung.splits import SPLITS, Example, Split
+
+Pair = tuple[str, Path, Path]  # stem, image, mask
+
+
+def folder_splits(config: DataConfig) -> dict[str, Split]:
+    """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
+    pairs = find_pairs(Path(config.dir))
+    if config.split_file:
+        stems_by_split = read_split_file(Path(config.split_file), [stem for stem, _, _ in pairs])
+    else:
+        stems_by_split = hash_split(
+            [stem for stem, _, _ in pairs],
+            patient_of(config.patient_pattern),
+            config.validation_fraction,
+            config.test_fraction,
+        )
+        for name, stems in stems_by_split.items():
+            if not stems:
+                raise InputError(
+                    f"{config.dir}: the {name} split is empty ({len(pairs)} images, split by hash)"
+                    f"; raise data.{name}_fraction or give lists in data.split_file"
+                )
+    by_stem = {stem: (image, mask) for stem, image, mask in pairs}
+    return {
+        name: pair_split(name, [(stem, *by_stem[stem]) for stem in stems])
+        for name, stems in stems_by_split.items()
+    }
+
+
+def find_pairs(directory: Path) -> list[Pair]:
+    """Each image with its mask, sorted by stem.
+
+    Raises:
+        InputError: a missing or empty folder, or an image or mask that stands alone, by name.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
+    images = _by_stem(directory / "images")
+    masks = _by_stem(directory / "masks")
+    pairs = []
+    for stem, image in images.items():
+        mask = masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
+        if mask is None:
+            raise InputError(
+                f"{image}: has no mask; expected {directory / 'masks' / stem}.png "
+                f"or {stem}_mask.png (or move the image out of images/)"
+            )
+        pairs.append((stem, image, mask))
+    if masks:
+        mask = next(iter(masks.values()))
+        raise InputError(f"{mask}: has no image of that stem in {directory / 'images'}")
+    return pairs
+
+
+def _by_stem(directory: Path) -> dict[str, Path]:
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(directory.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise InputError(f"{path}: same stem as {found[path.stem].name}; keep one of them")
+        found[path.stem] = path
+    if not found:
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)})")
+    return found
+
+
+def pair_split(name: str, pairs: Sequence[Pair]) -> Split:
+    """A split of files, read and checked when asked for."""
+
+    def read(index: int) -> Example:
+        _, image_path, mask_path = pairs[index]
+        image, mask = read_image(image_path), read_mask(mask_path)
+        if image.shape[:2] != mask.shape:
+            raise InputError(
+                f"{mask_path}: is {mask.shape[0]}x{mask.shape[1]} but its image {image_path.name} "
+                f"is {image.shape[0]}x{image.shape[1]} (height x width); give both one size"
+            )
+        return Example(image, mask)
+
+    stems = tuple(stem for stem, _, _ in pairs)
+    return Split(name, stems, tuple(str(mask) for _, _, mask in pairs), read)
+
+
+def patient_of(pattern: str) -> Callable[[str], str]:
+    """The patient of a stem: group 1 of the pattern, or the stem itself without a pattern."""
+    if not pattern:
+        return lambda stem: stem
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise InputError(f"data.patient_pattern={pattern!r} is no regular expression: {error}") \
+            from error  # fmt: skip
+    if compiled.groups < 1:
+        raise InputError(f"data.patient_pattern={pattern!r} needs a group ( ) for the patient")
+
+    def patient(stem: str) -> str:
+        match = compiled.search(stem)
+        if match is None or match.group(1) is None:
+            raise InputError(f"data.patient_pattern={pattern!r} does not match the stem {stem!r}")
+        return match.group(1)
+
+    return patient
+
+
+def hash_split(
+    stems: Sequence[str],
+    patient: Callable[[str], str],
+    validation_fraction: float,
+    test_fraction: float,
+) -> dict[str, list[str]]:
+    """Splits by a hash of the patient alone, so that more images never move the old ones."""
+    splits: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for stem in stems:
+        digest = hashlib.sha256(patient(stem).encode()).digest()
+        position = int.from_bytes(digest[:8], "big") / 2**64
+        if position < test_fraction:
+            splits["test"].append(stem)
+        elif position < test_fraction + validation_fraction:
+            splits["validation"].append(stem)
+        else:
+            splits["train"].append(stem)
+    return splits
+
+
+def read_split_file(path: Path, stems: Sequence[str]) -> dict[str, list[str]]:
+    """Reads {"train": [stems], "validation": [...], "test": [...]}; stems left out are unused."""
+    try:
+        lists = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error})") from error
+    if not isinstance(lists, dict) or set(lists) != set(SPLITS):
+        raise InputError(f"{path}: expected an object with the lists {', '.join(SPLITS)}")
+    known = set(stems)
+    seen: dict[str, str] = {}
+    for name in SPLITS:
+        if not isinstance(lists[name], list) or not lists[name]:
+            raise InputError(f"{path}: {name} is not a list of stems, or is empty")
+        for stem in lists[name]:
+            if stem not in known:
+                raise InputError(f"{path}: {name} names {stem!r}, which has no image")
+            if stem in seen:
+                raise InputError(f"{path}: {stem!r} is in {seen[stem]} and again in {name}")
+            seen[stem] = name
+    return {name: list(lists[name]) for name in SPLITS}

@@ -1,0 +1,197 @@
+"""From splits to batches of canvases. The only module but the TFDS builders with TensorFlow.
+
+Each epoch's order is a function of (seed, epoch), so every batch is one of (seed, step): nothing
+of the input has to be checkpointed, and the two loaders give the same batches.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlung.errors import InputError
+from jaxlung.preprocess import to_canvas
+from jaxlung.splits import Split
+
+Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
+HostBatch = dict[str, np.ndarray]
+PADDING = -1  # the index of a row that only fills up an evaluation's last batch
+
+
+class Canvases(NamedTuple):
+    """A split at the network's size."""
+
+    split: Split
+    size: int
+    read: Callable[[int], Canvas]  # cached
+
+
+def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) -> Canvases:
+    """Reads and places examples on demand; keeps them in memory if all fit into cache_gib."""
+    count = len(split.ids)
+    cached = 2 * count * size * size <= cache_gib * 2**30
+    shape = (count if cached else 0, size, size)
+    # np.empty takes no memory until it is written to, so an unread split costs nothing.
+    images_NxSxS, masks_NxSxS = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
+    done_N = np.zeros(count, bool)
+
+    def read(index: int) -> Canvas:
+        if not done_N[index]:
+            example = split.read(index)
+            try:
+                image_SxS, mask_SxS, _ = to_canvas(example.image, example.mask, size=size, fit=fit)
+            except InputError as error:
+                raise InputError(f"{split.sources[index]}: {error}") from error
+            assert mask_SxS is not None
+            if not cached:
+                return image_SxS, mask_SxS
+            images_NxSxS[index], masks_NxSxS[index] = image_SxS, mask_SxS
+            done_N[index] = True
+        return images_NxSxS[index], masks_NxSxS[index]
+
+    return Canvases(split, size, read)
+
+
+def check_canvases(canvases: Canvases, *, reject_empty: bool) -> list[str]:
+    """Reads every example, filling the cache, so that bad data stops a run before it starts.
+
+    Returns:
+        SHA-256 of each example's canvas and mask, in order.
+
+    Raises:
+        InputError: what reading raises, or, with reject_empty, an example without lung.
+    """
+    split = canvases.split
+
+    def check(index: int) -> str:
+        image_SxS, mask_SxS = canvases.read(index)
+        if reject_empty and not mask_SxS.any():
+            raise InputError(
+                f"{split.sources[index]}: this mask of the {split.name} split is empty (no lung "
+                f"pixel); mend the mask or remove the pair"
+            )
+        return hashlib.sha256(image_SxS.tobytes() + mask_SxS.tobytes()).hexdigest()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(check, range(len(split.ids))))
+
+
+def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The permutation of range(count) in which an epoch visits the examples."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def train_indices(seed: int, start_step: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Index batches from start_step on, without end; an epoch leaves out count % batch_size."""
+    steps_per_epoch = count // batch_size
+    epoch, first = divmod(start_step, steps_per_epoch)
+    while True:
+        order = epoch_order(seed, epoch, count)
+        for i in range(first, steps_per_epoch):
+            yield order[i * batch_size : (i + 1) * batch_size]
+        epoch, first = epoch + 1, 0
+
+
+def eval_indices(count: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Every index once, in order; the last batch is filled up with PADDING."""
+    for start in range(0, count, batch_size):
+        indices = np.full(batch_size, PADDING)
+        stop = min(start + batch_size, count)
+        indices[: stop - start] = np.arange(start, stop)
+        yield indices
+
+
+def batches(
+    canvases: Canvases, indices: Iterable[np.ndarray], *, loader: str
+) -> Iterator[HostBatch]:
+    """The batches of the given indices, each a dict of numpy arrays.
+
+    Args:
+        canvases: what to read from.
+        indices: index batches, all of one length B; PADDING gives zeros that are not valid.
+        loader: "tfdata" reads, batches and prefetches in the background through tf.data;
+            "memory" does the same without TensorFlow, one batch at a time.
+
+    Yields:
+        image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, valid bool [B].
+    """
+    if loader == "memory":
+        return (_stack([_row(canvases, index) for index in batch]) for batch in indices)
+    return _tfdata_batches(canvases, indices)
+
+
+def _row(canvases: Canvases, index: int) -> tuple[np.ndarray, np.ndarray, np.bool_]:
+    if index == PADDING:
+        blank_SxS = np.zeros((canvases.size, canvases.size), np.uint8)
+        return blank_SxS, blank_SxS, np.False_
+    return *canvases.read(int(index)), np.True_
+
+
+def _stack(rows: list[tuple[np.ndarray, np.ndarray, np.bool_]]) -> HostBatch:
+    images, masks, valid = zip(*rows, strict=True)
+    return {"image": np.stack(images), "mask": np.stack(masks), "valid": np.array(valid)}
+
+
+def _tfdata_batches(canvases: Canvases, indices: Iterable[np.ndarray]) -> Iterator[HostBatch]:
+    tf = _import_tensorflow()
+    iterator = iter(indices)
+    first = next(iterator, None)
+    if first is None:
+        return
+    size, batch_size = canvases.size, len(first)
+
+    def generate() -> Iterator[np.ndarray]:
+        yield first
+        yield from iterator
+
+    failures: list[InputError] = []
+
+    def row(index: int) -> tuple[np.ndarray, np.ndarray, np.bool_]:
+        try:
+            return _row(canvases, index)
+        except InputError as error:
+            failures.append(error)
+            raise
+
+    def read(index):
+        image, mask, valid = tf.numpy_function(row, [index], (tf.uint8, tf.uint8, tf.bool))
+        return {
+            "image": tf.ensure_shape(image, (size, size)),
+            "mask": tf.ensure_shape(mask, (size, size)),
+            "valid": tf.ensure_shape(valid, ()),
+        }
+
+    dataset = (
+        tf.data.Dataset.from_generator(
+            generate, output_signature=tf.TensorSpec((batch_size,), tf.int64)
+        )
+        .unbatch()
+        .map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size, drop_remainder=True)  # every index batch is whole: nothing is dropped
+        .prefetch(2)
+    )
+    try:
+        yield from dataset.as_numpy_iterator()
+    except tf.errors.OpError:
+        if failures:  # TensorFlow wraps what `row` raised in pages of its own traceback
+            raise failures[0] from None
+        raise
+
+
+def _import_tensorflow():
+    # No start-up chatter on stderr; oneDNN's is about arithmetic that jaxlung leaves to JAX.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise InputError(
+            "data.loader='tfdata' needs TensorFlow, which is not installed: "
+            "pip install tensorflow-cpu, or set data.loader='memory'"
+        ) from error
+    # TensorFlow only reads files here; on a GPU it would take the memory that JAX needs.
+    tf.config.set_visible_devices([], "GPU")
+    return tf
