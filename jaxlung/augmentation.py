@@ -1,0 +1,88 @@
+"""Augmentation: one pure, keyed, batched function that runs inside the jitted train step."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxlung.config import AugmentConfig
+
+
+def augment(
+    key: jax.Array, image_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, config: AugmentConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Augments each image with its own draw; geometry moves image and mask in one resampling.
+
+    Args:
+        key: a typed PRNG key; the result is a function of it and the inputs alone.
+        image_BxHxWx1: float32 in [0, 1].
+        mask_BxHxWx1: float32, 0 or 1.
+        config: strengths; all zero returns the inputs unchanged.
+
+    Returns:
+        image float32 in [0, 1] and mask float32 of 0 and 1, of the same shapes. What the geometry
+        brings in from outside the image is 0 in both.
+    """
+    keys_B = jax.random.split(key, image_BxHxWx1.shape[0])
+
+    def one(key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array):
+        geometry_key, intensity_key = jax.random.split(key)
+        matrix_2x3 = random_affine(geometry_key, image_HxWx1.shape[:2], config)
+        both_HxWx2 = jnp.concatenate([image_HxWx1, mask_HxWx1], axis=-1)
+        moved_HxWx2 = warp(both_HxWx2, matrix_2x3)
+        image_HxWx1 = random_intensity(intensity_key, moved_HxWx2[..., :1], config)
+        return image_HxWx1, (moved_HxWx2[..., 1:] >= 0.5).astype(mask_HxWx1.dtype)
+
+    return jax.vmap(one)(keys_B, image_BxHxWx1, mask_BxHxWx1)
+
+
+def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig) -> jax.Array:
+    """A random map [2, 3] from output to input pixels (row, column), for shape (H, W)."""
+    keys = jax.random.split(key, 5)
+    angle = jnp.deg2rad(_uniform(keys[0], config.rotation))
+    zoom = jnp.exp(_uniform(keys[1], jnp.log1p(config.scale)))
+    aspect = jnp.exp(_uniform(keys[2], jnp.log1p(config.aspect)) / 2)
+    mirror = jnp.where(jax.random.bernoulli(keys[3], config.flip), -1.0, 1.0)
+    shift_2 = _uniform(keys[4], config.shift, (2,)) * jnp.array(shape, jnp.float32)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    rotation_2x2 = jnp.array([[cos, -sin], [sin, cos]])
+    # Rotated last on the way to the input, so a stretched image is not sheared.
+    scale_2 = jnp.array([aspect, mirror / aspect]) / zoom
+    linear_2x2 = rotation_2x2 * scale_2[None, :]
+    # Products written out: matrix multiplication has a lower precision on some accelerators.
+    centre_2 = (jnp.array(shape, jnp.float32) - 1) / 2
+    offset_2 = centre_2 - (linear_2x2 * (centre_2 + shift_2)[None, :]).sum(axis=1)
+    return jnp.concatenate([linear_2x2, offset_2[:, None]], axis=1)
+
+
+def warp(planes_HxWxC: jax.Array, matrix_2x3: jax.Array) -> jax.Array:
+    """Resamples bilinearly at matrix @ (row, column, 1) of each output pixel; 0 outside."""
+    height, width, channels = planes_HxWxC.shape
+    rows_Hx1 = jnp.arange(height, dtype=jnp.float32)[:, None]
+    columns_1xW = jnp.arange(width, dtype=jnp.float32)[None, :]
+    y, x = (m[0] * rows_Hx1 + m[1] * columns_1xW + m[2] for m in matrix_2x3)
+    y0, x0 = jnp.floor(y), jnp.floor(x)
+    flat = planes_HxWxC.reshape(height * width, channels)
+    total = jnp.zeros_like(planes_HxWxC)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            row, column = y0 + dy, x0 + dx
+            weight = (1 - jnp.abs(y - row)) * (1 - jnp.abs(x - column))
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
+            corner = flat[index.astype(jnp.int32)]
+            total += jnp.where(inside, weight, 0.0)[..., None] * corner
+    return total
+
+
+def random_intensity(key: jax.Array, image_HxWx1: jax.Array, config: AugmentConfig) -> jax.Array:
+    """Random gamma, then contrast about the mean and brightness, clipped to [0, 1]."""
+    keys = jax.random.split(key, 3)
+    exponent = jnp.exp(_uniform(keys[0], jnp.log1p(config.gamma)))
+    factor = 1 + _uniform(keys[1], config.contrast)
+    added = _uniform(keys[2], config.brightness)
+    image_HxWx1 = jnp.clip(image_HxWx1, 0.0, 1.0) ** exponent
+    mean = image_HxWx1.mean()
+    return jnp.clip((image_HxWx1 - mean) * factor + mean + added, 0.0, 1.0)
+
+
+def _uniform(key: jax.Array, bound: jax.typing.ArrayLike, shape: tuple[int, ...] = ()) -> jax.Array:
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * bound

@@ -1,0 +1,137 @@
+"""The U-Net: image in [0, 1] to logits. No preprocessing but standardisation, no sigmoid."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.config import ModelConfig
+
+Array = Any  # numpy.ndarray or jax.Array
+
+_he = nn.initializers.he_normal()
+
+
+class UpConv(nn.Module):
+    """2x2, stride-2 transposed convolution, as a 1x1 convolution to 4C and depth-to-space.
+
+    Without overlap between the kernel's steps, each input pixel alone makes its 2x2 block of
+    outputs, so the two are the same operator; XLA runs this form faster than `nn.ConvTranspose`.
+    [B, H, W, C_in] -> [B, 2H, 2W, features].
+    """
+
+    features: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, _ = x.shape
+        x = nn.Dense(4 * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he,
+                     name="blocks")(x)  # fmt: skip
+        x = x.reshape(batch, height, width, 2, 2, self.features)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, self.features)
+        bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))
+        return x + bias.astype(x.dtype)
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with same padding.
+
+    Encoder of (3x3 convolution, norm, ReLU) x 2 and 2x2 max pooling, bottleneck, decoder of 2x2
+    transposed convolutions with skip connections. With `patch=2` a 2x2 stride-2 convolution comes
+    first and a transposed one last, so that all features live at half resolution.
+
+    Fields: see `jaxlung.config.ModelConfig`.
+
+    Call:
+        image_BxHxWx1: float32 in [0, 1]; H and W multiples of patch * 2**depth.
+        train: enables dropout (needs a "dropout" key) and batch statistics (mutable
+            "batch_stats").
+
+    Returns:
+        logits float32 [B, H, W, 1]; lung probability is their sigmoid.
+    """
+
+    width: int = 16
+    depth: int = 4
+    patch: int = 2
+    norm: str = "group"
+    dropout: float = 0.0
+    dtype: str = "float32"
+    standardize: bool = True
+
+    @nn.compact
+    def __call__(self, image_BxHxWx1: jax.Array, *, train: bool = False) -> jax.Array:
+        multiple = self.patch * 2**self.depth
+        if image_BxHxWx1.ndim != 4 or any(side % multiple for side in image_BxHxWx1.shape[1:3]):
+            raise ValueError(
+                f"image is {image_BxHxWx1.shape}; expected [B, H, W, 1] with H and W multiples of "
+                f"{multiple}"
+            )
+        x = standardize(image_BxHxWx1) if self.standardize else image_BxHxWx1
+        x = x.astype(self.dtype)
+        if self.patch == 2:
+            x = nn.Conv(self.width, (2, 2), strides=2, padding="VALID", dtype=self.dtype,
+                        kernel_init=_he, name="stem")(x)  # fmt: skip
+        skips = []
+        for level in range(self.depth):
+            x = self._block(x, self.width * 2**level, f"encoder{level}", train)
+            skips.append(x)
+            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+        x = self._block(x, self.width * 2**self.depth, "bottleneck", train)
+        for level in reversed(range(self.depth)):
+            x = UpConv(self.width * 2**level, self.dtype, name=f"up{level}")(x)
+            x = jnp.concatenate([skips[level], x], axis=-1)
+            x = self._block(x, self.width * 2**level, f"decoder{level}", train)
+        if self.patch == 2:
+            x = UpConv(1, self.dtype, name="head")(x)
+        else:
+            x = nn.Conv(1, (1, 1), dtype=self.dtype, name="head")(x)
+        return x.astype(jnp.float32)
+
+    def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
+        for i in range(2):
+            x = nn.Conv(features, (3, 3), padding="SAME", use_bias=self.norm == "none",
+                        dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}")(x)  # fmt: skip
+            x = nn.relu(self._norm(f"{name}_norm{i}", features, train)(x))
+        if self.dropout and features >= self.width * 2 ** (self.depth - 1):
+            # One draw for a whole channel: neighbouring pixels would give a dropped one away.
+            x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        return x
+
+    def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
+        if self.norm == "group":
+            groups = max(g for g in range(1, 9) if features % g == 0)
+            return nn.GroupNorm(groups, dtype=self.dtype, name=name)
+        if self.norm == "batch":
+            return nn.BatchNorm(use_running_average=not train, momentum=0.95, dtype=self.dtype,
+                                name=name)  # fmt: skip
+        return lambda x: x
+
+
+def standardize(image_BxHxWxC: jax.Array) -> jax.Array:
+    """Each image to zero mean and unit variance; a constant image gives zeros."""
+    axes = (1, 2, 3)
+    mean = image_BxHxWxC.mean(axes, keepdims=True)
+    variance = image_BxHxWxC.var(axes, keepdims=True)
+    return (image_BxHxWxC - mean) * jax.lax.rsqrt(variance + 1e-6)
+
+
+def lung_probability(logits_BxHxWx1: jax.Array) -> jax.Array:
+    """The sigmoid of the logits, without the channel axis: float32 [B, H, W]."""
+    return jax.nn.sigmoid(logits_BxHxWx1[..., 0])
+
+
+def to_mask(probability: Array, threshold: float = 0.5) -> Array:
+    """The one place where probabilities become a mask: bool, True where >= threshold."""
+    return probability >= threshold
+
+
+def build_model(config: ModelConfig) -> UNet:
+    """The U-Net of a config; a field that the U-Net lacks fails here."""
+    return UNet(
+        width=config.width, depth=config.depth, patch=config.patch, norm=config.norm,
+        dropout=config.dropout, dtype=config.dtype, standardize=config.standardize,
+    )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Losses against closed forms in numpy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxlung.losses import bce_loss, segmentation_loss, soft_dice_loss
+
+
+def logit(probability):
+    probability = np.asarray(probability, np.float64)
+    return jnp.asarray(np.log(probability / (1 - probability)), jnp.float32)
+
+
+def image(rows):
+    return jnp.asarray(rows, jnp.float32)[None, ..., None]
+
+
+def random_case(seed=0, shape=(3, 8, 6, 1)):
+    rng = np.random.default_rng(seed)
+    probability = rng.uniform(0.01, 0.99, shape)
+    return probability, (rng.random(shape) < 0.4).astype(np.float32)
+
+
+def test_dice_by_hand():
+    logits = logit([[[[0.9], [0.2]], [[0.5], [0.4]]]])
+    mask = image([[1, 0], [1, 0]])
+    # intersection 1.4, probabilities 2.0, mask 2
+    np.testing.assert_allclose(soft_dice_loss(logits, mask), [1 - (2.8 + 1) / (4 + 1)], rtol=1e-5)
+
+
+def test_dice_closed_form_per_image():
+    probability, mask = random_case()
+    loss_B = soft_dice_loss(logit(probability), jnp.asarray(mask))
+    assert loss_B.shape == (3,) and loss_B.dtype == jnp.float32
+    for i in range(3):
+        overlap, total = (probability[i] * mask[i]).sum(), probability[i].sum() + mask[i].sum()
+        np.testing.assert_allclose(loss_B[i], 1 - (2 * overlap + 1) / (total + 1), rtol=1e-5)
+        assert 0 < loss_B[i] < 1
+
+
+def test_dice_of_a_perfect_and_a_disjoint_prediction():
+    mask = jnp.zeros((1, 16, 16, 1)).at[:, 4:12, 2:10].set(1.0)
+    np.testing.assert_allclose(soft_dice_loss(60 * mask - 30, mask), [0], atol=1e-6)
+    np.testing.assert_allclose(soft_dice_loss(30 - 60 * mask, mask), [1 - 1 / 257], rtol=1e-6)
+
+
+def test_dice_with_an_empty_mask():
+    empty = jnp.zeros((1, 4, 4, 1))
+    losses = [float(soft_dice_loss(empty + logit, empty)[0]) for logit in (0, -5, -10, -30)]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] == pytest.approx(0, abs=1e-6)
+    assert float(soft_dice_loss(empty + 30, empty)[0]) == pytest.approx(1 - 1 / 17, rel=1e-6)
+    for value in (-5.0, 0.0, 5.0):
+        gradient = jax.grad(lambda x: soft_dice_loss(x, empty).sum())(empty + value)
+        assert np.isfinite(gradient).all() and (gradient > 0).all()  # less lung, less loss
+
+
+def test_bce_closed_form():
+    probability, mask = random_case()
+    expected = -(mask * np.log(probability) + (1 - mask) * np.log1p(-probability))
+    loss_B = bce_loss(logit(probability), jnp.asarray(mask))
+    assert loss_B.shape == (3,) and loss_B.dtype == jnp.float32
+    np.testing.assert_allclose(loss_B, expected.mean((1, 2, 3)), rtol=1e-5)
+
+
+def test_bce_stays_finite_where_the_sigmoid_saturates():
+    ones = jnp.ones((1, 2, 2, 1))
+    np.testing.assert_allclose(bce_loss(-200 * ones, ones), [200])
+    np.testing.assert_allclose(bce_loss(200 * ones, ones), [0], atol=1e-6)
+    gradient = jax.grad(lambda x: bce_loss(x, ones).sum())(-200 * ones)
+    np.testing.assert_allclose(gradient, -0.25 * ones, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [soft_dice_loss, bce_loss])
+def test_images_of_a_batch_are_independent(loss):
+    probability, mask = random_case()
+    before = loss(logit(probability), jnp.asarray(mask))
+    probability[1], mask[1] = 0.5, 1 - mask[1]
+    after = loss(logit(probability), jnp.asarray(mask))
+    np.testing.assert_array_equal(after[::2], before[::2])
+    assert after[1] != before[1]
+
+
+@pytest.mark.parametrize(("dice", "bce"), [(1, 0), (0, 1), (0.5, 2.0), (3.0, 0.25)])
+def test_weights(dice, bce):
+    probability, mask = random_case()
+    logits, mask = logit(probability), jnp.asarray(mask)
+    loss_B = segmentation_loss(logits, mask, dice=dice, bce=bce)
+    expected = dice * soft_dice_loss(logits, mask) + bce * bce_loss(logits, mask)
+    assert loss_B.dtype == jnp.float32
+    np.testing.assert_allclose(loss_B, expected, rtol=1e-6)
+
+
+def test_default_is_dice_alone():
+    probability, mask = random_case()
+    logits, mask = logit(probability), jnp.asarray(mask)
+    np.testing.assert_array_equal(segmentation_loss(logits, mask), soft_dice_loss(logits, mask))
