@@ -6,7 +6,6 @@ ConfigDict (or the dict read back from a run's config.json) into a checked, froz
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -165,6 +164,8 @@ def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
 
 
 def _parse_section(name: str, section_type: Any, values: Mapping[str, Any]) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"config section {name} must hold fields, got {values!r}")
     fields = {f.name: f for f in dataclasses.fields(section_type)}
     checked = {}
     for key, value in values.items():
@@ -177,7 +178,7 @@ def _parse_section(name: str, section_type: Any, values: Mapping[str, Any]) -> A
 
 def _check_value(path: str, expected: Any, value: Any) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        value = float(min(max(value, -(10**300)), 10**300))
     if type(value) is not expected:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
     if path in _CHOICES and value not in _CHOICES[path]:
@@ -185,7 +186,7 @@ def _check_value(path: str, expected: Any, value: Any) -> Any:
         raise InputError(f"{path} must be {options}, got {value!r}")
     if path in _RANGES:
         low, high = _RANGES[path]
-        if not (math.isfinite(value) and low <= value <= high):
+        if not low <= value <= high:  # NaN included
             raise InputError(f"{path} must be between {low:g} and {high:g}, got {value!r}")
     return value
 

@@ -30,7 +30,8 @@ def folder_splits(config: DataConfig) -> dict[str, Split]:
             if not stems:
                 raise InputError(
                     f"{config.dir}: the {name} split is empty ({len(pairs)} images, split by hash)"
-                    f"; raise data.{name}_fraction or give lists in data.split_file"
+                    f"; change data.validation_fraction or data.test_fraction, or give lists in "
+                    f"data.split_file"
                 )
     by_stem = {stem: (image, mask) for stem, image, mask in pairs}
     return {
@@ -68,7 +69,7 @@ def _by_stem(directory: Path) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(directory.iterdir()):
+    for path in sorted(directory.iterdir(), key=lambda path: (path.stem, path.name)):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
         if path.stem in found:
@@ -151,7 +152,7 @@ def read_split_file(path: Path, stems: Sequence[str]) -> dict[str, list[str]]:
         if not isinstance(lists[name], list) or not lists[name]:
             raise InputError(f"{path}: {name} is not a list of stems, or is empty")
         for stem in lists[name]:
-            if stem not in known:
+            if not isinstance(stem, str) or stem not in known:
                 raise InputError(f"{path}: {name} names {stem!r}, which has no image")
             if stem in seen:
                 raise InputError(f"{path}: {stem!r} is in {seen[stem]} and again in {name}")

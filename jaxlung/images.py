@@ -32,6 +32,9 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
             # Pillow warns of very large images and odd metadata; what matters here raises.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
+                if image.format == "PNG":
+                    image.verify()  # checksums, which decoding a small file would not reach
+            with Image.open(io.BytesIO(data)) as image:
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     raise InputError(f"{path}: has {frames} frames; expected one image")
@@ -57,24 +60,31 @@ def _pixels(image: Image.Image) -> np.ndarray:
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a mask as bool [H, W].
 
-    Up to four distinct values are taken as labels: all but 0 are lung (0/1, 0/255, right and left
-    as 1 and 2). More values are the soft edges of resampling or JPEG: lung is the upper half of
-    the range.
+    Labels (up to four distinct values, or none above 15) mean that all but 0 is lung: 0/1, 0/255,
+    right and left as 1 and 2. More values are the soft edges of resampling, and JPEG always has
+    them: there lung is the upper half of the range.
 
-    Raises: as `read_image`.
+    Raises: as `read_image`; also a mask with NaN or infinite values.
     """
     pixels = read_image(path)
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(axis=-1)
-    values = np.unique(pixels)
-    if len(values) <= 4:
+    if not np.isfinite(pixels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; write a mask of 0 and 255")
+    highest = float(pixels.max())
+    is_jpeg = Path(path).read_bytes()[:2] == b"\xff\xd8"
+    is_integer = pixels.dtype.kind != "f"
+    if not is_jpeg and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
         return pixels > 0
-    return pixels > (int(values[-1]) / 2)
+    return pixels > highest / 2
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Writes uint8 [H, W] or RGB [H, W, 3]; the file appears whole or not at all."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
-    Image.fromarray(image).save(partial, format="PNG")
-    os.replace(partial, path)
+    try:
+        Image.fromarray(image).save(partial, format="PNG")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -97,7 +97,8 @@ def from_canvas(plane_SxS: np.ndarray, geometry: Geometry) -> np.ndarray:
     rows = slice(geometry.top, geometry.top + geometry.box_height)
     columns = slice(geometry.left, geometry.left + geometry.box_width)
     box = np.ascontiguousarray(plane_SxS[rows, columns], np.float32)
-    return _resize(box, geometry.height, geometry.width)
+    # Linear weights may sum to a rounding more than 1: stay within the plane's own range.
+    return np.clip(_resize(box, geometry.height, geometry.width), box.min(), box.max())
 
 
 def normalize(canvas_BxSxS: jax.Array) -> jax.Array:
@@ -124,13 +125,14 @@ def preprocess_image(
 def to_grey8(image: np.ndarray) -> np.ndarray:
     """Any image array to grey uint8 [H, W]; see `to_canvas` for the rules."""
     image = np.asarray(image)
+    if image.dtype == bool or image.dtype.kind not in "uif":
+        raise InputError(f"image has dtype {image.dtype}; expected integers or floats")
     if image.ndim == 3 and image.shape[-1] in (3, 4):
         colour = image[..., :3]  # alpha says how to draw over a background: not part of the film
         if (colour == colour[..., :1]).all():
             image = colour[..., 0]  # grey stored as RGB: keep it exactly
         else:
-            luma = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
-            image = colour.astype(np.float32) @ luma
+            image = colour @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
             if colour.dtype == np.uint8:
                 image = np.rint(image).astype(np.uint8)
     elif image.ndim == 3 and image.shape[-1] == 1:
@@ -139,15 +141,14 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
         raise InputError(f"image has shape {image.shape}; expected HxW, HxWx1, HxWx3 or HxWx4")
     if image.dtype == np.uint8:
         return image
-    if image.dtype == bool or image.dtype.kind not in "uif":
-        raise InputError(f"image has dtype {image.dtype}; expected integers or floats")
-    values = image.astype(np.float32)
+    values = image.astype(np.float64)
     if not np.isfinite(values).all():
         raise InputError("image holds NaN or infinite values; replace them first")
     low, high = float(values.min()), float(values.max())
     if high == low:
         return np.zeros(values.shape, np.uint8)
-    return np.rint((values - low) * (255.0 / (high - low))).astype(np.uint8)
+    # Halved before subtracting, so that no finite range overflows.
+    return np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0).astype(np.uint8)
 
 
 def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:

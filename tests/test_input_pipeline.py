@@ -3,7 +3,6 @@
 import itertools
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -137,21 +136,6 @@ def test_loaders_give_identical_batches(cache_gib):
             for loader in LOADERS
         )
         assert_batches_equal(memory, tfdata)
-
-
-@pytest.mark.parametrize("loader", LOADERS)
-def test_order_holds_when_some_reads_are_slow(loader):
-    split = example_split()
-
-    def read(index):
-        time.sleep(0.05 * (index % 3 == 0))
-        return split.read(index)
-
-    slow = Split(split.name, split.ids, split.sources, read)
-    assert_batches_equal(
-        collect(canvases_of(slow, cache_gib=0.0), eval_indices(7, 4), loader),
-        collect(canvases_of(split), eval_indices(7, 4), "memory"),
-    )
 
 
 @pytest.mark.parametrize("loader", LOADERS)
