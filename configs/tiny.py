@@ -13,7 +13,7 @@ def get_config():
     config.data.phantom_validation = 3
     config.data.phantom_test = 3
     config.model.width = 4
-    config.model.depth = 2
+    config.model.depth = 1
     config.train.batch_size = 4
     config.train.num_epochs = 3
     return config

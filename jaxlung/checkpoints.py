@@ -1,0 +1,111 @@
+"""Checkpoints of a run: the latest, to resume from, and the best, to predict with.
+
+Items: `model` (params and batch_stats: all that prediction needs), `optimizer` (step and
+opt_state) and `early_stop` (JSON). Orbax writes each checkpoint under a temporary name and
+renames it, so a killed run leaves whole checkpoints only.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from jaxlung.errors import InputError
+from jaxlung.steps import TrainState
+
+
+class EarlyStop(NamedTuple):
+    """Pure early stopping on a score where higher is better."""
+
+    best: float = -1.0
+    best_step: int = -1
+    stale: int = 0  # validations since the best
+
+    def update(self, score: float, step: int) -> "EarlyStop":
+        """The state after one more validation; NaN counts as no improvement."""
+        if score > self.best:
+            return EarlyStop(score, step, 0)
+        return self._replace(stale=self.stale + 1)
+
+    def should_stop(self, patience: int) -> bool:
+        return patience > 0 and self.stale >= patience
+
+
+def open_manager(workdir: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+    """Keeps the latest and the best by the metric "score" (higher is better)."""
+    options = ocp.CheckpointManagerOptions(
+        # The policy decides what is kept; best_fn makes Orbax write the metrics to disk, without
+        # which a restarted manager would not know its best.
+        preservation_policy=policies.AnyPreservationPolicy(
+            [
+                policies.LatestN(1),
+                policies.BestN(get_metric_fn=_score, n=1),
+            ]
+        ),
+        best_fn=_score,
+        best_mode="max",
+        read_only=read_only,
+        create=not read_only,
+    )
+    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+
+
+def _score(metrics: Any) -> float:
+    return metrics["score"]
+
+
+def save(
+    manager: ocp.CheckpointManager, state: TrainState, early_stop: EarlyStop, score: float
+) -> None:
+    """Saves in the background; `manager.wait_until_finished()` waits for it."""
+    items = ocp.args.Composite(
+        model=ocp.args.StandardSave(state.variables),
+        optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+        early_stop=ocp.args.JsonSave(early_stop._asdict()),
+    )
+    manager.save(int(state.step), args=items, metrics={"score": score})
+
+
+def restore(
+    manager: ocp.CheckpointManager, step: int, abstract: TrainState
+) -> tuple[TrainState, EarlyStop]:
+    """Restores a whole state onto the shardings of `abstract` (from `jax.eval_shape`)."""
+    optimizer = {"step": abstract.step, "opt_state": abstract.opt_state}
+    items = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            model=ocp.args.StandardRestore(abstract.variables),
+            optimizer=ocp.args.StandardRestore(optimizer),
+            early_stop=ocp.args.JsonRestore(),
+        ),
+    )
+    state = TrainState(
+        step=items.optimizer["step"],
+        params=items.model["params"],
+        batch_stats=items.model["batch_stats"],
+        opt_state=items.optimizer["opt_state"],
+    )
+    return state, EarlyStop(**items.early_stop)
+
+
+def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
+    """The best checkpoint's variables and its step.
+
+    Raises:
+        InputError: the folder holds no checkpoint.
+    """
+    if not (workdir / "checkpoints").is_dir():
+        raise InputError(f"{workdir}: holds no checkpoints/; is it a workdir of train.py?")
+    with open_manager(workdir, read_only=True) as manager:
+        step = manager.best_step()
+        if step is None:
+            raise InputError(f"{workdir}: training has not saved a checkpoint yet")
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract_variables))
+        return manager.restore(step, args=args).model, step
+
+
+def abstract_like(tree: Any, sharding: jax.sharding.Sharding) -> Any:
+    """Shapes and dtypes of a tree (of arrays or of `jax.eval_shape`), placed by `sharding`."""
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

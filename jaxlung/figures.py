@@ -1,0 +1,78 @@
+"""Pictures: contours on images, sheets of them, and learning curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from jaxlung.images import write_png
+from jaxlung.preprocess import to_grey8
+
+TRUTH = (64, 220, 90)  # RGB
+PREDICTION = (255, 90, 60)
+
+
+def overlay(
+    image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None
+) -> np.ndarray:
+    """The image with the prediction's outline (red) and the truth's (green).
+
+    Args:
+        image: as `to_canvas` takes it, H x W.
+        prediction, truth: bool [H, W].
+
+    Returns:
+        RGB uint8 [H, W, 3].
+    """
+    picture_HxWx3 = np.repeat(to_grey8(image)[..., None], 3, axis=-1)
+    thickness = max(1, round(max(picture_HxWx3.shape[:2]) / 400))
+    for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+        if mask is not None:
+            outlines, _ = cv2.findContours(
+                mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+            )
+            cv2.drawContours(picture_HxWx3, outlines, -1, colour, thickness)
+    return picture_HxWx3
+
+
+def sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4) -> np.ndarray:
+    """A grid of RGB pictures, each fitted into 320 x 320 pixels, with a caption under it."""
+    side, strip = 320, 24
+    rows = -(-len(pictures) // columns)
+    page = np.full((rows * (side + strip), columns * side, 3), 255, np.uint8)
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        scale = side / max(picture.shape[:2])
+        height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
+        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        y, x = (i // columns) * (side + strip), (i % columns) * side
+        page[y : y + height, x : x + width] = small
+        cv2.putText(page, caption[:44], (x + 4, y + side + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+                    (0, 0, 0), 1, cv2.LINE_AA)  # fmt: skip
+    return page
+
+
+def write_learning_curve(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """Training loss and validation Dice against the epoch, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    canvas = FigureCanvasAgg(figure)  # no pyplot: no global state, no display
+    loss_axis = figure.add_subplot()
+    dice_axis = loss_axis.twinx()
+    epochs = [record["epoch"] for record in history]
+    lines = loss_axis.plot(epochs, [r["train_loss"] for r in history], "C0-", label="training loss")
+    lines += loss_axis.plot(
+        epochs, [r["validation_loss"] for r in history], "C0:", label="validation loss"
+    )
+    dice = [record["validation_dice"] for record in history]
+    lines += dice_axis.plot(epochs, dice, "C1-", label="validation Dice")
+    best = int(np.argmax(dice))
+    dice_axis.plot(epochs[best], dice[best], "C1o")
+    dice_axis.set_title(f"best validation Dice {dice[best]:.4f}, epoch {epochs[best]:.0f}")
+    loss_axis.set(xlabel="epoch", ylabel="loss")
+    dice_axis.set(ylabel="Dice (per-image mean, network size)")
+    loss_axis.legend(handles=lines, loc="center right")
+    canvas.draw()
+    write_png(path, np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -1,0 +1,69 @@
+"""What a training says while it runs: a progress bar, metrics.jsonl and TensorBoard."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+
+class RunLog:
+    """Writes one record a validation; a resumed run drops the records after its checkpoint."""
+
+    def __init__(self, workdir: Path, start_step: int, total_steps: int, batch_size: int):
+        self._path = workdir / "metrics.jsonl"
+        self._batch_size = batch_size
+        self.history = [r for r in read_history(workdir) if r["step"] <= start_step]
+        partial = self._path.with_name(".metrics.jsonl.partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in self.history))
+        os.replace(partial, self._path)
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)
+        self._bar = tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.close()
+        self._board.close()
+
+    def step(self, loss: float) -> None:
+        """Moves the bar on: loss, images/s, and the time left if all epochs are needed."""
+        rate = self._bar.format_dict["rate"]  # steps/s, smoothed; None at first
+        speed = f", {rate * self._batch_size:.1f} images/s" if rate else ""
+        self._bar.set_postfix_str(f"loss {loss:.4f}{speed}", refresh=False)
+        self._bar.update(1)
+
+    def record(self, step: int, values: Mapping[str, float], *, best: bool) -> None:
+        """One validation: to metrics.jsonl, to TensorBoard, and a line above the bar."""
+        record = {"step": step, **values}
+        self.history.append(record)
+        with self._path.open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        self.say(
+            f"epoch {values['epoch']:.0f}: training loss {values['train_loss']:.4f}, "
+            f"validation Dice {values['validation_dice']:.4f} "
+            f"IoU {values['validation_iou']:.4f} "
+            f"accuracy {values['validation_accuracy']:.4f}, "
+            f"{values['images_per_second']:.1f} images/s{', best so far' if best else ''}"
+        )
+
+    def say(self, line: str) -> None:
+        """A line on stdout, above the bar."""
+        self._bar.write(line)
+
+
+def read_history(workdir: Path) -> list[dict[str, float]]:
+    """The records of metrics.jsonl; a last line cut short by a kill is left out."""
+    path = workdir / "metrics.jsonl"
+    history = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            history.append(json.loads(line))
+        except ValueError:
+            break
+    return history

@@ -1,0 +1,68 @@
+"""Devices: the mesh, where arrays live on it, and the jit of each step. Same code for 1 or N."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from jaxlung.errors import InputError
+
+
+def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
+    """A one-axis mesh over all devices: each holds the state and its share of the batch.
+
+    Raises:
+        InputError: the global batch does not divide over the devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if batch_size % len(devices):
+        raise InputError(
+            f"train.batch_size={batch_size} does not divide over {len(devices)} devices; "
+            f"use a multiple of {len(devices)}"
+        )
+    # Auto axes: linen's layers do not name output shardings, so the partitioner infers them.
+    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    return NamedSharding(mesh, P("data"))
+
+
+def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Splits a host batch's first axis over the mesh."""
+    sharding = batch_sharding(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }
+
+
+def jit_init(init: Callable[[jax.Array], Any], mesh: Mesh) -> Callable[[jax.Array], Any]:
+    """Parameters are born where they live."""
+    return jax.jit(init, out_shardings=replicated(mesh))
+
+
+def jit_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """step(state, batch) -> (state, metrics); the state's buffers are donated."""
+    return jax.jit(
+        step,
+        in_shardings=(replicated(mesh), batch_sharding(mesh)),
+        out_shardings=(replicated(mesh), replicated(mesh)),
+        donate_argnums=(0,),
+    )
+
+
+def jit_eval_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """step(variables, batch) -> per-image results; nothing is donated: the variables live on."""
+    return jax.jit(
+        step,
+        in_shardings=(replicated(mesh), batch_sharding(mesh)),
+        out_shardings=replicated(mesh),
+    )

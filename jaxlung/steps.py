@@ -1,0 +1,144 @@
+"""The state of a training and the pure steps on it. Nothing here is jitted; `sharding` does that.
+
+A batch is a dict of arrays: image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, and, for
+evaluation, valid bool [B], False for the padding of the last batch.
+"""
+
+import math
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxlung import metrics
+from jaxlung.augmentation import augment
+from jaxlung.config import AugmentConfig, LossConfig, OptimConfig
+from jaxlung.losses import segmentation_loss
+from jaxlung.model import UNet, lung_probability, to_mask
+from jaxlung.preprocess import normalize
+
+Batch = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that training changes; arrays only."""
+
+    step: jax.Array  # int32 []: updates done
+    params: Any  # float32
+    batch_stats: Any  # float32; {} unless the norm is "batch"
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What `UNet.apply` takes."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
+
+def make_optimizer(
+    config: OptimConfig, *, steps_per_epoch: int, num_epochs: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """Adam (AdamW with weight decay), linear warm-up, cosine decay; and its schedule."""
+    total = steps_per_epoch * num_epochs
+    warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
+    schedule = optax.warmup_cosine_decay_schedule(
+        init_value=0.0 if warmup else config.learning_rate,
+        peak_value=config.learning_rate,
+        warmup_steps=warmup,
+        decay_steps=total,
+        end_value=config.learning_rate * config.final_fraction,
+    )
+    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
+    if config.weight_decay:
+        adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels)
+    else:
+        adam = optax.adam(schedule)
+    return optax.chain(*parts, adam), schedule
+
+
+def _kernels(params: Any) -> Any:
+    return jax.tree.map(lambda p: p.ndim > 1 and math.prod(p.shape) > p.shape[-1], params)
+
+
+def init_state(
+    key: jax.Array, model: UNet, optimizer: optax.GradientTransformation, size: int
+) -> TrainState:
+    """Fresh parameters for [B, size, size, 1] images."""
+    variables = model.init(key, jnp.zeros((1, size, size, 1)))
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+    )
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: UNet,
+    optimizer: optax.GradientTransformation,
+    augment_config: AugmentConfig,
+    loss_config: LossConfig,
+    key: jax.Array,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One update; its randomness is fold_in(key, state.step), so a resumed run repeats it.
+
+    Returns:
+        the next state, and the batch's mean loss and gradient norm (float32 scalars) before it.
+    """
+    augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+    image_BxSxSx1 = normalize(batch["image"])
+    mask_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
+    image_BxSxSx1, mask_BxSxSx1 = augment(augment_key, image_BxSxSx1, mask_BxSxSx1, augment_config)
+
+    def mean_loss(params: Any) -> tuple[jax.Array, Any]:
+        logits, updated = model.apply(
+            {"params": params, "batch_stats": state.batch_stats}, image_BxSxSx1, train=True,
+            rngs={"dropout": dropout_key}, mutable=["batch_stats"],
+        )  # fmt: skip
+        loss_B = segmentation_loss(logits, mask_BxSxSx1, dice=loss_config.dice, bce=loss_config.bce)
+        return loss_B.mean(), updated.get("batch_stats", {})
+
+    (loss, batch_stats), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    next_state = TrainState(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        opt_state=opt_state,
+    )
+    return next_state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+
+def predict_step(variables: Any, image_BxSxS: jax.Array, *, model: UNet) -> jax.Array:
+    """Lung probabilities, float32 [B, S, S], of uint8 canvases."""
+    return lung_probability(_logits(model, variables, image_BxSxS))
+
+
+def _logits(model: UNet, variables: Any, image_BxSxS: jax.Array) -> Any:
+    return model.apply(variables, normalize(image_BxSxS))
+
+
+def eval_step(
+    variables: Any, batch: Batch, *, model: UNet, loss_config: LossConfig, threshold: float
+) -> dict[str, Any]:
+    """Per-image results of a batch at the network's size, padding included (see `valid`).
+
+    Returns:
+        loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
+    """
+    logits = _logits(model, variables, batch["image"])
+    truth_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
+    prediction_BxSxS = to_mask(lung_probability(logits), threshold)
+    return {
+        "loss": segmentation_loss(
+            logits, truth_BxSxSx1, dice=loss_config.dice, bce=loss_config.bce
+        ),
+        "counts": metrics.count_pixels(prediction_BxSxS, batch["mask"] > 0),
+        "valid": batch["valid"],
+    }

@@ -1,0 +1,268 @@
+"""The training loop, and nothing else."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from jaxlung import checkpoints, figures, metrics, sharding, steps
+from jaxlung.checkpoints import EarlyStop
+from jaxlung.config import Config, parse_config
+from jaxlung.datasets import load_splits
+from jaxlung.errors import InputError, TrainingError
+from jaxlung.images import write_png
+from jaxlung.input_pipeline import (
+    Canvases,
+    HostBatch,
+    batches,
+    check_canvases,
+    eval_indices,
+    make_canvases,
+    train_indices,
+)
+from jaxlung.model import build_model, to_mask
+from jaxlung.runlog import RunLog
+from jaxlung.splits import fingerprint
+from jaxlung.workdir import check_config, write_record
+
+
+def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
+    """Trains until the last epoch or early stopping; goes on where the workdir's run stopped.
+
+    Args:
+        config: a `Config`, a ConfigDict or a plain dict with its fields.
+        workdir: where checkpoints, logs and pictures go; docs/architecture.md lists them.
+
+    Returns:
+        The final state. The best one is the workdir's best checkpoint: `jaxlung.load(workdir)`.
+
+    Raises:
+        InputError: bad settings or data, before any training and with nothing written.
+        TrainingError: a loss that is not finite, with the step named.
+    """
+    config, workdir = parse_config(config), Path(workdir)
+    mesh = sharding.make_mesh(config.train.batch_size)
+    check_config(workdir, config)
+    canvases, data_fingerprint = prepare_data(config)
+    write_record(workdir, config, data_fingerprint)
+
+    count, batch_size = len(canvases["train"].split.ids), config.train.batch_size
+    steps_per_epoch, num_epochs = count // batch_size, config.train.num_epochs
+    compiled = compile_steps(config, mesh, steps_per_epoch)
+    with checkpoints.open_manager(workdir) as manager:
+        state, early_stop = _restore_or_init(manager, compiled, config.train.seed, mesh)
+        start_step = int(state.step)
+        indices = train_indices(config.data.seed, start_step, count, batch_size)
+        train_batches = batches(canvases["train"], indices, loader=config.data.loader)
+        with RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log:
+            if start_step:
+                log.say(f"{workdir}: goes on from step {start_step}")
+            # Fixed order: train an epoch, validate, log, save. A run killed anywhere repeats from
+            # its last save with the same batches and keys; records after that save are dropped.
+            for epoch in range(start_step // steps_per_epoch, num_epochs):
+                if early_stop.should_stop(config.train.patience):
+                    break
+                started = time.perf_counter()
+                state, train_loss = _train_epoch(
+                    state, epoch * steps_per_epoch, steps_per_epoch, compiled.train,
+                    train_batches, mesh, log,
+                )  # fmt: skip
+                seconds = time.perf_counter() - started
+                scores = validate(
+                    state.variables, compiled.evaluate, canvases["validation"], config, mesh
+                )
+                step = (epoch + 1) * steps_per_epoch
+                early_stop = early_stop.update(scores["dice"], step)
+                log.record(
+                    step,
+                    {
+                        "epoch": epoch + 1,
+                        "train_loss": train_loss,
+                        **{f"validation_{name}": score for name, score in scores.items()},
+                        "learning_rate": float(compiled.schedule(step - 1)),
+                        "images_per_second": steps_per_epoch * batch_size / seconds,
+                    },
+                    best=early_stop.stale == 0,
+                )
+                checkpoints.save(manager, state, early_stop, scores["dice"])
+                figures.write_learning_curve(workdir / "learning_curve.png", log.history)
+                if early_stop.stale == 0:
+                    _write_overlays(
+                        workdir, state.variables, compiled.predict, canvases["validation"], config
+                    )
+            manager.wait_until_finished()
+    print(
+        f"best validation Dice {early_stop.best:.4f} at step {early_stop.best_step}; "
+        f"next: python eval.py --workdir {workdir}"
+    )
+    return state
+
+
+def prepare_data(config: Config) -> tuple[dict[str, Canvases], str]:
+    """Reads and checks every example of every split.
+
+    Returns:
+        the splits at the network's size, by name, and the data's fingerprint.
+
+    Raises:
+        InputError: the first bad file or field, by name.
+    """
+    splits = load_splits(config.data)
+    count, batch_size = len(splits["train"].ids), config.train.batch_size
+    if count < batch_size:
+        raise InputError(
+            f"the train split has {count} images, fewer than train.batch_size={batch_size}; "
+            f"lower train.batch_size or add images"
+        )
+    canvases, digests = {}, {}
+    for name, split in splits.items():
+        canvases[name] = make_canvases(
+            split, size=config.data.size, fit=config.data.fit, cache_gib=config.data.cache_gib
+        )
+        # An empty mask teaches nothing and is nearly always a mistake; a test set may hold one.
+        digests[name] = check_canvases(canvases[name], reject_empty=name != "test")
+    return canvases, fingerprint(splits, digests)
+
+
+class CompiledSteps(NamedTuple):
+    """The jitted functions of a run."""
+
+    init: Callable[[jax.Array], steps.TrainState]
+    train: Callable[..., Any]
+    evaluate: Callable[..., Any]
+    predict: Callable[..., Any]
+    schedule: optax.Schedule
+
+
+def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> CompiledSteps:
+    """Binds a config to the pure steps and jits each, once, with its shardings."""
+    model = build_model(config.model)
+    optimizer, schedule = steps.make_optimizer(
+        config.optim, steps_per_epoch=steps_per_epoch, num_epochs=config.train.num_epochs
+    )
+    init = functools.partial(
+        steps.init_state, model=model, optimizer=optimizer, size=config.data.size
+    )
+    train = functools.partial(
+        steps.train_step, model=model, optimizer=optimizer, augment_config=config.augment,
+        loss_config=config.loss, key=_keys(config.train.seed)[1],
+    )  # fmt: skip
+    evaluate = functools.partial(
+        steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold
+    )
+    return CompiledSteps(
+        init=sharding.jit_init(init, mesh),
+        train=sharding.jit_train_step(train, mesh),
+        evaluate=sharding.jit_eval_step(evaluate, mesh),
+        predict=jax.jit(functools.partial(steps.predict_step, model=model)),
+        schedule=schedule,
+    )
+
+
+def _keys(seed: int) -> jax.Array:
+    """Keys for the parameters and for the steps."""
+    return jax.random.split(jax.random.key(seed))
+
+
+def _restore_or_init(
+    manager: Any, compiled: CompiledSteps, seed: int, mesh: jax.sharding.Mesh
+) -> tuple[steps.TrainState, EarlyStop]:
+    init_key = _keys(seed)[0]
+    latest = manager.latest_step()
+    if latest is None:
+        return compiled.init(init_key), EarlyStop()
+    abstract = checkpoints.abstract_like(
+        jax.eval_shape(compiled.init, init_key), sharding.replicated(mesh)
+    )
+    return checkpoints.restore(manager, latest, abstract)
+
+
+def _train_epoch(
+    state: steps.TrainState,
+    first_step: int,
+    num_steps: int,
+    train_step: Callable[..., Any],
+    train_batches: Iterator[HostBatch],
+    mesh: jax.sharding.Mesh,
+    log: RunLog,
+) -> tuple[steps.TrainState, float]:
+    """An epoch's updates; returns the state and the mean loss."""
+    losses: list[float] = []
+
+    def finish(loss: jax.Array) -> None:
+        losses.append(float(loss))
+        if not math.isfinite(losses[-1]):
+            raise TrainingError(
+                f"the loss is {losses[-1]} at step {first_step + len(losses)}: stopped, with the "
+                f"checkpoints before it kept; try a lower optim.learning_rate"
+            )
+        log.step(losses[-1])
+
+    pending = None
+    for _ in range(num_steps):
+        batch = sharding.to_devices(next(train_batches), mesh)
+        state, step_metrics = train_step(state, batch)
+        # Fetched one step late, so that the device never waits for the host.
+        if pending is not None:
+            finish(pending)
+        pending = step_metrics["loss"]
+    if pending is not None:
+        finish(pending)
+    return state, float(np.mean(losses))
+
+
+def validate(
+    variables: Any,
+    eval_step: Callable[..., Any],
+    canvases: Canvases,
+    config: Config,
+    mesh: jax.sharding.Mesh,
+) -> dict[str, float]:
+    """Scores of a split at the network's size.
+
+    Returns:
+        loss, dice, iou and accuracy, each the mean over images, and pooled_dice, of all pixels.
+    """
+    indices = eval_indices(len(canvases.split.ids), config.train.batch_size)
+    results = [
+        jax.device_get(eval_step(variables, sharding.to_devices(batch, mesh)))
+        for batch in batches(canvases, indices, loader=config.data.loader)
+    ]
+    valid = np.concatenate([result["valid"] for result in results])
+    loss = np.concatenate([result["loss"] for result in results])[valid]
+    parts = zip(*(result["counts"] for result in results), strict=True)
+    counts = metrics.Counts(*(np.concatenate(part)[valid] for part in parts))
+    return {
+        "loss": float(loss.mean()),
+        "dice": float(metrics.dice(counts).mean()),
+        "iou": float(metrics.iou(counts).mean()),
+        "accuracy": float(metrics.accuracy(counts).mean()),
+        "pooled_dice": float(metrics.dice(metrics.pool(counts))[0]),
+    }
+
+
+def _write_overlays(
+    workdir: Path,
+    variables: Mapping[str, Any],
+    predict_step: Callable[..., Any],
+    canvases: Canvases,
+    config: Config,
+) -> None:
+    """validation.png: up to 8 validation images with truth and prediction."""
+    shown = min(8, len(canvases.split.ids))
+    images, truths = zip(*(canvases.read(i) for i in range(shown)), strict=True)
+    padded_BxSxS = np.stack([*images, *[images[0]] * (8 - shown)])  # one shape, one compile
+    predictions = to_mask(np.asarray(predict_step(variables, padded_BxSxS)), config.train.threshold)
+    pictures, captions = [], []
+    for i in range(shown):
+        truth = truths[i] > 0
+        pictures.append(figures.overlay(images[i], predictions[i], truth))
+        counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
+        captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")
+    write_png(workdir / "validation.png", figures.sheet(pictures, captions))

@@ -1,0 +1,99 @@
+"""A run's folder: its config and record, and the refusal to mix two runs in one.
+
+config.json   every setting, as resolved
+run.json      package versions, devices and the data's fingerprint, a line for each start
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxlung.config import Config, differing_fields, parse_config
+from jaxlung.errors import InputError
+
+_PACKAGES = (
+    "jaxlung", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+    "opencv-python-headless", "tensorflow-cpu",
+)  # fmt: skip
+
+
+def read_config(workdir: Path) -> Config:
+    """The config that a workdir was made with."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"{workdir}: holds no config.json; is it a workdir of train.py?")
+    try:
+        return parse_config(json.loads(path.read_text()))
+    except ValueError as error:  # InputError included: say which file the field is in
+        raise InputError(f"{path}: {error}") from error
+
+
+def check_config(workdir: Path, config: Config) -> None:
+    """Refuses a workdir made with another config; writes nothing.
+
+    Raises:
+        InputError: naming the fields that differ, or what stands in the workdir's place.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir {workdir}: is a file; name a folder")
+    if not (workdir / "config.json").exists():
+        if (workdir / "checkpoints").exists():
+            raise InputError(f"{workdir}: holds checkpoints/ but no config.json; use a new workdir")
+        return
+    changes = differing_fields(read_config(workdir), config)
+    if changes:
+        raise InputError(
+            f"{workdir}: was made with another config ({'; '.join(changes)}); "
+            f"use a new --workdir, or the old settings to resume"
+        )
+
+
+def write_record(workdir: Path, config: Config, data_fingerprint: str) -> None:
+    """Writes config.json once and adds a start to run.json."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--workdir {workdir}: cannot be made ({error.strerror})") from error
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", config.to_dict())
+    path = workdir / "run.json"
+    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
+        raise InputError(
+            f"{workdir}: its data have changed since it was started (fingerprint "
+            f"{starts[-1]['data_fingerprint'][:12]} -> {data_fingerprint[:12]}); "
+            f"use a new --workdir"
+        )
+    starts.append({"data_fingerprint": data_fingerprint, **environment()})
+    write_json(path, {"starts": starts})
+
+
+def environment() -> dict[str, Any]:
+    """When, with which packages, on which devices."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes indented JSON; the file appears whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)

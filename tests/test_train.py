@@ -1,0 +1,295 @@
+"""Training as a whole: it learns, resumes bit for bit, and stops in one line when it must."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny
+from jaxlung import checkpoints, sharding, steps
+from jaxlung.checkpoints import EarlyStop
+from jaxlung.config import parse_config
+from jaxlung.errors import InputError, TrainingError
+from jaxlung.model import build_model
+from jaxlung.predict import load
+from jaxlung.train import compile_steps, prepare_data, train_and_evaluate, validate
+
+ROOT = Path(__file__).parent.parent
+
+
+def tiny_config(**changes):
+    """configs/tiny.py without TensorFlow's start-up; changes as section__field=value."""
+    config = tiny.get_config()
+    config.data.loader = "memory"
+    for path, value in changes.items():
+        section, field = path.split("__")
+        config[section][field] = value
+    return config
+
+
+def assert_trees_equal(left, right):
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(left), jax.device_get(right))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """An uninterrupted tiny run: its final state and workdir."""
+    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    return train_and_evaluate(tiny_config(), workdir), workdir
+
+
+def test_run_leaves_what_the_readme_says(finished):
+    state, workdir = finished
+    assert int(state.step) == 6  # 3 epochs of 8 // 4 steps
+    for name in ("config.json", "run.json", "metrics.jsonl", "learning_curve.png",
+                 "validation.png", "tensorboard", "checkpoints"):  # fmt: skip
+        assert (workdir / name).exists(), name
+    records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in records] == [2, 4, 6]
+    assert all(0 <= record["validation_dice"] <= 1 for record in records)
+    record = json.loads((workdir / "run.json").read_text())["starts"][0]
+    assert len(record["data_fingerprint"]) == 64 and record["packages"]["jax"]
+    with checkpoints.open_manager(workdir, read_only=True) as manager:
+        best = max(records, key=lambda r: r["validation_dice"])["step"]
+        assert manager.best_step() == best
+        assert set(manager.all_steps()) == {6, best}
+
+
+def test_training_reduces_the_loss(tmp_path):
+    config = tiny_config(train__num_epochs=20, augment__flip=0.0, optim__learning_rate=1e-2)
+    train_and_evaluate(config, tmp_path / "run")
+    losses = [
+        json.loads(line)["train_loss"]
+        for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_same_seed_same_run_and_other_seed_another(finished, tmp_path):
+    state, _ = finished
+    again = train_and_evaluate(tiny_config(), tmp_path / "again")
+    assert_trees_equal(again.params, state.params)
+    other = train_and_evaluate(tiny_config(train__seed=1), tmp_path / "other")
+    leaves = zip(jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True)
+    assert any(not np.array_equal(a, b) for a, b in leaves)
+
+
+def test_tfdata_and_memory_loaders_train_alike(finished, tmp_path):
+    state, _ = finished
+    other = train_and_evaluate(tiny_config(data__loader="tfdata"), tmp_path / "run")
+    assert_trees_equal(other.params, state.params)
+
+
+@pytest.mark.parametrize("crash_epoch", [1, 2])
+def test_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, crash_epoch):
+    straight, _ = finished
+    config, workdir = tiny_config(), tmp_path / "run"
+    calls = 0
+
+    def crash(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls > crash_epoch:
+            raise KeyboardInterrupt
+        return validate(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxlung.train.validate", crash)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, workdir)
+    resumed = train_and_evaluate(config, workdir)
+    assert_trees_equal(resumed, straight)
+    records = (workdir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in records] == [2, 4, 6]
+
+
+def test_finished_run_is_left_alone(finished):
+    state, workdir = finished
+    before = (workdir / "metrics.jsonl").read_text()
+    again = train_and_evaluate(tiny_config(), workdir)
+    assert_trees_equal(again, state)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_batch_norm_and_dropout_resume_too(tmp_path, monkeypatch):
+    config = tiny_config(model__norm="batch", model__dropout=0.2)
+    straight = train_and_evaluate(config, tmp_path / "straight")
+    assert straight.batch_stats
+    short = tiny_config(model__norm="batch", model__dropout=0.2)
+
+    def crash(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxlung.figures.write_learning_curve", crash)  # after the first save
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(short, tmp_path / "resumed")
+    assert_trees_equal(train_and_evaluate(short, tmp_path / "resumed"), straight)
+
+
+def run_train(workdir, *flags, **options):
+    command = [
+        sys.executable, "train.py", "--config=configs/tiny.py", "--config.data.loader=memory",
+        f"--workdir={workdir}", *flags,
+    ]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, **options)
+
+
+def final_params(workdir):
+    with checkpoints.open_manager(workdir, read_only=True) as manager:
+        config = parse_config(json.loads((workdir / "config.json").read_text()))
+        compiled = compile_steps(config, sharding.make_mesh(4, jax.devices()[:1]), 2)
+        abstract = jax.eval_shape(compiled.init, jax.random.key(0))
+        device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        state, _ = checkpoints.restore(
+            manager, manager.latest_step(), checkpoints.abstract_like(abstract, device)
+        )
+        return state
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_kill_9_at_any_moment(tmp_path, kills):
+    """Kills whole processes after random times; the last run's parameters are a straight run's."""
+    seed = int(os.environ.get("JAXLUNG_TEST_SEED", time.time_ns() % 2**32))
+    print(f"JAXLUNG_TEST_SEED={seed}")  # shown when the test fails
+    rng = random.Random(seed)
+    flags = ["--config.train.num_epochs=12"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    started = time.perf_counter()
+    assert run_train(tmp_path / "straight", *flags, **quiet).wait() == 0
+    seconds = time.perf_counter() - started
+    for _ in range(kills):
+        process = run_train(tmp_path / "killed", *flags, **quiet)
+        time.sleep(rng.uniform(0.3, 1.0) * seconds)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert run_train(tmp_path / "killed", *flags, **quiet).wait() == 0
+    straight, killed = final_params(tmp_path / "straight"), final_params(tmp_path / "killed")
+    assert int(killed.step) == 24
+    assert_trees_equal(killed, straight)
+
+
+def test_non_finite_loss_stops_with_the_step_named(tmp_path, monkeypatch):
+    original = steps.train_step
+
+    def poisoned(state, batch, **kwargs):
+        state, step_metrics = original(state, batch, **kwargs)
+        loss = jax.numpy.where(state.step == 4, jax.numpy.nan, step_metrics["loss"])
+        return state, {**step_metrics, "loss": loss}
+
+    monkeypatch.setattr(steps, "train_step", poisoned)
+    with pytest.raises(TrainingError, match="step 4"):
+        train_and_evaluate(tiny_config(), tmp_path / "run")
+    with checkpoints.open_manager(tmp_path / "run", read_only=True) as manager:
+        assert manager.latest_step() == 2  # the last good one
+
+
+def test_early_stopping_ends_the_run(tmp_path, monkeypatch):
+    scores = iter([0.6, 0.55, 0.9])
+
+    def fake(*args, **kwargs):
+        dice = next(scores)
+        return {"loss": 0.0, "dice": dice, "iou": dice, "accuracy": dice, "pooled_dice": dice}
+
+    monkeypatch.setattr("jaxlung.train.validate", fake)
+    config = tiny_config(train__patience=1)
+    state = train_and_evaluate(config, tmp_path / "run")
+    assert int(state.step) == 4  # one validation after the best, at step 2
+    assert load(tmp_path / "run").step == 2
+    # The same command again does not train past the stop.
+    assert int(train_and_evaluate(config, tmp_path / "run").step) == 4
+
+
+def test_early_stop_is_pure_and_ignores_nan():
+    start = EarlyStop()
+    better = start.update(0.7, 1)
+    assert (better.best, better.best_step, better.stale) == (0.7, 1, 0)
+    worse = better.update(float("nan"), 2).update(0.7, 3)
+    assert (worse.best, worse.best_step, worse.stale) == (0.7, 1, 2)
+    assert worse.should_stop(2) and not worse.should_stop(3) and not worse.should_stop(0)
+    assert start == EarlyStop()
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_sharded_equals_unsharded(norm):
+    config = parse_config(tiny_config(model__norm=norm))
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 256, (4, 32, 32), np.uint8),
+        "mask": rng.integers(0, 2, (4, 32, 32), np.uint8),
+        "valid": np.array([True, True, True, False]),
+    }
+    results = []
+    for devices in (jax.devices()[:1], jax.devices()):
+        mesh = sharding.make_mesh(4, devices)
+        compiled = compile_steps(config, mesh, 2)
+        state = compiled.init(jax.random.key(1))
+        losses = []
+        for _ in range(3):
+            state, step_metrics = compiled.train(state, sharding.to_devices(batch, mesh))
+            losses.append(float(step_metrics["loss"]))
+        evaluated = compiled.evaluate(state.variables, sharding.to_devices(batch, mesh))
+        results.append((losses, jax.device_get(state.params), jax.device_get(evaluated)))
+    assert len(jax.devices()) == 2
+    (losses_1, params_1, evaluated_1), (losses_2, params_2, evaluated_2) = results
+    np.testing.assert_allclose(losses_2, losses_1, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4),
+                 params_1, params_2)  # fmt: skip
+    np.testing.assert_allclose(evaluated_2["loss"], evaluated_1["loss"], rtol=1e-4)
+
+
+def test_batch_that_does_not_divide_is_refused():
+    with pytest.raises(InputError, match=r"train\.batch_size=3 .* 2 devices"):
+        sharding.make_mesh(3)
+
+
+def test_padding_does_not_count():
+    config = parse_config(tiny_config())
+    canvases, _ = prepare_data(config)
+    mesh = sharding.make_mesh(4)
+    compiled = compile_steps(config, mesh, 2)
+    variables = compiled.init(jax.random.key(0)).variables
+    # 3 images: batches of 4 have a padded row, batches of 1 on one device have none.
+    padded = validate(variables, compiled.evaluate, canvases["validation"], config, mesh)
+    alone = parse_config(tiny_config(train__batch_size=1))
+    one = sharding.make_mesh(1, jax.devices()[:1])
+    exact = validate(
+        jax.device_get(variables), compile_steps(alone, one, 2).evaluate,
+        canvases["validation"], alone, one,
+    )  # fmt: skip
+    assert padded == pytest.approx(exact, rel=1e-5)
+
+
+def test_train_step_is_pure():
+    config = parse_config(tiny_config())
+    model = build_model(config.model)
+    optimizer, _ = steps.make_optimizer(config.optim, steps_per_epoch=2, num_epochs=3)
+    state = jax.jit(lambda key: steps.init_state(key, model, optimizer, 32))(jax.random.key(0))
+    batch = {
+        "image": np.full((2, 32, 32), 7, np.uint8),
+        "mask": np.eye(32, dtype=np.uint8)[None].repeat(2, axis=0),
+    }
+    before = jax.device_get(state)
+    step = jax.jit(
+        lambda s: steps.train_step(
+            s,
+            batch,
+            model=model,
+            optimizer=optimizer,
+            augment_config=config.augment,
+            loss_config=config.loss,
+            key=jax.random.key(3),
+        )  # fmt: skip
+    )
+    first, second = step(state), step(state)
+    assert_trees_equal(first, second)
+    assert_trees_equal(state, before)
+    assert int(first[0].step) == 1

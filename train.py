@@ -1,0 +1,32 @@
+"""Trains a U-Net: python train.py --config configs/unet.py [--config.SECTION.FIELD=VALUE ...]"""
+
+from pathlib import Path
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxlung.config import parse_config
+from jaxlung.errors import one_line_errors
+from jaxlung.flags import parse_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
+flags.mark_flag_as_required("config")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Checkpoints, logs and pictures; an interrupted run goes on from here. "
+    "Default: runs/ and the config file's name."
+)  # fmt: skip
+
+
+@one_line_errors
+def main(_: list[str]) -> None:
+    config_file = config_flags.get_config_filename(flags.FLAGS["config"])
+    workdir = _WORKDIR.value or Path("runs") / Path(config_file).stem
+    config = parse_config(_CONFIG.value)
+
+    from jaxlung.train import train_and_evaluate  # seconds of imports: after the flags are checked
+
+    train_and_evaluate(config, workdir)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
