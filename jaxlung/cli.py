@@ -1,0 +1,92 @@
+"""The `jaxlung` command."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxlung.errors import InputError, fail
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="jaxlung", description="Finds the lungs in chest X-rays.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    predict = commands.add_parser(
+        "predict",
+        help="draw the lungs of images",
+        description="For each image writes STEM.png, the mask at the image's own size (255 is "
+        "lung), and STEM_overlay.png, the image with the mask's outline.",
+    )
+    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict.add_argument("--workdir", required=True, type=Path, help="a workdir of train.py")
+    predict.add_argument("--out", required=True, type=Path, help="folder for masks and overlays")
+    predict.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
+    arguments = parser.parse_args(argv)
+    try:
+        failed = predict_files(
+            arguments.images, arguments.workdir, arguments.out, overwrite=arguments.overwrite
+        )
+    except InputError as error:
+        fail(error)
+    if failed:
+        raise SystemExit(1)
+
+
+def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite: bool) -> int:
+    """Writes mask and overlay of each image; a bad file is reported and the others go on.
+
+    Returns:
+        how many files failed.
+
+    Raises:
+        InputError: before anything is written: no such model, two images that would write the
+            same file, or an output that exists (unless overwrite).
+    """
+    outputs = plan_outputs(images, out, overwrite=overwrite)
+    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every file it opens
+    from jaxlung.figures import overlay
+    from jaxlung.images import read_image, write_png
+    from jaxlung.predict import load
+
+    model = load(workdir)
+    failed = 0
+    for image_path, mask_path, overlay_path in outputs:
+        try:
+            image = read_image(image_path)
+            mask_HxW = model.predict(image)
+        except InputError as error:
+            message = str(error)
+            named = message if message.startswith(str(image_path)) else f"{image_path}: {message}"
+            print(f"error: {named}", file=sys.stderr)
+            failed += 1
+            continue
+        out.mkdir(parents=True, exist_ok=True)
+        write_png(mask_path, mask_HxW.astype("uint8") * 255)
+        write_png(overlay_path, overlay(image, mask_HxW))
+        note = "" if mask_HxW.any() else " (EMPTY: no lung found)"
+        print(f"{image_path} -> {mask_path}, {mask_HxW.mean():.1%} lung{note}")
+    return failed
+
+
+def plan_outputs(
+    images: Sequence[Path], out: Path, *, overwrite: bool
+) -> list[tuple[Path, Path, Path]]:
+    """(image, mask, overlay) paths, refusing every clash; see `predict_files`."""
+    plan: list[tuple[Path, Path, Path]] = []
+    owner: dict[Path, Path] = {}
+    inputs = {image.resolve() for image in images}
+    for image in images:
+        targets = (out / f"{image.stem}.png", out / f"{image.stem}_overlay.png")
+        for target in targets:
+            if target in owner:
+                raise InputError(
+                    f"{image} and {owner[target]} would both write {target}; use two --out folders"
+                )
+            owner[target] = image
+            if target.resolve() in inputs:
+                raise InputError(f"{target} is an input image; name another --out folder")
+            if target.exists() and not overwrite:
+                raise InputError(f"{target} exists; name another --out folder or pass --overwrite")
+        plan.append((image, *targets))
+    return plan

@@ -1,0 +1,82 @@
+"""From a trained run to masks on the original grid."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlung import steps
+from jaxlung.checkpoints import abstract_like, restore_best
+from jaxlung.config import Config
+from jaxlung.images import read_image
+from jaxlung.model import build_model, to_mask
+from jaxlung.preprocess import from_canvas, to_canvas
+from jaxlung.workdir import read_config
+
+ImageLike = np.ndarray | str | os.PathLike[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A trained model with the preprocessing it was trained with. Make one with `load`."""
+
+    config: Config
+    step: int  # updates behind its parameters
+    variables: Any  # what `UNet.apply` takes
+    predict_canvases: Callable[[np.ndarray], np.ndarray]
+    """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
+
+    def predict_proba(self, image: ImageLike) -> np.ndarray:
+        """Lung probability of each pixel.
+
+        Args:
+            image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
+                is; other dtypes are scaled from their own minimum and maximum.
+
+        Returns:
+            float32 [H, W] in [0, 1], on the image's own grid.
+
+        Raises:
+            InputError: no image, a damaged one, or an array of another shape.
+        """
+        pixels = image if isinstance(image, np.ndarray) else read_image(image)
+        canvas_SxS, _, geometry = to_canvas(
+            pixels, size=self.config.data.size, fit=self.config.data.fit
+        )
+        return from_canvas(self.predict_canvases(canvas_SxS[None])[0], geometry)
+
+    def predict(self, image: ImageLike) -> np.ndarray:
+        """The lungs' mask: bool [H, W], True is lung, on the image's own grid.
+
+        Args and raises as `predict_proba`. The threshold is the config's `train.threshold`.
+        """
+        return to_mask(self.predict_proba(image), self.config.train.threshold)
+
+
+def load(workdir: str | os.PathLike[str]) -> Predictor:
+    """The best model of a run of train.py.
+
+    Example:
+        >>> model = jaxlung.load("runs/unet")
+        >>> mask = model.predict("image.png")
+
+    Raises:
+        InputError: the folder is no run, or has saved no checkpoint yet.
+    """
+    workdir = Path(workdir)
+    config = read_config(workdir)
+    model = build_model(config.model)
+    example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
+    abstract = jax.eval_shape(model.init, jax.random.key(0), example)
+    abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    variables, step = restore_best(workdir, abstract_like(abstract, device))
+    compiled = jax.jit(functools.partial(steps.predict_step, model=model))
+    return Predictor(
+        config, step, variables, lambda canvas_BxSxS: np.asarray(compiled(variables, canvas_BxSxS))
+    )
