@@ -15,7 +15,7 @@ def augment(
         key: a typed PRNG key; the result is a function of it and the inputs alone.
         image_BxHxWx1: float32 in [0, 1].
         mask_BxHxWx1: float32, 0 or 1.
-        config: strengths; all zero returns the inputs unchanged.
+        config: strengths; all zero returns the inputs, to rounding.
 
     Returns:
         image float32 in [0, 1] and mask float32 of 0 and 1, of the same shapes. What the geometry
@@ -44,7 +44,8 @@ def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig)
     shift_2 = _uniform(keys[4], config.shift, (2,)) * jnp.array(shape, jnp.float32)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rotation_2x2 = jnp.array([[cos, -sin], [sin, cos]])
-    # Rotated last on the way to the input, so a stretched image is not sheared.
+    # The patient is turned, then the film stretched along its own sides: what a resize that does
+    # not keep the aspect makes of a tilted patient.
     scale_2 = jnp.array([aspect, mirror / aspect]) / zoom
     linear_2x2 = rotation_2x2 * scale_2[None, :]
     # Products written out: matrix multiplication has a lower precision on some accelerators.

@@ -24,10 +24,14 @@ class EarlyStop(NamedTuple):
     stale: int = 0  # validations since the best
 
     def update(self, score: float, step: int) -> "EarlyStop":
-        """The state after one more validation; NaN counts as no improvement."""
-        if score > self.best:
-            return EarlyStop(score, step, 0)
-        return self._replace(stale=self.stale + 1)
+        """The state after one more validation; NaN counts as no improvement.
+
+        Of equal scores the latest is the best, as Orbax has it, but it is no improvement.
+        """
+        stale = 0 if score > self.best else self.stale + 1
+        if score >= self.best:
+            return EarlyStop(score, step, stale)
+        return self._replace(stale=stale)
 
     def should_stop(self, patience: int) -> bool:
         return patience > 0 and self.stale >= patience
@@ -47,6 +51,7 @@ def open_manager(workdir: Path, *, read_only: bool = False) -> ocp.CheckpointMan
         best_fn=_score,
         best_mode="max",
         read_only=read_only,
+        cleanup_tmp_directories=not read_only,  # what killed runs were writing
         create=not read_only,
     )
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
@@ -71,15 +76,18 @@ def save(
 def restore(
     manager: ocp.CheckpointManager, step: int, abstract: TrainState
 ) -> tuple[TrainState, EarlyStop]:
-    """Restores a whole state onto the shardings of `abstract` (from `jax.eval_shape`)."""
+    """Restores a whole state onto the shardings of `abstract` (from `jax.eval_shape`).
+
+    Raises:
+        InputError: the checkpoint is damaged or of another model.
+    """
     optimizer = {"step": abstract.step, "opt_state": abstract.opt_state}
-    items = manager.restore(
+    items = _restore_items(
+        manager,
         step,
-        args=ocp.args.Composite(
-            model=ocp.args.StandardRestore(abstract.variables),
-            optimizer=ocp.args.StandardRestore(optimizer),
-            early_stop=ocp.args.JsonRestore(),
-        ),
+        model=ocp.args.StandardRestore(abstract.variables),
+        optimizer=ocp.args.StandardRestore(optimizer),
+        early_stop=ocp.args.JsonRestore(),
     )
     state = TrainState(
         step=items.optimizer["step"],
@@ -94,7 +102,7 @@ def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     """The best checkpoint's variables and its step.
 
     Raises:
-        InputError: the folder holds no checkpoint.
+        InputError: the folder holds no checkpoint, or a damaged one.
     """
     if not (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir}: holds no checkpoints/; is it a workdir of train.py?")
@@ -102,8 +110,19 @@ def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
         step = manager.best_step()
         if step is None:
             raise InputError(f"{workdir}: training has not saved a checkpoint yet")
-        args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract_variables))
-        return manager.restore(step, args=args).model, step
+        model = ocp.args.StandardRestore(abstract_variables)
+        return _restore_items(manager, step, model=model).model, step
+
+
+def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+    try:
+        return manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:  # Orbax and TensorStore raise many types on damaged files
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise InputError(
+            f"{manager.directory / str(step)}: this checkpoint cannot be read ({reason[0][:200]}); "
+            f"remove that folder to go on from another, or start a new workdir"
+        ) from error
 
 
 def abstract_like(tree: Any, sharding: jax.sharding.Sharding) -> Any:

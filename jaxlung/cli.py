@@ -2,13 +2,13 @@
 
 import argparse
 import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxlung.errors import InputError, fail
+from jaxlung.errors import InputError, one_line_errors, print_error
 
 
+@one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="jaxlung", description="Finds the lungs in chest X-rays.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -23,12 +23,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     predict.add_argument("--out", required=True, type=Path, help="folder for masks and overlays")
     predict.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
     arguments = parser.parse_args(argv)
-    try:
-        failed = predict_files(
-            arguments.images, arguments.workdir, arguments.out, overwrite=arguments.overwrite
-        )
-    except InputError as error:
-        fail(error)
+    failed = predict_files(
+        arguments.images, arguments.workdir, arguments.out, overwrite=arguments.overwrite
+    )
     if failed:
         raise SystemExit(1)
 
@@ -44,12 +41,13 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
             same file, or an output that exists (unless overwrite).
     """
     outputs = plan_outputs(images, out, overwrite=overwrite)
-    logging.getLogger("absl").setLevel(logging.WARNING)  # Orbax tells every file it opens
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     from jaxlung.figures import overlay
     from jaxlung.images import read_image, write_png
     from jaxlung.predict import load
 
     model = load(workdir)
+    out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for image_path, mask_path, overlay_path in outputs:
         try:
@@ -58,10 +56,9 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
         except InputError as error:
             message = str(error)
             named = message if message.startswith(str(image_path)) else f"{image_path}: {message}"
-            print(f"error: {named}", file=sys.stderr)
+            print_error(named)
             failed += 1
             continue
-        out.mkdir(parents=True, exist_ok=True)
         write_png(mask_path, mask_HxW.astype("uint8") * 255)
         write_png(overlay_path, overlay(image, mask_HxW))
         note = "" if mask_HxW.any() else " (EMPTY: no lung found)"

@@ -29,7 +29,7 @@ class DataConfig:
     phantom_test: int = 32
     seed: int = 0  # of the epochs' order and of the phantoms
     loader: str = "tfdata"  # "tfdata", or "memory": same batches without TensorFlow
-    cache_gib: float = 4.0  # canvases above this many GiB are read anew each time, not cached
+    cache_gib: float = 4.0  # a split above this many GiB is read anew each epoch, not cached
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,11 +95,11 @@ class Config:
 # Inclusive (low, high) of each number; a field not listed here is text, a choice or a switch.
 _RANGES: dict[str, tuple[float, float]] = {
     "data.size": (16, 8192),
-    "data.validation_fraction": (0, 1),
-    "data.test_fraction": (0, 1),
-    "data.phantom_train": (1, 10**7),
-    "data.phantom_validation": (1, 10**7),
-    "data.phantom_test": (1, 10**7),
+    "data.validation_fraction": (0.001, 0.999),
+    "data.test_fraction": (0.001, 0.999),
+    "data.phantom_train": (1, 10**5),
+    "data.phantom_validation": (1, 10**5),
+    "data.phantom_test": (1, 10**5),
     "data.seed": (0, 2**31 - 1),
     "data.cache_gib": (0, 10**6),
     "augment.rotation": (0, 180),
@@ -151,6 +151,8 @@ def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
         values = values.to_dict()
     if isinstance(values, ConfigDict):
         values = values.to_dict()
+    if not isinstance(values, Mapping):
+        raise InputError(f"config must hold sections, got {values!r}")
     sections: dict[str, Any] = {}
     section_types = {f.name: type(f.default) for f in dataclasses.fields(Config)}
     for name in values:
@@ -198,6 +200,8 @@ def _check_combinations(config: Config) -> None:
             f"data.size must be a multiple of {multiple} "
             f"(model.patch x 2^model.depth), got {config.data.size}"
         )
+    if config.data.name == "phantom" and config.data.size % 16:
+        raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
     if config.data.validation_fraction + config.data.test_fraction >= 1:
         raise InputError("data.validation_fraction + data.test_fraction must be below 1")
     if config.loss.dice + config.loss.bce <= 0:
@@ -207,11 +211,16 @@ def _check_combinations(config: Config) -> None:
 
 
 def differing_fields(old: Config, new: Config) -> list[str]:
-    """Fields, as 'section.field: old -> new', in which two configs differ."""
+    """Fields, as 'section.field: old -> new', in which two configs differ.
+
+    Left out are those that cannot change the result: where the data lie (their fingerprint tells
+    whether they are the same) and how they are fed.
+    """
+    harmless = ("data.dir", "data.loader", "data.cache_gib")
     return [
         f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
         for section, new_fields in new.to_dict().items()
         for old_fields in [old.to_dict()[section]]
         for field, value in new_fields.items()
-        if old_fields[field] != value
+        if old_fields[field] != value and f"{section}.{field}" not in harmless
     ]

@@ -16,9 +16,14 @@ class TrainingError(RuntimeError):
     """Training cannot go on; one line that names the step and says what was kept."""
 
 
+def print_error(error: object) -> None:
+    """One line on stderr."""
+    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+
+
 def fail(error: object) -> NoReturn:
     """Prints one line on stderr and exits with status 2, without a traceback."""
-    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    print_error(error)
     raise SystemExit(2)
 
 
@@ -30,5 +35,10 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except (InputError, TrainingError) as error:
             fail(error)
+        except OSError as error:  # a full disk, a folder that may not be written
+            fail(f"{error.filename}: {error.strerror}" if error.filename else error)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr, flush=True)
+            raise SystemExit(130) from None
 
     return wrapped

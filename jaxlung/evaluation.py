@@ -168,17 +168,21 @@ def evaluate(
     predictor = load(workdir)
     name, chosen, warning = choose_split(predictor.config.data, data, split)
     out = Path(out) if out else Path(workdir) / "eval" / name
+    out.mkdir(parents=True, exist_ok=True)  # before the scoring, which takes long
     scores = score_split(predictor, chosen)
     result = {
         "model": {"workdir": str(workdir), "step": predictor.step},
-        "data": {"name": name, "n": len(scores.ids), "warning": warning},
+        "data": {
+            "name": name,
+            "dir": data or predictor.config.data.dir,
+            "n": len(scores.ids),
+            "warning": warning,
+        },
         "threshold": predictor.config.train.threshold,
-        "threshold_chosen": "a priori, in the config",
         "network_size": predictor.config.data.size,
         **summary(scores),
         "environment": environment(),
     }
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "metrics.json", result)
     _write_per_image(out / "per_image.csv", scores)
     _write_overlays(out / "overlays.png", predictor, chosen, scores)

@@ -18,11 +18,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         fail(error)
     except (AttributeError, KeyError) as error:  # how ml_collections reports a misspelt field
         fail(_unknown_field(argv, str(error)))
-    except (TypeError, ValueError, OSError, ImportError) as error:
-        fail(f"--config: {str(error).splitlines()[-1].strip()}")
+    except Exception as error:  # a config file may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
+        fail(f"--config: {reason}")
     if len(rest) > 1:
         fail(f"{rest[1]!r} is no flag; fields are set as --config.section.field=value")
-    logging.set_verbosity(logging.WARNING)  # Orbax tells every rename of every file
+    logging.set_verbosity(logging.ERROR)  # Orbax tells every rename of every file
     return rest
 
 

@@ -5,11 +5,13 @@ import os
 import warnings
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from jaxlung.errors import InputError
 
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 
 
@@ -17,8 +19,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads PNG, JPEG, TIFF, BMP or GIF.
 
     Returns:
-        uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], as stored. Palettes are
-        expanded to RGB.
+        uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], or uint16
+        [H, W, 3], as stored. Palettes are expanded to RGB.
 
     Raises:
         InputError: the file is missing, unreadable, no image, damaged or has several frames.
@@ -31,14 +33,16 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         with warnings.catch_warnings():
             # Pillow warns of very large images and odd metadata; what matters here raises.
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.format == "PNG":
                     image.verify()  # checksums, which decoding a small file would not reach
-            with Image.open(io.BytesIO(data)) as image:
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     raise InputError(f"{path}: has {frames} frames; expected one image")
-                return _pixels(image)
+                pixels = _pixels(image)
+                if _is_deep_colour(image, data):
+                    pixels = _decode_deep_colour(data)
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -47,6 +51,9 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         ) from error
     except Exception as error:  # Pillow's decoders raise many types on damaged data
         raise InputError(f"{path}: is damaged or truncated ({error}); replace the file") from error
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
+    return pixels
 
 
 def _pixels(image: Image.Image) -> np.ndarray:
@@ -57,6 +64,23 @@ def _pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image)
 
 
+def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
+    """16 bits a channel and several channels, of which Pillow would keep the upper 8 bits."""
+    if image.format == "PNG":  # IHDR: bit depth, then colour type; 2, 4 and 6 have channels
+        return data[24] == 16 and data[25] in (2, 4, 6)
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, (8,))  # BitsPerSample
+        return len(bits) > 1 and max(bits) > 8
+    return False
+
+
+def _decode_deep_colour(data: bytes) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
+        raise ValueError("16-bit colour of an unknown layout")
+    return np.ascontiguousarray(pixels[..., 2::-1])  # OpenCV has BGR, BGRA
+
+
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Reads a mask as bool [H, W].
 
@@ -64,18 +88,21 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     right and left as 1 and 2. More values are the soft edges of resampling, and JPEG always has
     them: there lung is the upper half of the range.
 
-    Raises: as `read_image`; also a mask with NaN or infinite values.
+    Raises: as `read_image`; also a mask that is mostly of values in between.
     """
     pixels = read_image(path)
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(axis=-1)
-    if not np.isfinite(pixels).all():
-        raise InputError(f"{path}: holds NaN or infinite values; write a mask of 0 and 255")
     highest = float(pixels.max())
     is_jpeg = Path(path).read_bytes()[:2] == b"\xff\xd8"
     is_integer = pixels.dtype.kind != "f"
     if not is_jpeg and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
         return pixels > 0
+    if ((pixels > 0) & (pixels < highest)).sum() > 0.5 * (pixels > 0).sum():
+        raise InputError(
+            f"{path}: is neither labels nor an outline with soft edges (most values lie between 0 "
+            f"and the highest, {highest:g}); write a mask of 0 and 255"
+        )
     return pixels > highest / 2
 
 

@@ -30,7 +30,7 @@ class Canvases(NamedTuple):
 
 
 def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) -> Canvases:
-    """Reads and places examples on demand; keeps them in memory if all fit into cache_gib."""
+    """Reads and places a split's examples on demand; caches them if all fit into cache_gib."""
     count = len(split.ids)
     cached = 2 * count * size * size <= cache_gib * 2**30
     shape = (count if cached else 0, size, size)
@@ -44,7 +44,7 @@ def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) 
             try:
                 image_SxS, mask_SxS, _ = to_canvas(example.image, example.mask, size=size, fit=fit)
             except InputError as error:
-                raise InputError(f"{split.sources[index]}: {error}") from error
+                raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
             if not cached:
                 return image_SxS, mask_SxS
@@ -136,7 +136,7 @@ def _stack(rows: list[tuple[np.ndarray, np.ndarray, np.bool_]]) -> HostBatch:
 
 
 def _tfdata_batches(canvases: Canvases, indices: Iterable[np.ndarray]) -> Iterator[HostBatch]:
-    tf = _import_tensorflow()
+    tf = import_tensorflow()
     iterator = iter(indices)
     first = next(iterator, None)
     if first is None:
@@ -181,7 +181,12 @@ def _tfdata_batches(canvases: Canvases, indices: Iterable[np.ndarray]) -> Iterat
         raise
 
 
-def _import_tensorflow():
+def import_tensorflow():
+    """TensorFlow, kept off the accelerators.
+
+    Raises:
+        InputError: it is not installed.
+    """
     # No start-up chatter on stderr; oneDNN's is about arithmetic that jaxlung leaves to JAX.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")

@@ -6,7 +6,9 @@ import optax
 
 
 def soft_dice_loss(logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array) -> jax.Array:
-    """1 - 2|A n B| / (|A| + |B|) with the lung probabilities as A (Milletari 2016, 1606.04797).
+    """1 - 2|A n B| / (|A| + |B|) with the lung probabilities as A.
+
+    The linear denominator of Drozdzal et al. 2016 (arXiv:1608.04117), not V-Net's squares.
 
     Args:
         logits_BxHxWx1: float32.

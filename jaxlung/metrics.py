@@ -1,6 +1,7 @@
 """Overlap metrics from pixel counts: per image, or pooled by summing the counts first.
 
-Every function takes numpy or JAX arrays, runs under jit and vmap, and returns one value an image.
+The functions take numpy or JAX arrays, run under jit and vmap (but for `pool`, of the host), and
+return one value an image.
 """
 
 from typing import Any, NamedTuple

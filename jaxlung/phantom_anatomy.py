@@ -11,9 +11,7 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-
-_KNOB = (1.9, -6.0)  # x and z of the aortic arch
-_TRUNK = (1.9, -2.9, 2.0, 2.9)  # x, z and semi-axes of the pulmonary trunk
+Pair = tuple[Array | float, Array | float]
 
 
 class Anatomy(NamedTuple):
@@ -32,23 +30,26 @@ class Anatomy(NamedTuple):
     heart_a: Array  # long and short semi-axes
     heart_b: Array
     heart_tilt: Array  # radians
+    atrium: Array  # how far the right atrium bulges
     knob: Array  # radius of the aortic knob
+    trunk: Array  # how far the pulmonary trunk bulges
     turn: Array  # shift of the mediastinum by axial rotation
     breast: Array  # thickness of breast tissue
     arms: Array  # raise of the shoulders
     bone: Array  # density of bone, 1 is average
     scoliosis: Array
     stomach: Array  # radius of the gastric bubble; 0: none
+    rib_pitch: Array  # distance of the ribs, as a fraction of the lungs' height
+    rib_drop: Array  # how far ribs fall on their way round, 1 is average
 
 
-def draws(
-    key: Array, count: int
-) -> tuple[Callable[[float, float], Array], Callable[[float], Array]]:
-    """uniform(low, high) and chance(probability): 1.0 or 0.0; at most `count` draws of both.
+def draws(unit_N: Array) -> tuple[Callable[[float, float], Array], Callable[[float], Array]]:
+    """uniform(low, high) and chance(probability), 1.0 or 0.0, from uniform numbers in [0, 1).
 
-    One call of the generator serves them all: it is what takes XLA long to compile.
+    At most N draws of both. One call of the generator serves many: it is what takes XLA long to
+    compile.
     """
-    unit = iter(jax.random.uniform(key, (count,)))
+    unit = iter(unit_N)
 
     def uniform(low: float, high: float) -> Array:
         return low + (high - low) * next(unit)
@@ -61,14 +62,14 @@ def draws(
 
 def random_anatomy(key: Array) -> Anatomy:
     """Draws a patient. Ranges are rounded from adult radiographic anatomy."""
-    uniform, chance = draws(key, 24)
+    uniform, chance = draws(jax.random.uniform(key, (27,)))
     build = uniform(0.0, 1.0)  # slim to stout
     tall = uniform(-1.0, 1.0)
     breath = uniform(-1.0, 1.0)
-    dome = 7.3 + 1.3 * tall + 1.8 * breath - 0.8 * build
+    dome = 7.3 + 1.3 * tall + 2.1 * breath - 0.8 * build
     dome_left = uniform(0.2, 1.8)
-    heart_a = 6.4 + 1.0 * build + uniform(-0.7, 1.2)
-    heart_b = 4.6 + 0.6 * build + uniform(-0.4, 0.7)
+    heart_a = 6.0 + 1.0 * build + uniform(-0.7, 1.2)
+    heart_b = 4.3 + 0.6 * build + uniform(-0.4, 0.7)
     heart_tilt = uniform(0.45, 0.85) - 0.15 * build
     heart_below = jnp.hypot(heart_a * jnp.sin(heart_tilt), heart_b * jnp.cos(heart_tilt))
     return Anatomy(
@@ -78,20 +79,24 @@ def random_anatomy(key: Array) -> Anatomy:
         dome=dome,
         dome_left=dome_left,
         recess=uniform(2.8, 5.2),
-        fat=1.5 + 3.5 * build**2 + uniform(0.0, 0.8),
-        medial=uniform(2.1, 3.1),
+        fat=0.8 + 3.2 * build**2 + uniform(0.0, 0.8),
+        medial=uniform(1.2, 2.0),
         heart_x=uniform(1.7, 2.9),
         heart_z=dome + dome_left + uniform(1.7, 2.6) - heart_below,
         heart_a=heart_a,
         heart_b=heart_b,
         heart_tilt=heart_tilt,
-        knob=uniform(1.5, 2.2),
+        atrium=uniform(2.2, 3.4),
+        knob=uniform(1.6, 2.5),
+        trunk=uniform(2.2, 3.4),
         turn=uniform(-0.7, 0.7),
-        breast=chance(0.5) * uniform(1.0, 4.0),
+        breast=chance(0.5) * uniform(1.0, 3.5),
         arms=uniform(-1.0, 1.5),
         bone=uniform(0.75, 1.2),
         scoliosis=uniform(-0.8, 0.8),
-        stomach=chance(0.6) * uniform(1.5, 3.2),
+        stomach=chance(0.6) * uniform(1.3, 2.8),
+        rib_pitch=uniform(0.082, 0.094),
+        rib_drop=uniform(0.85, 1.3),
     )
 
 
@@ -103,49 +108,34 @@ def ellipsoid_chord(u: Array, v: Array, half_depth: Array | float) -> Array:
     return 2 * half_depth * jnp.sqrt(jnp.maximum(1 - u**2 - v**2, 0.0))
 
 
-def _rotate(x: Array, z: Array, angle: Array | float) -> tuple[Array, Array]:
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    return x * cos + z * sin, z * cos - x * sin
+def capsule_chord(x: Array, z: Array, start: Pair, end: Pair, taper: Pair) -> Array:
+    """Ray length through a tapered capsule across the ray: 2 sqrt(r^2 - distance^2).
+
+    start, end: (x, z) of the axis; taper: the radius at both ends. All in cm.
+    """
+    dx, dz = end[0] - start[0], end[1] - start[1]
+    t = jnp.clip(((x - start[0]) * dx + (z - start[1]) * dz) / (dx**2 + dz**2), 0.0, 1.0)
+    distance2 = (x - start[0] - t * dx) ** 2 + (z - start[1] - t * dz) ** 2
+    radius = taper[0] + t * (taper[1] - taper[0])
+    return 2 * jnp.sqrt(jnp.maximum(radius**2 - distance2, 0.0))
 
 
 def chest_half_width(a: Anatomy, z: Array) -> Array:
     """Half-width of the rib cage inside, at height z; 0 above the apex of the lungs."""
     length = a.dome + a.recess - a.apex
     v = jnp.clip((z - a.apex) / (0.78 * length), 0.0, 1.0)
-    dome = jnp.sqrt(jnp.maximum(1 - (1 - v) ** 2.3, 0.0))
-    return jnp.where(z > a.apex, 5.2 + (a.chest - 5.2) * dome, 0.0)
-
-
-def medial_border(a: Anatomy, x: Array, z: Array) -> Array:
-    """|x| of the lungs' inner border: the mediastinum, rounded into the apex."""
-    v = jnp.clip((z - a.apex) / 3.0, 0.0, 1.0)
-    inwards = jnp.sqrt(jnp.maximum(1 - (1 - v) ** 2, 0.0))
-    border = a.medial + 0.5 * jnp.sin(0.35 * z) + jnp.where(x > 0, 0.2, 0.0)
-    return 5.2 - (5.2 - border) * inwards
+    dome = jnp.maximum(1 - (1 - v) ** 2.3, 0.0) ** 0.57
+    return jnp.where(z > a.apex, 4.2 + (a.chest - 4.2) * dome, 0.0)
 
 
 def dome_height(a: Anatomy, x: Array) -> Array:
     """z of the diaphragm's silhouette above x."""
     top = a.dome + jnp.where(x > 0, a.dome_left, 0.0)
     centre = 0.45 * a.chest
-    outwards = jnp.maximum(jnp.abs(x) - centre, 0.0) / (a.chest - centre)
+    # The last 4 mm are flat: a sharper angle would fall apart into pixels.
+    outwards = jnp.clip(jnp.abs(x) - centre, 0.0, a.chest - 0.4 - centre) / (a.chest - centre)
     inwards = jnp.maximum(centre - jnp.abs(x), 0.0) / centre
     return top + a.recess * outwards**2.0 + 1.6 * inwards**1.7
-
-
-def heart_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ray length through the heart: a tilted ellipsoid and the right atrium."""
-    u, v = _rotate(x - a.heart_x, z - a.heart_z, a.heart_tilt)
-    main = ellipsoid_chord(u / a.heart_a, v / a.heart_b, 4.5)
-    atrium = ellipsoid_chord((x + 1.6) / 2.9, (z - a.heart_z + 0.3) / 4.2, 3.5)
-    return jnp.maximum(main, atrium)
-
-
-def vessel_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ray length through the aortic knob, the pulmonary trunk and the upper mediastinum."""
-    knob = ellipsoid_chord((x - _KNOB[0]) / a.knob, (z - _KNOB[1]) / (1.15 * a.knob), 2.2)
-    trunk = ellipsoid_chord((x - _TRUNK[0]) / _TRUNK[2], (z - _TRUNK[1]) / _TRUNK[3], 2.0)
-    return jnp.maximum(knob, trunk)
 
 
 def _row_edge(
@@ -156,9 +146,9 @@ def _row_edge(
     return jnp.where(squared >= 0, x0 + rx * jnp.sqrt(jnp.maximum(squared, 0.0)), -99.0)
 
 
-def heart_edges(a: Anatomy, z: Array) -> tuple[Array, Array]:
-    """How far the heart reaches at height z to the right (-x) and left (x), from the tilted
-    ellipse's quadratic in x; far inside where the row misses it."""
+def left_ventricle_edge(a: Anatomy, z: Array) -> Array:
+    """x of the tilted ellipse's outer edge at height z, the larger root of its quadratic in x; far
+    inside where the row misses it."""
     cos, sin = jnp.cos(a.heart_tilt), jnp.sin(a.heart_tilt)
     long2, short2 = 1 / a.heart_a**2, 1 / a.heart_b**2
     dz = z - a.heart_z
@@ -166,19 +156,23 @@ def heart_edges(a: Anatomy, z: Array) -> tuple[Array, Array]:
     q = dz * cos * sin * (long2 - short2)
     r = dz**2 * (sin**2 * long2 + cos**2 * short2) - 1
     discriminant = q**2 - p * r
-    middle, half = a.heart_x - q / p, jnp.sqrt(jnp.maximum(discriminant, 0.0)) / p
-    hit = discriminant >= 0
-    return jnp.where(hit, half - middle, -99.0), jnp.where(hit, half + middle, -99.0)
+    edge = a.heart_x + (jnp.sqrt(jnp.maximum(discriminant, 0.0)) - q) / p
+    return jnp.where(discriminant >= 0, edge, -99.0)
 
 
-def cardiac_border(a: Anatomy, x: Array, z: Array) -> Array:
-    """|x| that a reader's outline keeps outside of, on each side: heart and great vessels."""
-    heart_right, heart_left = heart_edges(a, z)
-    knob = _row_edge(z, _KNOB[0], _KNOB[1], a.knob, 1.15 * a.knob)
-    left = jnp.maximum(heart_left, jnp.maximum(knob, _row_edge(z, *_TRUNK)))
-    # From the right atrium the inferior vena cava goes straight down to the diaphragm.
-    atrium = _row_edge(jnp.minimum(z, a.heart_z + 2.2), 1.6, a.heart_z - 0.3, 2.9, 4.2)
-    return jnp.where(x > 0, left, jnp.maximum(heart_right, atrium))
+def mediastinal_border(a: Anatomy, x: Array, z: Array) -> Array:
+    """|x| of the lungs' inner border: heart, great vessels and mediastinum, on the side of x."""
+    # At the apex the border leaves the mediastinum in an arc.
+    v = jnp.clip((z - a.apex) / 4.0, 0.0, 1.0)
+    narrow = a.medial + 0.3 * jnp.sin(0.35 * z)
+    strip = 4.2 - (4.2 - narrow) * jnp.sqrt(jnp.maximum(1 - (1 - v) ** 2, 0.0))
+    atrium = _row_edge(z, 0.7, a.heart_z + 0.4, a.atrium, 5.2)
+    knob = _row_edge(z, 0.9, -6.3, a.knob, 1.3 * a.knob)
+    trunk = _row_edge(z, 0.6, -0.6, a.trunk, 5.2)
+    left = jnp.maximum(left_ventricle_edge(a, z), jnp.maximum(knob, trunk))
+    organ = jnp.where(x > 0, left, atrium)
+    # A maximum with its notches rounded, as fat and pleura round them.
+    return strip + jax.nn.softplus(4 * (organ - strip)) / 4
 
 
 class Lungs(NamedTuple):
@@ -193,66 +187,84 @@ def lungs(a: Anatomy, x: Array, z: Array) -> Lungs:
     centred = x - a.turn
     side = jnp.abs(x)
     outer = chest_half_width(a, z)
-    inner = medial_border(a, centred, z)
+    # The heart rests in fat on the diaphragm: a reader draws no lung below its overhang.
+    top = a.dome + jnp.where(x > 0, a.dome_left, 0.0)
+    border = mediastinal_border(a, centred, jnp.minimum(z, top))
     dome = dome_height(a, x)
-    heart = heart_chord(a, centred, z)
-    vessels = vessel_chord(a, centred, z)
-    aside = (side < outer) & (jnp.abs(centred) > inner)
-    border = cardiac_border(a, centred, z)
-    outside = jnp.abs(centred) > border
-    silhouette = aside & outside & (z < dome)
+    silhouette = (side < outer) & (jnp.abs(centred) > border) & (z < dome)
 
     # Depth of the cavity: a superellipse across, shallower towards the apex.
     s = jnp.clip(side / jnp.maximum(outer, 1e-3), 0.0, 1.0)
     height = jnp.clip((z - a.apex) / 9.0, 0.0, 1.0)
-    half_depth = a.depth * (0.35 + 0.65 * jnp.sqrt(height))
+    half_depth = a.depth * (0.22 + 0.78 * jnp.sqrt(height))
     cavity = 2 * half_depth * (1 - s**2.6) ** (1 / 2.6)
-    # Between the lungs the mediastinum fills most of the depth; its wall is steep at the border.
-    m = jnp.clip(jnp.abs(centred) / jnp.maximum(inner, 1e-3), 0.0, 1.0)
-    mediastinum = jnp.where(m < 1, cavity * (0.45 + 0.5 * jnp.sqrt(1 - m**2)), 0.0)
     # The diaphragm falls off to the back and, less, to the front of its dome:
     # z = dome + k t^2, so below the dome's top lung is left where |t| > sqrt((z - dome) / k).
     k = (a.recess + 1.5) / a.depth**2
     hidden = jnp.sqrt(jnp.maximum(z - dome, 0.0) / k)
     behind = jnp.maximum(cavity / 2 - hidden, 0.0) + jnp.maximum(cavity / 2 - 1.8 * hidden, 0.0)
-    above = jnp.where(z < dome, cavity, behind)
-    air = jnp.maximum(above - mediastinum - heart - vessels, 0.0)
-    air = jnp.where(z > a.apex, air, 0.0)
-    air *= jnp.where(outside | (heart + vessels > 0), 1.0, 0.4)  # fat between heart and vessels
+    air = jnp.where(z < dome, cavity, behind) - mediastinum_chord(a, centred, z, half_depth)
+    air = jnp.where(z > a.apex, jnp.maximum(air, 0.0), 0.0)
     side_label = jnp.where(centred < 0, 1, 2)
     return Lungs(air, jnp.where(silhouette, side_label, 0).astype(jnp.int32))
 
 
+def mediastinum_chord(a: Anatomy, x: Array, z: Array, half_depth: Array) -> Array:
+    """Ray length through what takes lung away: a stack of half ellipses that reach the border,
+    the tissue before the spine, and the descending aorta."""
+    m = jnp.abs(x) / mediastinal_border(a, x, z)
+    # It fills the depth above the heart; behind the heart lies lung.
+    fill = 0.55 + 0.4 * jax.nn.sigmoid((-4.0 - z) / 1.5)
+    silhouette = 2 * fill * half_depth * jnp.sqrt(jnp.maximum(1 - m**2, 0.0))
+    spine = 0.6 * half_depth * jnp.sqrt(jnp.maximum(1 - (x / 2.2) ** 2, 0.0))
+    aorta = 2.4 * jnp.sqrt(jnp.maximum(1 - ((x - 1.3) / 1.4) ** 2, 0.0))
+    return silhouette + spine + aorta * jax.nn.sigmoid((z + 6.0) / 0.4)
+
+
+def arm_axis(a: Anatomy) -> tuple[Pair, Pair]:
+    """(|x|, z) of the upper arm's axis, at the shoulder joint and below."""
+    joint = a.chest + 4.2 + 0.3 * a.fat, a.apex + 4.2 - 0.8 * a.arms
+    return joint, (joint[0] + 4.5 + 4.0 * a.arms, joint[1] + 18.0)
+
+
 def body_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ray length through the whole body: torso, shoulders and neck."""
-    shoulder = a.apex - 3.6 - 0.5 * a.arms  # where the neck begins to widen
-    torso = a.chest + a.fat + 0.6
-    low = jnp.clip((z - shoulder) / 7.0, 0.0, 1.0)
-    shoulders = torso + 6.5 * jnp.exp(-(((z - shoulder - 8.0) / 5.5) ** 2))
-    half_width = 5.6 + (shoulders - 5.6) * low**1.5
-    half_depth = (a.depth + 0.6 + 0.7 * a.fat) * (0.62 + 0.38 * low)
-    s = jnp.clip(jnp.abs(x) / half_width, 0.0, 1.0)
-    torso_chord = 2 * half_depth * (1 - s**2.2) ** (1 / 2.2)
-    breasts = sum(
-        ellipsoid_chord((x - sign * 7.8) / 5.6, (z - a.dome + 2.0) / 5.6, 0.5 * a.breast)
-        for sign in (-1, 1)
-    )
-    return torso_chord + jnp.where(torso_chord > 0, breasts, 0.0)
+    """Ray length through the whole body: neck, shoulders, arms, torso and breasts."""
+    side = jnp.abs(x)
+    neck, arm = 5.0 + 0.35 * a.fat, 4.3 + 0.35 * a.fat
+    joint, elbow = arm_axis(a)
+    parts = [
+        capsule_chord(side, z, (0.0, a.apex - 30.0), (0.0, a.apex + 3.0), (neck, neck)),
+        capsule_chord(side, z, (3.0, a.apex - 1.2 - 0.25 * a.fat), joint, (4.6, arm + 0.3)),
+        capsule_chord(side, z, joint, elbow, (arm + 0.5, arm)),
+    ]
+    # The torso: the rib cage with its wall, below the shoulders.
+    down = jnp.clip((z - a.apex + 4.0) / 10.0, 0.0, 1.0)
+    half_width = chest_half_width(a, jnp.maximum(z, a.apex + 1.0)) + 0.8 + a.fat
+    # Muscle fills the armpit.
+    half_width += 2.2 * jnp.exp(-(((z - a.apex - 8.0) / 5.0) ** 2))
+    half_depth = (a.depth + 1.0 + 0.7 * a.fat) * jnp.sqrt(down)
+    s = jnp.clip(side / half_width, 0.0, 1.0)
+    parts.append(2 * half_depth * (1 - s**2.3) ** (1 / 2.3))
+    # The fourth-power mean joins them without creases.
+    whole = jnp.sqrt(jnp.sqrt(sum((part / 10.0) ** 4 for part in parts))) * 10.0
+    v = (z - a.dome + 3.0) / 5.2
+    v = jnp.where(v < 0, 0.5 * v, v)  # the lower edge is crisp, the upper one long
+    breasts = ellipsoid_chord((side - 8.6) / 5.8, v, 0.5 * a.breast)
+    return whole + jnp.where(whole > 0, breasts, 0.0)
 
 
 def airway_chord(a: Anatomy, x: Array, z: Array) -> Array:
     """Ray length through trachea, main bronchi and the gastric bubble."""
-    x = x - a.turn
-    trachea = 1.7 * jnp.sqrt(jnp.maximum(1 - ((x + 0.2) / 0.9) ** 2, 0.0))
-    trachea = trachea * jax.nn.sigmoid((-3.2 - z) / 0.3)
-    bronchi = jnp.zeros_like(x)
-    for sign, slope in ((-1.0, 1.1), (1.0, 0.75)):
-        along = sign * x
-        distance = (z + 3.2 - slope * along) / jnp.sqrt(1 + slope**2)
-        chord = 1.2 * jnp.sqrt(jnp.maximum(1 - (distance / 0.6) ** 2, 0.0))
-        bronchi += chord * jax.nn.sigmoid((along - 0.2) / 0.2) * jax.nn.sigmoid((3.2 - along) / 0.3)
+    bubble_x, x = x, x - a.turn
+    trachea = 1.8 * jnp.sqrt(jnp.maximum(1 - ((x + 0.2) / 0.9) ** 2, 0.0))
+    air = trachea * jax.nn.sigmoid((-3.2 - z) / 0.3)
+    side = jnp.abs(x)
+    slope = jnp.where(x < 0, 1.1, 0.75)
+    distance = (z + 3.2 - slope * side) / jnp.sqrt(1 + slope**2)
+    bronchi = 1.3 * jnp.sqrt(jnp.maximum(1 - (distance / 0.6) ** 2, 0.0))
+    air += bronchi * jax.nn.sigmoid((side - 0.2) / 0.2) * jax.nn.sigmoid((3.2 - side) / 0.3)
+    # Upright, the stomach's gas lies over a level of fluid.
     radius = jnp.maximum(a.stomach, 1e-3)
-    bubble = ellipsoid_chord(
-        (x - 6.2) / (1.5 * radius), (z - a.dome - a.dome_left - 1.2 - radius) / radius, 2.0
-    )
-    return trachea + bronchi + jnp.where(a.stomach > 0, bubble, 0.0)
+    v = (z - a.dome - a.dome_left - 0.9 - radius) / radius
+    bubble = ellipsoid_chord((bubble_x - 6.2) / (1.7 * radius), v, 1.6 * radius)
+    return air + jnp.where(a.stomach > 0, bubble * jax.nn.sigmoid((0.25 - v) / 0.04), 0.0)

@@ -13,9 +13,11 @@ import numpy as np
 from jaxlung import steps
 from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
+from jaxlung.errors import InputError
 from jaxlung.images import read_image
 from jaxlung.model import build_model, to_mask
 from jaxlung.preprocess import from_canvas, to_canvas
+from jaxlung.sharding import jit_predict_step
 from jaxlung.workdir import read_config
 
 ImageLike = np.ndarray | str | os.PathLike[str]
@@ -44,11 +46,14 @@ class Predictor:
         Raises:
             InputError: no image, a damaged one, or an array of another shape.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
+        pixels = read_image(image) if isinstance(image, str | os.PathLike) else np.asarray(image)
         canvas_SxS, _, geometry = to_canvas(
             pixels, size=self.config.data.size, fit=self.config.data.fit
         )
-        return from_canvas(self.predict_canvases(canvas_SxS[None])[0], geometry)
+        probability_SxS = self.predict_canvases(canvas_SxS[None])[0]
+        if not np.isfinite(probability_SxS).all():  # it would pass for a mask without lung
+            raise InputError("the model's output is not finite; its parameters are damaged")
+        return from_canvas(probability_SxS, geometry)
 
     def predict(self, image: ImageLike) -> np.ndarray:
         """The lungs' mask: bool [H, W], True is lung, on the image's own grid.
@@ -76,7 +81,7 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
-    compiled = jax.jit(functools.partial(steps.predict_step, model=model))
+    compiled = jit_predict_step(functools.partial(steps.predict_step, model=model))
     return Predictor(
         config, step, variables, lambda canvas_BxSxS: np.asarray(compiled(variables, canvas_BxSxS))
     )

@@ -7,14 +7,14 @@ Coordinates are continuous with pixel (i, j) covering [i, i+1) x [j, j+1); every
 edges of one grid to the edges of the other (half-pixel centres), so nothing shifts.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxlung.errors import InputError
+
+Array = Any  # numpy.ndarray or jax.Array
 
 
 class Geometry(NamedTuple):
@@ -35,6 +35,8 @@ def canvas_geometry(height: int, width: int, size: int, fit: str = "letterbox") 
     fit "letterbox" keeps the aspect ratio (to the nearest canvas pixel) and centres the image;
     "stretch" fills the canvas.
     """
+    if not isinstance(size, int | np.integer) or size < 1:
+        raise InputError(f"size must be a whole number of pixels, at least 1, got {size!r}")
     if fit == "stretch":
         return Geometry(height, width, size, 0, 0, size, size)
     if fit != "letterbox":
@@ -101,9 +103,12 @@ def from_canvas(plane_SxS: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.clip(_resize(box, geometry.height, geometry.width), box.min(), box.max())
 
 
-def normalize(canvas_BxSxS: jax.Array) -> jax.Array:
-    """uint8 [B, S, S] to the network's input: float32 [B, S, S, 1] in [0, 1]. Runs under jit."""
-    return canvas_BxSxS.astype(jnp.float32)[..., None] / 255.0
+def normalize(canvas_BxSxS: Array) -> Array:
+    """uint8 [B, S, S] to the network's input: float32 [B, S, S, 1] in [0, 1].
+
+    Takes JAX arrays, under jit too, or numpy arrays.
+    """
+    return canvas_BxSxS.astype("float32")[..., None] / np.float32(255)
 
 
 def preprocess_image(
@@ -118,7 +123,7 @@ def preprocess_image(
     Raises: as `to_canvas`.
     """
     canvas_SxS, mask_SxS, geometry = to_canvas(image, mask, size=size, fit=fit)
-    image_SxS = canvas_SxS.astype(np.float32) / np.float32(255.0)
+    image_SxS = normalize(canvas_SxS[None])[0, ..., 0]
     return image_SxS, None if mask_SxS is None else mask_SxS.astype(np.float32), geometry
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +16,9 @@ class RunLog:
     def __init__(self, workdir: Path, start_step: int, total_steps: int, batch_size: int):
         self._path = workdir / "metrics.jsonl"
         self._batch_size = batch_size
+        self.rate = 0.0  # images/s of training, this epoch; 0 before two steps are done
+        self._epoch_start: float | None = None
+        self._epoch_images = 0
         self.history = [r for r in read_history(workdir) if r["step"] <= start_step]
         partial = self._path.with_name(".metrics.jsonl.partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in self.history))
@@ -31,13 +35,20 @@ class RunLog:
 
     def step(self, loss: float) -> None:
         """Moves the bar on: loss, images/s, and the time left if all epochs are needed."""
-        rate = self._bar.format_dict["rate"]  # steps/s, smoothed; None at first
-        speed = f", {rate * self._batch_size:.1f} images/s" if rate else ""
+        # From the epoch's first finished step on: neither compilation nor validation counts.
+        now = time.perf_counter()
+        if self._epoch_start is None:
+            self._epoch_start, self._epoch_images = now, 0
+        else:
+            self._epoch_images += self._batch_size
+            self.rate = self._epoch_images / max(now - self._epoch_start, 1e-9)
+        speed = f", {self.rate:.1f} images/s" if self.rate else ""
         self._bar.set_postfix_str(f"loss {loss:.4f}{speed}", refresh=False)
         self._bar.update(1)
 
     def record(self, step: int, values: Mapping[str, float], *, best: bool) -> None:
         """One validation: to metrics.jsonl, to TensorBoard, and a line above the bar."""
+        self._epoch_start = None
         record = {"step": step, **values}
         self.history.append(record)
         with self._path.open("a") as file:

@@ -59,6 +59,11 @@ def jit_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     )
 
 
+def jit_predict_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """step(variables, canvases) -> probabilities, on the device that holds the variables."""
+    return jax.jit(step)
+
+
 def jit_eval_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     """step(variables, batch) -> per-image results; nothing is donated: the variables live on."""
     return jax.jit(

@@ -11,7 +11,8 @@ def bootstrap_mean_interval(
     """Percentile bootstrap interval of the mean (Efron and Tibshirani 1993, chapter 13).
 
     Args:
-        values_N: one value an image, images independent.
+        values_N: one value an image. Images count as independent: with several of a patient the
+            interval is too narrow.
 
     Returns:
         (low, high); both are the value itself where n is 1.

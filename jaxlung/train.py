@@ -2,7 +2,6 @@
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from jaxlung.input_pipeline import (
     batches,
     check_canvases,
     eval_indices,
+    import_tensorflow,
     make_canvases,
     train_indices,
 )
@@ -63,21 +63,21 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
         with RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log:
             if start_step:
                 log.say(f"{workdir}: goes on from step {start_step}")
-            # Fixed order: train an epoch, validate, log, save. A run killed anywhere repeats from
-            # its last save with the same batches and keys; records after that save are dropped.
+            # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats
+            # from its last save with the same batches and keys, and logs and draws again.
             for epoch in range(start_step // steps_per_epoch, num_epochs):
                 if early_stop.should_stop(config.train.patience):
                     break
-                started = time.perf_counter()
                 state, train_loss = _train_epoch(
                     state, epoch * steps_per_epoch, steps_per_epoch, compiled.train,
                     train_batches, mesh, log,
                 )  # fmt: skip
-                seconds = time.perf_counter() - started
                 scores = validate(
                     state.variables, compiled.evaluate, canvases["validation"], config, mesh
                 )
                 step = (epoch + 1) * steps_per_epoch
+                if not math.isfinite(scores["loss"]):  # the epoch's last update, say
+                    raise _not_finite(f"validation loss {scores['loss']} after step {step}")
                 early_stop = early_stop.update(scores["dice"], step)
                 log.record(
                     step,
@@ -86,16 +86,16 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
                         "train_loss": train_loss,
                         **{f"validation_{name}": score for name, score in scores.items()},
                         "learning_rate": float(compiled.schedule(step - 1)),
-                        "images_per_second": steps_per_epoch * batch_size / seconds,
+                        "images_per_second": log.rate,
                     },
-                    best=early_stop.stale == 0,
+                    best=early_stop.best_step == step,
                 )
-                checkpoints.save(manager, state, early_stop, scores["dice"])
                 figures.write_learning_curve(workdir / "learning_curve.png", log.history)
-                if early_stop.stale == 0:
+                if early_stop.best_step == step:
                     _write_overlays(
                         workdir, state.variables, compiled.predict, canvases["validation"], config
                     )
+                checkpoints.save(manager, state, early_stop, scores["dice"])
             manager.wait_until_finished()
     print(
         f"best validation Dice {early_stop.best:.4f} at step {early_stop.best_step}; "
@@ -113,6 +113,8 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], str]:
     Raises:
         InputError: the first bad file or field, by name.
     """
+    if config.data.loader == "tfdata":
+        import_tensorflow()  # its absence is told before anything is written
     splits = load_splits(config.data)
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:
@@ -160,7 +162,7 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         init=sharding.jit_init(init, mesh),
         train=sharding.jit_train_step(train, mesh),
         evaluate=sharding.jit_eval_step(evaluate, mesh),
-        predict=jax.jit(functools.partial(steps.predict_step, model=model)),
+        predict=sharding.jit_predict_step(functools.partial(steps.predict_step, model=model)),
         schedule=schedule,
     )
 
@@ -195,12 +197,12 @@ def _train_epoch(
     """An epoch's updates; returns the state and the mean loss."""
     losses: list[float] = []
 
-    def finish(loss: jax.Array) -> None:
-        losses.append(float(loss))
-        if not math.isfinite(losses[-1]):
-            raise TrainingError(
-                f"the loss is {losses[-1]} at step {first_step + len(losses)}: stopped, with the "
-                f"checkpoints before it kept; try a lower optim.learning_rate"
+    def finish(step_metrics: dict[str, jax.Array]) -> None:
+        losses.append(float(step_metrics["loss"]))
+        norm = float(step_metrics["grad_norm"])
+        if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
+            raise _not_finite(
+                f"loss {losses[-1]}, gradient norm {norm} at step {first_step + len(losses)}"
             )
         log.step(losses[-1])
 
@@ -211,10 +213,16 @@ def _train_epoch(
         # Fetched one step late, so that the device never waits for the host.
         if pending is not None:
             finish(pending)
-        pending = step_metrics["loss"]
+        pending = step_metrics
     if pending is not None:
         finish(pending)
     return state, float(np.mean(losses))
+
+
+def _not_finite(what: str) -> TrainingError:
+    return TrainingError(
+        f"{what}: stopped, with the checkpoints before it kept; try a lower optim.learning_rate"
+    )
 
 
 def validate(

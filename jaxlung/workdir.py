@@ -43,8 +43,9 @@ def check_config(workdir: Path, config: Config) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir {workdir}: is a file; name a folder")
     if not (workdir / "config.json").exists():
-        if (workdir / "checkpoints").exists():
-            raise InputError(f"{workdir}: holds checkpoints/ but no config.json; use a new workdir")
+        for name in ("checkpoints", "metrics.jsonl", "run.json"):
+            if (workdir / name).exists():
+                raise InputError(f"{workdir}: holds {name} but no config.json; use a new --workdir")
         return
     changes = differing_fields(read_config(workdir), config)
     if changes:
@@ -55,23 +56,34 @@ def check_config(workdir: Path, config: Config) -> None:
 
 
 def write_record(workdir: Path, config: Config, data_fingerprint: str) -> None:
-    """Writes config.json once and adds a start to run.json."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--workdir {workdir}: cannot be made ({error.strerror})") from error
-    if not (workdir / "config.json").exists():
-        write_json(workdir / "config.json", config.to_dict())
+    """Writes config.json once and adds a start to run.json.
+
+    Raises:
+        InputError: the data are not those that the run was started with, or run.json is damaged.
+    """
     path = workdir / "run.json"
-    starts = json.loads(path.read_text())["starts"] if path.exists() else []
+    starts = _read_starts(path) if path.exists() else []
     if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
         raise InputError(
             f"{workdir}: its data have changed since it was started (fingerprint "
             f"{starts[-1]['data_fingerprint'][:12]} -> {data_fingerprint[:12]}); "
             f"use a new --workdir"
         )
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", config.to_dict())
     starts.append({"data_fingerprint": data_fingerprint, **environment()})
     write_json(path, {"starts": starts})
+
+
+def _read_starts(path: Path) -> list[dict[str, Any]]:
+    try:
+        starts = json.loads(path.read_text())["starts"]
+        if all(isinstance(start["data_fingerprint"], str) for start in starts):
+            return starts
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"{path}: is damaged; use a new --workdir")
 
 
 def environment() -> dict[str, Any]:

@@ -207,7 +207,8 @@ def test_affine_stays_within_its_ranges():
     lengths = np.linalg.norm(linear, axis=1)
     aspect = lengths[:, 0] / lengths[:, 1]
     assert 1 / 1.15 - 1e-5 <= aspect.min() < 0.89 and 1.12 < aspect.max() <= 1.15 + 1e-5
-    # No shear: the axes stay at a right angle.
+    # The film is stretched along its own sides, after the patient was turned: on the way back to
+    # the input its sides stay at a right angle.
     np.testing.assert_allclose((linear[:, :, 0] * linear[:, :, 1]).sum(axis=1), 0, atol=1e-5)
     assert 0.4 < (determinant < 0).mean() < 0.6
     # The output pixel that shows the input's centre is off the middle by the shift alone.

@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,7 +129,8 @@ def test_cmyk_jpeg_is_read_as_rgb(tmp_path):
 def test_path_may_be_text(tmp_path):
     path = saved(tmp_path / "a.png", picture())
     np.testing.assert_array_equal(read_image(str(path)), picture())
-    assert read_mask(str(path)).dtype == bool
+    outline = saved(tmp_path / "b.png", np.eye(9, dtype=np.uint8) * 255)
+    assert read_mask(str(outline)).dtype == bool
 
 
 FORMATS = [
@@ -260,14 +262,16 @@ def test_noise_of_jpeg_is_no_lung(tmp_path, quality):
 
 
 def test_soft_edges_are_cut_at_half(tmp_path):
-    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None], 3, axis=0)
+    edge, lung = np.arange(256, dtype=np.uint8), np.full(400, 255, np.uint8)
+    ramp = np.repeat(np.concatenate([edge, lung])[None], 3, axis=0)
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "a.png", ramp)), ramp >= 128)
     dim = (ramp // 4).astype(np.uint8)  # 0 to 63
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "b.png", dim)), dim >= 32)
 
 
 def test_mask_of_probabilities_is_cut_at_half(tmp_path):
-    ramp = np.linspace(0, 0.9, 64, dtype=np.float32).reshape(8, 8)
+    edge, lung = np.linspace(0, 0.9, 64, dtype=np.float32), np.full(80, 0.9, np.float32)
+    ramp = np.concatenate([edge, lung]).reshape(12, 12)
     np.testing.assert_array_equal(read_mask(saved(tmp_path / "a.tif", ramp)), ramp > 0.45)
 
 
@@ -336,3 +340,26 @@ def test_failed_replacement_leaves_nothing(tmp_path):
     with pytest.raises(OSError):
         write_png(tmp_path / "taken.png", picture())
     assert [path.name for path in tmp_path.iterdir()] == ["taken.png"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_colour_keeps_all_its_bits(tmp_path, suffix):
+    grey = (np.arange(40 * 30).reshape(40, 30) * 3).astype(np.uint16)
+    rgb = np.stack([grey, grey + 1, grey + 2], axis=-1)
+    cv2.imwrite(str(tmp_path / f"a.{suffix}"), rgb[..., ::-1])
+    pixels = read_image(tmp_path / f"a.{suffix}")
+    assert pixels.dtype == np.uint16
+    np.testing.assert_array_equal(pixels, rgb)
+
+
+def test_mask_of_many_labels_is_refused_rather_than_halved(tmp_path):
+    labels = np.repeat(np.array([0, 40, 80, 120, 160], np.uint8), 200).reshape(20, 50)
+    Image.fromarray(labels).save(tmp_path / "organs.png")
+    with pytest.raises(InputError, match=r"organs\.png.*neither labels nor"):
+        read_mask(tmp_path / "organs.png")
+
+
+def test_other_formats_are_refused_by_name(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.webp")
+    with pytest.raises(InputError, match=r"a\.webp"):
+        read_image(tmp_path / "a.webp")

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -19,6 +22,8 @@ from jaxlung.images import read_image
 from jaxlung.preprocess import preprocess_image
 from jaxlung.splits import array_split
 from jaxlung.train import train_and_evaluate
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +203,36 @@ def test_load_of_a_folder_that_is_no_run(tmp_path):
         jaxlung.load(tmp_path)
 
 
-def test_model_file_is_free_of_pickle(workdir):
-    for path in Path(workdir).rglob("*"):
-        if path.is_file():
-            assert path.read_bytes()[:2] not in (b"\x80\x04", b"\x80\x05"), path
+def test_loading_unpickles_nothing(workdir, monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    jaxlung.load(workdir)
+
+
+def test_arrays_of_other_kinds(model, radiograph):
+    expected = model.predict(radiograph)
+    np.testing.assert_array_equal(model.predict(jax.numpy.asarray(radiograph)), expected)
+    np.testing.assert_array_equal(model.predict(radiograph.tolist()), model.predict(
+        radiograph.astype(np.int64)))  # fmt: skip
+
+
+def test_commands_of_a_real_run_say_one_line(workdir, radiograph, tmp_path):
+    """Whole processes: nothing of Orbax or JAX joins the one line on stderr."""
+    (tmp_path / "notes.png").write_text("not an image")
+    (tmp_path / "file").write_text("")
+    Image.fromarray(radiograph).save(tmp_path / "good.png")
+    predict = ["-m", "jaxlung", "predict", "--workdir", workdir, "--out"]
+    for command, code, word in (
+        ([*predict, tmp_path / "out", tmp_path / "notes.png"], 1, "notes.png"),
+        ([*predict, tmp_path / "file", tmp_path / "good.png"], 2, "file"),
+        (["eval.py", f"--workdir={workdir}", f"--out={tmp_path / 'file'}"], 2, "file"),
+        (["eval.py", f"--workdir={workdir}", "--data=no/such/place"], 2, "no/such/place"),
+    ):
+        result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, text=True,
+                                capture_output=True, timeout=120)  # fmt: skip
+        lines = result.stderr.strip().splitlines()
+        assert result.returncode == code, result.stderr
+        assert len(lines) == 1 and word in lines[0], result.stderr

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,41 +156,76 @@ def final_params(workdir):
         return state
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def wait_for_records(process, workdir, count):
+    """Until metrics.jsonl has that many lines, or the process has ended."""
+    path = workdir / "metrics.jsonl"
+    while process.poll() is None:
+        if path.exists() and path.read_text().count("\n") >= count:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_at_any_moment(tmp_path, kills):
-    """Kills whole processes after random times; the last run's parameters are a straight run's."""
+    """Kills whole processes at random moments; the parameters in the end are a straight run's."""
     seed = int(os.environ.get("JAXLUNG_TEST_SEED", time.time_ns() % 2**32))
     print(f"JAXLUNG_TEST_SEED={seed}")  # shown when the test fails
     rng = random.Random(seed)
-    flags = ["--config.train.num_epochs=12"]
+    epochs = 4 * kills
+    flags = [f"--config.train.num_epochs={epochs}", "--config.train.patience=0"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = time.perf_counter()
     assert run_train(tmp_path / "straight", *flags, **quiet).wait() == 0
-    seconds = time.perf_counter() - started
-    for _ in range(kills):
+    killed = 0
+    for i in range(kills):
         process = run_train(tmp_path / "killed", *flags, **quiet)
-        time.sleep(rng.uniform(0.3, 1.0) * seconds)
+        # From before the first epoch on, anywhere in step, validation, logging, drawing, saving.
+        wait_for_records(process, tmp_path / "killed", 3 * i)
+        time.sleep(rng.uniform(0.0, 1.0))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        killed += process.wait() == -signal.SIGKILL
+    assert killed == kills  # none had ended before
     assert run_train(tmp_path / "killed", *flags, **quiet).wait() == 0
-    straight, killed = final_params(tmp_path / "straight"), final_params(tmp_path / "killed")
-    assert int(killed.step) == 24
-    assert_trees_equal(killed, straight)
+    straight, resumed = final_params(tmp_path / "straight"), final_params(tmp_path / "killed")
+    assert int(resumed.step) == 2 * epochs
+    assert_trees_equal(resumed, straight)
+    records = (tmp_path / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in records] == list(range(1, epochs + 1))
+    assert [
+        p.name for p in (tmp_path / "killed" / "checkpoints").iterdir() if "tmp" in p.name
+    ] == []
 
 
-def test_non_finite_loss_stops_with_the_step_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", ["loss", "grad_norm"])
+def test_non_finite_loss_stops_with_the_step_named(tmp_path, monkeypatch, what):
     original = steps.train_step
 
     def poisoned(state, batch, **kwargs):
         state, step_metrics = original(state, batch, **kwargs)
-        loss = jax.numpy.where(state.step == 4, jax.numpy.nan, step_metrics["loss"])
-        return state, {**step_metrics, "loss": loss}
+        value = jax.numpy.where(state.step == 4, jax.numpy.nan, step_metrics[what])
+        return state, {**step_metrics, what: value}
 
     monkeypatch.setattr(steps, "train_step", poisoned)
     with pytest.raises(TrainingError, match="step 4"):
         train_and_evaluate(tiny_config(), tmp_path / "run")
     with checkpoints.open_manager(tmp_path / "run", read_only=True) as manager:
         assert manager.latest_step() == 2  # the last good one
+
+
+def test_non_finite_parameters_are_never_saved(tmp_path, monkeypatch):
+    """The epoch's last update goes wrong without a sign in its loss: validation sees it."""
+    original = steps.train_step
+
+    def poisoned(state, batch, **kwargs):
+        state, step_metrics = original(state, batch, **kwargs)
+        factor = jax.numpy.where(state.step == 4, jax.numpy.nan, 1.0)
+        return state.replace(params=jax.tree.map(lambda p: p * factor, state.params)), step_metrics
+
+    monkeypatch.setattr(steps, "train_step", poisoned)
+    with pytest.raises(TrainingError, match="after step 4"):
+        train_and_evaluate(tiny_config(), tmp_path / "run")
+    with checkpoints.open_manager(tmp_path / "run", read_only=True) as manager:
+        assert manager.latest_step() == manager.best_step() == 2
+    assert np.isfinite(load(tmp_path / "run").predict_proba(np.eye(32, dtype=np.uint8))).all()
 
 
 def test_early_stopping_ends_the_run(tmp_path, monkeypatch):
@@ -212,10 +248,35 @@ def test_early_stop_is_pure_and_ignores_nan():
     start = EarlyStop()
     better = start.update(0.7, 1)
     assert (better.best, better.best_step, better.stale) == (0.7, 1, 0)
-    worse = better.update(float("nan"), 2).update(0.7, 3)
+    worse = better.update(float("nan"), 2).update(0.6, 3)
     assert (worse.best, worse.best_step, worse.stale) == (0.7, 1, 2)
     assert worse.should_stop(2) and not worse.should_stop(3) and not worse.should_stop(0)
     assert start == EarlyStop()
+
+
+@pytest.mark.parametrize("scores", [(0.9, 0.5, 0.9, 0.3), (0.5, 0.5, 0.5), (0.1, 0.3, 0.2)])
+def test_early_stop_and_orbax_agree_on_the_best(tmp_path, scores):
+    state = steps.TrainState(jax.numpy.int32(0), {"w": jax.numpy.zeros(2)}, {}, {})
+    early_stop = EarlyStop()
+    with checkpoints.open_manager(tmp_path) as manager:
+        for step, score in enumerate(scores, 1):
+            early_stop = early_stop.update(score, step)
+            checkpoints.save(manager, state.replace(step=jax.numpy.int32(step)), early_stop, score)
+        manager.wait_until_finished()
+        assert manager.best_step() == early_stop.best_step
+        assert set(manager.all_steps()) == {early_stop.best_step, len(scores)}
+    assert EarlyStop().update(0.5, 1).update(0.5, 2).stale == 1  # a tie is no improvement
+
+
+def test_damaged_checkpoint_is_named(finished, tmp_path):
+    _, workdir = finished
+    shutil.copytree(workdir, tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoints").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="checkpoints/.* cannot be read"):
+        load(tmp_path / "run")
+    with pytest.raises(InputError, match="checkpoints/.* cannot be read"):
+        train_and_evaluate(tiny_config(), tmp_path / "run")
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
