@@ -271,7 +271,7 @@ def test_early_stop_and_orbax_agree_on_the_best(tmp_path, scores):
 def test_damaged_checkpoint_is_named(finished, tmp_path):
     _, workdir = finished
     shutil.copytree(workdir, tmp_path / "run")
-    for path in (tmp_path / "run" / "checkpoints").rglob("d/*"):
+    for path in (tmp_path / "run" / "checkpoints").rglob("_METADATA"):
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="checkpoints/.* cannot be read"):
         load(tmp_path / "run")
