@@ -6,7 +6,7 @@ of the input has to be checkpointed, and the two loaders give the same batches.
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -106,7 +106,7 @@ def eval_indices(count: int, batch_size: int) -> Iterator[np.ndarray]:
 
 def batches(
     canvases: Canvases, indices: Iterable[np.ndarray], *, loader: str
-) -> Iterator[HostBatch]:
+) -> Generator[HostBatch, None, None]:
     """The batches of the given indices, each a dict of numpy arrays.
 
     Args:
@@ -135,7 +135,9 @@ def _stack(rows: list[tuple[np.ndarray, np.ndarray, np.bool_]]) -> HostBatch:
     return {"image": np.stack(images), "mask": np.stack(masks), "valid": np.array(valid)}
 
 
-def _tfdata_batches(canvases: Canvases, indices: Iterable[np.ndarray]) -> Iterator[HostBatch]:
+def _tfdata_batches(
+    canvases: Canvases, indices: Iterable[np.ndarray]
+) -> Generator[HostBatch, None, None]:
     tf = import_tensorflow()
     iterator = iter(indices)
     first = next(iterator, None)

@@ -1,5 +1,6 @@
 """The training loop, and nothing else."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -59,8 +60,13 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
         state, early_stop = _restore_or_init(manager, compiled, config.train.seed, mesh)
         start_step = int(state.step)
         indices = train_indices(config.data.seed, start_step, count, batch_size)
-        train_batches = batches(canvases["train"], indices, loader=config.data.loader)
-        with RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log:
+        with (
+            # Closed while Python still runs: tf.data complains of what it outlives.
+            contextlib.closing(
+                batches(canvases["train"], indices, loader=config.data.loader)
+            ) as train_batches,
+            RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log,
+        ):
             if start_step:
                 log.say(f"{workdir}: goes on from step {start_step}")
             # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats
