@@ -1,7 +1,12 @@
-"""Overlap metrics from pixel counts: per image, or pooled by summing the counts first.
+"""Metrics of masks. Overlap from pixel counts: per image, or pooled by summing the counts first.
 
-The functions take numpy or JAX arrays, run under jit and vmap (but for `pool`, of the host), and
-return one value an image.
+The overlap functions take numpy or JAX arrays, run under jit and vmap (but for `pool`, of the
+host), and return one value an image. Names and formulas as in Metrics Reloaded (Maier-Hein et al.
+2024, Nature Methods 21:195). The surface distances are those of `jaxlung.surface`, on the host.
+
+Empty masks: where truth and prediction are both empty every overlap metric is 1; where only one
+of them is, dice, iou, precision and recall are all 0, the 0/0 among them too, so that an image
+that was failed never scores. `hausdorff` and `assd` are then the image's diagonal, `nsd` is 0.
 """
 
 from typing import Any, NamedTuple
@@ -9,6 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jaxlung.surface import SurfaceDistances, assd, hausdorff, nsd, surface_distances
+
+__all__ = [
+    "Counts", "SurfaceDistances", "accuracy", "assd", "count_pixels", "dice", "hausdorff", "iou",
+    "nsd", "pool", "precision", "recall", "surface_distances",
+]  # fmt: skip
 
 Array = Any  # numpy.ndarray or jax.Array
 
@@ -52,12 +64,22 @@ def iou(counts: Counts) -> Array:
     return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
+def precision(counts: Counts) -> Array:
+    """TP / (TP + FP), in [0, 1]; of an empty prediction 1 if the truth is empty too, else 0."""
+    return _ratio(counts.tp, counts.tp + counts.fp, empty=counts.fn == 0)
+
+
+def recall(counts: Counts) -> Array:
+    """TP / (TP + FN), in [0, 1]; of an empty truth 1 if the prediction is empty too, else 0."""
+    return _ratio(counts.tp, counts.tp + counts.fn, empty=counts.fp == 0)
+
+
 def accuracy(counts: Counts) -> Array:
     """(TP + TN) / pixels, in [0, 1]; 1 for an image without pixels."""
     return _ratio(counts.tp + counts.tn, counts.tp + counts.tn + counts.fp + counts.fn)
 
 
-def _ratio(numerator: Array, denominator: Array) -> Array:
+def _ratio(numerator: Array, denominator: Array, empty: Array | float = 1.0) -> Array:
     # On the host in float64: pooled counts of large images do not fit JAX's default int32.
     xp = jnp if isinstance(denominator, jax.Array) else np
-    return xp.where(denominator == 0, 1.0, numerator / xp.maximum(denominator, 1))
+    return xp.where(denominator == 0, empty * 1.0, numerator / xp.maximum(denominator, 1))

@@ -1,13 +1,15 @@
 """Counts and overlap metrics, by hand and against their identities."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou, pool
+from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou, pool, precision, recall
 
-METRICS = (dice, iou, accuracy)
+METRICS = (dice, iou, precision, recall, accuracy)
 
 
 def random_masks(seed=0, shape=(4, 9, 7)):
@@ -26,7 +28,50 @@ def test_counts_by_hand():
     np.testing.assert_array_equal(counts, [[2, 0], [1, 0], [1, 6], [2, 0]])
     np.testing.assert_allclose(dice(counts), [4 / 6, 0])
     np.testing.assert_allclose(iou(counts), [2 / 4, 0])
+    np.testing.assert_allclose(precision(counts), [2 / 3, 0])
+    np.testing.assert_allclose(recall(counts), [2 / 3, 0])
     np.testing.assert_allclose(accuracy(counts), [4 / 6, 0])
+
+
+def test_precision_and_recall_apart():
+    counts = counts_of(6, 2, 4, 8)
+    np.testing.assert_allclose([precision(counts), recall(counts)], [[6 / 8], [6 / 10]])
+    np.testing.assert_allclose(dice(counts), 2 / (1 / precision(counts) + 1 / recall(counts)))
+
+
+def test_precision_and_recall_swap_with_the_masks():
+    prediction, truth = random_masks()
+    there, back = count_pixels(prediction, truth), count_pixels(truth, prediction)
+    np.testing.assert_array_equal(precision(there), recall(back))
+
+
+def monai_pairs():
+    """Random and degenerate masks [64, 24, 20]: none, one or both empty, full, single pixels."""
+    rng = np.random.default_rng(4)
+    shares = rng.uniform(0, 1, (2, 56, 1, 1))
+    random = rng.random((2, 56, 24, 20)) < shares
+    empty, full, dot = np.zeros((24, 20), bool), np.ones((24, 20), bool), np.zeros((24, 20), bool)
+    dot[3, 4] = True
+    degenerate = [(empty, empty), (empty, full), (full, empty), (full, full), (dot, empty),
+                  (dot, full), (empty, dot), (dot, dot)]  # fmt: skip
+    prediction, truth = np.concatenate([random, np.array(degenerate).swapaxes(0, 1)], axis=1)
+    return prediction, truth
+
+
+def test_agrees_with_monai():
+    pytest.importorskip("torch", reason="pip install -e '.[bench]'")
+    with warnings.catch_warnings():  # of its own imports
+        warnings.simplefilter("ignore")
+        monai = pytest.importorskip("monai.metrics", reason="pip install -e '.[bench]'")
+        import torch
+
+        prediction, truth = monai_pairs()
+        as_tensor = [torch.from_numpy(masks[:, None].astype(np.float32))
+                     for masks in (prediction, truth)]  # fmt: skip
+        theirs = monai.DiceMetric(include_background=True, ignore_empty=False)(*as_tensor)
+    theirs = theirs.numpy()[:, 0]
+    ours = dice(count_pixels(prediction, truth))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
 def test_counts_add_up_to_the_pixels():
@@ -55,7 +100,7 @@ def test_iou_follows_from_dice():
     np.testing.assert_allclose(iou(counts), dice(counts) / (2 - dice(counts)))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [dice, iou, accuracy])
 def test_symmetric_in_truth_and_prediction(metric):
     prediction, truth = random_masks()
     there, back = count_pixels(prediction, truth), count_pixels(truth, prediction)
