@@ -1,26 +1,35 @@
-"""Evaluates a run: python eval.py --workdir runs/unet [--data FOLDER] [--split validation]"""
+"""Evaluates runs: python eval.py --workdir runs/unet [--data FOLDER,FOLDER] [--out FOLDER]"""
 
 from absl import app, flags
 
 from jaxlung.errors import one_line_errors
 from jaxlung.flags import parse_flags
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "A workdir of train.py.", required=True)
-_DATA = flags.DEFINE_string(
-    "data", None, "Another folder with images/ and masks/; default: the run's own data."
+_WORKDIR = flags.DEFINE_list(
+    "workdir", None, "Workdirs of train.py; several are compared on the same images.", required=True
+)
+_DATA = flags.DEFINE_list(
+    "data", None, "Folders with images/ and masks/; default: the run's own data."
 )
 _SPLIT = flags.DEFINE_string(
     "split", None, "train, validation or test of the run's own data, or all of --data. "
-    "Default: test, or all with --data."
+    "Default: test of the run's own data, all of other folders."
 )  # fmt: skip
 _OUT = flags.DEFINE_string("out", None, "Default: WORKDIR/eval/ and the data's name and split.")
+_TOLERANCE_PX = flags.DEFINE_float("tolerance_px", 2.0, "Of NSD, in pixels of either grid.")
+_TOLERANCE_MM = flags.DEFINE_float("tolerance_mm", 2.0, "Of NSD, where the spacing is known.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report.")
 
 
 @one_line_errors
 def main(_: list[str]) -> None:
     from jaxlung.evaluation import evaluate  # seconds of imports: after the flags are checked
+    from jaxlung.scoring import Tolerance
 
-    evaluate(_WORKDIR.value, data=_DATA.value, split=_SPLIT.value, out=_OUT.value)
+    evaluate(
+        _WORKDIR.value, data=_DATA.value, split=_SPLIT.value, out=_OUT.value,
+        tolerance=Tolerance(_TOLERANCE_PX.value, _TOLERANCE_MM.value), overwrite=_OVERWRITE.value,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

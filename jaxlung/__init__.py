@@ -8,17 +8,29 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxlung import augmentation, losses, metrics, model, phantom, preprocess, steps
+    from jaxlung import (
+        augmentation,
+        losses,
+        metrics,
+        model,
+        phantom,
+        preprocess,
+        statistics,
+        steps,
+        surface,
+    )
     from jaxlung.augmentation import augment
     from jaxlung.config import Config, default_config, parse_config
     from jaxlung.errors import InputError, TrainingError
     from jaxlung.evaluation import evaluate
     from jaxlung.images import read_image, read_mask
     from jaxlung.losses import segmentation_loss, soft_dice_loss
-    from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou
+    from jaxlung.mask_scores import score
+    from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou, precision, recall
     from jaxlung.model import UNet
     from jaxlung.predict import Predictor, load
     from jaxlung.preprocess import Geometry, from_canvas, preprocess_image, to_canvas
+    from jaxlung.surface import assd, hausdorff, nsd, surface_distances
     from jaxlung.train import train_and_evaluate
 
 __version__ = "0.1.0"
@@ -35,11 +47,14 @@ _HOME = {
     "read_mask": "images",
     "segmentation_loss": "losses",
     "soft_dice_loss": "losses",
+    "score": "mask_scores",
     "Counts": "metrics",
     "accuracy": "metrics",
     "count_pixels": "metrics",
     "dice": "metrics",
     "iou": "metrics",
+    "precision": "metrics",
+    "recall": "metrics",
     "UNet": "model",
     "Predictor": "predict",
     "load": "predict",
@@ -47,10 +62,17 @@ _HOME = {
     "from_canvas": "preprocess",
     "preprocess_image": "preprocess",
     "to_canvas": "preprocess",
+    "assd": "surface",
+    "hausdorff": "surface",
+    "nsd": "surface",
+    "surface_distances": "surface",
     "train_and_evaluate": "train",
 }
 # No name above is also a module's: importing the module would put it in the function's place.
-_MODULES = ("augmentation", "losses", "metrics", "model", "phantom", "preprocess", "steps")
+_MODULES = (
+    "augmentation", "losses", "metrics", "model", "phantom", "preprocess", "statistics", "steps",
+    "surface",
+)  # fmt: skip
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 

@@ -22,12 +22,55 @@ def main(argv: Sequence[str] | None = None) -> None:
     predict.add_argument("--workdir", required=True, type=Path, help="a workdir of train.py")
     predict.add_argument("--out", required=True, type=Path, help="folder for masks and overlays")
     predict.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
+    score = commands.add_parser(
+        "score",
+        help="compare masks of any tool with true masks",
+        description="Matches the masks of two folders by file name (less _mask at its end), and "
+        "writes report.html, metrics.json and per_image.csv. An image without a mask in --pred "
+        "counts as a failure. docs/evaluation.md says what is measured.",
+    )
+    score.add_argument("--pred", required=True, type=Path, help="folder of masks to score")
+    score.add_argument("--truth", required=True, type=Path, help="folder of true masks")
+    score.add_argument("--out", required=True, type=Path, help="folder for the report")
+    score.add_argument("--images", type=Path, help="folder of the X-rays, to draw outlines on")
+    score.add_argument(
+        "--metadata", type=Path,
+        help="CSV with the column id, and any of patient, spacing_mm and subgroups",
+    )  # fmt: skip
+    score.add_argument(
+        "--sides", action="store_true",
+        help="masks hold 1 for the patient's right lung and 2 for the left one",
+    )  # fmt: skip
+    score.add_argument("--spacing-mm", type=float, help="side of a pixel of every image")
+    score.add_argument("--tolerance-px", type=float, default=2.0, help="of NSD (default 2)")
+    score.add_argument("--tolerance-mm", type=float, default=2.0, help="of NSD (default 2)")
+    score.add_argument("--overwrite", action="store_true", help="replace an earlier report")
     arguments = parser.parse_args(argv)
+    if arguments.command == "score":
+        score_folders(arguments)
+        return
     failed = predict_files(
         arguments.images, arguments.workdir, arguments.out, overwrite=arguments.overwrite
     )
     if failed:
         raise SystemExit(1)
+
+
+def score_folders(arguments: argparse.Namespace) -> None:
+    from jaxlung.mask_scores import score
+    from jaxlung.scoring import Tolerance
+
+    score(
+        arguments.pred,
+        arguments.truth,
+        arguments.out,
+        images=arguments.images,
+        metadata=arguments.metadata,
+        sides=arguments.sides,
+        spacing_mm=arguments.spacing_mm,
+        tolerance=Tolerance(arguments.tolerance_px, arguments.tolerance_mm),
+        overwrite=arguments.overwrite,
+    )
 
 
 def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite: bool) -> int:

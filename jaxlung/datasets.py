@@ -1,11 +1,9 @@
 """The data sets that a config can name."""
 
-from pathlib import Path
-
 import jax
 
 from jaxlung.config import DataConfig
-from jaxlung.folder import find_pairs, folder_splits, pair_split
+from jaxlung.folder import folder_splits
 from jaxlung.phantom import radiographs
 from jaxlung.splits import SPLITS, Split, array_split
 
@@ -17,11 +15,6 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
         InputError: naming the file or field that stands in the way.
     """
     return phantom_splits(config) if config.name == "phantom" else folder_splits(config)
-
-
-def whole_folder(directory: Path) -> Split:
-    """Every pair of a folder as one split, "all"."""
-    return pair_split("all", find_pairs(directory))
 
 
 def phantom_splits(config: DataConfig) -> dict[str, Split]:

@@ -1,4 +1,7 @@
-"""A folder of X-rays: images/ and masks/ with the same stem (or stem + _mask), and its splits."""
+"""A folder of X-rays: images/ and masks/ with the same stem (or stem + _mask), and its splits.
+
+metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
+"""
 
 import hashlib
 import json
@@ -9,6 +12,7 @@ from pathlib import Path
 from jaxlung.config import DataConfig
 from jaxlung.errors import InputError
 from jaxlung.images import SUFFIXES, read_image, read_mask
+from jaxlung.metadata import Metadata, read_metadata
 from jaxlung.splits import SPLITS, Example, Split
 
 Pair = tuple[str, Path, Path]  # stem, image, mask
@@ -16,28 +20,37 @@ Pair = tuple[str, Path, Path]  # stem, image, mask
 
 def folder_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
-    pairs = find_pairs(Path(config.dir))
+    whole = folder_split(Path(config.dir), config.patient_pattern)
     if config.split_file:
-        stems_by_split = read_split_file(Path(config.split_file), [stem for stem, _, _ in pairs])
+        stems_by_split = read_split_file(Path(config.split_file), whole.ids)
     else:
+        patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
         stems_by_split = hash_split(
-            [stem for stem, _, _ in pairs],
-            patient_of(config.patient_pattern),
-            config.validation_fraction,
-            config.test_fraction,
+            whole.ids, patients.__getitem__, config.validation_fraction, config.test_fraction
         )
         for name, stems in stems_by_split.items():
             if not stems:
                 raise InputError(
-                    f"{config.dir}: the {name} split is empty ({len(pairs)} images, split by hash)"
-                    f"; change data.validation_fraction or data.test_fraction, or give lists in "
-                    f"data.split_file"
+                    f"{config.dir}: the {name} split is empty ({len(whole.ids)} images, split by "
+                    f"hash); change data.validation_fraction or data.test_fraction, or give lists "
+                    f"in data.split_file"
                 )
-    by_stem = {stem: (image, mask) for stem, image, mask in pairs}
-    return {
-        name: pair_split(name, [(stem, *by_stem[stem]) for stem in stems])
-        for name, stems in stems_by_split.items()
-    }
+    return {name: select(whole, stems, name) for name, stems in stems_by_split.items()}
+
+
+def folder_split(directory: Path, patient_pattern: str = "") -> Split:
+    """Every pair of a folder as one split, "all", with what its metadata.csv says, if it has one.
+
+    Patients are those of the pattern (see `patient_of`), else of metadata.csv, else one an image.
+    """
+    pairs = find_pairs(directory)
+    stems = [stem for stem, _, _ in pairs]
+    path = directory / "metadata.csv"
+    metadata = read_metadata(path if path.exists() else None, stems)
+    patients = metadata.patients
+    if patient_pattern:
+        patients = tuple(map(patient_of(patient_pattern), stems))
+    return pair_split("all", pairs, metadata._replace(patients=patients))
 
 
 def find_pairs(directory: Path) -> list[Pair]:
@@ -48,8 +61,8 @@ def find_pairs(directory: Path) -> list[Pair]:
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
-    images = _by_stem(directory / "images")
-    masks = _by_stem(directory / "masks")
+    images = images_by_stem(directory / "images")
+    masks = images_by_stem(directory / "masks")
     pairs = []
     for stem, image in images.items():
         mask = masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
@@ -65,7 +78,12 @@ def find_pairs(directory: Path) -> list[Pair]:
     return pairs
 
 
-def _by_stem(directory: Path) -> dict[str, Path]:
+def images_by_stem(directory: Path) -> dict[str, Path]:
+    """The image files of a folder, sorted by stem.
+
+    Raises:
+        InputError: a missing folder, one without image, or two images of one stem.
+    """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
     found: dict[str, Path] = {}
@@ -80,8 +98,11 @@ def _by_stem(directory: Path) -> dict[str, Path]:
     return found
 
 
-def pair_split(name: str, pairs: Sequence[Pair]) -> Split:
+def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
     """A split of files, read and checked when asked for."""
+
+    stems = tuple(stem for stem, _, _ in pairs)
+    metadata = metadata or read_metadata(None, stems)
 
     def read(index: int) -> Example:
         _, image_path, mask_path = pairs[index]
@@ -91,10 +112,24 @@ def pair_split(name: str, pairs: Sequence[Pair]) -> Split:
                 f"{mask_path}: is {mask.shape[0]}x{mask.shape[1]} but its image {image_path.name} "
                 f"is {image.shape[0]}x{image.shape[1]} (height x width); give both one size"
             )
-        return Example(image, mask)
+        return Example(image, mask, metadata.spacings[index])
 
-    stems = tuple(stem for stem, _, _ in pairs)
-    return Split(name, stems, tuple(str(mask) for _, _, mask in pairs), read)
+    sources = tuple(str(mask) for _, _, mask in pairs)
+    return Split(name, stems, sources, read, metadata.patients, metadata.groups)
+
+
+def select(whole: Split, stems: Sequence[str], name: str) -> Split:
+    """The named examples of a split as a split of their own, in the order given."""
+    position = {stem: i for i, stem in enumerate(whole.ids)}
+    chosen = [position[stem] for stem in stems]
+    return Split(
+        name,
+        tuple(stems),
+        tuple(whole.sources[i] for i in chosen),
+        lambda i: whole.read(chosen[i]),
+        tuple(whole.patients[i] for i in chosen) if whole.patients else None,
+        {group: tuple(values[i] for i in chosen) for group, values in whole.groups.items()},
+    )
 
 
 def patient_of(pattern: str) -> Callable[[str], str]:

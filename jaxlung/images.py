@@ -56,6 +56,21 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     return pixels
 
 
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width, from the file's header alone.
+
+    Raises:
+        InputError: the file is missing, unreadable or no image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_FORMATS) as image:
+                return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: is not an image that can be read ({error})") from error
+
+
 def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode in ("1", "LA"):
         image = image.convert("L")  # alpha is no part of the film
@@ -104,6 +119,43 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
             f"and the highest, {highest:g}); write a mask of 0 and 255"
         )
     return pixels > highest / 2
+
+
+def read_labels(path: str | os.PathLike[str], *, sides: bool = False) -> np.ndarray:
+    """Reads a mask that is to be scored: strictly, since a guess would change the score.
+
+    Args:
+        sides: it holds labels, 1 the patient's right lung and 2 the left one.
+
+    Returns:
+        uint8 [H, W] of 0 and 1; with sides of 0, 1 and 2.
+
+    Raises: as `read_image`; also a mask with other values: more than two, or two without 0.
+    """
+    pixels = read_image(path)
+    if pixels.ndim == 3:
+        if (pixels[..., :3] != pixels[..., :1]).any():
+            raise InputError(f"{path}: is a colour image; write a mask of 0 and 255, one channel")
+        pixels = pixels[..., 0]
+    values = np.unique(pixels)
+    if sides:
+        if not np.isin(values, (0, 1, 2)).all():
+            raise InputError(
+                f"{path}: holds {_listed(values)}; with --sides a mask holds 0, 1 (the patient's "
+                f"right lung) and 2 (left) alone"
+            )
+        return pixels.astype(np.uint8)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
+        remedy = "; for 1 right lung and 2 left lung pass --sides" if values.max() == 2 else ""
+        raise InputError(
+            f"{path}: holds {_listed(values)}; a mask has two values, 0 and one other{remedy}"
+        )
+    return (pixels > 0).astype(np.uint8)
+
+
+def _listed(values: np.ndarray) -> str:
+    shown = ", ".join(f"{value:g}" for value in values[:4])
+    return f"the values {shown}{', ...' if len(values) > 4 else ''} ({len(values)} in all)"
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:

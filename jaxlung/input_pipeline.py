@@ -4,7 +4,6 @@ Each epoch's order is a function of (seed, epoch), so every batch is one of (see
 of the input has to be checkpointed, and the two loaders give the same batches.
 """
 
-import hashlib
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
-from jaxlung.splits import Split
+from jaxlung.splits import Split, content_digest
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
@@ -55,11 +54,11 @@ def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) 
     return Canvases(split, size, read)
 
 
-def check_canvases(canvases: Canvases, *, reject_empty: bool) -> list[str]:
+def check_canvases(canvases: Canvases, *, reject_empty: bool) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
     Returns:
-        SHA-256 of each example's canvas and mask, in order.
+        id to `content_digest` of the example's canvas and mask, in order.
 
     Raises:
         InputError: what reading raises, or, with reject_empty, an example without lung.
@@ -73,10 +72,10 @@ def check_canvases(canvases: Canvases, *, reject_empty: bool) -> list[str]:
                 f"{split.sources[index]}: this mask of the {split.name} split is empty (no lung "
                 f"pixel); mend the mask or remove the pair"
             )
-        return hashlib.sha256(image_SxS.tobytes() + mask_SxS.tobytes()).hexdigest()
+        return content_digest(image_SxS, mask_SxS)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(check, range(len(split.ids))))
+        return dict(zip(split.ids, pool.map(check, range(len(split.ids))), strict=True))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from jaxlung.images import read_image
 from jaxlung.model import build_model, to_mask
 from jaxlung.preprocess import from_canvas, to_canvas
 from jaxlung.sharding import jit_predict_step
-from jaxlung.workdir import read_config
+from jaxlung.workdir import Digests, read_config, read_digests
 
 ImageLike = np.ndarray | str | os.PathLike[str]
 
@@ -27,8 +28,10 @@ ImageLike = np.ndarray | str | os.PathLike[str]
 class Predictor:
     """A trained model with the preprocessing it was trained with. Make one with `load`."""
 
+    workdir: Path
     config: Config
     step: int  # updates behind its parameters
+    data_digests: Digests  # what it was trained on: see `workdir.read_digests`
     variables: Any  # what `UNet.apply` takes
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
@@ -50,10 +53,7 @@ class Predictor:
         canvas_SxS, _, geometry = to_canvas(
             pixels, size=self.config.data.size, fit=self.config.data.fit
         )
-        probability_SxS = self.predict_canvases(canvas_SxS[None])[0]
-        if not np.isfinite(probability_SxS).all():  # it would pass for a mask without lung
-            raise InputError("the model's output is not finite; its parameters are damaged")
-        return from_canvas(probability_SxS, geometry)
+        return from_canvas(self.predict_canvases(canvas_SxS[None])[0], geometry)
 
     def predict(self, image: ImageLike) -> np.ndarray:
         """The lungs' mask: bool [H, W], True is lung, on the image's own grid.
@@ -82,6 +82,22 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
     compiled = jit_predict_step(functools.partial(steps.predict_step, model=model))
-    return Predictor(
-        config, step, variables, lambda canvas_BxSxS: np.asarray(compiled(variables, canvas_BxSxS))
-    )
+
+    def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
+        probability_BxSxS = np.asarray(compiled(variables, canvas_BxSxS))
+        if not np.isfinite(probability_BxSxS).all():  # it would pass for a mask without lung
+            raise InputError(f"{workdir}: the model's output is not finite; retrain it")
+        return probability_BxSxS
+
+    digests = read_digests(workdir)
+    return Predictor(workdir, config, step, digests, variables, predict_canvases)
+
+
+def weights_sha256(variables: Any) -> str:
+    """SHA-256 over every array's name, shape, dtype and bytes: names a model's weights."""
+    whole = hashlib.sha256()
+    for path, array in jax.tree.leaves_with_path(variables):
+        array = np.asarray(array)
+        whole.update(f"{jax.tree_util.keystr(path)}\0{array.shape}\0{array.dtype}\0".encode())
+        whole.update(array.tobytes())
+    return whole.hexdigest()

@@ -14,6 +14,7 @@ SPLITS = ("train", "validation", "test")
 class Example(NamedTuple):
     image: np.ndarray  # as `images.read_image` gives it, on the original grid
     mask: np.ndarray  # bool [H, W], True is lung
+    spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
 
 
 class Split(NamedTuple):
@@ -21,6 +22,8 @@ class Split(NamedTuple):
     ids: tuple[str, ...]  # one an example, unique
     sources: tuple[str, ...]  # what to name in an error: the mask's path, say
     read: Callable[[int], Example]  # raises InputError that names the file
+    patients: tuple[str, ...] | None = None  # of each example; None: each is a patient's only one
+    groups: Mapping[str, tuple[str, ...]] = {}  # subgroups: column to the value of each example
 
 
 def array_split(
@@ -36,10 +39,25 @@ def array_split(
     return Split(name, ids, ids, lambda i: Example(images[i], np.asarray(masks[i]) != 0))
 
 
-def fingerprint(splits: Mapping[str, Split], digests: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 over every example's split, id and content digest: names the data of a run."""
+def array_digest(array: np.ndarray) -> str:
+    """SHA-256 over shape, dtype and bytes."""
+    header = f"{array.shape}{array.dtype}".encode()
+    return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+
+def content_digest(image: np.ndarray, mask: np.ndarray) -> str:
+    """`array_digest` of an image and of its mask, each cut to half, joined by a colon."""
+    return f"{array_digest(image)[:32]}:{array_digest(mask)[:32]}"
+
+
+def fingerprint(digests: Mapping[str, Mapping[str, str]]) -> str:
+    """SHA-256 over every example's split, id and content digest: names the data of a run.
+
+    Args:
+        digests: split to id to `content_digest`.
+    """
     whole = hashlib.sha256()
-    for name in sorted(splits):
-        for example_id, digest in zip(splits[name].ids, digests[name], strict=True):
+    for name in sorted(digests):
+        for example_id, digest in digests[name].items():
             whole.update(f"{name}\0{example_id}\0{digest}\n".encode())
     return whole.hexdigest()

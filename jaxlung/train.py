@@ -29,8 +29,7 @@ from jaxlung.input_pipeline import (
 )
 from jaxlung.model import build_model, to_mask
 from jaxlung.runlog import RunLog
-from jaxlung.splits import fingerprint
-from jaxlung.workdir import check_config, write_record
+from jaxlung.workdir import Digests, check_config, write_record
 
 
 def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
@@ -50,8 +49,8 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     config, workdir = parse_config(config), Path(workdir)
     mesh = sharding.make_mesh(config.train.batch_size)
     check_config(workdir, config)
-    canvases, data_fingerprint = prepare_data(config)
-    write_record(workdir, config, data_fingerprint)
+    canvases, digests = prepare_data(config)
+    write_record(workdir, config, digests)
 
     count, batch_size = len(canvases["train"].split.ids), config.train.batch_size
     steps_per_epoch, num_epochs = count // batch_size, config.train.num_epochs
@@ -110,11 +109,11 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     return state
 
 
-def prepare_data(config: Config) -> tuple[dict[str, Canvases], str]:
+def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
     """Reads and checks every example of every split.
 
     Returns:
-        the splits at the network's size, by name, and the data's fingerprint.
+        the splits at the network's size, by name, and each one's ids with their content digests.
 
     Raises:
         InputError: the first bad file or field, by name.
@@ -135,7 +134,7 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], str]:
         )
         # An empty mask teaches nothing and is nearly always a mistake; a test set may hold one.
         digests[name] = check_canvases(canvases[name], reject_empty=name != "test")
-    return canvases, fingerprint(splits, digests)
+    return canvases, digests
 
 
 class CompiledSteps(NamedTuple):

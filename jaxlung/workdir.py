@@ -1,6 +1,7 @@
 """A run's folder: its config and record, and the refusal to mix two runs in one.
 
 config.json   every setting, as resolved
+data.json     split to id to content digest: what it was trained on, to recognise it later
 run.json      package versions, devices and the data's fingerprint, a line for each start
 """
 
@@ -9,6 +10,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,13 @@ import jax
 
 from jaxlung.config import Config, differing_fields, parse_config
 from jaxlung.errors import InputError
+from jaxlung.splits import fingerprint
+
+Digests = Mapping[str, Mapping[str, str]]  # split to id to `splits.content_digest`
 
 _PACKAGES = (
     "jaxlung", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-    "opencv-python-headless", "tensorflow-cpu",
+    "scipy", "opencv-python-headless", "tensorflow-cpu",
 )  # fmt: skip
 
 
@@ -55,13 +60,14 @@ def check_config(workdir: Path, config: Config) -> None:
         )
 
 
-def write_record(workdir: Path, config: Config, data_fingerprint: str) -> None:
-    """Writes config.json once and adds a start to run.json.
+def write_record(workdir: Path, config: Config, digests: Digests) -> None:
+    """Writes config.json and data.json once and adds a start to run.json.
 
     Raises:
         InputError: the data are not those that the run was started with, or run.json is damaged.
     """
     path = workdir / "run.json"
+    data_fingerprint = fingerprint(digests)
     starts = _read_starts(path) if path.exists() else []
     if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
         raise InputError(
@@ -72,8 +78,24 @@ def write_record(workdir: Path, config: Config, data_fingerprint: str) -> None:
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", config.to_dict())
+    if not (workdir / "data.json").exists():
+        write_json(workdir / "data.json", digests)
     starts.append({"data_fingerprint": data_fingerprint, **environment()})
     write_json(path, {"starts": starts})
+
+
+def read_digests(workdir: Path) -> Digests:
+    """What `write_record` was given; {} where a run has no data.json."""
+    path = workdir / "data.json"
+    try:
+        digests = json.loads(path.read_text())
+        if all(isinstance(d, str) for ids in digests.values() for d in ids.values()):
+            return digests
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is damaged ({error}); restore it, or remove it") from error
+    raise InputError(f"{path}: is damaged; restore it, or remove it")
 
 
 def _read_starts(path: Path) -> list[dict[str, Any]]:

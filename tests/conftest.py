@@ -16,6 +16,30 @@ jax.config.update("jax_num_cpu_devices", 2)  # so that sharding is tested withou
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture(scope="session")
+def workdir(tmp_path_factory) -> Path:
+    """A small model that finds the lungs of small phantoms; a test writes elsewhere."""
+    from configs import tiny
+    from jaxlung.train import train_and_evaluate
+
+    config = tiny.get_config()
+    config.data.loader = "memory"
+    config.data.phantom_train = 16
+    config.train.num_epochs = 15
+    config.augment.flip = 0.0
+    config.optim.learning_rate = 1e-2
+    path = tmp_path_factory.mktemp("runs") / "tiny"
+    train_and_evaluate(config, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model(workdir):
+    import jaxlung
+
+    return jaxlung.load(workdir)
+
+
 @pytest.fixture
 def shared_data() -> Path:
     path = Path(__file__).parent.parent / "../shared/data"

@@ -119,7 +119,8 @@ def test_batches_hold_the_canvases(loader):
         }
     rows = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
     for i in range(7):
-        image, mask, _ = to_canvas(*split.read(i), size=SIZE)
+        example = split.read(i)
+        image, mask, _ = to_canvas(example.image, example.mask, size=SIZE)
         np.testing.assert_array_equal(rows["image"][i], image)
         np.testing.assert_array_equal(rows["mask"][i], mask)
     np.testing.assert_array_equal(rows["valid"], [True] * 7 + [False] * 2)

@@ -1,7 +1,5 @@
-"""Prediction and evaluation of a trained run, from files to files."""
+"""Prediction by a trained run, from files to files."""
 
-import csv
-import json
 import pickle
 import subprocess
 import sys
@@ -13,35 +11,13 @@ import pytest
 from PIL import Image
 
 import jaxlung
-from configs import tiny
-from jaxlung import cli, metrics
+from jaxlung import cli
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
-from jaxlung.evaluation import choose_split, evaluate, score_split, summary
 from jaxlung.images import read_image
 from jaxlung.preprocess import preprocess_image
-from jaxlung.splits import array_split
-from jaxlung.train import train_and_evaluate
 
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory):
-    config = tiny.get_config()
-    config.data.loader = "memory"
-    config.data.phantom_train = 16
-    config.train.num_epochs = 15
-    config.augment.flip = 0.0
-    config.optim.learning_rate = 1e-2
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    train_and_evaluate(config, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def model(workdir):
-    return jaxlung.load(workdir)
 
 
 @pytest.fixture
@@ -82,67 +58,6 @@ def test_brightness_and_contrast_hardly_matter(model, radiograph):
     darker = np.rint(radiograph * 0.5 + 20).astype(np.uint8)
     difference = model.predict_proba(darker) - model.predict_proba(radiograph)
     assert np.abs(difference).mean() < 0.02
-
-
-def test_scores_agree_with_single_predictions(model):
-    """Batched, padded scoring gives what one image at a time gives, and drops none."""
-    split = load_splits(model.config.data)["test"]
-    scores = score_split(model, split)
-    assert scores.ids == split.ids and len(scores.original.tp) == 3
-    for i in range(3):
-        example = split.read(i)
-        counts = metrics.count_pixels(model.predict(example.image)[None], example.mask[None])
-        assert metrics.dice(counts)[0] == pytest.approx(metrics.dice(scores.original)[i], abs=1e-3)
-
-
-def test_summary_is_of_images_and_pooled_of_pixels(model):
-    images = [np.zeros((32, 32), np.uint8), np.full((50, 70), 9, np.uint8)]
-    masks = [np.ones((32, 32)), np.zeros((50, 70))]
-    result = summary(score_split(model, array_split("x", ["a", "b"], images, masks)))
-    row = result["original"]["dice"]
-    assert row["per_image"]["n"] == 2
-    assert row["per_image"]["min"] <= row["per_image"]["mean"]
-    assert 0 <= row["pooled"] <= 1
-
-
-def test_evaluate_writes_what_it_prints(workdir, capsys):
-    result = evaluate(workdir)
-    out = workdir / "eval" / "phantom_test"
-    saved = json.loads((out / "metrics.json").read_text())
-    assert saved["original"]["dice"] == result["original"]["dice"]
-    with (out / "per_image.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3 == result["data"]["n"]
-    mean = np.mean([float(row["dice_original"]) for row in rows])
-    assert mean == pytest.approx(result["original"]["dice"]["per_image"]["mean"], abs=1e-5)
-    assert read_image(out / "overlays.png").shape[1] == 4 * 320
-    assert f"{mean:.4f}" in capsys.readouterr().out
-
-
-def test_evaluate_another_folder(workdir, model, tmp_path):
-    splits = load_splits(model.config.data)
-    for name in ("images", "masks"):
-        (tmp_path / "other" / name).mkdir(parents=True)
-    for i in range(3):
-        example = splits["test"].read(i)
-        big = np.kron(example.image, np.ones((3, 2), np.uint8))
-        Image.fromarray(big).save(tmp_path / "other" / "images" / f"{i}.png")
-        mask = np.kron(example.mask, np.ones((3, 2), bool)).astype(np.uint8) * 255
-        Image.fromarray(mask).save(tmp_path / "other" / "masks" / f"{i}_mask.png")
-    result = evaluate(workdir, data=str(tmp_path / "other"), out=tmp_path / "report")
-    assert result["data"]["name"] == "other_all" and result["data"]["n"] == 3
-    assert (tmp_path / "report" / "metrics.json").exists()
-
-
-def test_choose_split_refuses_what_makes_no_sense(model):
-    with pytest.raises(InputError, match="--split"):
-        choose_split(model.config.data, None, "tests")
-    with pytest.raises(InputError, match="--data"):
-        choose_split(model.config.data, None, "all")
-    with pytest.raises(InputError, match="own data"):
-        choose_split(model.config.data, "elsewhere", "test")
-    with pytest.raises(InputError, match="elsewhere"):
-        choose_split(model.config.data, "elsewhere", None)
 
 
 def predict(*arguments):

@@ -1,0 +1,110 @@
+"""What is known of a folder's images beside their pixels: patient, pixel spacing, subgroups.
+
+An optional `metadata.csv` has a row for each image:
+
+    id                        the image's stem (required)
+    patient                   images of one patient are split together and resampled together
+    spacing_mm                of square pixels; or spacing_y_mm and spacing_x_mm
+    anything else             a subgroup for evaluation, where it has 2 to 12 different values:
+                              finding, view, site, sex...
+"""
+
+import csv
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxlung.errors import InputError
+
+MAX_GROUPS = 12  # a column with more different values is an identifier or a measurement
+_SPACING = ("spacing_mm", "spacing_y_mm", "spacing_x_mm")
+# The last digit of the stems of the U.S. National Library of Medicine's two sets.
+_NLM_STEM = re.compile(r"^(CHNCXR|MCUCXR)_\d+_([01])$")
+_NLM_FINDING = {"0": "normal", "1": "tuberculosis"}
+
+
+class Metadata(NamedTuple):
+    """In the order of the ids that it was read for."""
+
+    patients: tuple[str, ...] | None  # None: the set does not say
+    spacings: tuple[tuple[float, float] | None, ...]  # height and width of a pixel, mm
+    groups: Mapping[str, tuple[str, ...]]  # column to value of each image, "" where not known
+
+
+def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
+    """Reads the rows of these ids.
+
+    Args:
+        path: a CSV file; None: there is none, and only the ids themselves can tell.
+
+    Raises:
+        InputError: an unreadable file, a column or row that is missing, doubled or no number.
+            Rows of other ids are left unread: a file may describe more images than a folder holds.
+    """
+    groups = {"finding": _nlm_findings(ids)}
+    if path is None:
+        return Metadata(None, (None,) * len(ids), _useful(groups))
+    rows = _rows(path)
+    for image_id in ids:
+        if image_id not in rows:
+            raise InputError(f"{path}: has no row with id {image_id!r}; every image needs one")
+    chosen = [rows[image_id] for image_id in ids]
+    columns = [name for name in next(iter(rows.values())) if name not in ("id", "patient")]
+    patients = None
+    if "patient" in chosen[0]:
+        for row in chosen:
+            if not row["patient"]:
+                raise InputError(f"{path}: the row of {row['id']!r} has no patient; name one")
+        patients = tuple(row["patient"] for row in chosen)
+    groups |= {name: tuple(row[name] for row in chosen) for name in columns if name not in _SPACING}
+    return Metadata(patients, tuple(_spacing(path, row) for row in chosen), _useful(groups))
+
+
+def _rows(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = reader.fieldnames or []
+            if "id" not in header or len(set(header)) < len(header):
+                raise InputError(f"{path}: needs one column 'id' and no column twice")
+            rows: dict[str, dict[str, str]] = {}
+            for row in reader:
+                if None in row or None in row.values():
+                    raise InputError(f"{path}: line {reader.line_num} has not {len(header)} values")
+                row = {name: value.strip() for name, value in row.items()}
+                if row["id"] in rows:
+                    raise InputError(f"{path}: line {reader.line_num} repeats id {row['id']!r}")
+                rows[row["id"]] = row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({error})") from error
+    if not rows:
+        raise InputError(f"{path}: has no rows")
+    return rows
+
+
+def _spacing(path: Path, row: Mapping[str, str]) -> tuple[float, float] | None:
+    square = row.get("spacing_mm", "")
+    height, width = row.get("spacing_y_mm", "") or square, row.get("spacing_x_mm", "") or square
+    if not height and not width:
+        return None
+    try:
+        sides = float(height), float(width)
+    except ValueError:
+        sides = (math.nan, math.nan)
+    if not all(math.isfinite(side) and side > 0 for side in sides):
+        raise InputError(
+            f"{path}: the row of {row['id']!r} has spacing {height!r} x {width!r}; expected "
+            f"millimetres above 0, or nothing"
+        )
+    return sides
+
+
+def _nlm_findings(ids: Sequence[str]) -> tuple[str, ...]:
+    matches = (_NLM_STEM.match(image_id) for image_id in ids)
+    return tuple(_NLM_FINDING[match[2]] if match else "" for match in matches)
+
+
+def _useful(groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    return {name: values for name, values in groups.items() if 2 <= len(set(values)) <= MAX_GROUPS}

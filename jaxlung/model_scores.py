@@ -1,0 +1,181 @@
+"""One model on one split: every image predicted, and scored on both grids. None is dropped.
+
+The network's grid is where training happens, an image's own grid is where masks are used.
+"""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxlung import calibration, scoring
+from jaxlung.calibration import Reliability
+from jaxlung.errors import InputError
+from jaxlung.input_pipeline import eval_indices
+from jaxlung.model import to_mask
+from jaxlung.predict import Predictor
+from jaxlung.preprocess import Geometry, from_canvas, to_canvas
+from jaxlung.results import Picture, Scores, columns_of
+from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance
+from jaxlung.splits import Example, Split, content_digest, fingerprint
+
+
+class Task(NamedTuple):
+    """One model on one set."""
+
+    model: str
+    predictor: Predictor
+    data: str
+    source: str  # where the images come from
+    split: Split
+    warning: str | None
+
+
+class _Scored(NamedTuple):
+    """What is kept of one image."""
+
+    network: dict[str, float]
+    original: dict[str, float]
+    flags: tuple[str, ...]
+    stray: tuple[int, int]
+    size: tuple[int, int]
+    reliability: Reliability
+    digest: str
+    canvas_digest: str
+
+
+def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
+    """Predicts and scores every image of a split."""
+    started = time.monotonic()
+    predictor, split = task.predictor, task.split
+    threshold = predictor.config.train.threshold
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        tqdm(total=len(split.ids), desc=f"{task.model} on {task.data}", unit="image",
+             disable=None, leave=False) as progress,
+    ):  # fmt: skip
+        scored: list[_Scored] = []
+        for batch in _predictions(predictor, split, pool):
+            scored += pool.map(lambda row: _score(row, threshold, tolerance), batch)
+            progress.update(len(batch))
+    digests = {split.name: dict(zip(split.ids, (s.digest for s in scored), strict=True))}
+    facts = {
+        "source": task.source,
+        "split": split.name,
+        "fingerprint": fingerprint(digests),
+        "warnings": [
+            *([task.warning] if task.warning else []),
+            *_seen_in_training(predictor, [s.canvas_digest for s in scored]),
+        ],
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+    def picture(index: int) -> Picture:
+        example = split.read(index)
+        return Picture(example.image, predictor.predict(example.image), example.mask)
+
+    return Scores(
+        model=task.model,
+        data=task.data,
+        ids=split.ids,
+        patients=split.patients or split.ids,
+        groups=split.groups,
+        grids={
+            "original": columns_of([s.original for s in scored]),
+            "network": columns_of([s.network for s in scored]),
+        },
+        flags=tuple(s.flags for s in scored),
+        stray=tuple(s.stray for s in scored),
+        sizes=tuple(s.size for s in scored),
+        reliability=calibration.total([s.reliability for s in scored]),
+        facts=facts,
+        picture=picture,
+    )
+
+
+class _Predicted(NamedTuple):
+    """One image on its way from the network to its scores."""
+
+    example: Example
+    canvas_SxS: np.ndarray
+    mask_SxS: np.ndarray
+    geometry: Geometry
+    probability_SxS: np.ndarray
+
+
+def _predictions(
+    predictor: Predictor, split: Split, pool: ThreadPoolExecutor
+) -> Iterator[list[_Predicted]]:
+    """Every image once, in order, in batches without padding."""
+    data, batch_size = predictor.config.data, predictor.config.train.batch_size
+
+    def place(index: int) -> tuple[Example, np.ndarray, np.ndarray, Geometry]:
+        example = split.read(index)
+        try:
+            canvas_SxS, mask_SxS, geometry = to_canvas(
+                example.image, example.mask, size=data.size, fit=data.fit
+            )
+        except InputError as error:
+            raise InputError(f"{split.sources[index]}: {error}") from error
+        assert mask_SxS is not None
+        return example, canvas_SxS, mask_SxS, geometry
+
+    for indices in eval_indices(len(split.ids), batch_size):
+        placed = list(pool.map(place, (int(i) for i in indices if i >= 0)))
+        # Filled up to the batch size: one shape, so one compile.
+        canvas_BxSxS = np.zeros((batch_size, data.size, data.size), np.uint8)
+        canvas_BxSxS[: len(placed)] = [canvas_SxS for _, canvas_SxS, _, _ in placed]
+        probability_BxSxS = predictor.predict_canvases(canvas_BxSxS)
+        yield [
+            _Predicted(*row, plane) for row, plane in zip(placed, probability_BxSxS, strict=False)
+        ]
+
+
+def _score(predicted: _Predicted, threshold: float, tolerance: Tolerance) -> _Scored:
+    example, canvas_SxS, mask_SxS, geometry, probability_SxS = predicted
+    truth_SxS, truth_HxW = mask_SxS > 0, example.mask
+    prediction_HxW = to_mask(from_canvas(probability_SxS, geometry), threshold)
+    prediction_SxS = to_mask(probability_SxS, threshold)
+    lungs = scoring.lungs_apart(prediction_HxW, truth_HxW)
+    box = np.s_[
+        geometry.top : geometry.top + geometry.box_height,
+        geometry.left : geometry.left + geometry.box_width,
+    ]
+    spacing = example.spacing
+    return _Scored(
+        network=scoring.score_masks(
+            prediction_SxS,
+            truth_SxS,
+            lungs=scoring.lungs_apart(prediction_SxS, truth_SxS),
+            spacing=spacing and (
+                spacing[0] * geometry.height / geometry.box_height,
+                spacing[1] * geometry.width / geometry.box_width,
+            ),
+            tolerance=tolerance,
+        ),
+        original=scoring.score_masks(
+            prediction_HxW, truth_HxW, lungs=lungs, spacing=spacing, tolerance=tolerance
+        ),
+        flags=scoring.failure_flags(prediction_HxW, truth_HxW, lungs),
+        stray=scoring.stray_pieces(prediction_HxW, truth_HxW),
+        size=truth_HxW.shape,
+        # Not the letterbox's bars: they are no part of the image.
+        reliability=calibration.reliability(probability_SxS[box], truth_SxS[box]),
+        digest=content_digest(example.image, example.mask),
+        canvas_digest=content_digest(canvas_SxS, mask_SxS),
+    )  # fmt: skip
+
+
+def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:
+    """A warning for images whose content the run trained on, or chose its epoch by."""
+    warnings = []
+    for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
+        seen = {digest.split(":")[0] for digest in predictor.data_digests.get(name, {}).values()}
+        count = sum(digest.split(":")[0] in seen for digest in digests)
+        if count:
+            warnings.append(f"{count} of these {len(digests)} images were {verb}, by content")
+    return warnings

@@ -1,0 +1,214 @@
+"""The scores of models on sets: from per-image columns to metrics.json and per_image.csv.
+
+docs/evaluation.md describes both files; a test holds it to what is written here.
+"""
+
+import csv
+import dataclasses
+import itertools
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlung import calibration, scoring
+from jaxlung.calibration import Reliability
+from jaxlung.errors import InputError
+from jaxlung.metrics import Counts
+from jaxlung.statistics import (
+    LEVEL,
+    RESAMPLES,
+    bootstrap_intervals,
+    compare,
+    or_none,
+    summarize,
+)
+
+SCHEMA = "jaxlung-evaluation-1"
+OUTPUTS = ("metrics.json", "per_image.csv", "report.html")
+COMPARED = ("dice", "hd95_px", "assd_px", "nsd_px")
+
+
+class Picture(NamedTuple):
+    """What a report draws of one image, on its original grid."""
+
+    image: np.ndarray | None  # as `to_canvas` takes it; None: not at hand
+    prediction_HxW: np.ndarray
+    truth_HxW: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """One model's scores on one set, N images."""
+
+    model: str  # unique among a report's models
+    data: str  # unique among its sets
+    ids: tuple[str, ...]
+    patients: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    grids: Mapping[str, Mapping[str, np.ndarray]]
+    """Grid ("original", "network") to the columns of `scoring.score_masks`, float64 [N]."""
+    flags: tuple[tuple[str, ...], ...]
+    stray: tuple[tuple[int, int], ...]  # pieces and pixels, on the original grid
+    sizes: tuple[tuple[int, int], ...]  # height and width of the original grid
+    reliability: Reliability | None  # None: the masks come without probabilities
+    facts: Mapping[str, Any]  # for metrics.json: split, fingerprint, warning, seconds
+    picture: Callable[[int], Picture]
+
+    def dice(self) -> np.ndarray:
+        """On the original grid, [N]."""
+        return self.grids["original"]["dice"]
+
+
+def columns_of(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+    """Rows of `scoring.score_masks` as columns."""
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def summary(scores: Scores) -> dict[str, Any]:
+    """One entry of metrics.json's `results`."""
+    return {
+        "model": scores.model,
+        "set": scores.data,
+        "n": len(scores.ids),
+        "patients": len(set(scores.patients)),
+        **scores.facts,
+        "grids": {grid: _of_grid(scores, grid) for grid in scores.grids},
+        "flags": {flag: sum(flag in flags for flags in scores.flags) for flag in scoring.FLAGS},
+        "flagged": sum(map(bool, scores.flags)),
+        "subgroups": {
+            name: {value: _subgroup(scores, values, value) for value in sorted(set(values))}
+            for name, values in scores.groups.items()
+        },
+        "calibration": scores.reliability and calibration.curve(scores.reliability),
+    }
+
+
+def _of_grid(scores: Scores, grid: str) -> dict[str, Any]:
+    columns = scores.grids[grid]
+    per_image = summarize(
+        {name: values for name, values in columns.items() if name not in Counts._fields},
+        scores.patients,
+    )
+    return {"per_image": per_image, "pooled": _pooled(columns, scores.patients)}
+
+
+def _pooled(
+    columns: Mapping[str, np.ndarray], patients: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The overlap metrics of all images' pixels together, with their intervals."""
+    counts_Nx4 = np.stack([columns[name] for name in Counts._fields], axis=-1)
+
+    def overlap(sums: np.ndarray) -> np.ndarray:
+        counts = Counts(*np.moveaxis(sums, -1, 0))
+        return np.stack([metric(counts) for metric in scoring.OVERLAP.values()], axis=-1)
+
+    values_K = overlap(counts_Nx4.sum(axis=0))
+    intervals_Kx2 = bootstrap_intervals(counts_Nx4, patients, overlap)
+    return {
+        name: {"value": float(value), "ci95": or_none(interval_2)}
+        for name, value, interval_2 in zip(scoring.OVERLAP, values_K, intervals_Kx2, strict=True)
+    }
+
+
+def _subgroup(scores: Scores, values: Sequence[str], value: str) -> dict[str, Any]:
+    chosen = np.flatnonzero([v == value for v in values])
+    part = dataclasses.replace(
+        scores,
+        patients=tuple(scores.patients[i] for i in chosen),
+        grids={"original": {k: v[chosen] for k, v in scores.grids["original"].items()}},
+    )
+    return {
+        "n": len(chosen),
+        "patients": len(set(part.patients)),
+        "flagged": sum(bool(scores.flags[i]) for i in chosen),
+        **_of_grid(part, "original"),
+    }
+
+
+def comparisons(results: Sequence[Scores]) -> list[dict[str, Any]]:
+    """Every two models on every set that both were scored on: the images that both have.
+
+    On the original grid; a difference is the second model's value less the first one's.
+    """
+    found = []
+    for a, b in itertools.combinations(results, 2):
+        if a.data != b.data:
+            continue
+        place = {image_id: i for i, image_id in enumerate(b.ids)}
+        common = [i for i, image_id in enumerate(a.ids) if image_id in place]
+        if not common:
+            continue
+        others = [place[a.ids[i]] for i in common]
+        patients = [a.patients[i] for i in common]
+        for metric in COMPARED:
+            of_a, of_b = (s.grids["original"][metric] for s in (a, b))
+            found.append(
+                {"set": a.data, "metric": metric, "a": a.model, "b": b.model,
+                 **compare(of_a[common], of_b[others], patients)}
+            )  # fmt: skip
+    return found
+
+
+def settings(tolerance: scoring.Tolerance) -> dict[str, Any]:
+    """What every figure of a report depends on."""
+    return {
+        "nsd_tolerance_px": tolerance.px,
+        "nsd_tolerance_mm": tolerance.mm,
+        "low_dice": scoring.LOW_DICE,
+        "lung_missing_below_recall": scoring.FOUND,
+        "confidence_level": LEVEL,
+        "bootstrap_resamples": RESAMPLES,
+        "bootstrap": "BCa with widened level, patients resampled",
+    }
+
+
+def check_out(out: Path, *, overwrite: bool) -> None:
+    """Makes the folder, before long work starts.
+
+    Raises:
+        InputError: it holds a report already, or something stands in its place.
+    """
+    for part in (out, *out.parents):
+        if part.exists() and not part.is_dir():
+            raise InputError(f"--out {out}: {part} is a file; name a folder")
+    for name in OUTPUTS:
+        if (out / name).exists() and not overwrite:
+            raise InputError(f"{out / name} exists; pass --overwrite, or name another --out folder")
+    out.mkdir(parents=True, exist_ok=True)
+
+
+def write_per_image(path: Path, results: Sequence[Scores]) -> None:
+    """One row for each model, set and image; the file appears whole or not at all."""
+    grids = list(dict.fromkeys(grid for scores in results for grid in scores.grids))
+    groups = list(dict.fromkeys(name for scores in results for name in scores.groups))
+    names = list(results[0].grids["original"])
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["model", "set", "id", "patient", *groups, "height", "width", "flags",
+             "stray_pieces", "stray_pixels"]
+            + [f"{name}_{grid}" for grid in grids for name in names]
+        )  # fmt: skip
+        for scores in results:
+            number = {patient: i for i, patient in enumerate(dict.fromkeys(scores.patients))}
+            for i, image_id in enumerate(scores.ids):
+                # Patients as numbers: enough to resample them, and no name leaves the hospital.
+                row = [scores.model, scores.data, image_id, number[scores.patients[i]]]
+                row += [scores.groups[name][i] if name in scores.groups else "" for name in groups]
+                row += [*scores.sizes[i], " ".join(scores.flags[i]), *scores.stray[i]]
+                for grid in grids:
+                    columns = scores.grids.get(grid)
+                    row += [_cell(columns, name, i) for name in names]
+                writer.writerow(row)
+    os.replace(partial, path)
+
+
+def _cell(columns: Mapping[str, np.ndarray] | None, name: str, i: int) -> str:
+    if columns is None or math.isnan(columns[name][i]):
+        return ""
+    return f"{columns[name][i]:.0f}" if name in Counts._fields else f"{columns[name][i]:.6f}"

@@ -1,0 +1,183 @@
+"""Every score of one image: a prediction against the truth, both lungs together and apart.
+
+Plain numpy, for masks from any tool. What the names mean is in docs/evaluation.md.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from jaxlung import metrics
+from jaxlung.errors import InputError
+from jaxlung.surface import assd, hausdorff, nsd, surface_distances
+
+OVERLAP = {
+    "dice": metrics.dice,
+    "iou": metrics.iou,
+    "precision": metrics.precision,
+    "recall": metrics.recall,
+    "accuracy": metrics.accuracy,
+}
+DISTANCES = ("hd", "hd95", "assd", "nsd")
+SIDES = {"right": 1, "left": 2}  # the patient's: the right lung is on a picture's left
+FLAGS = ("missing", "empty", "one_lung_missing", "low_dice", "stray_pieces")
+LOW_DICE = 0.9
+FOUND = 0.1  # a lung of which less than this share is found is missing
+
+
+Lungs = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Of each of SIDES: prediction and truth, bool [H, W]."""
+
+
+class Tolerance(NamedTuple):
+    """Distance up to which an outline counts as right, for NSD."""
+
+    px: float = 2.0
+    mm: float = 2.0
+
+
+DEFAULT_TOLERANCE = Tolerance()
+
+
+def check_tolerance(tolerance: Tolerance) -> None:
+    """Raises InputError unless both are finite and not negative."""
+    for unit, limit in tolerance._asdict().items():
+        if not (np.isfinite(limit) and limit >= 0):
+            raise InputError(f"tolerance of NSD is {limit:g} {unit}; expected 0 or more")
+
+
+def score_masks(
+    prediction_HxW: np.ndarray,
+    truth_HxW: np.ndarray,
+    *,
+    lungs: Lungs | None = None,
+    spacing: tuple[float, float] | None = None,
+    tolerance: Tolerance = DEFAULT_TOLERANCE,
+) -> dict[str, float]:
+    """Scores one image on one grid.
+
+    Args:
+        prediction_HxW, truth_HxW: bool [H, W].
+        lungs: both lungs apart: see `lungs_apart`. None: their own scores are NaN.
+        spacing: height and width of a pixel in mm; None: scores in mm are NaN.
+
+    Returns:
+        in this order: tp, fp, fn, tn (pixels); the names in OVERLAP; each of DISTANCES as NAME_px
+        and NAME_mm; then Dice and the distances of each lung with _right or _left at the end.
+    """
+    counts = metrics.count_pixels(prediction_HxW[None], truth_HxW[None])
+    scores = {name: float(count[0]) for name, count in counts._asdict().items()}
+    scores |= {name: float(metric(counts)[0]) for name, metric in OVERLAP.items()}
+    scores |= _distances(prediction_HxW, truth_HxW, spacing, tolerance)
+    for side in SIDES:
+        if lungs is None:
+            lung = dict.fromkeys(("dice", *_distance_names()), np.nan)
+        else:
+            lung = {"dice": _dice(*lungs[side]), **_distances(*lungs[side], spacing, tolerance)}
+        scores |= {f"{name}_{side}": value for name, value in lung.items()}
+    return scores
+
+
+def _dice(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> float:
+    return float(metrics.dice(metrics.count_pixels(prediction_HxW[None], truth_HxW[None]))[0])
+
+
+def _distance_names() -> list[str]:
+    return [f"{name}_{unit}" for unit in ("px", "mm") for name in DISTANCES]
+
+
+def _distances(
+    prediction_HxW: np.ndarray,
+    truth_HxW: np.ndarray,
+    spacing: tuple[float, float] | None,
+    tolerance: Tolerance,
+) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for unit, size, limit in (("px", (1.0, 1.0), tolerance.px), ("mm", spacing, tolerance.mm)):
+        if size is None:
+            scores |= {f"{name}_{unit}": np.nan for name in DISTANCES}
+            continue
+        distances = surface_distances(prediction_HxW, truth_HxW, size)
+        scores[f"hd_{unit}"] = hausdorff(distances)
+        scores[f"hd95_{unit}"] = hausdorff(distances, 95)
+        scores[f"assd_{unit}"] = assd(distances)
+        scores[f"nsd_{unit}"] = nsd(distances, limit)
+    return scores
+
+
+def lungs_apart(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | None:
+    """Divides both masks by which lung of the truth a pixel is nearest to.
+
+    So a prediction that joins both lungs, or is in pieces, is divided where the truth's lungs are.
+
+    Args:
+        prediction_HxW, truth_HxW: bool [H, W].
+
+    Returns:
+        None where the truth has not two lungs side by side: its two largest pieces (8-connected)
+        both hold a tenth of its pixels, and their boxes' centres lie further apart sideways than
+        half the wider box. The right lung is the one on the picture's left.
+    """
+    count, label_HxW, stats, _ = cv2.connectedComponentsWithStats(truth_HxW.astype(np.uint8))
+    if count < 3:
+        return None
+    pieces = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
+    if stats[pieces[1], cv2.CC_STAT_AREA] < 0.1 * truth_HxW.sum():
+        return None
+    widths = stats[pieces, cv2.CC_STAT_WIDTH]
+    centres = stats[pieces, cv2.CC_STAT_LEFT] + widths / 2
+    if abs(centres[1] - centres[0]) <= widths.max() / 2:
+        return None
+    distances = [
+        cv2.distanceTransform((label_HxW != piece).astype(np.uint8), cv2.DIST_L2,
+                              cv2.DIST_MASK_PRECISE)
+        for piece in pieces[np.argsort(centres)]
+    ]  # fmt: skip
+    is_right_HxW = distances[0] <= distances[1]
+    return {
+        "right": (prediction_HxW & is_right_HxW, truth_HxW & is_right_HxW),
+        "left": (prediction_HxW & ~is_right_HxW, truth_HxW & ~is_right_HxW),
+    }
+
+
+def lungs_of_labels(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs:
+    """Both lungs of masks with the labels of SIDES."""
+    return {side: (prediction_HxW == label, truth_HxW == label) for side, label in SIDES.items()}
+
+
+def stray_pieces(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> tuple[int, int]:
+    """Pieces of the prediction (8-connected) that touch no pixel of the truth: (number, pixels)."""
+    count, label_HxW, stats, _ = cv2.connectedComponentsWithStats(prediction_HxW.astype(np.uint8))
+    touching = np.zeros(count, bool)
+    touching[label_HxW[truth_HxW]] = True
+    touching[0] = True  # the background
+    return int((~touching).sum()), int(stats[~touching, cv2.CC_STAT_AREA].sum())
+
+
+def failure_flags(
+    prediction_HxW: np.ndarray,
+    truth_HxW: np.ndarray,
+    lungs: Lungs | None,
+    *,
+    missing: bool = False,
+) -> tuple[str, ...]:
+    """Which of FLAGS an image carries.
+
+    missing: there is no prediction (it is scored as an empty one). empty: nothing predicted where
+    there is lung. one_lung_missing: of exactly one of two lungs less than FOUND is predicted.
+    low_dice: below LOW_DICE. stray_pieces: see `stray_pieces`.
+    """
+    flags = ["missing"] if missing else []
+    if truth_HxW.any() and not prediction_HxW.any():
+        flags.append("empty")
+    if lungs is not None:
+        found = [(p & t).sum() >= FOUND * t.sum() for p, t in lungs.values() if t.any()]
+        if found.count(False) == 1 and len(found) == 2:
+            flags.append("one_lung_missing")
+    if _dice(prediction_HxW, truth_HxW) < LOW_DICE:
+        flags.append("low_dice")
+    if stray_pieces(prediction_HxW, truth_HxW)[0]:
+        flags.append("stray_pieces")
+    return tuple(flags)
