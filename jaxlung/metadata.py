@@ -43,9 +43,9 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
         InputError: an unreadable file, a column or row that is missing, doubled or no number.
             Rows of other ids are left unread: a file may describe more images than a folder holds.
     """
-    groups = {"finding": _nlm_findings(ids)}
-    if path is None:
-        return Metadata(None, (None,) * len(ids), _useful(groups))
+    groups = _useful({"finding": _nlm_findings(ids)})
+    if path is None or not ids:
+        return Metadata(None, (None,) * len(ids), groups)
     rows = _rows(path)
     for image_id in ids:
         if image_id not in rows:
@@ -66,9 +66,12 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
-            header = reader.fieldnames or []
+            header = [name.strip().lower() for name in reader.fieldnames or ()]
             if "id" not in header or len(set(header)) < len(header):
-                raise InputError(f"{path}: needs one column 'id' and no column twice")
+                raise InputError(
+                    f"{path}: needs one column 'id' and no column twice, separated by commas"
+                )
+            reader.fieldnames = header
             rows: dict[str, dict[str, str]] = {}
             for row in reader:
                 if None in row or None in row.values():

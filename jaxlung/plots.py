@@ -1,5 +1,6 @@
 """Charts of a report, as SVG to stand inside an HTML page."""
 
+import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -125,4 +126,4 @@ def _svg(figure: Any, name: str, title: str) -> str:
     svg = svg.replace(' target="_blank"', "")  # links lead to the page itself
     head, rest = svg.split(">", 1)
     head = re.sub(r' (width|height)="[^"]*"', "", head)  # the page scales it by its viewBox
-    return f'{head} role="img" aria-label="{title}">{rest}'
+    return f'{head} role="img" aria-label="{html.escape(title)}">{rest}'

@@ -22,7 +22,7 @@ OVERLAP = {
 }
 DISTANCES = ("hd", "hd95", "assd", "nsd")
 SIDES = {"right": 1, "left": 2}  # the patient's: the right lung is on a picture's left
-FLAGS = ("missing", "empty", "one_lung_missing", "low_dice", "stray_pieces")
+FLAGS = ("missing", "empty", "lung_missing", "low_dice", "stray_pieces")
 LOW_DICE = 0.9
 FOUND = 0.1  # a lung of which less than this share is found is missing
 
@@ -166,16 +166,16 @@ def failure_flags(
     """Which of FLAGS an image carries.
 
     missing: there is no prediction (it is scored as an empty one). empty: nothing predicted where
-    there is lung. one_lung_missing: of exactly one of two lungs less than FOUND is predicted.
+    there is lung. lung_missing: of a lung less than FOUND is predicted, though something is.
     low_dice: below LOW_DICE. stray_pieces: see `stray_pieces`.
     """
     flags = ["missing"] if missing else []
     if truth_HxW.any() and not prediction_HxW.any():
         flags.append("empty")
     if lungs is not None:
-        found = [(p & t).sum() >= FOUND * t.sum() for p, t in lungs.values() if t.any()]
-        if found.count(False) == 1 and len(found) == 2:
-            flags.append("one_lung_missing")
+        found = [(p & t).sum() >= FOUND * t.sum() for p, t in lungs.values()]
+        if prediction_HxW.any() and not all(found):
+            flags.append("lung_missing")
     if _dice(prediction_HxW, truth_HxW) < LOW_DICE:
         flags.append("low_dice")
     if stray_pieces(prediction_HxW, truth_HxW)[0]:

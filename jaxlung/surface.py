@@ -48,8 +48,8 @@ def surface_distances(
     truth_Tx2, truth_lengths = _outline(truth_HxW, spacing)
     prediction_Px2, prediction_lengths = _outline(prediction_HxW, spacing)
     return SurfaceDistances(
-        *_nearest(truth_Tx2, prediction_Px2, truth_lengths),
-        *_nearest(prediction_Px2, truth_Tx2, prediction_lengths),
+        *_nearest(truth_Tx2, prediction_Px2, truth_lengths, spacing),
+        *_nearest(prediction_Px2, truth_Tx2, prediction_lengths, spacing),
         worst=float(np.hypot(*(np.array(truth_HxW.shape) * spacing))),
     )
 
@@ -114,16 +114,16 @@ def nsd(distances: SurfaceDistances, tolerance: float) -> float:
 
 
 def _outline(mask_HxW: np.ndarray, spacing: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Corners on the outline [N, 2], scaled by the spacing, and the length that each stands for."""
+    """Corners on the outline, int [N, 2], and the length that each stands for."""
     rows, columns = (np.flatnonzero(mask_HxW.any(axis)) for axis in (1, 0))
     if not len(rows):
-        return np.empty((0, 2)), np.empty(0)
+        return np.empty((0, 2), np.int64), np.empty(0)
     top, left = rows[0], columns[0]
     inside = np.pad(mask_HxW[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.uint8)
     code = inside[:-1, :-1] | inside[:-1, 1:] << 1 | inside[1:, :-1] << 2 | inside[1:, 1:] << 3
     corners_Nx2 = np.argwhere((code != 0) & (code != 15))
     lengths = _corner_lengths(spacing)[code[corners_Nx2[:, 0], corners_Nx2[:, 1]]]
-    return (corners_Nx2 + [top, left]) * np.asarray(spacing, np.float64), lengths
+    return corners_Nx2 + [top, left], lengths
 
 
 def _corner_lengths(spacing: tuple[float, float]) -> np.ndarray:
@@ -143,16 +143,19 @@ def _corner_lengths(spacing: tuple[float, float]) -> np.ndarray:
 
 
 def _nearest(
-    from_Nx2: np.ndarray, to_Mx2: np.ndarray, lengths_N: np.ndarray
+    from_Nx2: np.ndarray, to_Mx2: np.ndarray, lengths_N: np.ndarray, spacing: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each point to the nearest of the others, sorted, with the lengths alongside."""
+    """Distance of each corner to the nearest of the others, sorted, with the lengths alongside."""
     if not len(to_Mx2):
         return np.full(len(from_Nx2), np.inf), lengths_N
     if not len(from_Nx2):
         return np.empty(0), lengths_N
     # Points on a lattice: the default, balanced tree is half as fast to build.
-    tree = cKDTree(to_Mx2, balanced_tree=False, compact_nodes=False)
-    distances_N, _ = tree.query(from_Nx2)
+    tree = cKDTree(to_Mx2 * spacing, balanced_tree=False, compact_nodes=False)
+    _, nearest_N = tree.query(from_Nx2 * spacing)
+    # From whole pixels, so that where a mask lies cannot round a distance past the tolerance.
+    offset_Nx2 = (from_Nx2 - to_Mx2[nearest_N]) * spacing
+    distances_N = np.sqrt((offset_Nx2**2).sum(axis=1))
     order = np.lexsort((lengths_N, distances_N))
     return distances_N[order], lengths_N[order]
 

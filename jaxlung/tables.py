@@ -7,7 +7,7 @@ from typing import Any
 FLAG_LABELS = {
     "missing": "no prediction",
     "empty": "empty prediction",
-    "one_lung_missing": "one lung missing",
+    "lung_missing": "lung missing",
     "low_dice": "Dice < 0.9",
     "stray_pieces": "stray pieces",
 }

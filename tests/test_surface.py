@@ -78,6 +78,14 @@ def test_two_dots_by_hand():
     np.testing.assert_allclose(distances.truth_lengths.sum(), 4 * 0.5 * np.hypot(3, 2))
 
 
+@pytest.mark.parametrize("left", range(0, 30, 3))
+def test_a_distance_equal_to_the_tolerance_is_within_wherever_the_masks_lie(left):
+    """10 pixels of 0.2 mm are 2 mm, and no rounding of a position may make them more."""
+    prediction, truth = np.zeros((60, 100), bool), np.zeros((60, 100), bool)
+    prediction[5:35, left + 15 : left + 45], truth[5:35, left + 5 : left + 35] = True, True
+    assert nsd(surface_distances(prediction, truth, (0.2, 0.2)), 2.0) == 1.0
+
+
 def test_rectangle_has_the_length_of_its_outline():
     mask = np.zeros((30, 30), bool)
     mask[10:20, 5:25] = True
