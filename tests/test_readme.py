@@ -40,6 +40,7 @@ def test_python_examples_run(clone, monkeypatch):
     assert (clone / "lungs.png").stat().st_size > 0
     assert names["logits"].shape == (1, 256, 256, 1)
     assert np.isfinite(names["loss_per_image"]).all()
+    assert 0 <= names["dice"][0] <= 1 and 0 <= names["nsd"] <= 1 and names["hd95"] >= 0
 
 
 def test_files_that_the_readme_names_exist():
