@@ -28,6 +28,8 @@ class DataConfig:
     phantom_validation: int = 32
     phantom_test: int = 32
     seed: int = 0  # of the epochs' order and of the phantoms
+    window_low: float = -1350.0  # ct: Hounsfield units shown as black; the usual lung window
+    window_high: float = 150.0  # ct: as white
     loader: str = "tfdata"  # "tfdata", or "memory": same batches without TensorFlow
     cache_gib: float = 4.0  # a split above this many GiB is read anew each epoch, not cached
 
@@ -88,6 +90,11 @@ class Config:
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
 
+    @property
+    def modality(self) -> str:
+        """What the model sees: "xray" or "ct"."""
+        return "ct" if self.data.name == "ct" else "xray"
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -102,6 +109,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "data.phantom_test": (1, 10**5),
     "data.seed": (0, 2**31 - 1),
     "data.cache_gib": (0, 10**6),
+    "data.window_low": (-2000, 4000),
+    "data.window_high": (-2000, 4000),
     "augment.rotation": (0, 180),
     "augment.flip": (0, 1),
     "augment.scale": (0, 4),
@@ -127,7 +136,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.threshold": (0.001, 0.999),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "data.name": ("phantom", "folder"),
+    "data.name": ("phantom", "folder", "ct"),
     "data.fit": ("letterbox", "stretch"),
     "data.loader": ("tfdata", "memory"),
     "model.patch": (1, 2),
@@ -206,7 +215,9 @@ def _check_combinations(config: Config) -> None:
         raise InputError("data.validation_fraction + data.test_fraction must be below 1")
     if config.loss.dice + config.loss.bce <= 0:
         raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
-    if config.data.name == "folder" and not config.data.dir:
+    if config.data.window_low >= config.data.window_high:
+        raise InputError("data.window_low must be below data.window_high")
+    if config.data.name in ("folder", "ct") and not config.data.dir:
         raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
 
 

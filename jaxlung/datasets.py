@@ -1,9 +1,13 @@
 """The data sets that a config can name."""
 
+import dataclasses
+from pathlib import Path
+
 import jax
 
 from jaxlung.config import DataConfig
-from jaxlung.folder import folder_splits
+from jaxlung.ct_folder import ct_split, ct_splits
+from jaxlung.folder import folder_split, folder_splits
 from jaxlung.phantom import radiographs
 from jaxlung.splits import SPLITS, Split, array_split
 
@@ -14,7 +18,20 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
     Raises:
         InputError: naming the file or field that stands in the way.
     """
-    return phantom_splits(config) if config.name == "phantom" else folder_splits(config)
+    match config.name:
+        case "phantom":
+            return phantom_splits(config)
+        case "ct":
+            return ct_splits(config)
+        case _:
+            return folder_splits(config)
+
+
+def whole_split(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:
+    """Every image of another folder as one split, "all", read as a run's own data are."""
+    if config.name == "ct":
+        return ct_split(dataclasses.replace(config, patient_pattern=patient_pattern), directory)
+    return folder_split(directory, patient_pattern)
 
 
 def phantom_splits(config: DataConfig) -> dict[str, Split]:

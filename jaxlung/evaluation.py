@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from jaxlung.config import DataConfig
-from jaxlung.datasets import load_splits
+from jaxlung.datasets import load_splits, whole_split
 from jaxlung.errors import InputError
-from jaxlung.folder import folder_split
 from jaxlung.model_scores import Task, score_split
 from jaxlung.predict import Predictor, load, weights_sha256
 from jaxlung.report import write_report
@@ -125,7 +124,9 @@ def choose_split(
     """
     if split not in (None, "all", *SPLITS):
         raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
-    own = data is None or (config.name == "folder" and data.resolve() == Path(config.dir).resolve())
+    own = data is None or (
+        config.name != "phantom" and data.resolve() == Path(config.dir).resolve()
+    )
     if data is None and split == "all":
         raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
     if data is not None and (split == "all" or not own):
@@ -133,7 +134,7 @@ def choose_split(
             raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
         pattern = config.patient_pattern if own else ""
         warning = "these data hold the images that the model was trained on" if own else None
-        return folder_split(data, pattern), warning
+        return whole_split(config, data, pattern), warning
     name = split or "test"
     warning = None if name == "test" else f"the {name} split was used in training"
     return load_splits(config)[name], warning

@@ -6,7 +6,7 @@ metadata.csv beside them may name patients, pixel spacings and subgroups: see `m
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jaxlung.config import DataConfig
@@ -21,21 +21,28 @@ Pair = tuple[str, Path, Path]  # stem, image, mask
 def folder_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
     whole = folder_split(Path(config.dir), config.patient_pattern)
-    if config.split_file:
-        stems_by_split = read_split_file(Path(config.split_file), whole.ids)
-    else:
-        patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
-        stems_by_split = hash_split(
-            whole.ids, patients.__getitem__, config.validation_fraction, config.test_fraction
-        )
-        for name, stems in stems_by_split.items():
-            if not stems:
-                raise InputError(
-                    f"{config.dir}: the {name} split is empty ({len(whole.ids)} images, split by "
-                    f"hash); change data.validation_fraction or data.test_fraction, or give lists "
-                    f"in data.split_file"
-                )
+    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    stems_by_split = split_stems(config, whole.ids, patients)
     return {name: select(whole, stems, name) for name, stems in stems_by_split.items()}
+
+
+def split_stems(
+    config: DataConfig, stems: Sequence[str], patients: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """Which stems are in which split; none of the splits is empty."""
+    if config.split_file:
+        return read_split_file(Path(config.split_file), stems)
+    stems_by_split = hash_split(
+        stems, patients.__getitem__, config.validation_fraction, config.test_fraction
+    )
+    for name, chosen in stems_by_split.items():
+        if not chosen:
+            raise InputError(
+                f"{config.dir}: the {name} split is empty ({len(stems)} images, split by "
+                f"hash); change data.validation_fraction or data.test_fraction, or give lists "
+                f"in data.split_file"
+            )
+    return stems_by_split
 
 
 def folder_split(directory: Path, patient_pattern: str = "") -> Split:

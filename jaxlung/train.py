@@ -132,8 +132,10 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
         canvases[name] = make_canvases(
             split, size=config.data.size, fit=config.data.fit, cache_gib=config.data.cache_gib
         )
-        # An empty mask teaches nothing and is nearly always a mistake; a test set may hold one.
-        digests[name] = check_canvases(canvases[name], reject_empty=name != "test")
+        # An X-ray's empty mask is nearly always a mistake, though a test set may hold one; of a
+        # CT's slices many are without lung.
+        reject_empty = name != "test" and config.modality == "xray"
+        digests[name] = check_canvases(canvases[name], reject_empty=reject_empty)
     return canvases, digests
 
 

@@ -1,0 +1,45 @@
+"""Masks of CT volumes: from a file to a mask on the file's own grid."""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxlung.ct import Volume, check_hounsfield, read_volume, window
+from jaxlung.errors import InputError
+from jaxlung.model import to_mask
+from jaxlung.predict import Predictor
+from jaxlung.preprocess import from_canvas, to_canvas
+
+
+def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, Volume]:
+    """The lungs of a NIfTI volume or DICOM series, slice by slice.
+
+    Returns:
+        mask bool [Z, H, W] of axial slices, and the volume: `ct.write_mask` brings it back.
+
+    Raises:
+        InputError: a model of X-rays, a volume that cannot be read, or one that is not in
+            Hounsfield units.
+    """
+    if model.config.modality != "ct":
+        raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
+    volume = read_volume(path)
+    check_hounsfield(volume, path)
+    return predict_slices(model, volume), volume
+
+
+def predict_slices(model: Predictor, volume: Volume) -> np.ndarray:
+    """Mask bool [Z, H, W] of a volume in Hounsfield units."""
+    data, batch_size = model.config.data, model.config.train.batch_size
+    mask_ZxHxW = np.zeros(volume.voxels_ZxHxW.shape, bool)
+    canvas_BxSxS = np.zeros((batch_size, data.size, data.size), np.uint8)
+    for start in range(0, len(mask_ZxHxW), batch_size):
+        slices = volume.voxels_ZxHxW[start : start + batch_size]
+        for b, hu_HxW in enumerate(slices):
+            grey_HxW = window(hu_HxW, data.window_low, data.window_high)
+            canvas_BxSxS[b], _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
+        probability_BxSxS = model.predict_canvases(canvas_BxSxS)
+        for b in range(len(slices)):
+            plane_HxW = from_canvas(probability_BxSxS[b], geometry)
+            mask_ZxHxW[start + b] = to_mask(plane_HxW, model.config.train.threshold)
+    return mask_ZxHxW
