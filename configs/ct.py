@@ -18,7 +18,9 @@ def get_config():
     config.data.window_low = -1350.0  # Hounsfield units: level -600, width 1500
     config.data.window_high = 150.0
 
-    # Hounsfield units mean the same everywhere: little of the X-rays' play with intensity.
+    # Hounsfield units mean the same everywhere: no standardisation of each image, and little of the
+    # X-rays' play with intensity.
+    config.model.standardize = False
     config.augment.contrast = 0.1
     config.augment.brightness = 0.05
     config.augment.gamma = 0.1

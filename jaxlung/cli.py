@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jaxlung.errors import InputError, one_line_errors, print_error
 
@@ -16,7 +17,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "predict",
         help="draw the lungs of images",
         description="For each image writes STEM.png, the mask at the image's own size (255 is "
-        "lung), and STEM_overlay.png, the image with the mask's outline.",
+        "lung), and STEM_overlay.png, the image with the mask's outline. With a model of CT, for "
+        "each NIfTI file or folder of a DICOM series, STEM.nii.gz on the scan's own grid (1 is "
+        "lung), and STEM_overlay.png with some slices.",
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     predict.add_argument("--workdir", required=True, type=Path, help="a workdir of train.py")
@@ -85,39 +88,74 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
     """
     outputs = plan_outputs(images, out, overwrite=overwrite)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
-    from jaxlung.figures import overlay
-    from jaxlung.images import read_image, write_png
     from jaxlung.predict import load
 
     model = load(workdir)
+    write = _write_volume if model.config.modality == "ct" else _write_image
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for image_path, mask_path, overlay_path in outputs:
         try:
-            image = read_image(image_path)
-            mask_HxW = model.predict(image)
+            share = write(model, image_path, mask_path, overlay_path)
         except InputError as error:
             message = str(error)
             named = message if message.startswith(str(image_path)) else f"{image_path}: {message}"
             print_error(named)
             failed += 1
             continue
-        write_png(mask_path, mask_HxW.astype("uint8") * 255)
-        write_png(overlay_path, overlay(image, mask_HxW))
-        note = "" if mask_HxW.any() else " (EMPTY: no lung found)"
-        print(f"{image_path} -> {mask_path}, {mask_HxW.mean():.1%} lung{note}")
+        note = "" if share else " (EMPTY: no lung found)"
+        print(f"{image_path} -> {mask_path}, {share:.1%} lung{note}")
     return failed
+
+
+def _write_image(model: Any, image_path: Path, mask_path: Path, overlay_path: Path) -> float:
+    """Mask and overlay of an X-ray; returns the share of lung."""
+    from jaxlung.ct import is_volume
+    from jaxlung.figures import overlay
+    from jaxlung.images import read_image, write_png
+
+    if is_volume(image_path):
+        what = "a folder" if image_path.is_dir() else "a volume"
+        raise InputError(f"{image_path}: is {what}, but the model was trained on X-rays")
+    image = read_image(image_path)
+    mask_HxW = model.predict(image)
+    write_png(mask_path, mask_HxW.astype("uint8") * 255)
+    write_png(overlay_path, overlay(image, mask_HxW))
+    return float(mask_HxW.mean())
+
+
+def _write_volume(model: Any, path: Path, mask_path: Path, overlay_path: Path) -> float:
+    """Mask of a CT on its own grid, and pictures of slices; returns the share of lung."""
+    from jaxlung.ct import is_volume, write_mask
+    from jaxlung.ct_predict import picture, predict_volume
+    from jaxlung.images import write_png
+
+    if not is_volume(path):
+        raise InputError(
+            f"{path}: is a single image, but the model was trained on CT volumes; name a NIfTI "
+            f"file or the folder of a DICOM series"
+        )
+    mask_ZxHxW, volume = predict_volume(model, path)
+    write_mask(mask_path, mask_ZxHxW, volume.grid)
+    write_png(overlay_path, picture(model, mask_ZxHxW, volume))
+    return float(mask_ZxHxW.mean())
 
 
 def plan_outputs(
     images: Sequence[Path], out: Path, *, overwrite: bool
 ) -> list[tuple[Path, Path, Path]]:
     """(image, mask, overlay) paths, refusing every clash; see `predict_files`."""
+    from jaxlung.ct import is_volume, volume_stem
+
     plan: list[tuple[Path, Path, Path]] = []
     owner: dict[Path, Path] = {}
     inputs = {image.resolve() for image in images}
     for image in images:
-        targets = (out / f"{image.stem}.png", out / f"{image.stem}_overlay.png")
+        if is_volume(image):
+            stem, suffix = volume_stem(image), ".nii.gz"
+        else:
+            stem, suffix = image.stem, ".png"
+        targets = (out / f"{stem}{suffix}", out / f"{stem}_overlay.png")
         for target in targets:
             if target in owner:
                 raise InputError(

@@ -6,6 +6,7 @@ import numpy as np
 
 from jaxlung.ct import Volume, check_hounsfield, read_volume, window
 from jaxlung.errors import InputError
+from jaxlung.figures import overlay, sheet
 from jaxlung.model import to_mask
 from jaxlung.predict import Predictor
 from jaxlung.preprocess import from_canvas, to_canvas
@@ -43,3 +44,14 @@ def predict_slices(model: Predictor, volume: Volume) -> np.ndarray:
             plane_HxW = from_canvas(probability_BxSxS[b], geometry)
             mask_ZxHxW[start + b] = to_mask(plane_HxW, model.config.train.threshold)
     return mask_ZxHxW
+
+
+def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndarray:
+    """Twelve slices, evenly from the lung's lowest to its highest, with the mask's outline: RGB."""
+    data = model.config.data
+    with_lung = np.flatnonzero(mask_ZxHxW.any((1, 2)))
+    ends = (with_lung[0], with_lung[-1]) if len(with_lung) else (0, len(mask_ZxHxW) - 1)
+    chosen = np.unique(np.linspace(*ends, 12).round().astype(int))
+    slices = [window(volume.voxels_ZxHxW[z], data.window_low, data.window_high) for z in chosen]
+    pictures = [overlay(s, mask_ZxHxW[z]) for s, z in zip(slices, chosen, strict=True)]
+    return sheet(pictures, [f"slice {z}" for z in chosen])
