@@ -76,6 +76,7 @@ def scatter(
             linewidth=0, label=f"{label} ({chosen.sum()})",
         )  # fmt: skip
         points.set_urls([link for link, c in zip(links, chosen, strict=True) if c])
+    axis.locator_params(axis="x", nbins=6)  # four decimals need room
     axis.set_yscale("symlog", linthresh=1.0)
     axis.set_ylim(bottom=0)
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
