@@ -241,3 +241,39 @@ def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
         assert stop.value.code == 1
         [line] = capsys.readouterr().err.strip().splitlines()
         assert word in line and path.name in line
+
+
+@pytest.mark.slow
+def test_on_a_real_scan(shared_data, tmp_path):
+    """Trains on slabs of a chest CT (its lobes are model-made: plumbing, not accuracy)."""
+    scan, lobes = (nibabel.load(shared_data / "ct" / f"{n}.nii.gz") for n in ("chest", "lobes"))
+    for part, z in (("a", slice(0, 60)), ("b", slice(60, 80)), ("c", slice(80, 133))):
+        for name, image in (("images", scan), ("masks", lobes)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            nibabel.save(image.slicer[:, :, z], tmp_path / name / f"{part}.nii.gz")
+    lists = tmp_path / "lists.json"
+    lists.write_text('{"train": ["a"], "validation": ["b"], "test": ["c"]}')
+    config = config_of(tmp_path, size=64, split_file=str(lists))
+    config.model.update({"width": 8, "depth": 3})
+    config.train.update({"num_epochs": 30, "batch_size": 8})
+    train_and_evaluate(config, tmp_path / "run")
+    model = load(tmp_path / "run")
+    found = []
+    for axes in ("LAS", "RAS", "LPS"):  # as it is stored, and two copies
+        turn = nibabel.orientations.ornt_transform(
+            nibabel.orientations.axcodes2ornt("LAS"), nibabel.orientations.axcodes2ornt(axes)
+        )
+        path = tmp_path / f"{axes}.nii.gz"
+        nibabel.save(scan.as_reoriented(turn), path)
+        cli.main(["predict", str(path), "--workdir", str(tmp_path / "run"), "--out",
+                  str(tmp_path / "masks_of_it")])  # fmt: skip
+        mask = nibabel.load(tmp_path / "masks_of_it" / path.name)
+        np.testing.assert_array_equal(mask.affine, nibabel.load(path).affine)
+        assert mask.shape == nibabel.load(path).shape
+        found.append(in_ras(tmp_path / "masks_of_it" / path.name))
+    for mask, affine in found[1:]:
+        np.testing.assert_array_equal(mask, found[0][0])
+        np.testing.assert_allclose(affine, found[0][1], atol=1e-4)
+    truth = in_ras(shared_data / "ct" / "lobes.nii.gz")[0] > 0
+    overlap = 2 * ((found[0][0] > 0) & truth).sum() / ((found[0][0] > 0).sum() + truth.sum())
+    assert overlap > 0.8 and model.config.modality == "ct"
