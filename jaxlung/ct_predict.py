@@ -50,8 +50,8 @@ def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndar
     """Twelve slices, evenly from the lung's lowest to its highest, with the mask's outline: RGB."""
     data = model.config.data
     with_lung = np.flatnonzero(mask_ZxHxW.any((1, 2)))
-    ends = (with_lung[0], with_lung[-1]) if len(with_lung) else (0, len(mask_ZxHxW) - 1)
-    chosen = np.unique(np.linspace(*ends, 12).round().astype(int))
+    shown = with_lung if len(with_lung) else np.arange(len(mask_ZxHxW))
+    chosen = np.unique(np.linspace(int(shown[0]), int(shown[-1]), 12).round().astype(int))
     slices = [window(volume.voxels_ZxHxW[z], data.window_low, data.window_high) for z in chosen]
     pictures = [overlay(s, mask_ZxHxW[z]) for s, z in zip(slices, chosen, strict=True)]
     return sheet(pictures, [f"slice {z}" for z in chosen])

@@ -121,14 +121,19 @@ def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
             )
         return Example(image, mask, metadata.spacings[index])
 
+    def stat(index: int) -> str:
+        _, image_path, mask_path = pairs[index]
+        return f"{image_path.stat().st_size}:{mask_path.stat().st_size} bytes"
+
     sources = tuple(str(mask) for _, _, mask in pairs)
-    return Split(name, stems, sources, read, metadata.patients, metadata.groups)
+    return Split(name, stems, sources, read, metadata.patients, metadata.groups, stat)
 
 
 def select(whole: Split, stems: Sequence[str], name: str) -> Split:
     """The named examples of a split as a split of their own, in the order given."""
     position = {stem: i for i, stem in enumerate(whole.ids)}
     chosen = [position[stem] for stem in stems]
+    stat = whole.stat
     return Split(
         name,
         tuple(stems),
@@ -136,6 +141,7 @@ def select(whole: Split, stems: Sequence[str], name: str) -> Split:
         lambda i: whole.read(chosen[i]),
         tuple(whole.patients[i] for i in chosen) if whole.patients else None,
         {group: tuple(values[i] for i in chosen) for group, values in whole.groups.items()},
+        None if stat is None else lambda i: stat(chosen[i]),
     )
 
 

@@ -28,8 +28,13 @@ class Canvases(NamedTuple):
     read: Callable[[int], Canvas]  # cached
 
 
-def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) -> Canvases:
-    """Reads and places a split's examples on demand; caches them if all fit into cache_gib."""
+def make_canvases(
+    split: Split, *, size: int, fit: str, cache_gib: float = 4.0, reject_empty: bool = False
+) -> Canvases:
+    """Reads and places a split's examples on demand; caches them if all fit into cache_gib.
+
+    With reject_empty, reading an example without lung raises InputError.
+    """
     count = len(split.ids)
     cached = 2 * count * size * size <= cache_gib * 2**30
     shape = (count if cached else 0, size, size)
@@ -45,6 +50,11 @@ def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) 
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
+            if reject_empty and not mask_SxS.any():
+                raise InputError(
+                    f"{split.sources[index]}: this mask of the {split.name} split is empty (no "
+                    f"lung pixel); mend the mask or remove the pair"
+                )
             if not cached:
                 return image_SxS, mask_SxS
             images_NxSxS[index], masks_NxSxS[index] = image_SxS, mask_SxS
@@ -54,28 +64,28 @@ def make_canvases(split: Split, *, size: int, fit: str, cache_gib: float = 4.0) 
     return Canvases(split, size, read)
 
 
-def check_canvases(canvases: Canvases, *, reject_empty: bool) -> dict[str, str]:
+def check_canvases(canvases: Canvases, limit: int = 1000) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
+    Of a split with more than `limit` examples only a fifth as many as that are read, evenly spread,
+    so that a large set does not delay the first step; the others are checked when their turn comes.
+
     Returns:
-        id to `content_digest` of the example's canvas and mask, in order.
+        id to a digest of the example, in order: `content_digest` of its canvas and mask, or, of a
+        large split, what `Split.stat` says of its files.
 
     Raises:
-        InputError: what reading raises, or, with reject_empty, an example without lung.
+        InputError: what reading raises.
     """
     split = canvases.split
-
-    def check(index: int) -> str:
-        image_SxS, mask_SxS = canvases.read(index)
-        if reject_empty and not mask_SxS.any():
-            raise InputError(
-                f"{split.sources[index]}: this mask of the {split.name} split is empty (no lung "
-                f"pixel); mend the mask or remove the pair"
-            )
-        return content_digest(image_SxS, mask_SxS)
-
+    count = len(split.ids)
+    sampled = split.stat is not None and count > limit
+    chosen = np.linspace(0, count - 1, max(1, limit // 5)).astype(int) if sampled else range(count)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(split.ids, pool.map(check, range(len(split.ids))), strict=True))
+        digests = list(pool.map(lambda index: content_digest(*canvases.read(int(index))), chosen))
+        if split.stat is not None and sampled:
+            digests = list(pool.map(split.stat, range(count)))
+    return dict(zip(split.ids, digests, strict=True))
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

@@ -24,6 +24,7 @@ class Split(NamedTuple):
     read: Callable[[int], Example]  # raises InputError that names the file
     patients: tuple[str, ...] | None = None  # of each example; None: each is a patient's only one
     groups: Mapping[str, tuple[str, ...]] = {}  # subgroups: column to the value of each example
+    stat: Callable[[int], str] | None = None  # what names an example's files without reading them
 
 
 def array_split(

@@ -130,12 +130,15 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
     canvases, digests = {}, {}
     for name, split in splits.items():
         canvases[name] = make_canvases(
-            split, size=config.data.size, fit=config.data.fit, cache_gib=config.data.cache_gib
+            split,
+            size=config.data.size,
+            fit=config.data.fit,
+            cache_gib=config.data.cache_gib,
+            # An X-ray's empty mask is nearly always a mistake, though a test set may hold one; of
+            # a CT's slices many are without lung.
+            reject_empty=name != "test" and config.modality == "xray",
         )
-        # An X-ray's empty mask is nearly always a mistake, though a test set may hold one; of a
-        # CT's slices many are without lung.
-        reject_empty = name != "test" and config.modality == "xray"
-        digests[name] = check_canvases(canvases[name], reject_empty=reject_empty)
+        digests[name] = check_canvases(canvases[name])
     return canvases, digests
 
 

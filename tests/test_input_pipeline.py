@@ -43,7 +43,7 @@ def counted(split):
         reads.append(index)
         return split.read(index)
 
-    return Split(split.name, split.ids, split.sources, read), reads
+    return split._replace(read=read), reads
 
 
 def canvases_of(split, **options):
@@ -222,13 +222,13 @@ def test_array_split_wants_as_many_of_each():
 def test_check_reads_everything_and_names_the_unreadable(folder):
     split = pair_split("test", find_pairs(folder))
     with pytest.raises(InputError, match="4.png"):
-        check_canvases(canvases_of(split), reject_empty=False)
+        check_canvases(canvases_of(split))
 
 
 def test_check_fills_the_cache():
     split, reads = counted(example_split())
     canvases = canvases_of(split)
-    check_canvases(canvases, reject_empty=True)
+    check_canvases(canvases)
     assert sorted(reads) == list(range(7))
     collect(canvases, eval_indices(7, 3), "memory")
     assert len(reads) == 7
@@ -239,8 +239,27 @@ def test_check_rejects_empty_masks_by_name():
     masks = [np.ones((4, 4)), np.zeros((4, 4)), np.ones((4, 4))]
     split = array_split("train", ["a", "hollow", "c"], images, masks)
     with pytest.raises(InputError, match="^hollow: .*train split is empty"):
-        check_canvases(canvases_of(split), reject_empty=True)
-    assert len(check_canvases(canvases_of(split), reject_empty=False)) == 3
+        check_canvases(canvases_of(split, reject_empty=True))
+    assert len(check_canvases(canvases_of(split))) == 3
+
+
+def test_a_large_split_is_sampled_and_named_by_its_files(folder):
+    split, reads = counted(pair_split("train", find_pairs(folder)[:4]))
+    digests = check_canvases(canvases_of(split), limit=3)
+    assert len(set(reads)) < 4 == len(digests)
+    assert digests == {i: split.stat(n) for n, i in enumerate(split.ids)}
+    whole = check_canvases(canvases_of(split), limit=4)
+    assert set(reads) == set(range(4)) and not set(whole.values()) & set(digests.values())
+
+
+def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
+    masks = np.ones((12, 4, 4))
+    masks[5] = 0
+    split = array_split("train", [f"{i}" for i in range(12)], np.zeros((12, 4, 4), np.uint8), masks)
+    canvases = canvases_of(split._replace(stat=lambda i: f"{i}"), reject_empty=True)
+    assert len(check_canvases(canvases, limit=10)) == 12
+    with pytest.raises(InputError, match="^5: "):
+        collect(canvases, eval_indices(12, 3), "memory")
 
 
 def test_mask_that_vanishes_on_the_canvas_counts_as_empty():
@@ -248,14 +267,14 @@ def test_mask_that_vanishes_on_the_canvas_counts_as_empty():
     speck[80, 80] = 1
     split = array_split("train", ["speck"], [np.zeros((160, 160), np.uint8)], [speck])
     with pytest.raises(InputError, match="^speck: "):
-        check_canvases(canvases_of(split), reject_empty=True)
+        check_canvases(canvases_of(split, reject_empty=True))
 
 
 @pytest.mark.parametrize("cache_gib", [4.0, 0.0])
 def test_digests_name_the_content(cache_gib):
     def digests(images, masks):
         split = array_split("train", [f"{i}" for i in range(3)], images, masks)
-        found = check_canvases(canvases_of(split, cache_gib=cache_gib), reject_empty=False)
+        found = check_canvases(canvases_of(split, cache_gib=cache_gib))
         assert list(found) == ["0", "1", "2"]
         return [tuple(digest.split(":")) for digest in found.values()]  # of image, of mask
 
