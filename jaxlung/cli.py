@@ -86,7 +86,8 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
     outputs = plan_outputs(images, out, overwrite=overwrite)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     from jaxlung.figures import overlay
-    from jaxlung.images import read_image, write_png
+    from jaxlung.film import check_modality
+    from jaxlung.images import read_film, write_png
     from jaxlung.predict import load
 
     model = load(workdir)
@@ -94,8 +95,9 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
     failed = 0
     for image_path, mask_path, overlay_path in outputs:
         try:
-            image = read_image(image_path)
-            mask_HxW = model.predict(image)
+            film = read_film(image_path)
+            check_modality(film.modality, "xray", image_path)
+            mask_HxW = model.predict(film.image)
         except InputError as error:
             message = str(error)
             named = message if message.startswith(str(image_path)) else f"{image_path}: {message}"
@@ -103,7 +105,7 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
             failed += 1
             continue
         write_png(mask_path, mask_HxW.astype("uint8") * 255)
-        write_png(overlay_path, overlay(image, mask_HxW))
+        write_png(overlay_path, overlay(film.image, mask_HxW))
         note = "" if mask_HxW.any() else " (EMPTY: no lung found)"
         print(f"{image_path} -> {mask_path}, {mask_HxW.mean():.1%} lung{note}")
     return failed
