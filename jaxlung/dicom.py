@@ -61,8 +61,7 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
     """Reads a file of one image.
 
     Transfer syntaxes: uncompressed (little or big endian, deflated), RLE, JPEG (baseline,
-    extended, lossless), JPEG-LS and JPEG 2000. JPEG extended of 12 bits and high-throughput
-    JPEG 2000 need pylibjpeg with its plugin beside the extra.
+    extended, lossless), JPEG-LS and JPEG 2000.
 
     Returns:
         image: [H, W]. float32 in [0, 1], 0 is black: the VOI LUT or window's output, or, without
@@ -88,7 +87,7 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
             raise
         except Exception:  # pydicom raises many types on damaged data, whose text quotes values
             raise InputError(
-                f"{path}: has a damaged DICOM header; export it from the archive again"
+                f"{path}: has a damaged or incomplete DICOM header; export it again"
             ) from None
 
 
@@ -165,20 +164,20 @@ def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     syntax = UID(syntax)
     try:
         decoder = get_decoder(syntax)
+        if syntax.startswith(_HIGH_THROUGHPUT):
+            raise NotImplementedError
     except NotImplementedError:
         name = syntax if re.fullmatch("[0-9.]+", syntax) else "an unknown one"
         raise InputError(
             f"{path}: has transfer syntax {name}, which cannot be decoded; export it uncompressed"
         ) from None
-    plugin = _plugin(syntax, int(dataset.BitsStored))
+    plugin = "pydicom" if syntax == _RLE else "gdcm" if syntax.is_encapsulated else ""
     if plugin and plugin not in decoder.available_plugins:
-        remedy = {"gdcm": '"jaxlung[dicom]"', "pylibjpeg": "pylibjpeg pylibjpeg-libjpeg"}[plugin]
-        if syntax.startswith(_HIGH_THROUGHPUT):
-            remedy = "pylibjpeg pylibjpeg-openjpeg"
         raise InputError(
-            f"{path}: is compressed as {syntax.name}; to decode it: pip install {remedy} "
-            f"(or export it uncompressed)"
+            f"{path}: is compressed as {syntax.name}, and python-gdcm, which would decode it, "
+            f'cannot be loaded; pip install "jaxlung[dicom]", or export it uncompressed'
         )
+    shape = int(dataset.Rows), int(dataset.Columns)
     bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high_bit = int(dataset.get("HighBit", bits[1] - 1))
     if not 0 < bits[1] <= high_bit + 1 <= bits[0]:
@@ -192,7 +191,10 @@ def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
         # pydicom takes the lowest BitsStored bits wherever HighBit is: moved here instead.
         bitwise = not syntax.is_encapsulated or syntax == _RLE
         options: Any = {"correct_unused_bits": False} if bitwise else {}
-        pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin, **options)
+        if syntax == _EXTENDED and bits[1] > 8:
+            pixels = _decode_12_bits(frame, shape)
+        else:
+            pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin, **options)
         if bitwise and bits[0] > 1 and bits[0] > bits[1]:
             pixels = (pixels << (bits[0] - 1 - high_bit)) >> (bits[0] - bits[1])
     except Exception:  # the decoders' texts are many, and some span lines
@@ -204,13 +206,29 @@ def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     return pixels
 
 
-def _plugin(syntax: Any, bits_stored: int) -> str:
-    """pydicom's name of the one library that decodes a transfer syntax; "" for uncompressed."""
-    if syntax == _RLE:
-        return "pydicom"
-    if syntax.startswith(_HIGH_THROUGHPUT) or (syntax == _EXTENDED and bits_stored != 8):
-        return "pylibjpeg"
-    return "gdcm" if syntax.is_encapsulated else ""
+def _decode_12_bits(frame: bytes, shape: tuple[int, int]) -> np.ndarray:
+    """JPEG extended of 12 bits to uint16 [H, W]: GDCM has it, but pydicom does not ask it to."""
+    import gdcm
+
+    fragment = gdcm.Fragment()
+    fragment.SetByteStringValue(frame)
+    fragments = gdcm.SequenceOfFragments.New()
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    height, width = shape
+    picture = gdcm.Image()
+    picture.SetNumberOfDimensions(2)
+    picture.SetDimensions((width, height, 1))
+    picture.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+    picture.SetPhotometricInterpretation(
+        gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.MONOCHROME2)
+    )
+    picture.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
+    picture.SetDataElement(element)
+    # GDCM hands its bytes out as text.
+    pixels = np.frombuffer(picture.GetBuffer().encode("utf-8", "surrogateescape"), "<u2")
+    return pixels.reshape(height, width)
 
 
 def _pixel_spacing(dataset: Any) -> tuple[float, float] | None:
