@@ -9,6 +9,7 @@ Decoding is always by the same library, so that what else is installed changes n
 
 import os
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ _ABOUT = ("Modality", "PixelSpacing", "ImagerPixelSpacing",
 _ATTRIBUTES = [*_IMAGE, *_GREYS, *_PALETTE, *_ABOUT]
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bits
+_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _RLE = "1.2.840.10008.1.2.5"
 _HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.20"  # JPEG 2000's three
 _BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # group 2 or 8, either byte order
@@ -188,6 +190,10 @@ def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
             frame = b"".join(generate_frames(dataset.PixelData, number_of_frames=1))
             if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
                 raise ValueError("no end of image")
+            if syntax in _JPEG_LS:  # GDCM checks the size that the others state, but not this one
+                start = frame.index(b"\xff\xf7") + 5
+                if struct.unpack(">HH", frame[start : start + 4]) != shape:
+                    raise ValueError("another size")
         # pydicom takes the lowest BitsStored bits wherever HighBit is: moved here instead.
         bitwise = not syntax.is_encapsulated or syntax == _RLE
         options: Any = {"correct_unused_bits": False} if bitwise else {}

@@ -629,6 +629,15 @@ def test_compressed_stream_of_garbage_is_refused(tmp_path, name):
     assert_refused(read_film, path, "damaged or truncated pixel data")
 
 
+@pytest.mark.parametrize("name", LOSSLESS[1:])
+def test_stream_of_another_size_than_its_header_is_refused(tmp_path, name):
+    """As many pixels in other rows would be a scrambled picture."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(sample(name, str(tmp_path)))
+    edited(path, Rows=SHAPE[1], Columns=SHAPE[0])
+    assert_refused(read_film, path, "damaged or truncated pixel data")
+
+
 @pytest.mark.parametrize("name", ["MR_truncated.dcm", "rtplan.dcm", "badVR.dcm", "reportsi.dcm"])
 def test_files_without_a_whole_image_that_pydicom_ships(name):
     assert_refused(read_film, shipped(name))
