@@ -185,15 +185,13 @@ def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     if not 0 < bits[1] <= high_bit + 1 <= bits[0]:
         raise InputError(f"{path}: has a damaged header (bits allocated, bits stored, high bit)")
     try:
-        if syntax.is_encapsulated and syntax != _RLE:
-            # Every JPEG ends with this marker; libraries fill in what a truncated one lacks.
+        frame = b""
+        if syntax in (_EXTENDED, *_JPEG_LS):
             frame = b"".join(generate_frames(dataset.PixelData, number_of_frames=1))
-            if not frame.rstrip(b"\0\xff").endswith(b"\xff\xd9"):
-                raise ValueError("no end of image")
-            if syntax in _JPEG_LS:  # GDCM checks the size that the others state, but not this one
-                start = frame.index(b"\xff\xf7") + 5
-                if struct.unpack(">HH", frame[start : start + 4]) != shape:
-                    raise ValueError("another size")
+        if syntax in _JPEG_LS:  # GDCM checks the size that other streams state, but not this one
+            start = frame.index(b"\xff\xf7") + 5
+            if struct.unpack(">HH", frame[start : start + 4]) != shape:
+                raise ValueError("another size")
         # pydicom takes the lowest BitsStored bits wherever HighBit is: moved here instead.
         bitwise = not syntax.is_encapsulated or syntax == _RLE
         options: Any = {"correct_unused_bits": False} if bitwise else {}

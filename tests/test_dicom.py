@@ -264,6 +264,12 @@ def test_voi_lut_of_negative_values(tmp_path, vr):
     np.testing.assert_allclose(image, expected, **FLOAT32)
 
 
+def test_voi_lut_that_starts_above_32767(tmp_path):
+    values = np.array([[0, 40000, 40001, 65535]], np.uint16)
+    image = shown(tmp_path, values, 16, VOILUTSequence=table([0, 5, 65535], 40000, 16))
+    np.testing.assert_allclose(image, np.array([[0, 0, 5, 65535]]) / 65535, **FLOAT32)
+
+
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
 @pytest.mark.parametrize("vr", ["US", "OW"])
 def test_lut_of_65536_entries_in_either_byte_order(tmp_path, syntax, vr):
@@ -629,6 +635,15 @@ def test_compressed_stream_of_garbage_is_refused(tmp_path, name):
     assert_refused(read_film, path, "damaged or truncated pixel data")
 
 
+def test_12_bit_jpeg_that_ends_too_early_is_refused(tmp_path):
+    dataset = pydicom.dcmread(shipped("JPGExtended.dcm"))
+    frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+    dataset.PixelData = encapsulate([frame[: len(frame) // 4 * 2]])
+    with silence():
+        dataset.save_as(tmp_path / "a.dcm")
+    assert_refused(read_film, tmp_path / "a.dcm", "damaged or truncated pixel data")
+
+
 @pytest.mark.parametrize("name", LOSSLESS[1:])
 def test_stream_of_another_size_than_its_header_is_refused(tmp_path, name):
     """As many pixels in other rows would be a scrambled picture."""
@@ -686,6 +701,22 @@ def test_nothing_of_the_patient_in_output_errors_warnings_or_logs(tmp_path, reas
     assert (out, err) == ("", "")
     for secret in ("Zacharias", "Quux", *SECRETS.values()):
         assert not any(secret in text for text in said), said
+
+
+def test_patient_is_not_even_read(tmp_path, monkeypatch):
+    path = edited(saved(tmp_path / "a.dcm", dicom(film8())), **SECRETS)
+    read, kept = pydicom.dcmread, []
+
+    def dcmread(*args, **kwargs):
+        kept.append(read(*args, **kwargs))
+        return kept[-1]
+
+    monkeypatch.setattr(pydicom, "dcmread", dcmread)
+    read_film(path)
+    [dataset] = kept
+    assert "PixelData" in dataset
+    found = {keyword for keyword in SECRETS if keyword in dataset}
+    assert found <= {"SpecificCharacterSet"}  # which pydicom always reads
 
 
 def test_value_that_is_no_number_is_not_quoted(tmp_path):
