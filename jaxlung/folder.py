@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from jaxlung.config import DataConfig
+from jaxlung.dicom import is_dicom
 from jaxlung.errors import InputError
-from jaxlung.images import SUFFIXES, read_image, read_mask
+from jaxlung.film import check_modality
+from jaxlung.images import SUFFIXES, read_film, read_mask
 from jaxlung.metadata import Metadata, read_metadata
 from jaxlung.splits import SPLITS, Example, Split
 
@@ -88,38 +90,52 @@ def find_pairs(directory: Path) -> list[Pair]:
 def images_by_stem(directory: Path) -> dict[str, Path]:
     """The image files of a folder, sorted by stem.
 
+    Images are files of a known suffix, and DICOM files without one, as archives export them: the
+    stem of such a file (IM000001, 1.2.840.113619) is its whole name. A DICOMDIR is none.
+
     Raises:
         InputError: a missing folder, one without image, or two images of one stem.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
     found: dict[str, Path] = {}
-    for path in sorted(directory.iterdir(), key=lambda path: (path.stem, path.name)):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+    for path in sorted(directory.iterdir(), key=lambda path: (_stem(path), path.name)):
+        stem = _stem(path)
+        is_image = path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and is_dicom(path))
+        if not is_image or path.name.startswith("."):
             continue
-        if path.stem in found:
-            raise InputError(f"{path}: same stem as {found[path.stem].name}; keep one of them")
-        found[path.stem] = path
+        if stem in found:
+            raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
+        found[stem] = path
     if not found:
         raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)})")
     return found
 
 
-def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
-    """A split of files, read and checked when asked for."""
+def _stem(path: Path) -> str:
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
+
+def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
+    """A split of files, read and checked when asked for.
+
+    An example's spacing is that of metadata, which a person wrote down for these images, else
+    what its file says (DICOM). A file that says it is no X-ray is refused.
+    """
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)
 
     def read(index: int) -> Example:
         _, image_path, mask_path = pairs[index]
-        image, mask = read_image(image_path), read_mask(mask_path)
+        film, mask = read_film(image_path), read_mask(mask_path)
+        check_modality(film.modality, "xray", image_path)
+        image = film.image
         if image.shape[:2] != mask.shape:
             raise InputError(
                 f"{mask_path}: is {mask.shape[0]}x{mask.shape[1]} but its image {image_path.name} "
                 f"is {image.shape[0]}x{image.shape[1]} (height x width); give both one size"
             )
-        return Example(image, mask, metadata.spacings[index])
+        return Example(image, mask, metadata.spacings[index] or film.spacing)
 
     def stat(index: int) -> str:
         _, image_path, mask_path = pairs[index]

@@ -2,37 +2,84 @@
 
 import io
 import os
-import warnings
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from jaxlung import dicom
 from jaxlung.errors import InputError
+from jaxlung.film import Film
+from jaxlung.silence import silence
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+_NPY = b"\x93NUMPY"
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *dicom.SUFFIXES)
+
+
+def read_film(path: str | os.PathLike[str]) -> Film:
+    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM, told apart by content.
+
+    Returns:
+        image: as `read_image` says.
+        spacing, modality: of DICOM alone, as `dicom.read_dicom` says; else None and "".
+
+    Raises: as `read_image`.
+    """
+    if dicom.is_dicom(path):
+        return dicom.read_dicom(path)
+    data = _read_bytes(path)
+    pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
+    return Film(pixels)
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads PNG, JPEG, TIFF, BMP or GIF.
+    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM.
 
     Returns:
-        uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], or uint16
+        of a picture: uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], or uint16
         [H, W, 3], as stored. Palettes are expanded to RGB.
+        of NPY: the array itself, [H, W] or [H, W, 3 or 4] of integers or floats; bool becomes
+        uint8 of 0 and 255.
+        of DICOM: uint8 or float32 [H, W], as it would be shown: see `dicom.read_dicom`.
 
     Raises:
-        InputError: the file is missing, unreadable, no image, damaged or has several frames.
+        InputError: the file is missing, unreadable, no image, damaged or has several frames; or
+            it is DICOM and the extra "dicom" is not installed.
     """
+    return read_film(path).image
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _read_npy(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of very large images and odd metadata; what matters here raises.
-            warnings.simplefilter("ignore")
+        with silence():
+            pixels = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a header may be damaged in many ways
+        raise InputError(
+            f"{path}: is damaged, truncated or an array of objects, which would need pickle; save "
+            f"an array of numbers with numpy.save"
+        ) from error
+    if pixels.dtype.kind not in "buif":
+        raise InputError(f"{path}: has dtype {pixels.dtype}; expected integers or floats")
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (3, 4))
+    if not is_image or 0 in pixels.shape:
+        raise InputError(f"{path}: has shape {pixels.shape}; expected HxW, HxWx3 or HxWx4")
+    return np.where(pixels, 255, 0).astype(np.uint8) if pixels.dtype == bool else pixels
+
+
+def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    try:
+        with silence():  # Pillow warns of very large images and odd metadata; what matters raises
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if image.format == "PNG":
                     image.verify()  # checksums, which decoding a small file would not reach
@@ -51,22 +98,27 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         ) from error
     except Exception as error:  # Pillow's decoders raise many types on damaged data
         raise InputError(f"{path}: is damaged or truncated ({error}); replace the file") from error
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
     return pixels
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width, from the file's header alone.
+    """Height and width; of a picture from its header alone, without decoding it.
 
     Raises:
         InputError: the file is missing, unreadable or no image.
     """
+    if dicom.is_dicom(path):
+        return dicom.read_dicom_size(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=_FORMATS) as image:
-                return image.height, image.width
+        with open(path, "rb") as file:
+            is_npy = file.read(len(_NPY)) == _NPY
+        if is_npy:
+            height, width = read_image(path).shape[:2]
+            return height, width
+        with silence(), Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except InputError:
+        raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: is not an image that can be read ({error})") from error
 

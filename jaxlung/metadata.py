@@ -4,7 +4,8 @@ An optional `metadata.csv` has a row for each image:
 
     id                        the image's stem (required)
     patient                   images of one patient are split together and resampled together
-    spacing_mm                of square pixels; or spacing_y_mm and spacing_x_mm
+    spacing_mm                of square pixels; or spacing_y_mm and spacing_x_mm. They win over
+                              what a DICOM file says itself, and where empty leave it to the file
     anything else             a subgroup for evaluation, where it has 2 to 12 different values:
                               finding, view, site, sex...
 """

@@ -15,7 +15,8 @@ from jaxlung import steps
 from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
 from jaxlung.errors import InputError
-from jaxlung.images import read_image
+from jaxlung.film import check_modality
+from jaxlung.images import read_film
 from jaxlung.model import build_model, to_mask
 from jaxlung.preprocess import from_canvas, to_canvas
 from jaxlung.sharding import jit_predict_step
@@ -47,9 +48,15 @@ class Predictor:
             float32 [H, W] in [0, 1], on the image's own grid.
 
         Raises:
-            InputError: no image, a damaged one, or an array of another shape.
+            InputError: no image, a damaged one, DICOM of another modality than the model's, or
+                an array of another shape.
         """
-        pixels = read_image(image) if isinstance(image, str | os.PathLike) else np.asarray(image)
+        if isinstance(image, str | os.PathLike):
+            film = read_film(image)
+            check_modality(film.modality, self.config.modality, image)
+            pixels = film.image
+        else:
+            pixels = np.asarray(image)
         canvas_SxS, _, geometry = to_canvas(
             pixels, size=self.config.data.size, fit=self.config.data.fit
         )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jaxlung.errors import InputError
-from jaxlung.images import SUFFIXES, read_image, read_mask, write_png
+from jaxlung.images import SUFFIXES, read_film, read_image, read_mask, read_size, write_png
 
 SHAPE = (48, 40)
 
@@ -363,3 +363,81 @@ def test_other_formats_are_refused_by_name(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "a.webp")
     with pytest.raises(InputError, match=r"a\.webp"):
         read_image(tmp_path / "a.webp")
+
+
+NUMBERS = [np.uint8, np.int8, np.uint16, ">u2", np.int32, np.int64, np.float16, np.float32, float]
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+@pytest.mark.parametrize("name", ["a.npy", "a.png"])  # told by content
+def test_npy_is_exact(tmp_path, dtype, channels, name):
+    array = np.random.default_rng(0).integers(0, 100, (*SHAPE, *channels)).astype(dtype)
+    with (tmp_path / name).open("wb") as file:
+        np.save(file, array)
+    image = read_image(tmp_path / name)
+    assert image.dtype == array.dtype
+    np.testing.assert_array_equal(image, array)
+    assert read_size(tmp_path / name) == SHAPE
+
+
+def test_npy_of_columns_is_read_the_right_way_round(tmp_path):
+    np.save(tmp_path / "a.npy", np.asfortranarray(picture()))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy"), picture())
+
+
+def test_npy_mask_of_bool_and_of_labels(tmp_path):
+    np.save(tmp_path / "a.npy", lungs())
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.npy"), lungs())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.npy"), lungs() * np.uint8(255))
+    np.save(tmp_path / "b.npy", lungs().astype(np.int64) * 2)
+    np.testing.assert_array_equal(read_mask(tmp_path / "b.npy"), lungs())
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros(7), "shape (7,)"),
+        (np.zeros((3, 8, 8)), "shape (3, 8, 8)"),
+        (np.zeros((2, 8, 8, 3)), "shape (2, 8, 8, 3)"),
+        (np.zeros((0, 8)), "shape (0, 8)"),
+        (np.float32(1), "shape ()"),
+        (np.zeros((8, 8), complex), "complex128"),
+        (np.full((8, 8), "lung"), "<U4"),
+        (np.zeros((8, 8), "M8[s]"), "datetime64"),
+        (np.zeros((8, 8), [("a", "u1")]), "dtype"),
+        (np.array([[1, None]]), "pickle"),
+        (np.array([[1, np.nan]]), "NaN"),
+        (np.array([[1, np.inf]], np.float16), "infinite"),
+    ],
+)
+def test_npy_of_something_else_is_refused(tmp_path, array, words):
+    np.save(tmp_path / "a.npy", array)
+    assert_refused(read_image, tmp_path / "a.npy", words)
+
+
+def test_npy_cut_anywhere_is_refused(tmp_path):
+    path = tmp_path / "a.npy"
+    np.save(path, picture())
+    data = path.read_bytes()
+    for cut in (*range(0, 140), len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:cut])
+        assert_refused(read_image, path)
+
+
+def test_npy_with_pickled_code_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    np.save(tmp_path / "a.npy", np.array([[Evil()]]))
+    assert_refused(read_image, tmp_path / "a.npy", "pickle")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_film_of_a_picture_knows_no_spacing_and_no_modality(tmp_path):
+    np.save(tmp_path / "a.npy", picture())
+    for path in (tmp_path / "a.npy", saved(tmp_path / "a.png", picture(), dpi=(100, 100))):
+        film = read_film(path)
+        np.testing.assert_array_equal(film.image, picture())
+        assert film.spacing is None and film.modality == ""

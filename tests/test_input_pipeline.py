@@ -20,7 +20,7 @@ from jaxlung.input_pipeline import (
     train_indices,
 )
 from jaxlung.preprocess import to_canvas
-from jaxlung.splits import Split, array_split
+from jaxlung.splits import array_split
 
 LOADERS = ("memory", "tfdata")
 SIZE = 16
