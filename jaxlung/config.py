@@ -7,7 +7,7 @@ ConfigDict (or the dict read back from a run's config.json) into a checked, froz
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
@@ -91,7 +91,7 @@ class Config:
     train: TrainConfig = TrainConfig()
 
     @property
-    def modality(self) -> str:
+    def modality(self) -> Literal["xray", "ct"]:
         """What the model sees: "xray" or "ct"."""
         return "ct" if self.data.name == "ct" else "xray"
 
