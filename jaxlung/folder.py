@@ -90,6 +90,12 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
     for path in sorted(directory.iterdir(), key=lambda path: (path.stem, path.name)):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{str(directory)!r}: the file name {path.name!r} is not UTF-8; rename it"
+            ) from None
         if path.stem in found:
             raise InputError(f"{path}: same stem as {found[path.stem].name}; keep one of them")
         found[path.stem] = path
