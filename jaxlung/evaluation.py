@@ -16,6 +16,7 @@ from jaxlung.report import write_report
 from jaxlung.results import check_out
 from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance, check_tolerance
 from jaxlung.splits import SPLITS, Split
+from jaxlung.workdir import Digests, environment
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -53,16 +54,16 @@ def evaluate(
     folders: list[Path | None] = [*_paths(data)] or [None]
     if not workdirs:
         raise InputError("--workdir: name at least one workdir of train.py")
+    if out is None and len(workdirs) * len(folders) > 1:
+        raise InputError("several models or sets need --out FOLDER for their common report")
     tasks = _plan(workdirs, folders, split)
     if out is None:
-        if len(workdirs) > 1:
-            raise InputError("several workdirs need --out FOLDER for their common report")
-        names = [f"{task.data}_{task.split.name}" for task in tasks]
-        out = workdirs[0] / "eval" / "+".join(names)
+        out = workdirs[0] / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     check_out(Path(out), overwrite=overwrite)
     results = [score_split(task, tolerance) for task in tasks]
     models = {task.model: _about(task.predictor) for task in tasks}
-    return write_report(Path(out), results, models, tolerance, seconds=time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return write_report(Path(out), results, models, tolerance, environment(), seconds)
 
 
 def _paths(value: Paths | None) -> list[Path]:
@@ -79,22 +80,16 @@ def _plan(
         resolved = [path and path.resolve() for path in paths]
         if len(set(resolved)) < len(resolved):
             raise InputError(f"{kind}: names a folder twice")
-    models = zip(short_names(workdirs), map(load, workdirs), strict=True)
-    sets = short_names([folder for folder in folders if folder])
+    predictors = dict(zip(short_names(workdirs), map(load, workdirs), strict=True))
     tasks = []
-    for (name, predictor), (i, folder) in itertools.product(models, enumerate(folders)):
-        chosen, warning = choose_split(predictor.config.data, folder, split)
-        if folder:
-            label, source = sets[i], str(folder)
-        elif predictor.config.data.name == "phantom":
-            label, source = "phantom", "simulated"
-        else:
-            label, source = (
-                Path(predictor.config.data.dir).resolve().name,
-                predictor.config.data.dir,
-            )
-        tasks.append(Task(name, predictor, label, source, chosen, warning))
-    return tasks
+    for (name, predictor), folder in itertools.product(predictors.items(), folders):
+        data = predictor.config.data
+        chosen, warning = choose_split(data, folder, split, predictor.data_digests)
+        source = str(folder or ("phantom" if data.name == "phantom" else data.dir))
+        tasks.append(Task(name, predictor, source, source, chosen, warning))
+    sources = list(dict.fromkeys(Path(task.source).resolve() for task in tasks))
+    labels = dict(zip(sources, short_names(sources), strict=True))
+    return [task._replace(data=labels[Path(task.source).resolve()]) for task in tasks]
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -104,12 +99,12 @@ def short_names(paths: Sequence[Path]) -> list[str]:
     for i, own in enumerate(parts):
         others = parts[:i] + parts[i + 1 :]
         lengths = (n for n in range(1, len(own)) if all(o[-n:] != own[-n:] for o in others))
-        names.append("_".join(own[-next(lengths, len(own)) :]))
+        names.append("/".join(own[-next(lengths, len(own)) :]))
     return names
 
 
 def choose_split(
-    config: DataConfig, data: Path | None, split: str | None
+    config: DataConfig, data: Path | None, split: str | None, recorded: Digests | None = None
 ) -> tuple[Split, str | None]:
     """What to evaluate on.
 
@@ -118,6 +113,7 @@ def choose_split(
         data: a folder with images/ and masks/, or None for the run's own data.
         split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
             of the run's own data, by --data too, and "all" of another folder.
+        recorded: what the run was made with, as `workdir.read_digests` gives it.
 
     Returns:
         the split, and a warning or None.
@@ -137,7 +133,13 @@ def choose_split(
         return whole_split(config, data, pattern), warning
     name = split or "test"
     warning = None if name == "test" else f"the {name} split was used in training"
-    return load_splits(config)[name], warning
+    chosen = load_splits(config)[name]
+    if recorded and set(chosen.ids) != set(recorded[name]):
+        raise InputError(
+            f"{config.dir}: its {name} split is no longer that of the run ({len(chosen.ids)} "
+            f"images for {len(recorded[name])}); restore its files and metadata.csv"
+        )
+    return chosen, warning
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:

@@ -104,6 +104,12 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
         is_image = path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and is_dicom(path))
         if not is_image or path.name.startswith("."):
             continue
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise InputError(
+                f"{str(directory)!r}: the file name {path.name!r} is not UTF-8; rename it"
+            ) from None
         if stem in found:
             raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
         found[stem] = path

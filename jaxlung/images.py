@@ -186,6 +186,9 @@ def read_labels(path: str | os.PathLike[str], *, sides: bool = False) -> np.ndar
     """
     pixels = read_image(path)
     if pixels.ndim == 3:
+        blank = (pixels[..., :3] == pixels[:1, :1, :3]).all()
+        if blank and pixels.shape[-1] == 4 and len(np.unique(pixels[..., 3])) > 1:
+            raise InputError(f"{path}: is drawn in its alpha channel; write a mask of 0 and 255")
         if (pixels[..., :3] != pixels[..., :1]).any():
             raise InputError(f"{path}: is a colour image; write a mask of 0 and 255, one channel")
         pixels = pixels[..., 0]

@@ -14,11 +14,13 @@ from jaxlung import scoring
 from jaxlung.errors import InputError
 from jaxlung.folder import images_by_stem
 from jaxlung.images import read_image, read_labels, read_size
-from jaxlung.metadata import read_metadata
+from jaxlung.metadata import is_spacing, read_metadata
 from jaxlung.report import write_report
 from jaxlung.results import Picture, Scores, check_out, columns_of
 from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance
 from jaxlung.splits import array_digest, fingerprint
+from jaxlung.threads import worker_count
+from jaxlung.workdir import environment
 
 Spacing = tuple[float, float]
 
@@ -69,8 +71,8 @@ def score(
     started = time.monotonic()
     scoring.check_tolerance(tolerance)
     pred, truth, out = Path(pred), Path(truth), Path(out)
-    if spacing_mm is not None and not (np.isfinite(spacing_mm) and spacing_mm > 0):
-        raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres above 0")
+    if spacing_mm is not None and not is_spacing(spacing_mm):
+        raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
     files = match(pred, truth, Path(images) if images else None)
     ids = [file.id for file in files]
     known = read_metadata(Path(metadata) if metadata else None, ids)
@@ -81,7 +83,7 @@ def score(
     def score_file(index: int) -> _Scored:
         return _score(files[index], spacings[index], sides=sides, tolerance=tolerance)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(worker_count()) as pool:
         scored = list(
             tqdm(pool.map(score_file, range(len(files))), total=len(files), desc="scored",
                  unit="image", disable=None, leave=False)
@@ -105,6 +107,7 @@ def score(
         flags=tuple(s.flags for s in scored),
         stray=tuple(s.stray for s in scored),
         sizes=tuple(s.size for s in scored),
+        digests=tuple(s.truth_digest for s in scored),
         reliability=None,
         facts={
             "source": str(truth),
@@ -119,7 +122,9 @@ def score(
     )
     predictions = {"all": dict(zip(ids, (s.prediction_digest for s in scored), strict=True))}
     models = {scores.model: {"masks": str(pred), "masks_sha256": fingerprint(predictions)}}
-    return write_report(out, [scores], models, tolerance, seconds=time.monotonic() - started)
+    return write_report(
+        out, [scores], models, tolerance, environment(devices=False), time.monotonic() - started
+    )
 
 
 def match(pred: Path, truth: Path, images: Path | None) -> list[Files]:
@@ -178,8 +183,14 @@ def _score(file: Files, spacing: Spacing | None, *, sides: bool, tolerance: Tole
         lungs: scoring.Lungs | None = scoring.lungs_of_labels(prediction_HxW, truth_HxW)
     else:
         lungs = scoring.lungs_apart(prediction, truth)
+    if file.prediction is None:
+        scores = scoring.missing_scores(truth, lungs=lungs, spacing=spacing)
+    else:
+        scores = scoring.score_masks(
+            prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance
+        )
     return _Scored(
-        scoring.score_masks(prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance),
+        scores,
         scoring.failure_flags(prediction, truth, lungs, missing=file.prediction is None),
         scoring.stray_pieces(prediction, truth),
         truth.shape,

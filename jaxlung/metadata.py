@@ -6,8 +6,10 @@ An optional `metadata.csv` has a row for each image:
     patient                   images of one patient are split together and resampled together
     spacing_mm                of square pixels; or spacing_y_mm and spacing_x_mm. They win over
                               what a DICOM file says itself, and where empty leave it to the file
-    anything else             a subgroup for evaluation, where it has 2 to 12 different values:
-                              finding, view, site, sex...
+    finding, view, site, sex  subgroups for evaluation, as is any column that begins with group_,
+                              where they have 2 to 12 different values
+
+Other columns are left alone: they may name people, and what a subgroup is called gets into reports.
 """
 
 import csv
@@ -19,8 +21,9 @@ from typing import NamedTuple
 
 from jaxlung.errors import InputError
 
+GROUPS = ("finding", "view", "site", "sex")
 MAX_GROUPS = 12  # a column with more different values is an identifier or a measurement
-_SPACING = ("spacing_mm", "spacing_y_mm", "spacing_x_mm")
+_RESERVED = ("patient", "spacing_mm", "spacing_y_mm", "spacing_x_mm")
 # The last digit of the stems of the U.S. National Library of Medicine's two sets.
 _NLM_STEM = re.compile(r"^(CHNCXR|MCUCXR)_\d+_([01])$")
 _NLM_FINDING = {"0": "normal", "1": "tuberculosis"}
@@ -42,7 +45,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
 
     Raises:
         InputError: an unreadable file, a column or row that is missing, doubled or no number.
-            Rows of other ids are left unread: a file may describe more images than a folder holds.
+            Rows of other ids may be there: a file may describe more images than a folder holds.
     """
     groups = _useful({"finding": _nlm_findings(ids)})
     if path is None or not ids:
@@ -52,15 +55,20 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
         if image_id not in rows:
             raise InputError(f"{path}: has no row with id {image_id!r}; every image needs one")
     chosen = [rows[image_id] for image_id in ids]
-    columns = [name for name in next(iter(rows.values())) if name not in ("id", "patient")]
     patients = None
     if "patient" in chosen[0]:
         for row in chosen:
             if not row["patient"]:
                 raise InputError(f"{path}: the row of {row['id']!r} has no patient; name one")
         patients = tuple(row["patient"] for row in chosen)
-    groups |= {name: tuple(row[name] for row in chosen) for name in columns if name not in _SPACING}
-    return Metadata(patients, tuple(_spacing(path, row) for row in chosen), _useful(groups))
+    groups |= _useful(
+        {
+            name: tuple(row[name] for row in chosen)
+            for name in chosen[0]
+            if name in GROUPS or name.startswith("group_")
+        }
+    )
+    return Metadata(patients, tuple(_spacing(path, row) for row in chosen), groups)
 
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
@@ -72,12 +80,20 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
                 raise InputError(
                     f"{path}: needs one column 'id' and no column twice, separated by commas"
                 )
+            for name in header:
+                if name not in _RESERVED and re.search("patient|spacing", name):
+                    raise InputError(
+                        f"{path}: column {name!r} is not known; name it one of "
+                        f"{', '.join(_RESERVED)}, or remove it"
+                    )
             reader.fieldnames = header
             rows: dict[str, dict[str, str]] = {}
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(f"{path}: line {reader.line_num} has not {len(header)} values")
                 row = {name: value.strip() for name, value in row.items()}
+                if not any(row.values()):
+                    continue  # how spreadsheets end
                 if row["id"] in rows:
                     raise InputError(f"{path}: line {reader.line_num} repeats id {row['id']!r}")
                 rows[row["id"]] = row
@@ -97,12 +113,17 @@ def _spacing(path: Path, row: Mapping[str, str]) -> tuple[float, float] | None:
         sides = float(height), float(width)
     except ValueError:
         sides = (math.nan, math.nan)
-    if not all(math.isfinite(side) and side > 0 for side in sides):
+    if not all(is_spacing(side) for side in sides):
         raise InputError(
             f"{path}: the row of {row['id']!r} has spacing {height!r} x {width!r}; expected "
-            f"millimetres above 0, or nothing"
+            f"millimetres between 0.0001 and 100, or nothing"
         )
     return sides
+
+
+def is_spacing(side: float) -> bool:
+    """Whether a pixel may have such a side, in mm: metres and mistaken units may not."""
+    return 1e-4 <= side <= 100  # False of NaN
 
 
 def _nlm_findings(ids: Sequence[str]) -> tuple[str, ...]:

@@ -3,7 +3,6 @@
 The network's grid is where training happens, an image's own grid is where masks are used.
 """
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,9 @@ from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.results import Picture, Scores, columns_of
 from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance
 from jaxlung.splits import Example, Split, content_digest, fingerprint
+from jaxlung.threads import worker_count
+
+BATCH = 8  # images at a time, however large they are: it bounds the memory and chooses nothing
 
 
 class Task(NamedTuple):
@@ -54,7 +56,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     predictor, split = task.predictor, task.split
     threshold = predictor.config.train.threshold
     with (
-        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ThreadPoolExecutor(worker_count()) as pool,
         tqdm(total=len(split.ids), desc=f"{task.model} on {task.data}", unit="image",
              disable=None, leave=False) as progress,
     ):  # fmt: skip
@@ -91,6 +93,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         flags=tuple(s.flags for s in scored),
         stray=tuple(s.stray for s in scored),
         sizes=tuple(s.size for s in scored),
+        digests=tuple(s.digest for s in scored),
         reliability=calibration.total([s.reliability for s in scored]),
         facts=facts,
         picture=picture,
@@ -111,7 +114,7 @@ def _predictions(
     predictor: Predictor, split: Split, pool: ThreadPoolExecutor
 ) -> Iterator[list[_Predicted]]:
     """Every image once, in order, in batches without padding."""
-    data, batch_size = predictor.config.data, predictor.config.train.batch_size
+    data = predictor.config.data
 
     def place(index: int) -> tuple[Example, np.ndarray, np.ndarray, Geometry]:
         example = split.read(index)
@@ -124,10 +127,10 @@ def _predictions(
         assert mask_SxS is not None
         return example, canvas_SxS, mask_SxS, geometry
 
-    for indices in eval_indices(len(split.ids), batch_size):
+    for indices in eval_indices(len(split.ids), BATCH):
         placed = list(pool.map(place, (int(i) for i in indices if i >= 0)))
         # Filled up to the batch size: one shape, so one compile.
-        canvas_BxSxS = np.zeros((batch_size, data.size, data.size), np.uint8)
+        canvas_BxSxS = np.zeros((BATCH, data.size, data.size), np.uint8)
         canvas_BxSxS[: len(placed)] = [canvas_SxS for _, canvas_SxS, _, _ in placed]
         probability_BxSxS = predictor.predict_canvases(canvas_BxSxS)
         yield [
@@ -172,6 +175,8 @@ def _score(predicted: _Predicted, threshold: float, tolerance: Tolerance) -> _Sc
 
 def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:
     """A warning for images whose content the run trained on, or chose its epoch by."""
+    if not predictor.data_digests:
+        return ["the run has no data.json: images that it was trained on cannot be recognised"]
     warnings = []
     for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
         seen = {digest.split(":")[0] for digest in predictor.data_digests.get(name, {}).values()}

@@ -39,7 +39,8 @@ def strips(
         if not len(values):
             continue
         offset = row + jitter.uniform(-0.3, 0.3, len(values))
-        axis.plot(values, offset, ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0)
+        axis.plot(values, offset, ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0,
+                  rasterized=len(values) > 2000)  # fmt: skip
         q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
         axis.barh(row, q3 - q1, left=q1, height=0.64, color="none", edgecolor=GREY, linewidth=1.2)
         axis.plot([median, median], [row - 0.32, row + 0.32], color=GREY, linewidth=1.6)
@@ -65,7 +66,7 @@ def scatter(
     name: str,
 ) -> str:
     """HD95 against Dice, each point a link; flagged images are crosses."""
-    title = "Dice against HD95, one point an image"
+    title = "Dice against HD95"
     figure, axis = _figure(3.4)
     flagged = np.asarray(flagged_N, bool)
     for chosen, marker, colour, label in (

@@ -2,7 +2,7 @@
 
 import base64
 import importlib.resources
-import os
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,12 @@ import numpy as np
 
 from jaxlung import plots, tables
 from jaxlung.figures import thumbnail
-from jaxlung.results import SCHEMA, Scores, comparisons, settings, summary, write_per_image
+from jaxlung.results import SCHEMA, Scores, comparisons, per_image_csv, settings, summary
 from jaxlung.scoring import Tolerance
-from jaxlung.workdir import environment, write_json
+from jaxlung.workdir import write_json, write_text
 
 WORST, TYPICAL = 12, 4  # how many cases are drawn: worst by Dice; by HD95, median and best
+SHOWN = 1000  # images in the page's table and scatter: a browser is slow with many more
 
 
 def write_report(
@@ -25,7 +26,7 @@ def write_report(
     results: Sequence[Scores],
     models: Mapping[str, Mapping[str, Any]],
     tolerance: Tolerance,
-    *,
+    environment: Mapping[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
     """Summarises, writes the three files into `out` and prints the tables.
@@ -33,6 +34,7 @@ def write_report(
     Args:
         results: of every model on every set.
         models: name to provenance.
+        environment: as `workdir.environment` gives it.
         seconds: that the scoring took.
 
     Returns:
@@ -44,12 +46,14 @@ def write_report(
         "models": models,
         "results": [summary(scores) for scores in results],
         "comparisons": comparisons(results),
-        "environment": environment(),
+        "environment": environment,
         "seconds": round(seconds, 2),
     }
+    page, rows = render(evaluation, results), per_image_csv(results)
+    # Only now: three files of one evaluation, or none of them.
     write_json(out / "metrics.json", evaluation)
-    write_per_image(out / "per_image.csv", results)
-    _write_text(out / "report.html", render(evaluation, results))
+    write_text(out / "per_image.csv", rows)
+    write_text(out / "report.html", page)
     print(tables.text(evaluation))
     print(f"written: {out}/report.html, metrics.json, per_image.csv")
     return evaluation
@@ -74,6 +78,10 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
         matrix=tables.matrix(evaluation),
         rows=tables.rows,
         labels=tables.FLAG_LABELS,
+        record=json.dumps(
+            {name: evaluation[name] for name in ("settings", "models", "environment")}, indent=2
+        ),
+        shown=SHOWN,
     )
 
 
@@ -82,7 +90,8 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
     columns, dice_N = scores.grids["original"], scores.dice()
     cases = choose_cases(dice_N, columns["hd95_px"])
     drawn = {index for _, indices in cases for index in indices}
-    order = np.lexsort((-columns["hd95_px"], dice_N))
+    shown = np.lexsort((-columns["hd95_px"], dice_N))[:SHOWN]
+    order = np.r_[shown, np.setdiff1d(np.array(sorted(drawn)), shown)].astype(int)
     images = [
         {
             "id": scores.ids[i],
@@ -94,7 +103,6 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
         for i in order
     ]
     by_index = {int(i): image for i, image in zip(order, images, strict=True)}
-    links = [f"#{image['case'] or image['anchor']}" for _, image in sorted(by_index.items())]
     return {
         "number": number,
         "entry": entry,
@@ -103,7 +111,7 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
             (title, [{**by_index[i], "picture": _picture(scores, i)} for i in indices])
             for title, indices in cases
         ],
-        "charts": _charts(number, entry, scores, links),
+        "charts": _charts(number, entry, scores, by_index),
     }
 
 
@@ -130,9 +138,10 @@ def choose_cases(dice_N: np.ndarray, hd95_N: np.ndarray) -> list[tuple[str, list
 
 
 def _charts(
-    number: int, entry: Mapping[str, Any], scores: Scores, links: Sequence[str]
+    number: int, entry: Mapping[str, Any], scores: Scores, images: Mapping[int, Mapping[str, Any]]
 ) -> list[str]:
     columns = scores.grids["original"]
+    pointed = list(images)
     overlap = {"Dice": "dice", "IoU": "iou", "NSD": "nsd_px"}
     distances = {"HD": "hd_px", "HD95": "hd95_px", "ASSD": "assd_px"}
     apart = {"Dice, right lung": "dice_right", "Dice, left lung": "dice_left"}
@@ -148,7 +157,9 @@ def _charts(
             name=f"distances-{number}", log=True,
         ),
         plots.scatter(
-            columns["dice"], columns["hd95_px"], [bool(flags) for flags in scores.flags], links,
+            columns["dice"][pointed], columns["hd95_px"][pointed],
+            [bool(scores.flags[i]) for i in pointed],
+            [f"#{image['case'] or image['anchor']}" for image in images.values()],
             name=f"scatter-{number}",
         ),
     ]  # fmt: skip
@@ -170,9 +181,3 @@ def _picture(scores: Scores, index: int) -> dict[str, Any]:
         "height": picture.shape[0],
         "width": picture.shape[1],
     }
-
-
-def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -5,9 +5,9 @@ docs/evaluation.md describes both files; a test holds it to what is written here
 
 import csv
 import dataclasses
+import io
 import itertools
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -54,8 +54,9 @@ class Scores:
     flags: tuple[tuple[str, ...], ...]
     stray: tuple[tuple[int, int], ...]  # pieces and pixels, on the original grid
     sizes: tuple[tuple[int, int], ...]  # height and width of the original grid
+    digests: tuple[str, ...]  # of each image's content
     reliability: Reliability | None  # None: the masks come without probabilities
-    facts: Mapping[str, Any]  # for metrics.json: split, fingerprint, warning, seconds
+    facts: Mapping[str, Any]  # for metrics.json: source, split, fingerprint, warnings, seconds
     picture: Callable[[int], Picture]
 
     def dice(self) -> np.ndarray:
@@ -76,7 +77,9 @@ def summary(scores: Scores) -> dict[str, Any]:
         "n": len(scores.ids),
         "patients": len(set(scores.patients)),
         **scores.facts,
-        "grids": {grid: _of_grid(scores, grid) for grid in scores.grids},
+        "grids": {
+            grid: _of_grid(columns, scores.patients) for grid, columns in scores.grids.items()
+        },
         "flags": {flag: sum(flag in flags for flags in scores.flags) for flag in scoring.FLAGS},
         "flagged": sum(map(bool, scores.flags)),
         "subgroups": {
@@ -87,13 +90,9 @@ def summary(scores: Scores) -> dict[str, Any]:
     }
 
 
-def _of_grid(scores: Scores, grid: str) -> dict[str, Any]:
-    columns = scores.grids[grid]
-    per_image = summarize(
-        {name: values for name, values in columns.items() if name not in Counts._fields},
-        scores.patients,
-    )
-    return {"per_image": per_image, "pooled": _pooled(columns, scores.patients)}
+def _of_grid(columns: Mapping[str, np.ndarray], patients: Sequence[str]) -> dict[str, Any]:
+    metrics = {name: values for name, values in columns.items() if name not in Counts._fields}
+    return {"per_image": summarize(metrics, patients), "pooled": _pooled(columns, patients)}
 
 
 def _pooled(
@@ -116,33 +115,32 @@ def _pooled(
 
 def _subgroup(scores: Scores, values: Sequence[str], value: str) -> dict[str, Any]:
     chosen = np.flatnonzero([v == value for v in values])
-    part = dataclasses.replace(
-        scores,
-        patients=tuple(scores.patients[i] for i in chosen),
-        grids={"original": {k: v[chosen] for k, v in scores.grids["original"].items()}},
-    )
+    patients = [scores.patients[i] for i in chosen]
+    columns = {name: column[chosen] for name, column in scores.grids["original"].items()}
     return {
         "n": len(chosen),
-        "patients": len(set(part.patients)),
+        "patients": len(set(patients)),
         "flagged": sum(bool(scores.flags[i]) for i in chosen),
-        **_of_grid(part, "original"),
+        **_of_grid(columns, patients),
     }
 
 
 def comparisons(results: Sequence[Scores]) -> list[dict[str, Any]]:
     """Every two models on every set that both were scored on: the images that both have.
 
-    On the original grid; a difference is the second model's value less the first one's.
+    An image is the same if its id and its content are. On the original grid; a difference is the
+    second model's value less the first one's.
     """
     found = []
     for a, b in itertools.combinations(results, 2):
         if a.data != b.data:
             continue
-        place = {image_id: i for i, image_id in enumerate(b.ids)}
-        common = [i for i, image_id in enumerate(a.ids) if image_id in place]
+        place = {image: i for i, image in enumerate(zip(b.ids, b.digests, strict=True))}
+        images = list(zip(a.ids, a.digests, strict=True))
+        common = [i for i, image in enumerate(images) if image in place]
         if not common:
             continue
-        others = [place[a.ids[i]] for i in common]
+        others = [place[images[i]] for i in common]
         patients = [a.patients[i] for i in common]
         for metric in COMPARED:
             of_a, of_b = (s.grids["original"][metric] for s in (a, b))
@@ -179,33 +177,40 @@ def check_out(out: Path, *, overwrite: bool) -> None:
         if (out / name).exists() and not overwrite:
             raise InputError(f"{out / name} exists; pass --overwrite, or name another --out folder")
     out.mkdir(parents=True, exist_ok=True)
+    probe = out / ".writable"
+    probe.touch()  # or an OSError that names it
+    probe.unlink()
 
 
-def write_per_image(path: Path, results: Sequence[Scores]) -> None:
-    """One row for each model, set and image; the file appears whole or not at all."""
+def per_image_csv(results: Sequence[Scores]) -> str:
+    """The text of per_image.csv: one row for each model, set and image."""
     grids = list(dict.fromkeys(grid for scores in results for grid in scores.grids))
     groups = list(dict.fromkeys(name for scores in results for name in scores.groups))
     names = list(results[0].grids["original"])
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(
-            ["model", "set", "id", "patient", *groups, "height", "width", "flags",
-             "stray_pieces", "stray_pixels"]
-            + [f"{name}_{grid}" for grid in grids for name in names]
-        )  # fmt: skip
-        for scores in results:
-            number = {patient: i for i, patient in enumerate(dict.fromkeys(scores.patients))}
-            for i, image_id in enumerate(scores.ids):
-                # Patients as numbers: enough to resample them, and no name leaves the hospital.
-                row = [scores.model, scores.data, image_id, number[scores.patients[i]]]
-                row += [scores.groups[name][i] if name in scores.groups else "" for name in groups]
-                row += [*scores.sizes[i], " ".join(scores.flags[i]), *scores.stray[i]]
-                for grid in grids:
-                    columns = scores.grids.get(grid)
-                    row += [_cell(columns, name, i) for name in names]
-                writer.writerow(row)
-    os.replace(partial, path)
+    # Patients as numbers, of a set: enough to resample them, and no name leaves the hospital.
+    numbers: dict[str, dict[str, int]] = {}
+    for scores in results:
+        number = numbers.setdefault(scores.data, {})
+        for patient in scores.patients:
+            number.setdefault(patient, len(number))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["model", "set", "id", "patient", *groups, "height", "width", "flags",
+         "stray_pieces", "stray_pixels"]
+        + [f"{name}_{grid}" for grid in grids for name in names]
+    )  # fmt: skip
+    for scores in results:
+        for i, image_id in enumerate(scores.ids):
+            row: list[Any] = [scores.model, scores.data, image_id]
+            row.append(numbers[scores.data][scores.patients[i]])
+            row += [scores.groups[name][i] if name in scores.groups else "" for name in groups]
+            row += [*scores.sizes[i], " ".join(scores.flags[i]), *scores.stray[i]]
+            for grid in grids:
+                columns = scores.grids.get(grid)
+                row += [_cell(columns, name, i) for name in names]
+            writer.writerow(row)
+    return text.getvalue()
 
 
 def _cell(columns: Mapping[str, np.ndarray] | None, name: str, i: int) -> str:

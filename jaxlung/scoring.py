@@ -11,7 +11,8 @@ import numpy as np
 
 from jaxlung import metrics
 from jaxlung.errors import InputError
-from jaxlung.surface import assd, hausdorff, nsd, surface_distances
+from jaxlung.metrics import Counts
+from jaxlung.surface import assd, hausdorff, nsd, scaled, surface_distances
 
 OVERLAP = {
     "dice": metrics.dice,
@@ -80,6 +81,28 @@ def score_masks(
     return scores
 
 
+def missing_scores(
+    truth_HxW: np.ndarray,
+    *,
+    lungs: Lungs | None = None,
+    spacing: tuple[float, float] | None = None,
+) -> dict[str, float]:
+    """`score_masks` of an image without prediction: the worst of everything, lung or no lung.
+
+    An empty prediction of an empty truth is right; none at all is a failure.
+    """
+    empty_HxW = np.zeros_like(truth_HxW)
+    scores = score_masks(empty_HxW, truth_HxW, lungs=lungs, spacing=spacing)
+    sides = np.array(truth_HxW.shape, np.float64)
+    worst = {"px": np.hypot(*sides), "mm": np.hypot(*(sides * spacing)) if spacing else np.nan}
+    for name in scores:
+        metric, *rest = name.split("_")
+        if metric in Counts._fields or np.isnan(scores[name]):
+            continue
+        scores[name] = float(worst[rest[0]]) if metric in DISTANCES[:3] else 0.0
+    return scores
+
+
 def _dice(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> float:
     return float(metrics.dice(metrics.count_pixels(prediction_HxW[None], truth_HxW[None]))[0])
 
@@ -95,11 +118,17 @@ def _distances(
     tolerance: Tolerance,
 ) -> dict[str, float]:
     scores: dict[str, float] = {}
-    for unit, size, limit in (("px", (1.0, 1.0), tolerance.px), ("mm", spacing, tolerance.mm)):
-        if size is None:
+    pixels = surface_distances(prediction_HxW, truth_HxW)
+    for unit, limit in tolerance._asdict().items():
+        if unit == "px":
+            distances = pixels
+        elif spacing is None:
             scores |= {f"{name}_{unit}": np.nan for name in DISTANCES}
             continue
-        distances = surface_distances(prediction_HxW, truth_HxW, size)
+        elif spacing[0] == spacing[1]:
+            distances = scaled(pixels, spacing[0])  # half the work
+        else:
+            distances = surface_distances(prediction_HxW, truth_HxW, spacing)
         scores[f"hd_{unit}"] = hausdorff(distances)
         scores[f"hd95_{unit}"] = hausdorff(distances, 95)
         scores[f"assd_{unit}"] = assd(distances)

@@ -13,6 +13,9 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 5000
+# Below it no resampling gives an interval that keeps its promise: of 3 patients it covers 70 %, of
+# 8 92 %.
+MIN_PATIENTS = 10
 
 
 def summarize(
@@ -71,7 +74,7 @@ def mean_intervals(values_NxM: np.ndarray, patients: Sequence[str], **options: A
         options: level, resamples and seed.
 
     Returns:
-        [M, 2] low and high; NaN for a column with fewer than two patients.
+        [M, 2] low and high; NaN for a column with fewer than MIN_PATIENTS patients.
     """
     intervals_Mx2 = np.full((values_NxM.shape[1], 2), np.nan)
     known_NxM = ~np.isnan(values_NxM)
@@ -114,12 +117,12 @@ def bootstrap_intervals(
         seed: they are a function of it, C and resamples alone.
 
     Returns:
-        [K, 2] low and high; NaN where there are fewer than two patients.
+        [K, 2] low and high; NaN where there are fewer than MIN_PATIENTS patients.
     """
     terms_CxT = _by_patient(terms_NxT, patients)
     total_T = terms_CxT.sum(axis=0)
     value_K = statistic(total_T)
-    if len(terms_CxT) < 2:
+    if len(terms_CxT) < MIN_PATIENTS:
         return np.full((len(value_K), 2), np.nan)
     without_CxK = statistic(total_T - terms_CxT)
     samples_RxK = statistic(_resampled_sums(terms_CxT, resamples, seed))
@@ -159,7 +162,9 @@ def _bca(
     if np.abs(influence_C).max() <= 1e-12 * max(1.0, abs(value)):
         return value, value  # every patient alike: resampling cannot move it
     acceleration = (influence_C**3).sum() / (6 * (influence_C**2).sum() ** 1.5)
-    rank = np.mean(samples_R < value) / 2 + np.mean(samples_R <= value) / 2
+    # Equal sums taken in another order differ by rounding: they are ties all the same.
+    tie = 1e-9 * np.abs(samples_R - value).max()
+    rank = np.mean(samples_R < value - tie) / 2 + np.mean(samples_R <= value + tie) / 2
     # At most R - 1/2 of R samples lie on one side: keeps the bias finite.
     bias = stats.norm.ppf(np.clip(rank, 0.5 / len(samples_R), 1 - 0.5 / len(samples_R)))
     z = np.sqrt(count / (count - 1)) * stats.t.ppf((1 - level) / 2, count - 1)

@@ -54,6 +54,17 @@ def surface_distances(
     )
 
 
+def scaled(distances: SurfaceDistances, side: float) -> SurfaceDistances:
+    """Distances in pixels as those of square pixels of `side` millimetres."""
+    return SurfaceDistances(
+        side * distances.truth_to_prediction,
+        side * distances.truth_lengths,
+        side * distances.prediction_to_truth,
+        side * distances.prediction_lengths,
+        side * distances.worst,
+    )
+
+
 def hausdorff(distances: SurfaceDistances, percentile: float = 100.0) -> float:
     """Hausdorff distance (percentile 100), or its robust form: HD95 is percentile 95.
 
@@ -97,8 +108,8 @@ def nsd(distances: SurfaceDistances, tolerance: float) -> float:
     """Normalised surface distance (surface Dice): the share of both outlines within `tolerance`.
 
     Args:
-        tolerance: in the unit of the spacing; a distance equal to it is within (Nikolov et al.
-            2021).
+        tolerance: in the unit of the spacing; a distance equal to it, but for rounding, is within
+            (Nikolov et al. 2021).
 
     Returns:
         in [0, 1]; 1 where both masks are empty, 0 where one is.
@@ -106,6 +117,7 @@ def nsd(distances: SurfaceDistances, tolerance: float) -> float:
     empty = _of_empty(distances, both=1.0, one=0.0)
     if empty is not None:
         return empty
+    tolerance *= 1 + 1e-9
     within = (
         distances.truth_lengths[distances.truth_to_prediction <= tolerance].sum()
         + distances.prediction_lengths[distances.prediction_to_truth <= tolerance].sum()

@@ -4,11 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from jaxlung.scoring import LOW_DICE
+
 FLAG_LABELS = {
     "missing": "no prediction",
     "empty": "empty prediction",
     "lung_missing": "lung missing",
-    "low_dice": "Dice < 0.9",
+    "low_dice": f"Dice < {LOW_DICE}",
     "stray_pieces": "stray pieces",
 }
 _LABELS = {

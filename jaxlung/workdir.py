@@ -72,8 +72,8 @@ def write_record(workdir: Path, config: Config, digests: Digests) -> None:
     if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
         raise InputError(
             f"{workdir}: its data have changed since it was started (fingerprint "
-            f"{starts[-1]['data_fingerprint'][:12]} -> {data_fingerprint[:12]}); "
-            f"use a new --workdir"
+            f"{starts[-1]['data_fingerprint'][:12]} -> {data_fingerprint[:12]}), or another "
+            f"version of jaxlung did; use a new --workdir"
         )
     workdir.mkdir(parents=True, exist_ok=True)
     if not (workdir / "config.json").exists():
@@ -108,13 +108,13 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
     raise InputError(f"{path}: is damaged; use a new --workdir")
 
 
-def environment() -> dict[str, Any]:
-    """When, with which packages, on which devices."""
+def environment(*, devices: bool = True) -> dict[str, Any]:
+    """When, with which packages, on which devices (asking for them starts JAX on them)."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()] if devices else [],
         "cpu_count": os.cpu_count(),
     }
 
@@ -128,6 +128,14 @@ def _version(name: str) -> str | None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes indented JSON; the file appears whole or not at all."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8; the file appears whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import jaxlung
 from jaxlung import metrics, scoring
+from jaxlung.config import parse_config
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.evaluation import choose_split, evaluate, short_names
@@ -96,8 +96,8 @@ def test_any_shape_any_mask_none_is_dropped(model):
             assert content["per_image"][name]["n"] == 4, name
             assert np.isfinite(content["per_image"][name]["mean"])
         assert content["per_image"]["hd_mm"]["n"] == 0
-        low, high = content["pooled"]["dice"]["ci95"]
-        assert 0 <= low <= content["pooled"]["dice"]["value"] <= high <= 1
+        assert 0 <= content["pooled"]["dice"]["value"] <= 1
+        assert content["pooled"]["dice"]["ci95"] is None  # of four patients
 
 
 def test_report_holds_what_it_says(report):
@@ -170,8 +170,8 @@ def test_matrix_of_models_and_sets(workdir, twin, other, tmp_path, capsys):
     second = write_folder(tmp_path / "deep" / "other", *radiographs(jax.random.key(8), 4, size=32))
     result = evaluate([workdir, twin], data=[other, second], out=tmp_path / "out")
     cells = [(entry["model"], entry["set"], entry["n"]) for entry in result["results"]]
-    assert cells == [("tiny", "data0_other", 6), ("tiny", "deep_other", 4),
-                     ("twin", "data0_other", 6), ("twin", "deep_other", 4)]  # fmt: skip
+    assert cells == [("tiny", "data0/other", 6), ("tiny", "deep/other", 4),
+                     ("twin", "data0/other", 6), ("twin", "deep/other", 4)]  # fmt: skip
     assert len(result["comparisons"]) == 2 * 4
     printed = capsys.readouterr().out
     mean = result["results"][3]["grids"]["original"]["per_image"]["dice"]["mean"]
@@ -180,7 +180,6 @@ def test_matrix_of_models_and_sets(workdir, twin, other, tmp_path, capsys):
 
 def test_only_common_images_are_compared(workdir, tmp_path):
     """A model on its own test split and another on the whole folder meet in that split."""
-    config = jaxlung.default_config()
     images, masks = radiographs(jax.random.key(5), 24, size=32)
     folder = write_folder(tmp_path / "home", images, masks)
     config = json.loads((workdir / "config.json").read_text())
@@ -188,11 +187,17 @@ def test_only_common_images_are_compared(workdir, tmp_path):
     native = tmp_path / "native"
     shutil.copytree(workdir, native, ignore=shutil.ignore_patterns("eval"))
     (native / "config.json").write_text(json.dumps(config))
+    (native / "data.json").unlink()  # of the phantoms
     result = evaluate([native, workdir], data=folder, out=tmp_path / "out")
     own, foreign = result["results"]
     assert own["split"] == "test" and foreign["split"] == "all"
     assert 0 < own["n"] < foreign["n"] == 24
     assert {comparison["n"] for comparison in result["comparisons"]} == {own["n"]}
+    # Both are the same network: on the same image there is no difference, whatever its place.
+    assert all(comparison["equal"] == own["n"] for comparison in result["comparisons"])
+    with (tmp_path / "out" / "per_image.csv").open() as file:
+        patients = {(row["id"], row["patient"]) for row in csv.DictReader(file)}
+    assert len(patients) == 24  # one number a patient, whichever model
     everything = evaluate(native, data=folder, split="all", out=tmp_path / "all")["results"][0]
     assert everything["n"] == 24 and "trained on" in everything["warnings"][0]
 
@@ -207,12 +212,11 @@ def test_images_of_the_training_are_recognised_by_content(workdir, model, tmp_pa
     )  # fmt: skip
     [entry] = evaluate(workdir, data=folder, out=tmp_path / "out")["results"]
     assert entry["warnings"] == ["3 of these 5 images were trained on, by content"]
-    (workdir / "data.json").rename(tmp_path / "data.json")  # a run without it still evaluates
-    try:
-        [entry] = evaluate(workdir, data=folder, out=tmp_path / "out2")["results"]
-        assert entry["warnings"] == []
-    finally:
-        (tmp_path / "data.json").rename(workdir / "data.json")
+    copy = tmp_path / "copy"
+    shutil.copytree(workdir, copy, ignore=shutil.ignore_patterns("eval"))
+    (copy / "data.json").unlink()
+    [entry] = evaluate(copy, data=folder, out=tmp_path / "out2")["results"]
+    assert len(entry["warnings"]) == 1 and "data.json" in entry["warnings"][0]
 
 
 def test_own_test_split_by_default(twin):
@@ -263,6 +267,7 @@ def test_choose_split_refuses_what_makes_no_sense(model):
 @pytest.mark.parametrize(
     ("options", "word"),
     [({"workdir": []}, "--workdir"), ({"workdir": ["RUN", "TWIN"], "out": None}, "--out"),
+     ({"data": ["OTHER", "TWIN"], "out": None}, "--out"),
      ({"workdir": ["RUN", "RUN"]}, "twice"), ({"data": ["OTHER", "OTHER"]}, "twice"),
      ({"data": ["nowhere"]}, "nowhere"), ({"workdir": ["nowhere"]}, "nowhere")],
 )  # fmt: skip
@@ -278,8 +283,54 @@ def test_refusals_write_nothing(options, word, workdir, twin, other, tmp_path):
     assert not out.exists()
 
 
+def test_sets_of_one_name_are_not_one_set(workdir, tmp_path):
+    """Two runs whose own folders are both called cxr, with the same ids: nothing to compare."""
+    runs = []
+    for i, site in enumerate("ab"):
+        images, masks = radiographs(jax.random.key(20 + i), 24, size=32)
+        folder = write_folder(tmp_path / site / "cxr", images, masks)
+        config = json.loads((workdir / "config.json").read_text())
+        config["data"] |= {"name": "folder", "dir": str(folder), "test_fraction": 0.3}
+        runs.append(tmp_path / f"run_{site}")
+        shutil.copytree(workdir, runs[-1], ignore=shutil.ignore_patterns("eval"))
+        (runs[-1] / "config.json").write_text(json.dumps(config))
+        (runs[-1] / "data.json").unlink()
+    result = evaluate(runs, out=tmp_path / "out")
+    assert [entry["set"] for entry in result["results"]] == ["a/cxr", "b/cxr"]
+    assert result["comparisons"] == []
+
+
+def test_own_split_that_has_changed_is_refused(workdir, tmp_path):
+    images, masks = radiographs(jax.random.key(30), 24, size=32)
+    folder = write_folder(tmp_path / "home", images, masks)
+    config = json.loads((workdir / "config.json").read_text())
+    config["data"] |= {"name": "folder", "dir": str(folder), "test_fraction": 0.3}
+    run = tmp_path / "run"
+    shutil.copytree(workdir, run, ignore=shutil.ignore_patterns("eval"))
+    (run / "config.json").write_text(json.dumps(config))
+    splits = load_splits(parse_config(config).data)
+    digests = {name: dict.fromkeys(split.ids, "x:y") for name, split in splits.items()}
+    (run / "data.json").write_text(json.dumps(digests))
+    evaluate(run, out=tmp_path / "before")
+    rows = "\n".join(f"{i:02d},p{i // 4}" for i in range(24))
+    (folder / "metadata.csv").write_text(f"id,patient\n{rows}\n")  # so the split is another
+    with pytest.raises(InputError, match="no longer that of the run"):
+        evaluate(run, out=tmp_path / "after")
+
+
+def test_an_image_that_cannot_be_drawn_leaves_nothing_behind(twin, other, tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxlung.report.thumbnail", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        evaluate(twin, data=other, out=tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_short_names():
     paths = [Path(p) for p in ("/a/x/test", "/b/x/test", "/c/y")]
-    assert short_names(paths) == ["a_x_test", "b_x_test", "y"]
-    assert short_names([Path("/x"), Path("/a/x")]) == ["x", "a_x"]
+    assert short_names(paths) == ["a/x/test", "b/x/test", "y"]
+    assert short_names([Path("/x"), Path("/a/x")]) == ["x", "a/x"]
+    paths = [
+        Path(p) for p in ("/q/a/b_c", "/s/z/b_c", "/r/a_b/c", "/t/y/c", "/x", "/a/x", "/b/a_x")
+    ]
+    assert len(set(short_names(paths))) == len(paths)
     assert short_names([Path("/a/b")]) == ["b"] and short_names([]) == []

@@ -61,14 +61,6 @@ def test_scores_are_those_of_the_metrics(folders):
     assert float(rows(folders)[3]["dice_original"]) < float(rows(folders)[1]["dice_original"]) < 1
 
 
-def test_order_of_reading_does_not_matter(folders):
-    once = run(folders)["results"][0]
-    again = score(folders / "pred", folders / "truth", folders / "again")["results"][0]
-    for entry in (once, again):
-        entry.pop("seconds")
-    assert once == again
-
-
 def test_a_missing_prediction_is_a_failure(folders):
     (folders / "pred" / "b_mask.png").unlink()
     [entry] = run(folders)["results"]
@@ -79,6 +71,60 @@ def test_a_missing_prediction_is_a_failure(folders):
     assert float(missing["hd95_px_original"]) == pytest.approx(64 * np.sqrt(2), abs=1e-5)
     assert "1 of 4 images have no prediction" in entry["warnings"][0]
     assert entry["grids"]["original"]["per_image"]["dice"]["min"] == 0
+
+
+@pytest.mark.parametrize("lung", [False, True])
+def test_a_missing_prediction_never_scores(folders, lung):
+    """An empty mask of an image without lung is right; no mask at all is a failure all the same."""
+    if not lung:
+        save(folders / "truth" / "b.png", np.zeros((64, 64)))
+        save(folders / "pred" / "b_mask.png", np.zeros((64, 64)))
+        [entry] = score(folders / "pred", folders / "truth", folders / "right")["results"]
+        assert entry["grids"]["original"]["per_image"]["dice"]["min"] > 0.5
+    (folders / "pred" / "b_mask.png").unlink()
+    run(folders, spacing_mm=0.5)
+    [missing] = [row for row in rows(folders) if row["id"] == "b"]
+    for name, value in missing.items():
+        metric = name.split("_")[0]
+        if name.endswith("_original") and value and metric not in ("tp", "fp", "fn", "tn"):
+            side = 0.5 if "_mm" in name else 1.0
+            worst = 64 * np.sqrt(2) * side if metric in ("hd", "hd95", "assd") else 0.0
+            assert float(value) == pytest.approx(worst, abs=1e-5), name
+
+
+def test_provenance_of_masks(folders):
+    """The hash names the predictions, the fingerprint the truth."""
+    first = run(folders)
+    save(folders / "pred" / "d_mask.png", np.ones((64, 64)), 1)
+    second = score(folders / "pred", folders / "truth", folders / "again")
+    hashes = [result["models"]["pred"]["masks_sha256"] for result in (first, second)]
+    assert hashes[0] != hashes[1]
+    assert first["results"][0]["fingerprint"] == second["results"][0]["fingerprint"]
+
+
+def test_spacing_of_the_command_wins_over_metadata(folders):
+    (folders / "m.csv").write_text("id,spacing_mm\na,0.1\nb,0.2\nc,0.3\nd,0.4\n")
+    run(folders, metadata=folders / "m.csv")
+    for row, side in zip(rows(folders), (0.1, 0.2, 0.3, 0.4), strict=True):
+        px, mm = float(row["hd_px_original"]), float(row["hd_mm_original"])
+        assert mm == pytest.approx(side * px, abs=1e-5)
+    run(folders, metadata=folders / "m.csv", spacing_mm=2.0, overwrite=True)
+    assert float(rows(folders)[3]["hd_mm_original"]) == pytest.approx(
+        2 * float(rows(folders)[3]["hd_px_original"]), abs=1e-5
+    )
+
+
+def test_no_name_of_a_patient_gets_into_a_report(folders):
+    (folders / "m.csv").write_text(
+        "id,patient,sex,name,birth_date,mrn\n"
+        "a,Doe,F,Jane,1950-01-01,77\nb,Doe,F,Jane,1950-01-01,77\n"
+        "c,Roe,M,Rick,1960-02-02,88\nd,Roe,M,Rick,1960-02-02,88\n"
+    )
+    [entry] = run(folders, metadata=folders / "m.csv")["results"]
+    assert set(entry["subgroups"]) == {"sex"} and entry["patients"] == 2
+    for path in (folders / "out").iterdir():
+        for secret in ("Doe", "Jane", "1950-01-01", "Roe", "Rick"):
+            assert secret not in path.read_text(), (path.name, secret)
 
 
 def test_sides_from_labels(folders):

@@ -133,3 +133,11 @@ def test_refuses_what_is_no_image(tmp_path, sides):
     (tmp_path / "text.png").write_text("no image")
     assert_refused(tmp_path / "text.png", sides=sides)
     assert_refused(tmp_path / "nowhere.png", sides=sides)
+
+
+def test_a_mask_drawn_in_the_alpha_channel_is_refused(tmp_path):
+    """Its colour is blank: it would pass for an empty prediction."""
+    pixels = np.zeros((4, 5, 4), np.uint8)
+    pixels[1:3, 1:4, 3] = 255
+    with pytest.raises(InputError, match="alpha"):
+        read_labels(save(tmp_path, pixels))

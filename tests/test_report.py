@@ -1,15 +1,22 @@
 """The page: self-contained, escaped, linked; and in a real browser, wide and narrow."""
 
-import html.parser
+import base64
+import html
+import io
 import re
 import shutil
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from jaxlung.mask_scores import score
-from jaxlung.report import choose_cases
+from jaxlung.report import choose_cases, render
+from jaxlung.results import comparisons, settings, summary
+from jaxlung.scoring import Tolerance
+from jaxlung.workdir import environment
+from tests.test_results import example_scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMEDRIVER = shutil.which("chromedriver")
@@ -43,7 +50,51 @@ def page(folders):
     return folders / "out" / "report.html"
 
 
-class Page(html.parser.HTMLParser):
+WORST = NAMES[5]  # without prediction
+
+
+def dice_of(folders, name):
+    truth, prediction = (np.asarray(Image.open(folders / f / f"{name}.png")) > 0
+                         for f in ("truth", "pred"))  # fmt: skip
+    return 2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())
+
+
+def test_every_picture_and_row_is_of_its_image(page, folders):
+    """The Dice beside a name is that image's, the outlines drawn are too, and rows sink."""
+    text = page.read_text()
+    captions = re.findall(
+        r'base64,([^"]+)".*?<a href="#row-0-(\d+)">(.*?)</a><br>Dice ([\d.]+)', text, re.DOTALL
+    )
+    assert len(captions) == 24
+    for data, index, name, dice in captions:
+        name = html.unescape(name)
+        stem = sorted(NAMES)[int(index)]
+        assert name == stem
+        if name == WORST:
+            assert dice == "0.0000"
+            continue
+        assert float(dice) == pytest.approx(dice_of(folders, name), abs=1e-4)
+        picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"))
+        film = Image.open(folders / "images" / f"{name}.png").resize(picture.shape[1::-1])
+        match = np.corrcoef(picture[..., 1].ravel(), np.asarray(film).ravel())[0, 1]
+        assert match > 0.7, name  # noise that no other image has
+    rows = re.findall(r'<tr id="row-0-\d+"><td>.*?</td><td>([\d.]+)</td>', text)
+    assert [float(row) for row in rows] == sorted(map(float, rows)) and len(rows) == len(NAMES)
+
+
+def test_points_of_the_scatter_lead_to_their_images(page):
+    """From left to right the points' images have ever more Dice."""
+    text = page.read_text()
+    points = re.findall(
+        r'xlink:href="#(?:case|row)-0-(\d+)">.*?<use [^>]*x="([\d.]+)"', text, re.DOTALL
+    )
+    assert len(points) == len(NAMES)
+    dice = dict(re.findall(r'<tr id="row-0-(\d+)"><td>.*?</td><td>([\d.]+)</td>', text))
+    places = sorted((float(x), float(dice[index])) for index, x in points)
+    assert [d for _, d in places] == sorted(d for _, d in places)
+
+
+class Page(HTMLParser):
     """Ids, links and addresses of a page."""
 
     def __init__(self, text):
@@ -99,6 +150,14 @@ def test_cases_are_drawn_once_and_worst_first():
             assert np.argmax(hd95) in drawn
 
 
+def open_page(browser, path, width):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    browser.get(path.as_uri())
+
+
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     if not (CHROMIUM and CHROMEDRIVER):
@@ -120,12 +179,25 @@ def browser(tmp_path_factory):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
+def test_a_page_of_many_sets_fits(width, browser, tmp_path):
+    results = [
+        example_scores(model=f"model_{m}", data=f"a_set_of_images_{s}")
+        for m in range(2) for s in range(5)
+    ]  # fmt: skip
+    evaluation = {
+        "settings": settings(Tolerance()), "results": [summary(r) for r in results],
+        "models": {r.model: {"masks": "m", "masks_sha256": "0" * 64} for r in results},
+        "comparisons": comparisons(results), "environment": environment(devices=False),
+    }  # fmt: skip
+    (tmp_path / "report.html").write_text(render(evaluation, results))
+    open_page(browser, tmp_path / "report.html", width)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser(page, browser, width):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
-    browser.get(page.as_uri())
+    open_page(browser, page, width)
     run = browser.execute_script
     assert run("return innerWidth") == width
     assert run("return document.documentElement.scrollWidth") <= width  # no sideways scroll
@@ -135,6 +207,7 @@ def test_in_a_browser(page, browser, width):
     # The first row is the worst case: one click leads to its picture.
     link = browser.find_element("css selector", ".images tbody tr td a")
     name = link.text
+    assert name == WORST
     run("arguments[0].scrollIntoView({block: 'center'})", link)
     link.click()
     figure = browser.find_element("css selector", "figure:target")
