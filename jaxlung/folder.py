@@ -85,7 +85,9 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
         InputError: a missing folder, one without image, or two images of one stem.
     """
     if not directory.is_dir():
-        raise InputError(f"{directory}: no such folder")
+        above = directory.parent.name in ("images", "masks")
+        hint = "; name the folder that holds images/ and masks/" if above else ""
+        raise InputError(f"{directory}: no such folder{hint}")
     found: dict[str, Path] = {}
     for path in sorted(directory.iterdir(), key=lambda path: (path.stem, path.name)):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
@@ -100,7 +102,8 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
             raise InputError(f"{path}: same stem as {found[path.stem].name}; keep one of them")
         found[path.stem] = path
     if not found:
-        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)})")
+        hint = f"; did you mean {directory / 'masks'}?" if (directory / "masks").is_dir() else ""
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){hint}")
     return found
 
 
