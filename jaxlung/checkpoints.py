@@ -5,6 +5,7 @@ opt_state) and `early_stop` (JSON). Orbax writes each checkpoint under a tempora
 renames it, so a killed run leaves whole checkpoints only.
 """
 
+import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,12 +107,18 @@ def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     """
     if not (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir}: holds no checkpoints/; is it a workdir of train.py?")
-    with open_manager(workdir, read_only=True) as manager:
-        step = manager.best_step()
-        if step is None:
-            raise InputError(f"{workdir}: training has not saved a checkpoint yet")
-        model = ocp.args.StandardRestore(abstract_variables)
-        return _restore_items(manager, step, model=model).model, step
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.ERROR)  # Orbax warns that what is opened to be read is read-only
+    try:
+        with open_manager(workdir, read_only=True) as manager:
+            step = manager.best_step()
+            if step is None:
+                raise InputError(f"{workdir}: training has not saved a checkpoint yet")
+            model = ocp.args.StandardRestore(abstract_variables)
+            return _restore_items(manager, step, model=model).model, step
+    finally:
+        log.setLevel(level)
 
 
 def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:

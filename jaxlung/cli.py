@@ -38,13 +38,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     score.add_argument("--images", type=Path, help="folder of the X-rays, to draw outlines on")
     score.add_argument(
         "--metadata", type=Path,
-        help="CSV with the column id, and any of patient, spacing_mm and subgroups",
+        help="CSV with the column id, and any of patient, spacing_mm and subgroups; default: "
+        "metadata.csv beside the folder of true masks, if it is there",
     )  # fmt: skip
     score.add_argument(
         "--sides", action="store_true",
         help="masks hold 1 for the patient's right lung and 2 for the left one",
     )  # fmt: skip
-    score.add_argument("--spacing-mm", type=float, help="side of a pixel of every image")
+    score.add_argument(
+        "--spacing-mm", type=float, help="side of a pixel of every image, whatever the metadata say"
+    )
     score.add_argument("--tolerance-px", type=float, default=2.0, help="of NSD (default 2)")
     score.add_argument("--tolerance-mm", type=float, default=2.0, help="of NSD (default 2)")
     score.add_argument("--overwrite", action="store_true", help="replace an earlier report")

@@ -97,7 +97,9 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
         InputError: a missing folder, one without image, or two images of one stem.
     """
     if not directory.is_dir():
-        raise InputError(f"{directory}: no such folder")
+        above = directory.parent.name in ("images", "masks")
+        hint = "; name the folder that holds images/ and masks/" if above else ""
+        raise InputError(f"{directory}: no such folder{hint}")
     found: dict[str, Path] = {}
     for path in sorted(directory.iterdir(), key=lambda path: (_stem(path), path.name)):
         stem = _stem(path)
@@ -114,7 +116,8 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
             raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
         found[stem] = path
     if not found:
-        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)})")
+        hint = f"; did you mean {directory / 'masks'}?" if (directory / "masks").is_dir() else ""
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){hint}")
     return found
 
 

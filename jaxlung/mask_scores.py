@@ -55,9 +55,10 @@ def score(
             `jaxlung predict`. An image without prediction is scored as an empty mask and flagged.
         out: folder for the report.
         images: folder of the X-rays, to draw outlines on; None draws them on the true mask.
-        metadata: a CSV as in `jaxlung.metadata`.
+        metadata: a CSV as in `jaxlung.metadata`; None: metadata.csv beside the folder of true
+            masks, if it is there.
         sides: masks hold labels, 1 the patient's right lung and 2 the left one.
-        spacing_mm: side of a pixel of every image; None: as metadata say, or not known.
+        spacing_mm: side of a pixel of every image, whatever metadata say; None: as metadata say.
         tolerance: of NSD.
         overwrite: replace an earlier report.
 
@@ -75,7 +76,8 @@ def score(
         raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
     files = match(pred, truth, Path(images) if images else None)
     ids = [file.id for file in files]
-    known = read_metadata(Path(metadata) if metadata else None, ids)
+    beside = truth.resolve().parent / "metadata.csv"
+    known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, ids)
     square = (spacing_mm, spacing_mm) if spacing_mm else None
     spacings = [square or spacing for spacing in known.spacings]
     check_out(out, overwrite=overwrite)
@@ -98,8 +100,8 @@ def score(
     truth_digests = {"all": dict(zip(ids, (s.truth_digest for s in scored), strict=True))}
     missing = sum(file.prediction is None for file in files)
     scores = Scores(
-        model=pred.resolve().name,
-        data=truth.resolve().name,
+        model=_name(pred),
+        data=_name(truth),
         ids=tuple(ids),
         patients=known.patients or tuple(ids),
         groups=known.groups,
@@ -113,7 +115,7 @@ def score(
             "source": str(truth),
             "split": "all",
             "fingerprint": fingerprint(truth_digests),
-            "warnings": [f"{missing} of {len(ids)} images have no prediction: scored as empty"]
+            "warnings": [f"{missing} of {len(ids)} images have no prediction: they score the worst"]
             if missing
             else [],
             "seconds": round(time.monotonic() - started, 2),
@@ -152,6 +154,12 @@ def match(pred: Path, truth: Path, images: Path | None) -> list[Files]:
         Files(image_id, path, predictions.get(image_id), pictures.get(image_id))
         for image_id, path in truths.items()
     ]
+
+
+def _name(directory: Path) -> str:
+    """A folder's name, or that of the one above it where it says no more than "masks"."""
+    path = directory.resolve()
+    return path.parent.name if path.name in ("masks", "mask") and path.parent.name else path.name
 
 
 def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:

@@ -53,7 +53,10 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
     rows = _rows(path)
     for image_id in ids:
         if image_id not in rows:
-            raise InputError(f"{path}: has no row with id {image_id!r}; every image needs one")
+            raise InputError(
+                f"{path}: has no row with id {image_id!r}; every image needs one, by its file name "
+                f"without suffix"
+            )
     chosen = [rows[image_id] for image_id in ids]
     patients = None
     if "patient" in chosen[0]:
@@ -78,7 +81,8 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             if "id" not in header or len(set(header)) < len(header):
                 raise InputError(
-                    f"{path}: needs one column 'id' and no column twice, separated by commas"
+                    f"{path}: needs one column 'id' and no column twice, separated by commas; its "
+                    f"first line has {', '.join(header) or 'nothing'}"
                 )
             for name in header:
                 if name not in _RESERVED and re.search("patient|spacing", name):
@@ -97,6 +101,8 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
                 if row["id"] in rows:
                     raise InputError(f"{path}: line {reader.line_num} repeats id {row['id']!r}")
                 rows[row["id"]] = row
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from error
     if not rows:
@@ -116,7 +122,7 @@ def _spacing(path: Path, row: Mapping[str, str]) -> tuple[float, float] | None:
     if not all(is_spacing(side) for side in sides):
         raise InputError(
             f"{path}: the row of {row['id']!r} has spacing {height!r} x {width!r}; expected "
-            f"millimetres between 0.0001 and 100, or nothing"
+            f"millimetres between 0.0001 and 100 for both sides, or nothing"
         )
     return sides
 

@@ -194,12 +194,12 @@ def failure_flags(
 ) -> tuple[str, ...]:
     """Which of FLAGS an image carries.
 
-    missing: there is no prediction (it is scored as an empty one). empty: nothing predicted where
+    missing: there is no prediction. empty: nothing predicted where
     there is lung. lung_missing: of a lung less than FOUND is predicted, though something is.
     low_dice: below LOW_DICE. stray_pieces: see `stray_pieces`.
     """
     flags = ["missing"] if missing else []
-    if truth_HxW.any() and not prediction_HxW.any():
+    if not missing and truth_HxW.any() and not prediction_HxW.any():
         flags.append("empty")
     if lungs is not None:
         found = [(p & t).sum() >= FOUND * t.sum() for p, t in lungs.values()]

@@ -66,6 +66,11 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
             ) as train_batches,
             RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log,
         ):
+            sizes = ", ".join(f"{len(c.split.ids)} {name}" for name, c in canvases.items())
+            log.say(
+                f"images: {sizes}; {steps_per_epoch} steps of {batch_size} an epoch "
+                f"({count % batch_size} of the training images wait for another epoch)"
+            )
             if start_step:
                 log.say(f"{workdir}: goes on from step {start_step}")
             # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+import jaxlung
 from jaxlung.config import Config, differing_fields, parse_config
 from jaxlung.errors import InputError
 from jaxlung.splits import fingerprint
@@ -120,6 +121,8 @@ def environment(*, devices: bool = True) -> dict[str, Any]:
 
 
 def _version(name: str) -> str | None:
+    if name == "jaxlung":
+        return jaxlung.__version__  # of the code that runs, installed or not
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -64,9 +65,9 @@ def test_scores_are_those_of_the_metrics(folders):
 def test_a_missing_prediction_is_a_failure(folders):
     (folders / "pred" / "b_mask.png").unlink()
     [entry] = run(folders)["results"]
-    assert entry["n"] == 4 and entry["flags"]["missing"] == 1 and entry["flags"]["empty"] == 1
+    assert entry["n"] == 4 and entry["flags"]["missing"] == 1 and entry["flags"]["empty"] == 0
     [missing] = [row for row in rows(folders) if row["id"] == "b"]
-    assert missing["flags"] == "missing empty low_dice"
+    assert missing["flags"] == "missing low_dice"
     assert (missing["dice_original"], missing["nsd_px_original"]) == ("0.000000", "0.000000")
     assert float(missing["hd95_px_original"]) == pytest.approx(64 * np.sqrt(2), abs=1e-5)
     assert "1 of 4 images have no prediction" in entry["warnings"][0]
@@ -125,6 +126,15 @@ def test_no_name_of_a_patient_gets_into_a_report(folders):
     for path in (folders / "out").iterdir():
         for secret in ("Doe", "Jane", "1950-01-01", "Roe", "Rick"):
             assert secret not in path.read_text(), (path.name, secret)
+
+
+def test_names_and_metadata_of_the_usual_layout(folders):
+    """DIR/masks is called DIR, and DIR/metadata.csv is read as eval.py and train.py read it."""
+    home = folders / "hospital"
+    shutil.copytree(folders / "truth", home / "masks")
+    (home / "metadata.csv").write_text("id,patient\na,1\nb,1\nc,2\nd,2\n")
+    [entry] = score(folders / "pred", home / "masks", folders / "out")["results"]
+    assert (entry["set"], entry["patients"]) == ("hospital", 2)
 
 
 def test_sides_from_labels(folders):
