@@ -49,7 +49,7 @@ def write_report(
     }
     write_json(out / "metrics.json", evaluation)
     write_per_image(out / "per_image.csv", results)
-    _write_text(out / "report.html", render(evaluation, results))
+    write_text(out / "report.html", render(evaluation, results))
     print(tables.text(evaluation))
     print(f"written: {out}/report.html, metrics.json, per_image.csv")
     return evaluation
@@ -158,13 +158,16 @@ def _charts(
 
 
 def _picture(scores: Scores, index: int) -> dict[str, Any]:
-    """The outlines as a JPEG in a data address, with its size."""
-    picture = thumbnail(*scores.picture(index))
+    return picture_data(thumbnail(*scores.picture(index)), scores.ids[index])
+
+
+def picture_data(picture: np.ndarray, name: str) -> dict[str, Any]:
+    """An RGB picture as a JPEG in a data address, with its size; `name` is for an error."""
     done, data = cv2.imencode(
         ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85]
     )
     if not done:
-        raise RuntimeError(f"{scores.ids[index]}: OpenCV cannot write JPEG")
+        raise RuntimeError(f"{name}: OpenCV cannot write JPEG")
     return {
         "address": "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode(),
         "height": picture.shape[0],
@@ -172,7 +175,8 @@ def _picture(scores: Scores, index: int) -> dict[str, Any]:
     }
 
 
-def _write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8; the file appears whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
