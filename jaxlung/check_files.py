@@ -38,7 +38,7 @@ class Pair(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What is kept of a pair that can be trained on; 12 KiB, so that large sets fit in memory."""
+    """What is kept of a pair that can be trained on: under 8 KiB, so that large sets fit."""
 
     image_digest: str
     mask_digest: str

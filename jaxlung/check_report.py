@@ -61,8 +61,8 @@ def text(result: Check) -> str:
         )
     else:
         lines.append(f"  {'agreement':10}not measured: too few pairs to compare with one another")
-    counts = ", ".join(f"{name} {n}" for name, n in facts["splits"].items())
-    lines.append(f"  {'splits':10}{counts} (by {result.split_by})")
+    sizes = ", ".join(f"{name} {n}" for name, n in facts["splits"].items())
+    lines.append(f"  {'splits':10}{sizes} (by {result.split_by})")
     for title, found in (("ERRORS", result.errors()), ("WARNINGS", result.warnings())):
         lines += ["", f"{title}: {len(found)}"]
         for kind in dict.fromkeys(f.kind for f in found):
@@ -214,7 +214,7 @@ def _cases(result: Check) -> list[dict[str, Any]]:
     faulty = [i for f in result.errors() for i in f.ids]
     rank = {image_id: value for image_id, value, _ in ranking(result)}
     worst = [image_id for image_id, value in rank.items() if value >= 1]
-    cases = []
+    cases: list[dict[str, Any]] = []
     for image_id in dict.fromkeys([*faulty, *worst]):
         picture = _picture(result, image_id)
         if picture and len(cases) < WORST:

@@ -18,7 +18,7 @@ MIN_PAIRS = 24  # fewer cannot say what to expect
 REACH = 16  # the largest shift that is tried, pixels of GRID
 CANDIDATES = 2000  # pairs, those that agree least, whose masks are tried on one another
 # What is worth a warning; docs/data_check.md has the evidence.
-REGION = 0.09  # of the mask's area
+REGION = 0.08  # of the mask's area
 SHIFT, SHIFT_GAIN = 0.04, 0.06  # of the side; Dice
 MIRROR_GAIN = 0.05
 SWAP_GAIN = 0.1  # both Dice together
@@ -73,7 +73,12 @@ def expected_masks(appearances_NxD: np.ndarray, masks_NxGxG: np.ndarray) -> np.n
     Returns:
         uint8 [N, G, G]: the share of lung that is expected in each cell, 0 to 255.
     """
-    trust_N = np.ones(len(appearances_NxD))
+    count, size = appearances_NxD.shape
+    if count < size:  # the same fit in the few dimensions that the appearances span
+        centred_NxD = appearances_NxD - appearances_NxD.mean(0, dtype=float)
+        _, _, basis_NxD = np.linalg.svd(centred_NxD, full_matrices=False)
+        appearances_NxD = centred_NxD @ basis_NxD.T
+    trust_N = np.ones(count)
     expected = _leave_one_out(appearances_NxD, masks_NxGxG, trust_N)
     agreement_N = dice(masks_NxGxG > 127, expected > 127)
     trusted = agreement_N >= np.quantile(agreement_N, 1 - TRUSTED)
@@ -86,10 +91,12 @@ def _leave_one_out(
     count, size = appearances_NxD.shape
     masks_NxP = masks_NxGxG.reshape(count, -1)
     pixels = masks_NxP.shape[1]
-    total = weights_N.sum()
+    total = float(weights_N.sum())
     rows = [slice(start, start + _ROWS) for start in range(0, count, _ROWS)]
-    mean_D = sum(weights_N[r] @ appearances_NxD[r].astype(float) for r in rows) / total
-    mean_P = sum(weights_N[r] @ masks_NxP[r].astype(float) for r in rows) / total
+    mean_D, mean_P = np.zeros(size), np.zeros(pixels)
+    for r in rows:
+        mean_D += weights_N[r] @ appearances_NxD[r].astype(float) / total
+        mean_P += weights_N[r] @ masks_NxP[r].astype(float) / total
     scatter_DxD, products_DxP = np.zeros((size, size)), np.zeros((size, pixels))
     for r in rows:
         x = appearances_NxD[r] - mean_D
@@ -147,9 +154,7 @@ def _largest_region(different_GxG: np.ndarray) -> tuple[int, float, float]:
 
 def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, float]:
     """The highest Dice of any shift up to REACH, and where the mask has then come from."""
-    padded = cv2.copyMakeBorder(
-        expected.astype(np.float32), *[REACH] * 4, cv2.BORDER_CONSTANT, value=0
-    )
+    padded = np.pad(expected.astype(np.float32), REACH)
     both = cv2.matchTemplate(padded, mask.astype(np.float32), cv2.TM_CCORR)
     total = max(1, np.count_nonzero(mask) + np.count_nonzero(expected))
     y, x = np.unravel_index(np.argmax(both), both.shape)

@@ -128,6 +128,11 @@ def _splits(
     for name, share in (("validation", validation_fraction), ("test", test_fraction)):
         if not 0 <= share < 1:
             raise InputError(f"--{name}-fraction {share:g}: expected at least 0 and less than 1")
+    if validation_fraction + test_fraction >= 1:
+        raise InputError(
+            f"--validation-fraction {validation_fraction:g} and --test-fraction {test_fraction:g} "
+            f"leave nothing to train on"
+        )
     if split_file:
         lists = read_split_file(Path(split_file), ids)
     else:

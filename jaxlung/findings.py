@@ -91,7 +91,8 @@ def compare(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
             evidence[i]["aspect"] = max(
                 evidence[i]["aspect"], abs(float(aspect)) / mask_checks.OUTLIER
             )
-    expected, disagreements = None, ()
+    expected = None
+    disagreements: tuple[Disagreement, ...] = ()
     if len(ids) >= consensus.MIN_PAIRS:
         masks = np.stack([c.mask_GxG for c in usual.values()])
         expected = consensus.expected_masks(
@@ -249,14 +250,15 @@ def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Fin
 def whole_set(records: Sequence[Record]) -> list[Finding]:
     """What the formats and sizes of all files together tell."""
     findings = []
+    sound = [r for r in records if r.content]
     for what, formats in (
-        ("images", Counter(r.image_format for r in records if r.image_format)),
-        ("masks", Counter(r.mask_format for r in records if r.mask_format)),
+        ("images", Counter(r.image_format for r in sound)),
+        ("masks", Counter(r.mask_format for r in sound)),
     ):
         if len(formats) > 1:
             listed = "; ".join(f"{name} ({n})" for name, n in formats.most_common())
             findings.append(Finding("mixed_formats", (), "", f"{what}: {listed}"))
-    labelled = [r for r in records if "labels" in r.mask_format]
+    labelled = [r for r in sound if "labels" in r.mask_format]
     if labelled:
         kinds = Counter(r.mask_format.split("labels ")[1] for r in labelled)
         listed = ", ".join(f"{values} ({n})" for values, n in kinds.most_common())
