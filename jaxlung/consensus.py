@@ -133,7 +133,7 @@ def disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disagreement
     region = max(extra, missing)
     gain, y, x = _best_shift(mask, expected)
     return Disagreement(
-        own, region[0] / max(1, np.count_nonzero(mask)), extra >= missing, region[1], region[2],
+        own, region[0] / max(1, int(mask.sum())), extra >= missing, region[1], region[2],
         gain - own, y, x,
         float(dice(mask[:, ::-1], expected)) - own, float(dice(mask[::-1], expected)) - own,
     )  # fmt: skip
@@ -156,7 +156,7 @@ def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, f
     """The highest Dice of any shift up to REACH, and where the mask has then come from."""
     padded = np.pad(expected.astype(np.float32), REACH)
     both = cv2.matchTemplate(padded, mask.astype(np.float32), cv2.TM_CCORR)
-    total = max(1, np.count_nonzero(mask) + np.count_nonzero(expected))
+    total = max(1, int(mask.sum()) + int(expected.sum()))
     y, x = np.unravel_index(np.argmax(both), both.shape)
     side = mask.shape[0]
     return float(2 * both[y, x] / total), (REACH - int(y)) / side, (REACH - int(x)) / side
