@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -142,6 +143,11 @@ def test_errors_are_named_and_nothing_else_is(folder, kind):
 def test_every_kind_of_error_is_planted_above():
     errors = {kind for kind, about in KINDS.items() if about.severity == ERROR}
     assert {kind.strip() for kind in ERRORS} == errors
+
+
+def test_every_kind_is_explained():
+    text = (Path(__file__).parent.parent / "docs" / "data_check.md").read_text()
+    assert [kind for kind in KINDS if f"`{kind}`" not in text] == []
 
 
 def test_one_fault_hides_no_other(folder):
