@@ -148,9 +148,11 @@ def read_pair(directory: Path, pair: Pair) -> Record:
         add("size_mismatch", pair.mask, message)
     if image is not None and image.min() == image.max():
         add("blank_image", pair.image, f"is blank: every pixel is {image.min():g}")
-    if not findings:
-        assert image is not None and mask_HxW is not None
-        content = _content(image, mask_HxW)
+    if not findings and image is not None and mask_HxW is not None:
+        try:
+            content = _content(image, mask_HxW)
+        except InputError as error:  # a layout that no network input can be made of
+            add("unreadable", pair.image, error)
     return Record(
         pair.id, size,
         "" if image is None else pixel_format(image),

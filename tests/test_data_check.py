@@ -11,11 +11,14 @@ import pytest
 from PIL import Image
 
 from jaxlung.check_files import list_pairs, value_kind
+from jaxlung.check_report import as_json, text
 from jaxlung.cli import main
 from jaxlung.data_check import check, ranking
+from jaxlung.errors import InputError
 from jaxlung.findings import ERROR, KINDS
 from jaxlung.folder import find_pairs
 from jaxlung.phantom import radiographs
+from jaxlung.preprocess import to_canvas
 
 COUNT, SIZE = 40, 128
 HINTS = {"square_files", "empty_split"}  # of a small set of square phantoms, rightly
@@ -146,8 +149,8 @@ def test_every_kind_of_error_is_planted_above():
 
 
 def test_every_kind_is_explained():
-    text = (Path(__file__).parent.parent / "docs" / "data_check.md").read_text()
-    assert [kind for kind in KINDS if f"`{kind}`" not in text] == []
+    explained = (Path(__file__).parent.parent / "docs" / "data_check.md").read_text()
+    assert [kind for kind in KINDS if f"`{kind}`" not in explained] == []
 
 
 def test_one_fault_hides_no_other(folder):
@@ -405,6 +408,34 @@ def test_small_sets(clean, tmp_path, count):
     assert found(check(tmp_path)) == {"inverted_mask": {"p00"}}
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2), (300, 7)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_odd_sizes_and_depths_end_in_findings_alone(tmp_path, shape, dtype):
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    suffix = ".tif" if dtype in (np.int32, np.float32) else ".png"
+    for i in range(26):
+        write(tmp_path, "images", f"p{i}", rng.integers(0, 200, shape).astype(dtype), suffix)
+        write(tmp_path, "masks", f"p{i}", rng.integers(0, 2, shape).astype(np.uint8))
+    result = check(tmp_path)
+    assert len(result.records) == 26
+    json.dumps(as_json(result), allow_nan=False)
+    assert text(result)
+
+
+def test_a_layout_that_cannot_be_used_is_named(folder, monkeypatch):
+    """Whatever `to_canvas` refuses is a finding of that file."""
+
+    def refuse(image, mask, **options):
+        if (image == read(folder, "images", "p07")).all():
+            raise InputError("image has shape (9, 9, 2)")
+        return to_canvas(image, mask, **options)
+
+    monkeypatch.setattr("jaxlung.check_files.to_canvas", refuse)
+    assert found(check(folder)) == {"unreadable": {"p07"}}
+
+
 def run(*arguments):
     """The exit status."""
     try:
@@ -420,8 +451,8 @@ def test_exit_status_console_and_files(folder, tmp_path, capsys):
     assert "training can go ahead" in capsys.readouterr().out
     truncate(folder)
     assert run(folder, "--out", out) == 1
-    text = capsys.readouterr().out
-    assert "images/p07.png" in text and "not fit for training" in text
+    shown = capsys.readouterr().out
+    assert "images/p07.png" in shown and "not fit for training" in shown
     report = json.loads((out / "check.json").read_text())
     assert report["fit_for_training"] is False and report["summary"]["errors"] == 1
     assert report["findings"][0]["file"] == "images/p07.png"
