@@ -189,9 +189,12 @@ def find_swaps(masks_NxGxG: np.ndarray, expected_NxGxG: np.ndarray) -> list[Swap
 
 def evidence(d: Disagreement) -> dict[str, float]:
     """Each kind of disagreement in units of what is worth a warning."""
-    is_far = np.hypot(d.shift_y, d.shift_x) >= SHIFT
+    is_moved = np.hypot(d.shift_y, d.shift_x) >= SHIFT and d.shift_gain >= SHIFT_GAIN
+    mirrored = max(0.0, d.mirror_gain, d.flip_gain)
+    if is_moved and d.shift_gain >= mirrored:
+        mirrored = 0.0  # the shift explains it better
     return {
         "unexpected_outline": d.region / REGION,
-        "misaligned_mask": d.shift_gain / SHIFT_GAIN if is_far else 0.0,
-        "mirrored_mask": max(0.0, d.mirror_gain, d.flip_gain) / MIRROR_GAIN,
+        "misaligned_mask": d.shift_gain / SHIFT_GAIN if is_moved else 0.0,
+        "mirrored_mask": mirrored / MIRROR_GAIN,
     }

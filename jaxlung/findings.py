@@ -238,9 +238,9 @@ def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Fin
     by_mask: dict[str, list[str]] = {}
     for i, content in files.items():
         by_mask.setdefault(content.mask_digest, []).append(i)
-    image_of = {i: content.image_digest for i, content in files.items()}
+    copies = [set(finding.ids) for finding in findings]
     for members_list in by_mask.values():
-        if len({image_of[i] for i in members_list}) > 1:
+        if len(members_list) > 1 and not any(group.issuperset(members_list) for group in copies):
             findings.append(
                 Finding("duplicate_mask", tuple(members_list), "", "have the very same mask")
             )

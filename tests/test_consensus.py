@@ -116,6 +116,13 @@ def test_mirrored_and_upside_down():
     assert told.mirror_gain == pytest.approx(1 - told.agreement) and told.mirror_gain > 0.05
 
 
+def test_a_shift_that_mirroring_half_undoes_is_a_shift():
+    told = disagreement(lungs(10), lungs(-2))
+    assert 0.05 < told.flip_gain < told.shift_gain
+    values = consensus.evidence(told)
+    assert values["misaligned_mask"] >= 1 and values["mirrored_mask"] == 0
+
+
 def test_swaps_are_found_once_and_best_first():
     expected = np.stack([lungs(y, x) for y, x in ((-8, -6), (8, 6), (0, 0), (6, -6), (0, 1))])
     assert find_swaps(expected, expected) == []

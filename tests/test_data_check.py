@@ -296,6 +296,7 @@ def test_copies_are_named_and_nothing_else_is(folder, change):
     copies = [f for f in result.findings if f.kind == "near_duplicate"]
     assert [f.ids for f in copies] == [("p07", "zz")]
     assert ("the same pixels" in copies[0].message) == (change in (same,))
+    assert "duplicate_mask" not in found(result)  # one finding for a copy is enough
     word = {mirror: "mirrored", negate: "inverted"}.get(change)
     assert word is None or word in copies[0].message
 
