@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxlung.data_cli import add_data_commands
 from jaxlung.errors import InputError, one_line_errors, print_error
 
 
@@ -51,7 +52,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     score.add_argument("--tolerance-px", type=float, default=2.0, help="of NSD (default 2)")
     score.add_argument("--tolerance-mm", type=float, default=2.0, help="of NSD (default 2)")
     score.add_argument("--overwrite", action="store_true", help="replace an earlier report")
+    add_data_commands(commands)
     arguments = parser.parse_args(argv)
+    if arguments.command == "data":
+        arguments.run(arguments)
+        return
     if arguments.command == "score":
         score_folders(arguments)
         return

@@ -169,13 +169,16 @@ def _charts(
 
 
 def _picture(scores: Scores, index: int) -> dict[str, Any]:
-    """The outlines as a JPEG in a data address, with its size."""
-    picture = thumbnail(*scores.picture(index))
+    return picture_data(thumbnail(*scores.picture(index)), scores.ids[index])
+
+
+def picture_data(picture: np.ndarray, name: str) -> dict[str, Any]:
+    """An RGB picture as a JPEG in a data address, with its size; `name` is for an error."""
     done, data = cv2.imencode(
         ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85]
     )
     if not done:
-        raise RuntimeError(f"{scores.ids[index]}: OpenCV cannot write JPEG")
+        raise RuntimeError(f"{name}: OpenCV cannot write JPEG")
     return {
         "address": "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode(),
         "height": picture.shape[0],

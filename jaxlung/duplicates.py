@@ -1,0 +1,125 @@
+"""Copies of one image within a set: exact by content, near by a perceptual hash."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+SIDE = 16  # the hash keeps SIDE x SIDE low frequencies, less the constant one: 255 bits
+BITS = SIDE * SIDE - 1
+NEAR = 38  # bits of 255 (15 %): docs/data_check.md has the evidence
+_ROWS = 256  # hashes compared with all others at a time: bounds the memory
+
+
+class Duplicates(NamedTuple):
+    """Images that are copies of one another."""
+
+    members: tuple[int, ...]  # ascending, at least two
+    bits: int  # the largest distance that links them, of BITS; 0 may still be exact
+    is_exact: bool  # every member has the same content
+    change: str  # "", "mirrored" or "inverted": what the closest match of some pair needed
+
+
+def standardise(grey_SxS: np.ndarray) -> np.ndarray:
+    """Takes brightness and contrast out of each neighbourhood.
+
+    Args:
+        grey_SxS: uint8 [S, S].
+
+    Returns:
+        float32 [S, S]: the difference to the local mean over the local standard deviation, both
+        within a Gaussian of 3/32 of the side (plus 4 grey levels, so that noise is not raised).
+    """
+    values = grey_SxS.astype(np.float32)
+    sigma = 3 / 32 * grey_SxS.shape[0]
+    values -= cv2.GaussianBlur(values, (0, 0), sigma)
+    deviation = np.sqrt(np.maximum(cv2.GaussianBlur(values * values, (0, 0), sigma), 0))
+    return values / (deviation + 4)
+
+
+def perceptual_hash(standardised_SxS: np.ndarray) -> np.ndarray:
+    """The signs of the lowest frequencies, that re-encoding, resizing and exposure hardly change.
+
+    Args:
+        standardised_SxS: as `standardise` returns it, S at least 64.
+
+    Returns:
+        uint8 [32]: BITS bits, packed, the last one 0.
+    """
+    small = cv2.resize(standardised_SxS, (64, 64), interpolation=cv2.INTER_AREA)
+    return np.packbits(np.append(cv2.dct(small)[:SIDE, :SIDE].ravel()[1:] > 0, False))
+
+
+def mirror_hash(hashes_Nx32: np.ndarray) -> np.ndarray:
+    """The hashes of the images mirrored left to right: odd horizontal frequencies change sign."""
+    is_odd = np.append(np.arange(1, SIDE * SIDE) % SIDE % 2 == 1, False)
+    return hashes_Nx32 ^ np.packbits(is_odd)
+
+
+def invert_hash(hashes_Nx32: np.ndarray) -> np.ndarray:
+    """The hashes of the images in negative: every frequency changes sign."""
+    return hashes_Nx32 ^ np.packbits(np.append(np.ones(BITS, bool), False))
+
+
+def find_duplicates(
+    hashes_Nx32: np.ndarray, digests: Sequence[str], limit: int = NEAR
+) -> list[Duplicates]:
+    """Groups images of equal content, and images whose hashes differ in at most `limit` bits.
+
+    Args:
+        hashes_Nx32: as `perceptual_hash` gives them.
+        digests: of each image's content.
+
+    Returns:
+        the groups, closest first; an image is in one group at most.
+    """
+    first_of = {digest: i for i, digest in reversed(list(enumerate(digests)))}
+    unique = np.array(sorted(first_of.values()), int)
+    links: dict[tuple[int, int], tuple[int, str]] = {
+        (first_of[digest], i): (0, "") for i, digest in enumerate(digests) if first_of[digest] != i
+    }
+    for i, j, bits, change in _near_pairs(hashes_Nx32[unique], limit):
+        links[int(unique[i]), int(unique[j])] = (bits, change)
+    if not links:
+        return []
+    rows, columns = np.array(list(links)).T
+    count = len(digests)
+    graph = coo_array((np.ones(len(links)), (rows, columns)), shape=(count, count))
+    _, label_N = connected_components(graph, directed=False)
+    groups: dict[int, list[tuple[int, int]]] = {}
+    for pair in links:
+        groups.setdefault(int(label_N[pair[0]]), []).append(pair)
+    found = []
+    for pairs in groups.values():
+        members = tuple(sorted({i for pair in pairs for i in pair}))
+        found.append(
+            Duplicates(
+                members,
+                max(links[pair][0] for pair in pairs),
+                len({digests[i] for i in members}) == 1,
+                max(links[pair][1] for pair in pairs),
+            )
+        )
+    return sorted(found, key=lambda group: (not group.is_exact, group.bits, group.members))
+
+
+def _near_pairs(hashes_Nx32: np.ndarray, limit: int) -> list[tuple[int, int, int, str]]:
+    """(i, j, bits, change) of each pair i < j within the limit."""
+    words_Nx4 = np.ascontiguousarray(hashes_Nx32).view(np.uint64)
+    found: dict[tuple[int, int], tuple[int, str]] = {}
+    for change, transform in (("", None), ("mirrored", mirror_hash), ("inverted", invert_hash)):
+        changed = hashes_Nx32 if transform is None else transform(hashes_Nx32)
+        changed_Nx4 = np.ascontiguousarray(changed).view(np.uint64)
+        for start in range(0, len(words_Nx4), _ROWS):
+            rows = words_Nx4[start : start + _ROWS]
+            bits_RxN = np.zeros((len(rows), len(words_Nx4) - start), np.uint16)
+            for word in range(words_Nx4.shape[1]):  # one word at a time keeps the arrays small
+                bits_RxN += np.bitwise_count(rows[:, word, None] ^ changed_Nx4[None, start:, word])
+            for i, j in zip(*np.nonzero(bits_RxN <= limit), strict=True):
+                pair, bits = (start + int(i), start + int(j)), int(bits_RxN[i, j])
+                if pair[0] < pair[1]:
+                    found.setdefault(pair, (bits, change))
+    return [(i, j, bits, change) for (i, j), (bits, change) in found.items()]
