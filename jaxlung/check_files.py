@@ -13,6 +13,7 @@ import numpy as np
 from jaxlung.consensus import appearance, shrink
 from jaxlung.duplicates import perceptual_hash, standardise
 from jaxlung.errors import InputError
+from jaxlung.folder import is_image, stem_of
 from jaxlung.images import SUFFIXES, read_image, read_mask
 from jaxlung.mask_checks import MaskShape, lung_contrast, mask_shape
 from jaxlung.preprocess import to_canvas
@@ -95,16 +96,17 @@ def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, P
         raise InputError(f"{folder}: no such folder")
     found: dict[str, Path] = {}
     skipped: Counter[str] = Counter()
-    for path in sorted(folder.iterdir(), key=lambda path: (path.stem, path.name)):
+    for path in sorted(folder.iterdir(), key=lambda path: (stem_of(path), path.name)):
+        stem = stem_of(path)
         if path.name.startswith("."):
             continue
-        if path.suffix.lower() not in SUFFIXES:
+        if path.is_dir() or not is_image(path):
             skipped["a folder" if path.is_dir() else path.suffix.lower() or "no suffix"] += 1
-        elif path.stem in found:
-            message = f"has the same stem as {found[path.stem].name}; keep one of them"
-            findings.append(Finding("same_stem", (path.stem,), _relative(directory, path), message))
+        elif stem in found:
+            message = f"has the same stem as {found[stem].name}; keep one of them"
+            findings.append(Finding("same_stem", (stem,), _relative(directory, path), message))
         else:
-            found[path.stem] = path
+            found[stem] = path
     if skipped:
         listed = ", ".join(f"{suffix} ({n})" for suffix, n in sorted(skipped.items()))
         message = f"{sum(skipped.values())} entries of {name}/ are not read: {listed}"

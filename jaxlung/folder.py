@@ -101,10 +101,9 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
         hint = "; name the folder that holds images/ and masks/" if above else ""
         raise InputError(f"{directory}: no such folder{hint}")
     found: dict[str, Path] = {}
-    for path in sorted(directory.iterdir(), key=lambda path: (_stem(path), path.name)):
-        stem = _stem(path)
-        is_image = path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and is_dicom(path))
-        if not is_image or path.name.startswith("."):
+    for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
+        stem = stem_of(path)
+        if not is_image(path) or path.name.startswith("."):
             continue
         try:
             path.name.encode()
@@ -121,7 +120,13 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
     return found
 
 
-def _stem(path: Path) -> str:
+def is_image(path: Path) -> bool:
+    """By its suffix, or by its content for DICOM, which often has none."""
+    return path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and is_dicom(path))
+
+
+def stem_of(path: Path) -> str:
+    """The name without a suffix that says it is an image."""
     return path.stem if path.suffix.lower() in SUFFIXES else path.name
 
 

@@ -347,13 +347,13 @@ def test_formats_labels_and_files_that_are_not_read(folder):
     mask = (read(folder, "masks", "p08") > 0).astype(np.uint8)
     mask[:, : SIZE // 2] *= 2
     write(folder, "masks", "p08", mask)
-    (folder / "images" / "p00.dcm").write_bytes(b"")
+    (folder / "images" / "p00.mhd").write_bytes(b"")
     (folder / "images" / ".hidden.png").write_bytes(b"")
     result = check(folder)
     messages = {f.kind: f.message for f in result.findings}
     assert found(result) == {"labels": set(), "mixed_formats": set(), "not_read": set()}
     assert "0 1 2" in messages["labels"] and "0 and 2 (1)" in messages["mixed_formats"]
-    assert ".dcm (1)" in messages["not_read"]
+    assert ".mhd (1)" in messages["not_read"]
 
 
 @pytest.mark.parametrize(
