@@ -4,6 +4,7 @@ import jax
 
 from jaxlung.config import DataConfig
 from jaxlung.folder import folder_splits
+from jaxlung.named_sets import named_splits
 from jaxlung.phantom import radiographs
 from jaxlung.splits import SPLITS, Split, array_split
 
@@ -14,7 +15,9 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
     Raises:
         InputError: naming the file or field that stands in the way.
     """
-    return phantom_splits(config) if config.name == "phantom" else folder_splits(config)
+    if config.name == "phantom":
+        return phantom_splits(config)
+    return folder_splits(config) if config.name == "folder" else named_splits(config)
 
 
 def phantom_splits(config: DataConfig) -> dict[str, Split]:

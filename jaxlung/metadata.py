@@ -43,7 +43,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
         InputError: an unreadable file, a column or row that is missing, doubled or no number.
             Rows of other ids are left unread: a file may describe more images than a folder holds.
     """
-    groups = _useful({"finding": _nlm_findings(ids)})
+    groups = useful_groups({"finding": _nlm_findings(ids)})
     if path is None or not ids:
         return Metadata(None, (None,) * len(ids), groups)
     rows = _rows(path)
@@ -59,7 +59,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
                 raise InputError(f"{path}: the row of {row['id']!r} has no patient; name one")
         patients = tuple(row["patient"] for row in chosen)
     groups |= {name: tuple(row[name] for row in chosen) for name in columns if name not in _SPACING}
-    return Metadata(patients, tuple(_spacing(path, row) for row in chosen), _useful(groups))
+    return Metadata(patients, tuple(_spacing(path, row) for row in chosen), useful_groups(groups))
 
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
@@ -109,5 +109,6 @@ def _nlm_findings(ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(_NLM_FINDING[match[2]] if match else "" for match in matches)
 
 
-def _useful(groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def useful_groups(groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Those that can serve as subgroups: of 2 to MAX_GROUPS different values."""
     return {name: values for name, values in groups.items() if 2 <= len(set(values)) <= MAX_GROUPS}

@@ -17,6 +17,13 @@ class Example(NamedTuple):
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
 
 
+class Block(NamedTuple):
+    """Consecutive examples of a split that training visits with a weight of their own."""
+
+    size: int
+    weight: float  # share of an epoch's visits, relative to the other blocks'
+
+
 class Split(NamedTuple):
     name: str
     ids: tuple[str, ...]  # one an example, unique
@@ -24,6 +31,7 @@ class Split(NamedTuple):
     read: Callable[[int], Example]  # raises InputError that names the file
     patients: tuple[str, ...] | None = None  # of each example; None: each is a patient's only one
     groups: Mapping[str, tuple[str, ...]] = {}  # subgroups: column to the value of each example
+    blocks: tuple[Block, ...] = ()  # the sets of a weighted mixture, in order; (): all alike
 
 
 def array_split(

@@ -1,0 +1,89 @@
+"""Masks from outlines and run lengths: COCO's polygons and counts, CheXmask's 1-based runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxlung.errors import InputError
+
+
+def coco_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
+    """bool [H, W] of a COCO segmentation: a list of polygons, or counts of column-major runs.
+
+    Raises:
+        InputError: anything else, such as compressed counts.
+    """
+    if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
+        if list(segmentation.get("size", shape)) != list(shape):
+            raise InputError(f"a COCO mask is of {segmentation['size']}, its image of {shape}")
+        counts = segmentation["counts"]  # alternating, background first
+        flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+        if flat.size != shape[0] * shape[1]:
+            raise InputError(f"a COCO mask's counts give {flat.size} pixels, not {shape}")
+        return flat.reshape(shape, order="F")
+    if not isinstance(segmentation, list):
+        raise InputError("a COCO segmentation is neither polygons nor a list of counts")
+    mask_HxW = np.zeros(shape, bool)
+    for polygon in segmentation:
+        mask_HxW |= fill_polygon(np.asarray(polygon, float).reshape(-1, 2), shape)
+    return mask_HxW
+
+
+def fill_polygon(points_Nx2: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """bool [H, W]: the pixels whose centre lies inside, by the even-odd rule.
+
+    Args:
+        points_Nx2: x and y, where pixel (row i, column j) covers [j, j+1) x [i, i+1).
+    """
+    mask_HxW = np.zeros(shape, bool)
+    x0_N, y0_N = points_Nx2.T
+    x1_N, y1_N = np.roll(points_Nx2, -1, axis=0).T
+    centres_W = np.arange(shape[1]) + 0.5
+    first = max(0, int(np.floor(y0_N.min())))
+    last = min(shape[0], int(np.ceil(y0_N.max())))
+    for row in range(first, last):
+        y = row + 0.5
+        crosses = (y0_N <= y) != (y1_N <= y)
+        share = (y - y0_N[crosses]) / (y1_N - y0_N)[crosses]
+        at = np.sort(x0_N[crosses] + share * (x1_N - x0_N)[crosses])
+        mask_HxW[row] = np.searchsorted(at, centres_W, side="right") % 2 == 1
+    return mask_HxW
+
+
+def decode_runs(text: str, shape: tuple[int, int]) -> np.ndarray:
+    """bool [H, W] of "start length start length ...": row-major, the first pixel being 1.
+
+    Raises:
+        InputError: no pairs of numbers, or a run outside of the image.
+    """
+    try:
+        numbers = np.array(text.split(), np.int64)
+    except (ValueError, OverflowError) as error:
+        raise InputError("run lengths hold something that is no whole number") from error
+    starts, lengths = numbers[::2] - 1, numbers[1::2]
+    size = shape[0] * shape[1]
+    if len(starts) != len(lengths) or not len(starts):
+        raise InputError(f"run lengths are {len(numbers)} numbers; expected pairs")
+    if (starts < 0).any() or (lengths < 1).any() or (starts + lengths > size).any():
+        raise InputError(f"run lengths leave the {shape[0]}x{shape[1]} pixels of the image")
+    steps = np.zeros(size + 1, np.int64)
+    np.add.at(steps, starts, 1)
+    np.add.at(steps, starts + lengths, -1)
+    return (np.cumsum(steps[:-1]) > 0).reshape(shape)
+
+
+def parse_landmarks(text: str) -> np.ndarray:
+    """int32 [N, 2] of x and y, from numbers with commas, or as a JSON list of pairs.
+
+    Raises:
+        InputError: something else.
+    """
+    try:
+        numbers: Sequence[float] = [
+            float(word)
+            for word in text.replace("[", " ").replace("]", " ").replace(",", " ").split()
+        ]
+        return np.asarray(numbers).reshape(-1, 2).astype(np.int32)
+    except ValueError as error:
+        raise InputError(f"landmarks are not pairs of numbers ({error})") from error

@@ -1,0 +1,188 @@
+"""The public lung sets that `data.name` can name: one plain table, without TensorFlow.
+
+The builders in `jaxlung.builders` take their citations, terms and instructions from here;
+docs/datasets.md says more of each set.
+
+A label convention says what of the thorax a mask calls lung. Sets of different conventions teach
+a model contradictions, so mixing them has to be asked for.
+"""
+
+from typing import NamedTuple
+
+LUNG_FIELD = "lung_field"  # heart, mediastinum and the lung behind them are OUT
+LUNG_AND_HEART = "lung_and_heart"  # they are IN
+
+
+class NamedSet(NamedTuple):
+    name: str
+    description: str  # one line
+    n: int  # images that have a mask
+    convention: str  # LUNG_FIELD or LUNG_AND_HEART
+    terms: str  # the licence, and what it forbids
+    manual: bool  # files have to be fetched by hand, behind a log-in or by git
+    instructions: str  # what to fetch and where to put it, under the folder of manual downloads
+    homepage: str
+    citation: str
+    builder: str  # module of jaxlung.builders; its TFDS name is jaxlung_ and this
+    published: tuple[int, int, int] | None = None  # sizes of the usual train, validation, test
+    folds: bool = False  # the set has two official folds
+
+
+_NLM = "free with credit to the U.S. National Library of Medicine and both citations"
+_NLM_CITATION = """
+S. Jaeger et al. Automatic tuberculosis screening using chest radiographs.
+IEEE Transactions on Medical Imaging 33(2), 2014. doi:10.1109/TMI.2013.2284099
+S. Candemir et al. Lung segmentation in chest radiographs using anatomical atlases with nonrigid
+registration. IEEE Transactions on Medical Imaging 33(2), 2014. doi:10.1109/TMI.2013.2290491
+""".strip()
+_SHENZHEN_MASKS = """
+S. Stirenko et al. Chest X-ray analysis of tuberculosis by deep learning with segmentation and
+augmentation. IEEE ELNANO, 2018. arXiv:1803.01199
+""".strip()
+_NLM_HOMEPAGE = "https://lhncbc.nlm.nih.gov/LHC-downloads/downloads.html"
+_COVID_CXR = NamedSet(
+    name="covid_cxr",
+    description="COVID-19 and other pneumonias; radiologists' outlines of lungs and heart",
+    n=99,
+    convention=LUNG_FIELD,
+    terms="annotations CC BY 4.0; each image its own licence, in metadata.csv: some forbid "
+    "commercial use",
+    manual=True,
+    instructions="Run, in the folder of manual downloads: git clone --depth 1 "
+    "https://github.com/GeneralBlockchain/covid-19-chest-xray-segmentations-dataset covid_cxr. "
+    "covid_cxr/ then holds images/, metadata.csv and structure.csv with masks/ (or the COCO file "
+    "annotation/results.json).",
+    homepage="https://github.com/GeneralBlockchain/covid-19-chest-xray-segmentations-dataset",
+    citation="General Blockchain, Inc. COVID-19 chest X-ray segmentations dataset, 2020.\n"
+    "J. P. Cohen et al. COVID-19 image data collection: prospective predictions are the future. "
+    "2020. arXiv:2006.11988",
+    builder="covid_cxr",
+)
+
+CATALOG: dict[str, NamedSet] = {
+    entry.name: entry
+    for entry in (
+        NamedSet(
+            name="montgomery",
+            description="tuberculosis screening, Montgomery County, USA; clean manual masks",
+            n=138,
+            convention=LUNG_FIELD,
+            terms=_NLM,
+            manual=False,
+            instructions="Nothing to do: the archive is downloaded (0.6 GB). Where the host cannot "
+            "be reached, unpack NLM-MontgomeryCXRSet.zip into montgomery/, so that "
+            "montgomery/MontgomerySet/CXR_png exists.",
+            homepage=_NLM_HOMEPAGE,
+            citation=_NLM_CITATION,
+            builder="montgomery",
+            published=(96, 14, 28),
+        ),
+        NamedSet(
+            name="shenzhen",
+            description="tuberculosis screening, Shenzhen, China; noisy masks of volunteers",
+            n=566,
+            convention=LUNG_FIELD,
+            terms=f"images {_NLM}; masks CC BY-NC-SA 4.0: no commercial use, share alike",
+            manual=True,
+            instructions="Download the masks from "
+            "https://www.kaggle.com/datasets/yoctoman/shcxr-lung-mask (log-in) and unpack them "
+            "into shenzhen/, so that shenzhen/mask/ holds CHNCXR_0001_0_mask.png and so on. The "
+            "images are downloaded (3.8 GB); where the host cannot be reached, unpack "
+            "ChinaSet_AllFiles.zip into shenzhen/ as well.",
+            homepage=_NLM_HOMEPAGE,
+            citation=f"{_NLM_CITATION}\n{_SHENZHEN_MASKS}",
+            builder="shenzhen",
+            published=(396, 56, 114),
+        ),
+        NamedSet(
+            name="jsrt",
+            description="films with and without a lung nodule, Japan; SCR's masks of five organs",
+            n=247,
+            convention=LUNG_FIELD,
+            terms="images by JSRT's terms of registration; masks for research and education: no "
+            "redistribution, no commercial use",
+            manual=True,
+            instructions="Register at http://db.jsrt.or.jp/eng.php, download the images and unpack "
+            "them into jsrt/All247images/ (JPCLN001.IMG and so on). Download the SCR masks as "
+            "https://www.isi.uu.nl/Research/Databases/SCR/ says and unpack them, so that "
+            "jsrt/scratch/fold1/masks/ and fold2/masks/ hold the folders left lung, right lung, "
+            "heart, left clavicle and right clavicle.",
+            homepage="http://db.jsrt.or.jp/eng.php",
+            citation="""
+J. Shiraishi et al. Development of a digital image database for chest radiographs with and without
+a lung nodule. American Journal of Roentgenology 174, 2000. doi:10.2214/ajr.174.1.1740071
+B. van Ginneken, M. B. Stegmann, M. Loog. Segmentation of anatomical structures in chest radiographs
+using supervised methods. Medical Image Analysis 10(1), 2006. doi:10.1016/j.media.2005.02.002
+""".strip(),
+            builder="jsrt",
+            published=(172, 25, 50),
+            folds=True,
+        ),
+        _COVID_CXR,
+        _COVID_CXR._replace(
+            name="covid_cxr_lung_and_heart",
+            description="covid_cxr with the cardiomediastinum counted as lung",
+            convention=LUNG_AND_HEART,
+        ),
+        NamedSet(
+            name="covid19_radiography",
+            description="COVID-19, lung opacity, viral pneumonia and normal; masks by a model",
+            n=21165,
+            convention=LUNG_FIELD,
+            terms="academic and non-commercial use only (check the page before you download)",
+            manual=True,
+            instructions="Download "
+            "https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database (log-in) "
+            "and unpack it into covid19_radiography/, so that "
+            "covid19_radiography/COVID-19_Radiography_Dataset/ holds COVID, Lung_Opacity, Normal "
+            "and Viral Pneumonia, each with images/ and masks/.",
+            homepage="https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database",
+            citation="""
+M. E. H. Chowdhury et al. Can AI help in screening viral and COVID-19 pneumonia? IEEE Access 8,
+2020. doi:10.1109/ACCESS.2020.3010287
+T. Rahman et al. Exploring the effect of image enhancement techniques on COVID-19 detection using
+chest X-ray images. Computers in Biology and Medicine 132, 2021.
+doi:10.1016/j.compbiomed.2021.104319
+""".strip(),
+            builder="covid19_radiography",
+        ),
+        NamedSet(
+            name="chest_xray_masks_and_labels",
+            description="Montgomery and Shenzhen as merged on Kaggle: do not mix with either",
+            n=704,
+            convention=LUNG_FIELD,
+            terms=f"images {_NLM}; masks CC BY-NC-SA 4.0 (Shenzhen): no commercial use, share "
+            "alike",
+            manual=True,
+            instructions="Download "
+            "https://www.kaggle.com/datasets/nikhilpandey360/chest-xray-masks-and-labels (log-in) "
+            "and unpack it into chest_xray_masks_and_labels/, so that "
+            "chest_xray_masks_and_labels/Lung Segmentation/ holds CXR_png/ and masks/.",
+            homepage="https://www.kaggle.com/datasets/nikhilpandey360/chest-xray-masks-and-labels",
+            citation=f"{_NLM_CITATION}\n{_SHENZHEN_MASKS}",
+            builder="chest_xray_masks_and_labels",
+        ),
+        NamedSet(
+            name="chexmask",
+            description="ChestX-ray14 with CheXmask's masks, by a model (n: before its filter)",
+            n=112120,
+            convention=LUNG_FIELD,
+            terms="masks CC BY 4.0; images free, with a link to the NIH's page, Wang 2017 cited "
+            "and the NIH Clinical Center named as the provider",
+            manual=True,
+            instructions="Download OriginalResolution/ChestX-Ray8.csv from "
+            "https://physionet.org/content/chexmask-cxr-segmentation-data/ into chexmask/, and "
+            "Data_Entry_2017_v2020.csv and the image archives from "
+            "https://nihcc.app.box.com/v/ChestXray-NIHCC; unpack the archives into "
+            "chexmask/images/. Needs Apache Beam: pip install 'jaxlung[beam]'.",
+            homepage="https://physionet.org/content/chexmask-cxr-segmentation-data/",
+            citation="""
+N. Gaggion et al. CheXmask: a large-scale dataset of anatomical segmentation masks for multi-center
+chest x-ray images. 2023. arXiv:2307.03293
+X. Wang et al. ChestX-ray8: hospital-scale chest X-ray database and benchmarks on weakly-supervised
+classification and localization of common thorax diseases. CVPR 2017. doi:10.1109/CVPR.2017.369
+""".strip(),
+            builder="chexmask",
+        ),
+    )
+}

@@ -1,0 +1,231 @@
+"""Public sets on disk: preparing them with TFDS, and reading single examples at random.
+
+A prepared set lies in ArrayRecord files, which give any record without reading the others, so no
+set has to fit into memory. What the splits need of every example (id, patient, subgroups) is read
+once and kept beside them in jaxlung_index.json.
+"""
+
+import importlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlung.catalog import CATALOG, LUNG_AND_HEART, NamedSet
+from jaxlung.errors import InputError
+from jaxlung.splits import Example, Split
+
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+INDEX = "jaxlung_index.json"
+_COLUMNS = ("id", "patient", "finding", "view", "sex", "fold")
+
+
+def data_dir_of(data_dir: str | os.PathLike[str]) -> Path:
+    return Path(data_dir or DEFAULT_DATA_DIR).expanduser()
+
+
+def is_prepared(name: str, data_dir: str | os.PathLike[str] = "") -> bool:
+    """Without importing TFDS: whether `open_set` will find the set."""
+    folder = data_dir_of(data_dir) / f"jaxlung_{CATALOG[name].builder}"
+    return any(folder.glob("*/dataset_info.json"))
+
+
+def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
+    """The set's TFDS builder, which writes and reads ArrayRecord."""
+    # TensorFlow is imported by some builders' work: its chatter is not for the user.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    import tensorflow_datasets as tfds
+
+    importlib.import_module(f"jaxlung.builders.{entry.builder}")  # registers it
+    return tfds.builder(
+        f"jaxlung_{entry.builder}", data_dir=data_dir_of(data_dir), file_format="array_record"
+    )
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike[str] = "",
+    manual_dir: str | os.PathLike[str] = "",
+) -> Any:
+    """Downloads a set, reads it from end to end and writes it for `open_set`; once.
+
+    Args:
+        name: of `catalog`.
+        data_dir: TFDS's folder; "" is ~/tensorflow_datasets.
+        manual_dir: where NAME/ with what was fetched by hand is; "" is data_dir/downloads/manual.
+
+    Returns:
+        the TFDS builder.
+
+    Raises:
+        InputError: one line on what is missing, damaged or moved, or does not load.
+    """
+    if name not in CATALOG:
+        raise InputError(f"{name!r} is no set; there are {', '.join(CATALOG)}")
+    entry = CATALOG[name]
+    manual = Path(manual_dir).expanduser() if manual_dir else _default_manual(data_dir)
+    if entry.manual and not is_prepared(name, data_dir) and not (manual / entry.builder).is_dir():
+        raise InputError(f"{manual / entry.builder}: no such folder. {entry.instructions}")
+    builder = make_builder(entry, data_dir)
+    import tensorflow_datasets as tfds
+
+    options = tfds.download.DownloadConfig(
+        manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP
+    )
+    try:
+        builder.download_and_prepare(download_config=options)
+    except Exception as error:
+        raise InputError(f"{name}: {_reason(error)}") from error
+    read_index(builder, entry)
+    return builder
+
+
+def _default_manual(data_dir: str | os.PathLike[str]) -> Path:
+    return data_dir_of(data_dir) / "downloads" / "manual"
+
+
+def _reason(error: BaseException) -> str:
+    """One line on what TFDS raised: our own error within it, where there is one."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, InputError):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    words = " ".join(str(error).split())
+    if "InputError: " in words:  # Beam keeps the text of a worker's error alone
+        words = words.rsplit("InputError: ", 1)[1].split(" [while running")[0]
+        return words
+    if type(error).__module__.startswith("requests"):
+        return f"the download failed; try again, or fetch the archive by hand ({words[:200]})"
+    known = {
+        "DownloadError": "the download failed; try again, or fetch the archive by hand",
+        "NonMatchingChecksumError": "a download has the wrong checksum; delete it and try again",
+        "ExtractError": "an archive cannot be unpacked; delete the download and try again",
+    }
+    remedy = known.get(type(error).__name__)
+    kind = type(error).__name__
+    return (
+        f"{remedy} ({words[:200]})" if remedy else f"could not be prepared: {kind}: {words[:300]}"
+    )
+
+
+def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
+    """A prepared set as one split, "all", in the order of its ids.
+
+    Raises:
+        InputError: it is not prepared, or its files cannot be read.
+    """
+    entry = CATALOG[name]
+    folder = data_dir_of(data_dir)
+    if not is_prepared(name, data_dir):
+        where = f" --data-dir {folder}" if data_dir else ""
+        raise InputError(
+            f"data.name={name}: is not prepared in {folder}; run: "
+            f"jaxlung data prepare {name}{where}"
+        )
+    builder = make_builder(entry, data_dir)
+    index = read_index(builder, entry)
+    order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
+    columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
+    ids, patients = columns.pop("id"), columns.pop("patient")
+    fetch = _fetcher(builder)
+
+    def read(position: int) -> Example:
+        try:
+            return to_example(fetch(order[position]), entry.convention)
+        except Exception as error:  # array_record and the decoders raise many types
+            raise InputError(
+                f"{sources[position]}: cannot be read ({error}); delete the folder and prepare the "
+                f"set again"
+            ) from error
+
+    sources = tuple(f"{builder.data_path}: {image_id}" for image_id in ids)
+    return Split("all", ids, sources, read, patients, columns)
+
+
+def to_example(features: dict[str, Any], convention: str) -> Example:
+    """An example of our builders, decoded, as the pipeline takes it."""
+    image_HxW = features["image"][..., 0]
+    if features["bits"] == 8:
+        image_HxW = image_HxW.astype(np.uint8)
+    mask_HxW = features["mask"][..., 0] > 0
+    if convention == LUNG_AND_HEART:
+        mask_HxW |= features["heart"][..., 0] > 0
+    # float32 on disk: 0.175 is to be 0.175 again.
+    height, width = (round(float(side), 6) for side in features["spacing_mm"])
+    known = math.isfinite(height) and math.isfinite(width)
+    return Example(image_HxW, mask_HxW, (height, width) if known else None)
+
+
+def read_index(builder: Any, entry: NamedSet) -> dict[str, list[str]]:
+    """Column to the value of each record; from jaxlung_index.json, else made and kept there."""
+    path = Path(os.fspath(builder.data_path)) / INDEX
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    try:
+        index = json.loads(path.read_text())
+        if set(index) <= set(_COLUMNS) and all(len(v) == count for v in index.values()):
+            return index
+    except (OSError, ValueError, AttributeError, TypeError):
+        pass  # not there yet, or damaged: the records themselves tell
+    index = _make_index(builder)
+    if len(index["id"]) != count or len(set(index["id"])) != count:
+        raise InputError(f"{builder.data_path}: is incomplete; delete it and prepare the set again")
+    partial = path.with_name(f".{INDEX}.partial")
+    try:
+        partial.write_text(json.dumps(index))
+        os.replace(partial, path)
+    except OSError:
+        pass  # a read-only folder: read the records again next time
+    return index
+
+
+def _make_index(builder: Any) -> dict[str, list[str]]:
+    columns = [column for column in _COLUMNS if column in builder.info.features]
+    index: dict[str, list[str]] = {column: [] for column in columns}
+    for record in _records(builder):
+        # Parsed, but no image decoded: of text features the parsed value is the text.
+        parsed = builder.info.features._example_parser_np.parse_example(record)
+        for column in columns:
+            value = parsed[column]
+            index[column].append(value.decode() if isinstance(value, bytes) else str(value))
+    return index
+
+
+def _sources(builder: Any) -> list[Any]:
+    import tensorflow_datasets as tfds
+
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    names = sorted(builder.info.splits)
+    return [builder.as_data_source(split=name, deserialize_method=raw) for name in names]
+
+
+def _records(builder: Any) -> Iterator[bytes]:
+    for source in _sources(builder):
+        for i in range(len(source)):
+            yield source[i]
+
+
+def _fetcher(builder: Any) -> Callable[[int], dict[str, Any]]:
+    """Position among all splits' records to the decoded example; safe in threads."""
+    import tensorflow_datasets as tfds
+
+    sources = _sources(builder)
+    ends = np.cumsum([len(source) for source in sources])
+    features = builder.info.features
+    # What training does not look at is left encoded.
+    skip = {
+        name: tfds.decode.SkipDecoding()
+        for name in features
+        if name.startswith(("mask_", "clavicle_"))
+    }
+
+    def fetch(position: int) -> dict[str, Any]:
+        i = int(np.searchsorted(ends, position, side="right"))
+        record = sources[i][position - (int(ends[i - 1]) if i else 0)]
+        return features.deserialize_example_np(record, decoders=skip)
+
+    return fetch
