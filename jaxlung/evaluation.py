@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlung.config import DataConfig
+from jaxlung.catalog import CATALOG
+from jaxlung.config import DataConfig, set_names
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.folder import folder_split
 from jaxlung.model_scores import Task, score_split
+from jaxlung.named_sets import whole_set
 from jaxlung.predict import Predictor, load, weights_sha256
 from jaxlung.report import write_report
 from jaxlung.results import check_out
@@ -87,13 +89,14 @@ def _plan(
         chosen, warning = choose_split(predictor.config.data, folder, split)
         if folder:
             label, source = sets[i], str(folder)
-        elif predictor.config.data.name == "phantom":
-            label, source = "phantom", "simulated"
-        else:
+        elif predictor.config.data.name == "folder":
             label, source = (
                 Path(predictor.config.data.dir).resolve().name,
                 predictor.config.data.dir,
             )
+        else:
+            label = predictor.config.data.name
+            source = "simulated" if label == "phantom" else label
         tasks.append(Task(name, predictor, label, source, chosen, warning))
     return tasks
 
@@ -116,7 +119,8 @@ def choose_split(
 
     Args:
         config: the run's own data.
-        data: a folder with images/ and masks/, or None for the run's own data.
+        data: a folder with images/ and masks/, or a prepared public set by name; None for the
+            run's own data.
         split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
             of the run's own data, by --data too, and "all" of another folder.
 
@@ -131,6 +135,8 @@ def choose_split(
     if data is not None and (split == "all" or not own):
         if split in SPLITS:
             raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
+        if str(data) in CATALOG and not data.exists():
+            return whole_set(str(data), config.dir if set_names(config) else ""), None
         pattern = config.patient_pattern if own else ""
         warning = "these data hold the images that the model was trained on" if own else None
         return folder_split(data, pattern), warning
@@ -146,7 +152,7 @@ def _about(predictor: Predictor) -> dict[str, Any]:
         "workdir": str(predictor.workdir),
         "step": predictor.step,
         "weights_sha256": weights_sha256(predictor.variables),
-        "trained_on": "phantom" if data.name == "phantom" else Path(data.dir).resolve().name,
+        "trained_on": Path(data.dir).resolve().name if data.name == "folder" else data.name,
         "network_size": data.size,
         "threshold": {
             "value": predictor.config.train.threshold,

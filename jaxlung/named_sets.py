@@ -58,6 +58,11 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     return joined
 
 
+def whole_set(name: str, data_dir: str = "") -> Split:
+    """Every image of a prepared set as one split, "all", as `prepared_sets.open_set` reads it."""
+    return join("all", [name], [open_set(name, data_dir)])
+
+
 def _own(lists: dict[str, list[str]], whole: Split) -> dict[str, list[str]]:
     known = set(whole.ids)
     return {name: [image_id for image_id in lists[name] if image_id in known] for name in SPLITS}

@@ -36,9 +36,17 @@ def is_prepared(name: str, data_dir: str | os.PathLike[str] = "") -> bool:
 
 def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
     """The set's TFDS builder, which writes and reads ArrayRecord."""
-    # TensorFlow is imported by some builders' work: its chatter is not for the user.
+    # Writing a set imports TensorFlow, reading one does not: no start-up chatter on stderr.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow_datasets as tfds
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import array_record.python.array_record_data_source  # noqa: F401
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            f"public sets need a package that is not installed ({error}): "
+            f"pip install tensorflow-datasets array_record"
+        ) from error
 
     importlib.import_module(f"jaxlung.builders.{entry.builder}")  # registers it
     return tfds.builder(

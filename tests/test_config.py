@@ -20,7 +20,8 @@ DEFAULTS = {
     for section, fields in Config().to_dict().items()
     for field, value in fields.items()
 }
-FREE_TEXT = {"data.dir", "data.patient_pattern", "data.split_file"}
+# Checked against the catalog, in tests/test_named_sets.py.
+FREE_TEXT = {"data.name", "data.dir", "data.patient_pattern", "data.split_file"}
 
 
 def values_with(path, value):
@@ -37,14 +38,17 @@ def assert_refused(path, value):
 def another_value(path):
     """A valid value of a field that is not its default."""
     default = DEFAULTS[path]
+    special = {"data.name": "montgomery+shenzhen", "data.weights": (1.0, 2.0), "data.size": 512,
+               "model.depth": 3, "loss.bce": 0.5}  # fmt: skip
+    if path in special:
+        return special[path]
     if path in CHOICES:
         return next(choice for choice in CHOICES[path] if choice != default)
     if path in FREE_TEXT:
         return f"other {path}"
     if isinstance(default, bool):
         return not default
-    special = {"data.size": 512, "model.depth": 3, "loss.bce": 0.5}
-    return special.get(path, default + 1 if isinstance(default, int) else default * 0.75 + 0.01)
+    return default + 1 if isinstance(default, int) else default * 0.75 + 0.01
 
 
 def test_default_config_round_trips():
@@ -99,6 +103,7 @@ def test_wrong_type(path):
         int: [True, False, "1", None, 1.0, [1]],
         float: [True, False, "1.0", None, [1.0], 1j],
         str: [0, True, None, b"text", ["text"]],
+        tuple: [1.0, "1.0", None, (True,), ("1",), (0.0,)],
     }
     for value in wrong[type(DEFAULTS[path])]:
         assert_refused(path, value)
