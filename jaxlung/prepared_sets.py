@@ -31,7 +31,7 @@ def data_dir_of(data_dir: str | os.PathLike[str]) -> Path:
 def is_prepared(name: str, data_dir: str | os.PathLike[str] = "") -> bool:
     """Without importing TFDS: whether `open_set` will find the set."""
     folder = data_dir_of(data_dir) / f"jaxlung_{CATALOG[name].builder}"
-    return any(folder.glob("*/dataset_info.json"))
+    return any(folder.glob("[0-9]*/dataset_info.json"))  # not incomplete.*
 
 
 def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
@@ -49,9 +49,14 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
         ) from error
 
     importlib.import_module(f"jaxlung.builders.{entry.builder}")  # registers it
-    return tfds.builder(
-        f"jaxlung_{entry.builder}", data_dir=data_dir_of(data_dir), file_format="array_record"
-    )
+    name, folder = f"jaxlung_{entry.builder}", data_dir_of(data_dir)
+    try:
+        return tfds.builder(name, data_dir=folder, file_format="array_record")
+    except Exception as error:  # damaged files, or those of `tfds.load`, which has other formats
+        raise InputError(
+            f"{folder / name}: was not written by `jaxlung data prepare`, or is damaged; delete it "
+            f"and run that ({' '.join(str(error).split())[-80:]})"
+        ) from error
 
 
 def prepare(
@@ -88,7 +93,7 @@ def prepare(
         builder.download_and_prepare(download_config=options)
     except Exception as error:
         raise InputError(f"{name}: {_reason(error)}") from error
-    read_index(builder, entry)
+    read_index(builder)
     return builder
 
 
@@ -136,11 +141,16 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
             f"jaxlung data prepare {name}{where}"
         )
     builder = make_builder(entry, data_dir)
-    index = read_index(builder, entry)
+    try:
+        index, fetch = read_index(builder), _fetcher(builder)
+    except Exception as error:  # files that were deleted or cut short
+        raise InputError(
+            f"{builder.data_path}: cannot be read ({' '.join(str(error).split())[:200]}); delete "
+            f"it and prepare the set again"
+        ) from error
     order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
     columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
     ids, patients = columns.pop("id"), columns.pop("patient")
-    fetch = _fetcher(builder)
 
     def read(position: int) -> Example:
         try:
@@ -169,7 +179,7 @@ def to_example(features: dict[str, Any], convention: str) -> Example:
     return Example(image_HxW, mask_HxW, (height, width) if known else None)
 
 
-def read_index(builder: Any, entry: NamedSet) -> dict[str, list[str]]:
+def read_index(builder: Any) -> dict[str, list[str]]:
     """Column to the value of each record; from jaxlung_index.json, else made and kept there."""
     path = Path(os.fspath(builder.data_path)) / INDEX
     count = sum(split.num_examples for split in builder.info.splits.values())
@@ -181,7 +191,7 @@ def read_index(builder: Any, entry: NamedSet) -> dict[str, list[str]]:
         pass  # not there yet, or damaged: the records themselves tell
     index = _make_index(builder)
     if len(index["id"]) != count or len(set(index["id"])) != count:
-        raise InputError(f"{builder.data_path}: is incomplete; delete it and prepare the set again")
+        raise InputError("some records are missing or doubled")
     partial = path.with_name(f".{INDEX}.partial")
     try:
         partial.write_text(json.dumps(index))

@@ -118,6 +118,21 @@ def test_a_damaged_record_is_named(data_dir):
             whole.read(2)
 
 
+def test_a_folder_that_is_not_ours_or_damaged_says_what_to_do(tmp_path):
+    import tensorflow_datasets as tfds
+
+    layouts.montgomery(tmp_path)
+    options = tfds.download.DownloadConfig(manual_dir=tmp_path)
+    builder = tfds.builder("jaxlung_montgomery", data_dir=tmp_path / "other")
+    builder.download_and_prepare(download_config=options)  # in TFDS's own default format
+    remedy = "jaxlung data prepare"
+    refused({"name": "montgomery", "dir": str(tmp_path / "other")}, tmp_path / "other", remedy)
+    prepared = Path(prepare("montgomery", tmp_path / "tfds", tmp_path).data_path)
+    for path in (*prepared.glob("*.array_record*"), prepared / prepared_sets.INDEX):
+        path.unlink()
+    refused({"name": "montgomery", "dir": str(tmp_path / "tfds")}, prepared, "prepare the set")
+
+
 def patients(split):
     return set(split.patients or split.ids)
 
