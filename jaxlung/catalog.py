@@ -9,6 +9,8 @@ a model contradictions, so mixing them has to be asked for.
 
 from typing import NamedTuple
 
+from jaxlung.errors import InputError
+
 LUNG_FIELD = "lung_field"  # heart, mediastinum and the lung behind them are OUT
 LUNG_AND_HEART = "lung_and_heart"  # they are IN
 
@@ -186,3 +188,25 @@ classification and localization of common thorax diseases. CVPR 2017. doi:10.110
         ),
     )
 }
+
+# The other values of data.name: those that read data.dir, and all.
+FOLDERS = ("folder", "ct")
+NO_SETS = ("phantom", *FOLDERS)
+
+
+def set_names(name: str) -> tuple[str, ...]:
+    """The sets that a data.name joins by +; () for what is no public set.
+
+    Raises:
+        InputError: a name that is not known, or twice.
+    """
+    if name in NO_SETS:
+        return ()
+    names = tuple(name.split("+"))
+    for part in names:
+        if part not in CATALOG:
+            others = ", ".join((*NO_SETS, *CATALOG))
+            raise InputError(f"data.name: {part!r} is none of {others}")
+    if len(set(names)) < len(names):
+        raise InputError(f"data.name={name!r} names a set twice; weigh it by data.weights")
+    return names

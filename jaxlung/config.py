@@ -11,18 +11,24 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from jaxlung.catalog import CATALOG, FOLDERS, set_names
 from jaxlung.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    name: str = "phantom"  # "phantom": simulated radiographs; "folder": images/ and masks/ in dir
-    dir: str = ""  # folder: where images/ and masks/ are
+    # "phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": volumes/ and
+    # masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"
+    name: str = "phantom"
+    dir: str = ""  # folder: where it is; public set: of TFDS's data, "": ~/tensorflow_datasets
+    weights: tuple[float, ...] = ()  # of joined sets: shares of an epoch's visits; (): by size
+    allow_mixed_conventions: bool = False  # joined sets may differ in what they call lung
+    split: str = "hash"  # public sets: "hash", "published" (sizes), or JSRT's "fold1", "fold2"
     size: int = 256  # the network's square canvas, pixels
     fit: str = "letterbox"  # "letterbox" keeps the aspect and pads with 0; "stretch" fills
     patient_pattern: str = ""  # folder: regex whose group 1 in a stem is the patient; "": the stem
-    split_file: str = ""  # folder: JSON {"train": [stems], "validation": [...], "test": [...]}
-    validation_fraction: float = 0.10  # folder without split_file: share of patients, by hash
+    split_file: str = ""  # JSON {"train": [ids], "validation": [...], "test": [...]}; it wins
+    validation_fraction: float = 0.10  # share of patients, by hash, without split_file
     test_fraction: float = 0.20
     phantom_train: int = 128  # phantom: how many of each
     phantom_validation: int = 32
@@ -136,7 +142,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.threshold": (0.001, 0.999),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
-    "data.name": ("phantom", "folder", "ct"),
+    "data.split": ("hash", "published", "fold1", "fold2"),
     "data.fit": ("letterbox", "stretch"),
     "data.loader": ("tfdata", "memory"),
     "model.patch": (1, 2),
@@ -190,6 +196,8 @@ def _parse_section(name: str, section_type: Any, values: Mapping[str, Any]) -> A
 def _check_value(path: str, expected: Any, value: Any) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(min(max(value, -(10**300)), 10**300))
+    if expected is tuple:
+        return _check_weights(path, value)
     if type(value) is not expected:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
     if path in _CHOICES and value not in _CHOICES[path]:
@@ -202,6 +210,20 @@ def _check_value(path: str, expected: Any, value: Any) -> Any:
     return value
 
 
+def _check_weights(path: str, value: Any) -> tuple[float, ...]:
+    """JSON has lists where Python has tuples."""
+    if not isinstance(value, tuple | list):
+        raise InputError(f"{path} must be of type tuple, as in (1.0, 2.0), got {value!r}")
+    for weight in value:
+        if (
+            isinstance(weight, bool)
+            or not isinstance(weight, int | float)
+            or not (1e-6 <= weight <= 1e6)
+        ):
+            raise InputError(f"{path} must hold numbers between 1e-06 and 1e+06, got {weight!r}")
+    return tuple(float(weight) for weight in value)
+
+
 def _check_combinations(config: Config) -> None:
     multiple = config.model.patch * 2**config.model.depth
     if config.data.size % multiple:
@@ -211,14 +233,41 @@ def _check_combinations(config: Config) -> None:
         )
     if config.data.name == "phantom" and config.data.size % 16:
         raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
+    _check_sets(config.data)
     if config.data.validation_fraction + config.data.test_fraction >= 1:
         raise InputError("data.validation_fraction + data.test_fraction must be below 1")
     if config.loss.dice + config.loss.bce <= 0:
         raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
     if config.data.window_low >= config.data.window_high:
         raise InputError("data.window_low must be below data.window_high")
-    if config.data.name in ("folder", "ct") and not config.data.dir:
+    if config.data.name in FOLDERS and not config.data.dir:
         raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
+
+
+def _check_sets(data: DataConfig) -> None:
+    names = set_names(data.name)
+    if not names:
+        for field, default in (("weights", ()), ("split", "hash")):
+            if getattr(data, field) != default:
+                raise InputError(f"data.{field} is for public sets, not data.name={data.name!r}")
+        return
+    if data.patient_pattern:
+        raise InputError(f"data.patient_pattern is for folders: {data.name} tells its patients")
+    sets = [CATALOG[name] for name in names]
+    if data.weights and len(data.weights) != len(names):
+        raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")
+    conventions = {entry.name: entry.convention for entry in sets}
+    if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
+        listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())
+        raise InputError(
+            f"data.name={data.name!r} joins masks that differ in what they call lung ({listed}); "
+            f"set data.allow_mixed_conventions to train on them all the same"
+        )
+    for entry in sets:
+        if data.split == "published" and entry.published is None:
+            raise InputError(f"data.split='published': no sizes are published for {entry.name}")
+        if data.split.startswith("fold") and not entry.folds:
+            raise InputError(f"data.split={data.split!r}: {entry.name} has no official folds")
 
 
 def differing_fields(old: Config, new: Config) -> list[str]:

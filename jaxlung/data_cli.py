@@ -1,8 +1,11 @@
 """`jaxlung data ...`: commands about data sets. Each adds its parser and names its function."""
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import Any
+
+from jaxlung.catalog import CATALOG
 
 
 def add_data_commands(commands: Any) -> None:
@@ -15,7 +18,43 @@ def add_data_commands(commands: Any) -> None:
         "data", help="look after data sets", description="Looks after data sets."
     )
     data_commands = data.add_subparsers(dest="data_command", required=True)
+    _add_list(data_commands)
+    _add_prepare(data_commands)
     _add_check(data_commands)
+
+
+def _add_list(data_commands: Any) -> None:
+    listing = data_commands.add_parser(
+        "list",
+        help="the public sets that can be trained on",
+        description="Each set's size, label convention, terms, and whether it is prepared here.",
+    )
+    listing.set_defaults(run=run_list)
+    _add_data_dir(listing)
+
+
+def _add_prepare(data_commands: Any) -> None:
+    preparing = data_commands.add_parser(
+        "prepare",
+        help="download and convert a public set",
+        description="Downloads a set (or takes what you fetched by hand), checks every file and "
+        "writes it for --config.data.name=NAME. docs/datasets.md describes the sets.",
+    )
+    preparing.set_defaults(run=run_prepare)
+    preparing.add_argument("name", choices=CATALOG, metavar="NAME", help=", ".join(CATALOG))
+    preparing.add_argument(
+        "--manual-dir", default="",
+        help="folder that holds NAME/ with files fetched by hand (default: "
+        "DATA_DIR/downloads/manual)",
+    )  # fmt: skip
+    _add_data_dir(preparing)
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", default="",
+        help="folder of prepared sets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )  # fmt: skip
 
 
 def _add_check(data_commands: Any) -> None:
@@ -39,6 +78,54 @@ def _add_check(data_commands: Any) -> None:
     check.add_argument("--validation-fraction", type=float, help="of the split by hash")
     check.add_argument("--test-fraction", type=float, help="of the split by hash")
     check.add_argument("--overwrite", action="store_true", help="replace an earlier report")
+
+
+def run_list(arguments: argparse.Namespace) -> None:
+    print(list_sets(arguments.data_dir))
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    print(prepare_set(arguments.name, arguments.data_dir, arguments.manual_dir))
+
+
+def list_sets(data_dir: str | Path = "") -> str:
+    """A table of the sets, and what each is and forbids."""
+    from jaxlung.prepared_sets import data_dir_of, is_prepared
+
+    width = max(map(len, CATALOG))
+    lines = [f"{'name':{width}}  {'images':>7}  {'convention':14}  {'files':13}  ready"]
+    for entry in CATALOG.values():
+        files = "fetch by hand" if entry.manual else "downloads"
+        ready = "yes" if is_prepared(entry.name, data_dir) else "no"
+        lines.append(
+            f"{entry.name:{width}}  {entry.n:7}  {entry.convention:14}  {files:13}  {ready}"
+        )
+        for text in (entry.description, f"Terms: {entry.terms}."):
+            lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="      ")
+    lines.append(f"Ready: prepared in {data_dir_of(data_dir)} by `jaxlung data prepare NAME`.")
+    return "\n".join(lines)
+
+
+def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "") -> str:
+    """Prepares a set and says what there is now, and how to train on it.
+
+    Raises: as `prepared_sets.prepare`.
+    """
+    from jaxlung.prepared_sets import data_dir_of, prepare
+
+    entry = CATALOG[name]
+    builder = prepare(name, data_dir, manual_dir)
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    lines = [f"{name}: {count} images in {builder.data_path}"]
+    left_out = (builder.info.metadata or {}).get("left_out", {})
+    lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
+    lines.append(f"Terms: {entry.terms}.")
+    where = f" --config.data.dir={data_dir_of(data_dir)}" if data_dir else ""
+    lines.append(
+        f"next: python train.py --config configs/unet.py --config.data.name={name}{where} "
+        f"--workdir runs/{name}"
+    )
+    return "\n".join(lines)
 
 
 def run_check(arguments: argparse.Namespace) -> None:

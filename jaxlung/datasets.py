@@ -8,6 +8,7 @@ import jax
 from jaxlung.config import DataConfig
 from jaxlung.ct_folder import ct_split, ct_splits
 from jaxlung.folder import folder_split, folder_splits
+from jaxlung.named_sets import named_splits
 from jaxlung.phantom import radiographs
 from jaxlung.splits import SPLITS, Split, array_split
 
@@ -23,8 +24,10 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
             return phantom_splits(config)
         case "ct":
             return ct_splits(config)
-        case _:
+        case "folder":
             return folder_splits(config)
+        case _:
+            return named_splits(config)
 
 
 def whole_split(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxlung.catalog import CATALOG, FOLDERS, set_names
 from jaxlung.config import DataConfig
 from jaxlung.datasets import load_splits, whole_split
 from jaxlung.errors import InputError
 from jaxlung.model_scores import Task, score_split
+from jaxlung.named_sets import one_set, whole_set
 from jaxlung.predict import Predictor, load, weights_sha256
 from jaxlung.report import write_report
 from jaxlung.results import check_out
@@ -85,7 +87,7 @@ def _plan(
     for (name, predictor), folder in itertools.product(predictors.items(), folders):
         data = predictor.config.data
         chosen, warning = choose_split(data, folder, split, predictor.data_digests)
-        source = str(folder or ("phantom" if data.name == "phantom" else data.dir))
+        source = str(folder or (data.dir if data.name in FOLDERS else data.name))
         tasks.append(Task(name, predictor, source, source, chosen, warning))
     sources = list(dict.fromkeys(Path(task.source).resolve() for task in tasks))
     labels = dict(zip(sources, short_names(sources), strict=True))
@@ -110,9 +112,11 @@ def choose_split(
 
     Args:
         config: the run's own data.
-        data: a folder with images/ and masks/, or None for the run's own data.
+        data: a folder as the run reads them, or a prepared public set by name (where no such
+            folder exists); None for the run's own data.
         split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
-            of the run's own data, by --data too, and "all" of another folder.
+            of the run's own data, by --data too (of a mixture: the part of the set named), and
+            "all" of others.
         recorded: what the run was made with, as `workdir.read_digests` gives it.
 
     Returns:
@@ -120,26 +124,35 @@ def choose_split(
     """
     if split not in (None, "all", *SPLITS):
         raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
-    own = data is None or (
-        config.name != "phantom" and data.resolve() == Path(config.dir).resolve()
+    in_folder = config.name in FOLDERS
+    is_set = data is not None and str(data) in CATALOG and not data.exists()
+    own = (
+        data is None
+        or (in_folder and data.resolve() == Path(config.dir).resolve())
+        or (is_set and str(data) in set_names(config.name))
     )
     if data is None and split == "all":
         raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
     if data is not None and (split == "all" or not own):
         if split in SPLITS:
             raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
-        pattern = config.patient_pattern if own else ""
         warning = "these data hold the images that the model was trained on" if own else None
+        if is_set:
+            if config.name == "ct":
+                raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
+            return whole_set(str(data), "" if in_folder else config.dir), warning
+        pattern = config.patient_pattern if own else ""
         return whole_split(config, data, pattern), warning
     name = split or "test"
     warning = None if name == "test" else f"the {name} split was used in training"
     chosen = load_splits(config)[name]
     if recorded and set(chosen.ids) != set(recorded[name]):
         raise InputError(
-            f"{config.dir}: its {name} split is no longer that of the run ({len(chosen.ids)} "
-            f"images for {len(recorded[name])}); restore its files and metadata.csv"
+            f"{config.dir or config.name}: its {name} split is no longer that of the run "
+            f"({len(chosen.ids)} images for {len(recorded[name])}); restore its files and "
+            f"metadata.csv"
         )
-    return chosen, warning
+    return (one_set(chosen, str(data)) if is_set else chosen), warning
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
@@ -149,7 +162,7 @@ def _about(predictor: Predictor) -> dict[str, Any]:
         "workdir": str(predictor.workdir),
         "step": predictor.step,
         "weights_sha256": weights_sha256(predictor.variables),
-        "trained_on": "phantom" if data.name == "phantom" else Path(data.dir).resolve().name,
+        "trained_on": Path(data.dir).resolve().name if data.name in FOLDERS else data.name,
         "network_size": data.size,
         "threshold": {
             "value": predictor.config.train.threshold,

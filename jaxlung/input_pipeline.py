@@ -5,7 +5,7 @@ of the input has to be checkpointed, and the two loaders give the same batches.
 """
 
 import os
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
-from jaxlung.splits import Split, content_digest
+from jaxlung.splits import Block, Split, content_digest
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
@@ -88,17 +88,36 @@ def check_canvases(canvases: Canvases, limit: int = 1000) -> dict[str, str]:
     return dict(zip(split.ids, digests, strict=True))
 
 
-def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
-    """The permutation of range(count) in which an epoch visits the examples."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
+def epoch_order(seed: int, epoch: int, count: int, blocks: Sequence[Block] = ()) -> np.ndarray:
+    """The order in which an epoch visits the examples: count indices.
+
+    Without blocks it is a permutation of range(count). With them, each block gets its weight's
+    share of the count visits (to the nearest whole number), and visits all its examples equally
+    often, but for one visit more of a random choice of them.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    if not blocks:
+        return rng.permutation(count)
+    weights = np.array([block.weight for block in blocks])
+    # Rounding the running sum, not each share, keeps the total.
+    ends = np.rint(np.cumsum(weights) / weights.sum() * count).astype(int)
+    parts, first = [], 0
+    for block, visits in zip(blocks, np.diff(ends, prepend=0), strict=True):
+        passes, rest = divmod(int(visits), block.size)
+        parts.append(first + np.tile(np.arange(block.size), passes))
+        parts.append(first + rng.permutation(block.size)[:rest])
+        first += block.size
+    return rng.permutation(np.concatenate(parts))
 
 
-def train_indices(seed: int, start_step: int, count: int, batch_size: int) -> Iterator[np.ndarray]:
+def train_indices(
+    seed: int, start_step: int, count: int, batch_size: int, blocks: Sequence[Block] = ()
+) -> Iterator[np.ndarray]:
     """Index batches from start_step on, without end; an epoch leaves out count % batch_size."""
     steps_per_epoch = count // batch_size
     epoch, first = divmod(start_step, steps_per_epoch)
     while True:
-        order = epoch_order(seed, epoch, count)
+        order = epoch_order(seed, epoch, count, blocks)
         for i in range(first, steps_per_epoch):
             yield order[i * batch_size : (i + 1) * batch_size]
         epoch, first = epoch + 1, 0

@@ -47,7 +47,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
         InputError: an unreadable file, a column or row that is missing, doubled or no number.
             Rows of other ids may be there: a file may describe more images than a folder holds.
     """
-    groups = _useful({"finding": _nlm_findings(ids)})
+    groups = useful_groups({"finding": _nlm_findings(ids)})
     if path is None or not ids:
         return Metadata(None, (None,) * len(ids), groups)
     rows = _rows(path)
@@ -64,7 +64,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
             if not row["patient"]:
                 raise InputError(f"{path}: the row of {row['id']!r} has no patient; name one")
         patients = tuple(row["patient"] for row in chosen)
-    groups |= _useful(
+    groups |= useful_groups(
         {
             name: tuple(row[name] for row in chosen)
             for name in chosen[0]
@@ -137,5 +137,6 @@ def _nlm_findings(ids: Sequence[str]) -> tuple[str, ...]:
     return tuple(_NLM_FINDING[match[2]] if match else "" for match in matches)
 
 
-def _useful(groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+def useful_groups(groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Those that can serve as subgroups: of 2 to MAX_GROUPS different values."""
     return {name: values for name, values in groups.items() if 2 <= len(set(values)) <= MAX_GROUPS}

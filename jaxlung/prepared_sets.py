@@ -19,31 +19,46 @@ from jaxlung.catalog import CATALOG, LUNG_AND_HEART, NamedSet
 from jaxlung.errors import InputError
 from jaxlung.splits import Example, Split
 
-DEFAULT_DATA_DIR = "~/tensorflow_datasets"
+DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as TFDS has it, and its variable TFDS_DATA_DIR
 INDEX = "jaxlung_index.json"
 _COLUMNS = ("id", "patient", "finding", "view", "sex", "fold")
 
 
 def data_dir_of(data_dir: str | os.PathLike[str]) -> Path:
-    return Path(data_dir or DEFAULT_DATA_DIR).expanduser()
+    """The folder of prepared sets: as given, else TFDS_DATA_DIR, else TFDS's own default."""
+    chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR
+    return Path(chosen).expanduser()
 
 
 def is_prepared(name: str, data_dir: str | os.PathLike[str] = "") -> bool:
     """Without importing TFDS: whether `open_set` will find the set."""
     folder = data_dir_of(data_dir) / f"jaxlung_{CATALOG[name].builder}"
-    return any(folder.glob("*/dataset_info.json"))
+    return any(folder.glob("[0-9]*/dataset_info.json"))  # not incomplete.*
 
 
 def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
     """The set's TFDS builder, which writes and reads ArrayRecord."""
-    # TensorFlow is imported by some builders' work: its chatter is not for the user.
+    # Writing a set imports TensorFlow, reading one does not: no start-up chatter on stderr.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    import tensorflow_datasets as tfds
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    try:
+        import array_record.python.array_record_data_source  # noqa: F401
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(
+            f"public sets need a package that is not installed ({error}): "
+            f"pip install tensorflow-datasets array_record"
+        ) from error
 
     importlib.import_module(f"jaxlung.builders.{entry.builder}")  # registers it
-    return tfds.builder(
-        f"jaxlung_{entry.builder}", data_dir=data_dir_of(data_dir), file_format="array_record"
-    )
+    name, folder = f"jaxlung_{entry.builder}", data_dir_of(data_dir)
+    try:
+        return tfds.builder(name, data_dir=folder, file_format="array_record")
+    except Exception as error:  # damaged files, or those of `tfds.load`, which has other formats
+        raise InputError(
+            f"{folder / name}: was not written by `jaxlung data prepare`, or is damaged; delete it "
+            f"and run that ({' '.join(str(error).split())[-80:]})"
+        ) from error
 
 
 def prepare(
@@ -80,7 +95,7 @@ def prepare(
         builder.download_and_prepare(download_config=options)
     except Exception as error:
         raise InputError(f"{name}: {_reason(error)}") from error
-    read_index(builder, entry)
+    read_index(builder)
     return builder
 
 
@@ -128,11 +143,16 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
             f"jaxlung data prepare {name}{where}"
         )
     builder = make_builder(entry, data_dir)
-    index = read_index(builder, entry)
+    try:
+        index, fetch = read_index(builder), _fetcher(builder)
+    except Exception as error:  # files that were deleted or cut short
+        raise InputError(
+            f"{builder.data_path}: cannot be read ({' '.join(str(error).split())[:200]}); delete "
+            f"it and prepare the set again"
+        ) from error
     order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
     columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
     ids, patients = columns.pop("id"), columns.pop("patient")
-    fetch = _fetcher(builder)
 
     def read(position: int) -> Example:
         try:
@@ -161,7 +181,7 @@ def to_example(features: dict[str, Any], convention: str) -> Example:
     return Example(image_HxW, mask_HxW, (height, width) if known else None)
 
 
-def read_index(builder: Any, entry: NamedSet) -> dict[str, list[str]]:
+def read_index(builder: Any) -> dict[str, list[str]]:
     """Column to the value of each record; from jaxlung_index.json, else made and kept there."""
     path = Path(os.fspath(builder.data_path)) / INDEX
     count = sum(split.num_examples for split in builder.info.splits.values())
@@ -173,7 +193,7 @@ def read_index(builder: Any, entry: NamedSet) -> dict[str, list[str]]:
         pass  # not there yet, or damaged: the records themselves tell
     index = _make_index(builder)
     if len(index["id"]) != count or len(set(index["id"])) != count:
-        raise InputError(f"{builder.data_path}: is incomplete; delete it and prepare the set again")
+        raise InputError("some records are missing or doubled")
     partial = path.with_name(f".{INDEX}.partial")
     try:
         partial.write_text(json.dumps(index))

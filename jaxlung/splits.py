@@ -17,6 +17,13 @@ class Example(NamedTuple):
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
 
 
+class Block(NamedTuple):
+    """Consecutive examples of a split that training visits with a weight of their own."""
+
+    size: int
+    weight: float  # share of an epoch's visits, relative to the other blocks'
+
+
 class Split(NamedTuple):
     name: str
     ids: tuple[str, ...]  # one an example, unique
@@ -25,6 +32,7 @@ class Split(NamedTuple):
     patients: tuple[str, ...] | None = None  # of each example; None: each is a patient's only one
     groups: Mapping[str, tuple[str, ...]] = {}  # subgroups: column to the value of each example
     stat: Callable[[int], str] | None = None  # what names an example's files without reading them
+    blocks: tuple[Block, ...] = ()  # the sets of a weighted mixture, in order; (): all alike
 
 
 def array_split(

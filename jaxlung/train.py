@@ -58,7 +58,9 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     with checkpoints.open_manager(workdir) as manager:
         state, early_stop = _restore_or_init(manager, compiled, config.train.seed, mesh)
         start_step = int(state.step)
-        indices = train_indices(config.data.seed, start_step, count, batch_size)
+        indices = train_indices(
+            config.data.seed, start_step, count, batch_size, canvases["train"].split.blocks
+        )
         with (
             # Closed while Python still runs: tf.data complains of what it outlives.
             contextlib.closing(

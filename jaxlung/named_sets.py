@@ -1,0 +1,172 @@
+"""The splits of a public set, or of several joined: by patient, always the same.
+
+data.split is "hash": each set's patients by `folder.hash_split`; "published": splits of exactly
+the sizes that are usual for the set, filled by the patients' hashes (the published lists of ids are
+not part of jaxlung: give them in data.split_file); "fold1" or "fold2": JSRT's official fold of that
+name is trained on, the other is the test split.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+
+from jaxlung.catalog import CATALOG, NamedSet, set_names
+from jaxlung.config import DataConfig
+from jaxlung.errors import InputError
+from jaxlung.folder import hash_split, read_split_file, select
+from jaxlung.metadata import useful_groups
+from jaxlung.prepared_sets import open_set
+from jaxlung.splits import SPLITS, Block, Example, Split
+
+
+def named_splits(config: DataConfig) -> dict[str, Split]:
+    """The splits of the sets that config.name joins.
+
+    With config.weights the train split's blocks say how often an epoch visits each set; the
+    others hold every set's examples once.
+
+    Raises:
+        InputError: a set that is not prepared, a split that would be empty, or one image in two
+            sets.
+    """
+    wholes = {CATALOG[name]: open_set(name, config.dir) for name in set_names(config.name)}
+    _refuse_doubles(list(wholes.values()))
+    lists = None
+    if config.split_file:
+        ids = [image_id for whole in wholes.values() for image_id in whole.ids]
+        lists = read_split_file(Path(config.split_file), ids)
+    parts: dict[str, list[Split]] = {name: [] for name in SPLITS}
+    for entry, whole in wholes.items():
+        ids_by_split = _split(entry, whole, config) if lists is None else _own(lists, whole)
+        for name in SPLITS:
+            parts[name].append(select(whole, ids_by_split[name], name))
+    for name in SPLITS:
+        for entry, part in zip(wholes, parts[name], strict=True):
+            if not part.ids and (lists is None or name == "train"):
+                raise InputError(
+                    f"data.name={entry.name}: its {name} split is empty; change "
+                    f"data.validation_fraction or data.test_fraction, or data.split_file"
+                )
+    names = [entry.name for entry in wholes]
+    joined = {name: join(name, names, parts[name]) for name in SPLITS}
+    if config.weights:
+        counts = [len(part.ids) for part in parts["train"]]
+        blocks = tuple(map(Block, counts, config.weights))
+        joined["train"] = joined["train"]._replace(blocks=blocks)
+    return joined
+
+
+def whole_set(name: str, data_dir: str = "") -> Split:
+    """Every image of a prepared set as one split, "all", as `prepared_sets.open_set` reads it."""
+    return join("all", [name], [open_set(name, data_dir)])
+
+
+def one_set(joined: Split, name: str) -> Split:
+    """The examples that a split of `join` has from one set; all, where it joins no others."""
+    sets = joined.groups.get("set", (name,) * len(joined.ids))
+    ids = [image_id for image_id, own in zip(joined.ids, sets, strict=True) if own == name]
+    if not ids:
+        raise InputError(f"--data {name}: the {joined.name} split has no image of it")
+    return select(joined, ids, joined.name)
+
+
+def _own(lists: dict[str, list[str]], whole: Split) -> dict[str, list[str]]:
+    known = set(whole.ids)
+    return {name: [image_id for image_id in lists[name] if image_id in known] for name in SPLITS}
+
+
+def _split(entry: NamedSet, whole: Split, config: DataConfig) -> dict[str, list[str]]:
+    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    if config.split == "published":
+        assert entry.published is not None  # `parse_config` checks it
+        return sized_split(entry.name, whole.ids, list(patients.values()), entry.published)
+    if config.split == "hash":
+        return hash_split(
+            whole.ids, patients.__getitem__, config.validation_fraction, config.test_fraction
+        )
+    folds = dict(zip(whole.ids, whole.groups["fold"], strict=True))
+    training = [image_id for image_id in whole.ids if folds[image_id] == config.split]
+    splits = hash_split(training, patients.__getitem__, config.validation_fraction, 0.0)
+    splits["test"] = [image_id for image_id in whole.ids if folds[image_id] != config.split]
+    return splits
+
+
+def sized_split(
+    name: str, ids: Sequence[str], patients: Sequence[str], sizes: tuple[int, int, int]
+) -> dict[str, list[str]]:
+    """Train, validation and test of exactly these sizes, disjoint by patient.
+
+    Patients of several images are for training; the others come in the order of their hashes:
+    test, validation, then train.
+
+    Args:
+        name: of the set, for the error.
+        patients: of each id.
+
+    Raises:
+        InputError: the sizes are not those of the ids, or leave no place for a patient.
+    """
+    count = Counter(patients)
+    singles = [
+        image_id for image_id, patient in zip(ids, patients, strict=True) if count[patient] == 1
+    ]
+    train, validation, test = sizes
+    if len(ids) != sum(sizes) or len(singles) < validation + test:
+        raise InputError(
+            f"data.split='published': {name} has {len(ids)} images, the published sizes are "
+            f"{train}, {validation} and {test}; prepare the whole set, or use data.split='hash'"
+        )
+    patient_of = dict(zip(ids, patients, strict=True))
+    order = sorted(
+        singles, key=lambda image_id: hashlib.sha256(patient_of[image_id].encode()).digest()
+    )
+    chosen = {"test": set(order[:test]), "validation": set(order[test : test + validation])}
+    chosen["train"] = set(ids) - chosen["test"] - chosen["validation"]
+    return {split: [image_id for image_id in ids if image_id in chosen[split]] for split in SPLITS}
+
+
+def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
+    """The parts one after the other; the subgroup `set` says where each example is from."""
+    if len(parts) == 1:
+        return parts[0]._replace(groups=useful_groups(parts[0].groups))
+    ends = list(accumulate(len(part.ids) for part in parts))
+
+    def read(index: int) -> Example:
+        i = next(i for i, end in enumerate(ends) if index < end)
+        return parts[i].read(index - (ends[i - 1] if i else 0))
+
+    columns = {column: None for part in parts for column in part.groups}
+    groups = {
+        column: tuple(
+            value for part in parts for value in part.groups.get(column, ("",) * len(part.ids))
+        )
+        for column in columns
+    }
+    groups["set"] = tuple(s for s, part in zip(sets, parts, strict=True) for _ in part.ids)
+    return Split(
+        name,
+        tuple(image_id for part in parts for image_id in part.ids),
+        tuple(source for part in parts for source in part.sources),
+        read,
+        # Two sets may number their patients alike.
+        tuple(
+            f"{s}:{patient}"
+            for s, part in zip(sets, parts, strict=True)
+            for patient in part.patients or part.ids
+        ),
+        useful_groups(groups),
+    )
+
+
+def _refuse_doubles(wholes: Sequence[Split]) -> None:
+    seen: set[str] = set()
+    for whole in wholes:
+        for image_id in whole.ids:
+            if image_id in seen:
+                raise InputError(
+                    f"data.name: {image_id!r} is in two of the sets, which hold the same images; "
+                    f"name one of them"
+                )
+        seen.update(whole.ids)

@@ -1,0 +1,423 @@
+"""Public sets by name: splits by patient, random access, weighted mixtures."""
+
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import official_layouts as layouts
+import pytest
+
+from jaxlung import data_cli, named_sets, prepared_sets
+from jaxlung.builders import jsrt
+from jaxlung.catalog import CATALOG, LUNG_AND_HEART, LUNG_FIELD
+from jaxlung.config import DataConfig, parse_config
+from jaxlung.datasets import load_splits
+from jaxlung.errors import InputError
+from jaxlung.evaluation import choose_split
+from jaxlung.input_pipeline import batches, epoch_order, make_canvases, train_indices
+from jaxlung.named_sets import named_splits, sized_split
+from jaxlung.prepared_sets import open_set, prepare
+from jaxlung.splits import SPLITS, Block, Example, Split
+
+# TFDS and TensorFlow warn of their own deprecations.
+pytestmark = pytest.mark.filterwarnings("ignore")
+FRACTIONS = {"validation_fraction": 0.3, "test_fraction": 0.3}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """Three sets, prepared."""
+    root = tmp_path_factory.mktemp("sets")
+    layouts.montgomery(root, stems=[f"MCUCXR_{i:04d}_{(i + 1) % 2}" for i in range(20)])
+    layouts.shenzhen(root, count=18, without_mask=2)
+    layouts.jsrt(root, films=[f"JPCLN{i:03d}" for i in range(1, 13)])
+    layouts.covid_cxr(root)
+    layouts.chest_xray_masks_and_labels(root)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsrt, "SIDE", 32)
+        for name in ("montgomery", "shenzhen", "jsrt", "covid_cxr", "chest_xray_masks_and_labels"):
+            prepare(name, root / "tfds", root)
+    return str(root / "tfds")
+
+
+def refused(config, *words):
+    with pytest.raises(InputError) as caught:
+        load_splits(parse_config({"data": config}).data)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message, message
+
+
+def test_a_set_is_read_by_index(data_dir):
+    whole = open_set("montgomery", data_dir)
+    assert whole.ids == tuple(sorted(whole.ids)) and len(whole.ids) == 20
+    for i in (19, 0, 7):
+        example = whole.read(i)
+        right, left, _ = layouts.lungs((40, 48), i)
+        np.testing.assert_array_equal(example.image, layouts.film((40, 48), i))
+        np.testing.assert_array_equal(example.mask, right | left)
+        assert example.image.dtype == np.uint8 and example.mask.dtype == bool
+        assert example.spacing is None
+    assert whole.groups["finding"][:2] == ("tuberculosis", "normal")
+    assert set(whole.groups["sex"]) == {"F", "M"}
+
+
+def test_spacing_and_depth_come_with_the_example(data_dir):
+    example = open_set("jsrt", data_dir).read(3)
+    assert example.spacing == (0.175, 0.175) and example.image.dtype == np.uint16
+
+
+def test_examples_are_read_when_asked_for(data_dir, monkeypatch):
+    read = []
+    decode = prepared_sets.to_example
+    monkeypatch.setattr(prepared_sets, "to_example", lambda *a: read.append(a) or decode(*a))
+    splits = load_splits(DataConfig(name="montgomery", dir=data_dir, **FRACTIONS))
+    assert not read
+    splits["train"].read(0)
+    assert len(read) == 1
+
+
+def test_the_index_is_kept_and_made_again_when_damaged(data_dir, monkeypatch):
+    whole = open_set("shenzhen", data_dir)
+    path = next((prepared_sets.data_dir_of(data_dir) / "jaxlung_shenzhen").glob("*/jaxlung_index*"))
+    good = path.read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_sets, "_make_index", None)  # not called
+        assert open_set("shenzhen", data_dir).ids == whole.ids
+    for damaged in ("{", "[]", '{"id": ["a"]}'):
+        path.write_text(damaged)
+        assert open_set("shenzhen", data_dir).ids == whole.ids
+        assert json.loads(path.read_text()) == json.loads(good)
+
+
+def test_both_conventions_of_covid_cxr(data_dir):
+    fields = open_set("covid_cxr", data_dir)
+    hearts = open_set("covid_cxr_lung_and_heart", data_dir)
+    for i in range(3):
+        right, left, heart = layouts.lungs((30, 44), i)
+        np.testing.assert_array_equal(fields.read(i).mask, (right | left) & ~heart)
+        np.testing.assert_array_equal(hearts.read(i).mask, right | left | heart)
+    conventions = {CATALOG[name].convention for name in ("covid_cxr", "covid_cxr_lung_and_heart")}
+    assert conventions == {LUNG_FIELD, LUNG_AND_HEART}
+
+
+def test_a_set_that_is_not_prepared_says_how(tmp_path):
+    refused({"name": "jsrt", "dir": str(tmp_path)}, tmp_path, "jaxlung data prepare jsrt",
+            f"--data-dir {tmp_path}")  # fmt: skip
+
+
+def test_a_damaged_record_is_named(data_dir):
+    whole = open_set("montgomery", data_dir)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared_sets, "to_example", lambda *_: 1 / 0)
+        with pytest.raises(InputError, match="MCUCXR_0002_1: cannot be read"):
+            whole.read(2)
+
+
+def test_a_folder_that_is_not_ours_or_damaged_says_what_to_do(tmp_path):
+    import tensorflow_datasets as tfds
+
+    layouts.montgomery(tmp_path)
+    options = tfds.download.DownloadConfig(manual_dir=tmp_path)
+    builder = tfds.builder("jaxlung_montgomery", data_dir=tmp_path / "other")
+    builder.download_and_prepare(download_config=options)  # in TFDS's own default format
+    remedy = "jaxlung data prepare"
+    refused({"name": "montgomery", "dir": str(tmp_path / "other")}, tmp_path / "other", remedy)
+    prepared = Path(prepare("montgomery", tmp_path / "tfds", tmp_path).data_path)
+    for path in (*prepared.glob("*.array_record*"), prepared / prepared_sets.INDEX):
+        path.unlink()
+    refused({"name": "montgomery", "dir": str(tmp_path / "tfds")}, prepared, "prepare the set")
+
+
+def patients(split):
+    return set(split.patients or split.ids)
+
+
+def test_hash_splits_cover_the_set_and_keep_patients_together(data_dir):
+    config = DataConfig(name="montgomery", dir=data_dir, **FRACTIONS)
+    splits = named_splits(config)
+    whole = open_set("montgomery", data_dir)
+    assert sorted(i for split in splits.values() for i in split.ids) == sorted(whole.ids)
+    for a, b in itertools.combinations(SPLITS, 2):
+        assert not patients(splits[a]) & patients(splits[b])
+    again = named_splits(config)
+    assert {name: s.ids for name, s in splits.items()} == {n: s.ids for n, s in again.items()}
+    refused({"name": "montgomery", "dir": data_dir, "test_fraction": 0.001}, "test split is empty")
+
+
+@pytest.mark.parametrize("fold", ["fold1", "fold2"])
+def test_official_folds(data_dir, fold):
+    config = DataConfig(name="jsrt", dir=data_dir, split=fold, validation_fraction=0.5)
+    splits = named_splits(config)
+    odd = {f"JPCLN{i:03d}" for i in range(1, 13, 2)}
+    even = {f"JPCLN{i:03d}" for i in range(2, 13, 2)}
+    training, test = (odd, even) if fold == "fold1" else (even, odd)
+    assert set(splits["test"].ids) == test
+    assert set(splits["train"].ids) | set(splits["validation"].ids) == training
+    assert not set(splits["train"].ids) & set(splits["validation"].ids)
+
+
+@pytest.mark.parametrize("name", [name for name, entry in CATALOG.items() if entry.published])
+def test_published_sizes_are_exact_and_disjoint_by_patient(name):
+    sizes = CATALOG[name].published
+    assert sum(sizes) == CATALOG[name].n
+    ids = [f"image{i}" for i in range(sum(sizes))]
+    owners = ["one patient" if i in (3, 70) else f"patient{i}" for i in range(len(ids))]
+    splits = sized_split(name, ids, owners, sizes)
+    assert tuple(len(splits[split]) for split in SPLITS) == sizes
+    assert sorted(i for part in splits.values() for i in part) == sorted(ids)
+    owner = dict(zip(ids, owners, strict=True))
+    for a, b in itertools.combinations(SPLITS, 2):
+        assert not {owner[i] for i in splits[a]} & {owner[i] for i in splits[b]}
+    order = np.random.default_rng(0).permutation(len(ids))
+    shuffled = sized_split(name, [ids[i] for i in order], [owners[i] for i in order], sizes)
+    assert {s: set(shuffled[s]) for s in SPLITS} == {s: set(splits[s]) for s in SPLITS}
+
+
+def test_published_sizes_need_the_whole_set(data_dir):
+    refused({"name": "montgomery", "dir": data_dir, "split": "published"}, "20 images",
+            "96, 14 and 28")  # fmt: skip
+    with pytest.raises(InputError, match="published"):
+        sized_split("x", list("abcd"), ["p", "p", "q", "r"], (1, 1, 2))
+
+
+def test_lists_of_ids_win(data_dir, tmp_path):
+    path = tmp_path / "lists.json"
+    lists = {"train": ["MCUCXR_0003_0", "CHNCXR_0001_0"], "validation": ["CHNCXR_0002_1"],
+             "test": ["MCUCXR_0000_1"]}  # fmt: skip
+    path.write_text(json.dumps(lists))
+    config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
+    splits = named_splits(config)
+    assert {name: list(split.ids) for name, split in splits.items()} == lists
+
+
+def test_a_mixture_holds_every_set(data_dir):
+    config = DataConfig(name="montgomery+shenzhen", dir=data_dir, **FRACTIONS)
+    splits = named_splits(config)
+    alone = [named_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))
+             for name in ("montgomery", "shenzhen")]  # fmt: skip
+    for name in SPLITS:
+        split, parts = splits[name], [s[name] for s in alone]
+        assert split.ids == parts[0].ids + parts[1].ids and not split.blocks
+        count = len(parts[0].ids)
+        assert split.groups["set"] == ("montgomery",) * count + ("shenzhen",) * len(parts[1].ids)
+        for part, start in ((parts[0], 0), (parts[1], count)):
+            for i in range(len(part.ids)):
+                mine, its = split.read(start + i), part.read(i)
+                np.testing.assert_array_equal(mine.image, its.image)
+                np.testing.assert_array_equal(mine.mask, its.mask)
+        assert split.patients[0] == f"montgomery:{parts[0].patients[0]}"
+
+
+def test_the_same_images_in_two_sets_are_refused(data_dir):
+    name = "montgomery+chest_xray_masks_and_labels"
+    refused({"name": name, "dir": data_dir}, "MCUCXR_0001_0", "two of the sets")
+
+
+def test_mixed_conventions_have_to_be_asked_for(data_dir):
+    name = "montgomery+covid_cxr_lung_and_heart"
+    config = {"name": name, "dir": data_dir}
+    refused(config, "montgomery is lung_field", "is lung_and_heart", "allow_mixed_conventions")
+    assert parse_config({"data": {**config, "allow_mixed_conventions": True}})
+    assert parse_config({"data": {"name": "montgomery+shenzhen"}})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"name": "nowhere"}, ["'nowhere'", "montgomery"]),
+        ({"name": "montgomery+"}, ["''"]),
+        ({"name": "phantom+montgomery"}, ["'phantom'"]),
+        ({"name": "montgomery+montgomery"}, ["twice", "data.weights"]),
+        ({"name": "montgomery+shenzhen", "weights": (1.0,)}, ["1 numbers for 2 sets"]),
+        ({"name": "montgomery+shenzhen", "weights": (1.0, 0.0)}, ["data.weights", "0.0"]),
+        ({"name": "montgomery+shenzhen", "weights": (1.0, float("nan"))}, ["data.weights", "nan"]),
+        ({"name": "montgomery+shenzhen", "weights": (1.0, "2")}, ["data.weights", "'2'"]),
+        ({"name": "montgomery+shenzhen", "weights": "1:2"}, ["data.weights", "tuple"]),
+        ({"name": "phantom", "weights": (1.0,)}, ["data.weights", "public sets"]),
+        ({"name": "folder", "dir": "x", "split": "published"}, ["data.split", "public sets"]),
+        ({"name": "covid_cxr", "split": "published"}, ["no sizes", "covid_cxr"]),
+        ({"name": "montgomery", "split": "fold1"}, ["no official folds", "montgomery"]),
+        ({"name": "montgomery", "split": "third"}, ["data.split"]),
+        ({"name": "montgomery", "patient_pattern": "(x)"}, ["data.patient_pattern", "folders"]),
+    ],
+)
+def test_bad_fields_are_refused_before_anything_is_read(fields, words):
+    refused(fields, *words)
+
+
+def test_weights_are_a_flag(monkeypatch):
+    from absl import flags
+    from ml_collections import config_flags
+
+    from jaxlung.config import default_config
+
+    argv = ["train", "--config.data.name=montgomery+shenzhen", "--config.data.weights=(1, 2.5)"]
+    monkeypatch.setattr("sys.argv", argv)
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_dict("config", default_config(), flag_values=values)
+    values(argv)
+    assert parse_config(values.config).data.weights == (1.0, 2.5)
+
+
+def draws(order, blocks):
+    ends = np.cumsum([block.size for block in blocks])
+    return np.bincount(np.searchsorted(ends, order, side="right"), minlength=len(blocks))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights"),
+    [((10, 40), (1, 1)), ((10, 40), (1, 4)), ((7, 5, 3), (1, 2, 10)), ((100, 3), (1000, 1))],
+)
+def test_an_epoch_visits_each_block_by_its_weight(sizes, weights):
+    blocks = tuple(Block(*pair) for pair in zip(sizes, weights, strict=True))
+    count = sum(sizes)
+    for epoch in range(5):
+        order = epoch_order(3, epoch, count, blocks)
+        assert len(order) == count and order.min() >= 0 and order.max() < count
+        expected = np.array(weights) / sum(weights) * count
+        assert (np.abs(draws(order, blocks) - expected) <= 1).all()
+        visits = np.bincount(order, minlength=count)
+        for block, start in zip(blocks, np.cumsum((0, *sizes)), strict=False):
+            own = visits[start : start + block.size]
+            assert own.max() - own.min() <= 1  # nobody is drawn twice before all are once
+    orders = {tuple(epoch_order(3, epoch, count, blocks)) for epoch in range(5)}
+    assert len(orders) == 5
+    assert tuple(epoch_order(3, 2, count, blocks)) in orders
+
+
+def test_every_example_of_a_weighted_block_is_visited_in_time():
+    blocks = (Block(6, 1.0), Block(6, 5.0))
+    seen = Counter(int(i) for e in range(60) for i in epoch_order(0, e, 12, blocks))
+    assert set(seen) == set(range(12))
+    assert min(seen[i] for i in range(6)) > 0.4 * max(seen[i] for i in range(6))
+
+
+def test_weighted_indices_resume_in_mid_stream():
+    blocks = (Block(5, 1.0), Block(9, 3.0))
+    straight = list(itertools.islice(train_indices(5, 0, 14, 4, blocks), 12))
+    for start in (1, 3, 7):
+        resumed = itertools.islice(train_indices(5, start, 14, 4, blocks), 12 - start)
+        np.testing.assert_array_equal(list(resumed), straight[start:])
+
+
+def test_a_weighted_mixture_is_the_same_from_both_loaders(data_dir):
+    config = DataConfig(name="montgomery+shenzhen", dir=data_dir, weights=(3.0, 1.0), **FRACTIONS)
+    train = named_splits(config)["train"]
+    assert [block.weight for block in train.blocks] == [3.0, 1.0]
+    assert sum(block.size for block in train.blocks) == len(train.ids)
+    canvases = make_canvases(train, size=16, fit="letterbox")
+    fed = []
+    for loader in ("memory", "tfdata"):
+        indices = itertools.islice(train_indices(1, 2, len(train.ids), 4, train.blocks), 6)
+        fed.append(list(batches(canvases, indices, loader=loader)))
+    for mine, its in zip(*fed, strict=True):
+        for key in mine:
+            np.testing.assert_array_equal(mine[key], its[key])
+    # Without weights, and in the other splits, nothing is weighed.
+    unweighted = named_splits(DataConfig(name=config.name, dir=data_dir, **FRACTIONS))
+    assert not any(split.blocks for split in unweighted.values())
+    assert not named_splits(config)["validation"].blocks
+
+
+def test_a_mixture_of_one_read_is_read_from_its_own_part():
+    parts = [Split(n, (n,), (n,), lambda i, n=n: Example(n, i)) for n in "abc"]
+    joined = named_sets.join("train", "abc", parts)
+    assert [joined.read(i) for i in range(3)] == [(n, 0, None) for n in "abc"]
+
+
+def test_training_on_a_name(data_dir, tmp_path):
+    from configs import tiny
+    from jaxlung.train import train_and_evaluate
+
+    config = tiny.get_config()
+    config.data.update(name="montgomery+shenzhen", dir=data_dir, weights=(1.0, 2.0),
+                       loader="memory", **FRACTIONS)  # fmt: skip
+    config.train.num_epochs = 1
+    config.train.batch_size = 2
+    state = train_and_evaluate(config, tmp_path / "run")
+    again = train_and_evaluate(config, tmp_path / "run")  # reads the record back
+    assert int(state.step) == int(again.step) > 0
+
+
+def test_a_set_can_be_evaluated_by_name(data_dir, monkeypatch):
+    monkeypatch.chdir(data_dir)  # where no folder has the name
+    for config in (DataConfig(name="shenzhen", dir=data_dir), DataConfig()):
+        if config.name == "phantom":
+            monkeypatch.setattr(prepared_sets, "DEFAULT_DATA_DIR", data_dir)
+        split, warning = choose_split(config, Path("jsrt"), None)
+        assert len(split.ids) == 12 and split.name == "all" and warning is None
+        assert split.groups == {"fold": ("fold1", "fold2") * 6}
+
+
+def test_list_says_what_there_is(data_dir):
+    text = data_cli.list_sets(data_dir)
+    for entry in CATALOG.values():
+        line = next(line for line in text.splitlines() if line.startswith(f"{entry.name} "))
+        assert str(entry.n) in line and entry.convention in line
+        assert line.endswith("yes" if entry.name in (
+            "montgomery", "shenzhen", "jsrt", "covid_cxr", "covid_cxr_lung_and_heart",
+            "chest_xray_masks_and_labels",
+        ) else "no")  # fmt: skip
+    assert all(len(line) <= 100 for line in text.splitlines()[:-1])
+
+
+def test_prepare_says_what_was_left_out_and_what_is_next(data_dir, tmp_path):
+    text = data_cli.prepare_set("shenzhen", data_dir, tmp_path)  # already there: nothing to fetch
+    assert "shenzhen: 18 images" in text and "left out: 2 without a mask" in text
+    assert "CC BY-NC-SA" in text
+    assert f"--config.data.name=shenzhen --config.data.dir={data_dir}" in text
+
+
+def test_commands(data_dir, tmp_path, capsys):
+    from jaxlung.cli import main
+
+    main(["data", "list", "--data-dir", data_dir])
+    assert "montgomery" in capsys.readouterr().out
+    main(["data", "prepare", "montgomery", "--data-dir", data_dir])
+    assert "20 images" in capsys.readouterr().out
+    for argv, word in (
+        (["prepare", "nowhere"], "invalid choice"),
+        (["prepare", "jsrt", "--data-dir", str(tmp_path)], "no such folder"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["data", *argv])
+        assert caught.value.code == 2 and word in capsys.readouterr().err
+    with pytest.raises(InputError, match="is no set"):
+        prepare("nowhere")
+
+
+def test_where_sets_are_looked_for(monkeypatch, tmp_path):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert prepared_sets.data_dir_of("") == tmp_path
+    assert prepared_sets.data_dir_of("~") == Path.home()
+    monkeypatch.delenv("TFDS_DATA_DIR")
+    assert prepared_sets.data_dir_of("") == Path.home() / "tensorflow_datasets"
+
+
+def test_a_set_that_a_model_was_trained_on_is_evaluated_by_its_test_split(data_dir, monkeypatch):
+    monkeypatch.chdir(data_dir)
+    config = DataConfig(name="montgomery+shenzhen", dir=data_dir, **FRACTIONS)
+    for name in ("montgomery", "shenzhen"):
+        split, warning = choose_split(config, Path(name), None)
+        alone = named_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))["test"]
+        assert split.ids == alone.ids and split.name == "test" and warning is None
+        split, warning = choose_split(config, Path(name), "all")
+        assert len(split.ids) == (20 if name == "montgomery" else 18) and "trained on" in warning
+    with pytest.raises(InputError, match="trained on CT"):
+        choose_split(DataConfig(name="ct", dir=data_dir), Path("montgomery"), None)
+
+
+def test_a_read_only_folder_is_no_obstacle(data_dir, monkeypatch):
+    whole = open_set("montgomery", data_dir)
+    path = next((prepared_sets.data_dir_of(data_dir) / "jaxlung_montgomery").glob("*/jaxlung_in*"))
+    path.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_sets, "os", SimpleNamespace(**vars(prepared_sets.os)))
+        patch.setattr(prepared_sets.os, "replace", lambda *_: (_ for _ in ()).throw(OSError()))
+        assert open_set("montgomery", data_dir).ids == whole.ids
+    assert not path.exists()
