@@ -64,11 +64,11 @@ def make_canvases(
     return Canvases(split, size, read)
 
 
-def check_canvases(canvases: Canvases, limit: int = 1000) -> dict[str, str]:
+def check_canvases(canvases: Canvases, limit: int = 1000, sample: int = 64) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
-    Of a split with more than `limit` examples only a fifth as many as that are read, evenly spread,
-    so that a large set does not delay the first step; the others are checked when their turn comes.
+    Of a split with more than `limit` examples only `sample` are read, evenly spread, so that a
+    large set does not delay the first step; the others are checked when their turn comes.
 
     Returns:
         id to a digest of the example, in order: `content_digest` of its canvas and mask, or, of a
@@ -80,7 +80,7 @@ def check_canvases(canvases: Canvases, limit: int = 1000) -> dict[str, str]:
     split = canvases.split
     count = len(split.ids)
     sampled = split.stat is not None and count > limit
-    chosen = np.linspace(0, count - 1, max(1, limit // 5)).astype(int) if sampled else range(count)
+    chosen = np.linspace(0, count - 1, sample).astype(int) if sampled else range(count)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(lambda index: content_digest(*canvases.read(int(index))), chosen))
         if split.stat is not None and sampled:

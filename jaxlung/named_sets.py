@@ -133,9 +133,18 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
         return parts[0]._replace(groups=useful_groups(parts[0].groups))
     ends = list(accumulate(len(part.ids) for part in parts))
 
-    def read(index: int) -> Example:
+    def locate(index: int) -> tuple[Split, int]:
         i = next(i for i, end in enumerate(ends) if index < end)
-        return parts[i].read(index - (ends[i - 1] if i else 0))
+        return parts[i], index - (ends[i - 1] if i else 0)
+
+    def read(index: int) -> Example:
+        part, own = locate(index)
+        return part.read(own)
+
+    def stat(index: int) -> str:
+        part, own = locate(index)
+        assert part.stat is not None
+        return part.stat(own)
 
     columns = {column: None for part in parts for column in part.groups}
     groups = {
@@ -157,6 +166,7 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
             for patient in part.patients or part.ids
         ),
         useful_groups(groups),
+        stat if all(part.stat for part in parts) else None,
     )
 
 

@@ -5,6 +5,7 @@ set has to fit into memory. What the splits need of every example (id, patient, 
 once and kept beside them in jaxlung_index.json.
 """
 
+import hashlib
 import importlib
 import json
 import math
@@ -22,6 +23,7 @@ from jaxlung.splits import Example, Split
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as TFDS has it, and its variable TFDS_DATA_DIR
 INDEX = "jaxlung_index.json"
 _COLUMNS = ("id", "patient", "finding", "view", "sex", "fold")
+_DIGEST = "digest"  # the index's further column: names the record's content
 
 
 def data_dir_of(data_dir: str | os.PathLike[str]) -> Path:
@@ -152,7 +154,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
         ) from error
     order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
     columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
-    ids, patients = columns.pop("id"), columns.pop("patient")
+    ids, patients, digests = (columns.pop(name) for name in ("id", "patient", _DIGEST))
 
     def read(position: int) -> Example:
         try:
@@ -164,7 +166,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
             ) from error
 
     sources = tuple(f"{builder.data_path}: {image_id}" for image_id in ids)
-    return Split("all", ids, sources, read, patients, columns)
+    return Split("all", ids, sources, read, patients, columns, stat=digests.__getitem__)
 
 
 def to_example(features: dict[str, Any], convention: str) -> Example:
@@ -187,7 +189,8 @@ def read_index(builder: Any) -> dict[str, list[str]]:
     count = sum(split.num_examples for split in builder.info.splits.values())
     try:
         index = json.loads(path.read_text())
-        if set(index) <= set(_COLUMNS) and all(len(v) == count for v in index.values()):
+        known = set(index) <= {*_COLUMNS, _DIGEST} and {"id", "patient", _DIGEST} <= set(index)
+        if known and all(len(values) == count for values in index.values()):
             return index
     except (OSError, ValueError, AttributeError, TypeError):
         pass  # not there yet, or damaged: the records themselves tell
@@ -205,13 +208,17 @@ def read_index(builder: Any) -> dict[str, list[str]]:
 
 def _make_index(builder: Any) -> dict[str, list[str]]:
     columns = [column for column in _COLUMNS if column in builder.info.features]
-    index: dict[str, list[str]] = {column: [] for column in columns}
+    index: dict[str, list[str]] = {column: [] for column in (*columns, _DIGEST)}
     for record in _records(builder):
         # Parsed, but no image decoded: of text features the parsed value is the text.
         parsed = builder.info.features._example_parser_np.parse_example(record)
         for column in columns:
             value = parsed[column]
             index[column].append(value.decode() if isinstance(value, bytes) else str(value))
+        encoded = hashlib.sha256()
+        for name in ("image", "mask", "heart"):
+            encoded.update(parsed.get(name, b"") + b"\0")
+        index[_DIGEST].append(encoded.hexdigest()[:32])
     return index
 
 

@@ -17,7 +17,14 @@ from jaxlung.config import DataConfig, parse_config
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.evaluation import choose_split
-from jaxlung.input_pipeline import batches, epoch_order, make_canvases, train_indices
+from jaxlung.folder import select
+from jaxlung.input_pipeline import (
+    batches,
+    check_canvases,
+    epoch_order,
+    make_canvases,
+    train_indices,
+)
 from jaxlung.named_sets import named_splits, sized_split
 from jaxlung.prepared_sets import open_set, prepare
 from jaxlung.splits import SPLITS, Block, Example, Split
@@ -92,6 +99,21 @@ def test_the_index_is_kept_and_made_again_when_damaged(data_dir, monkeypatch):
         path.write_text(damaged)
         assert open_set("shenzhen", data_dir).ids == whole.ids
         assert json.loads(path.read_text()) == json.loads(good)
+
+
+def test_content_names_a_record_without_reading_it(data_dir):
+    """So that a large set's fingerprint costs no reading."""
+    montgomery, shenzhen = open_set("montgomery", data_dir), open_set("shenzhen", data_dir)
+    stats = [montgomery.stat(i) for i in range(20)]
+    assert len(set(stats)) == 20 and all(len(stat) == 32 for stat in stats)
+    order = [3, 0, 11]
+    chosen = select(montgomery, [montgomery.ids[i] for i in order], "train")
+    joined = named_sets.join("train", ["montgomery", "shenzhen"], [chosen, shenzhen])
+    assert [joined.stat(i) for i in range(3)] == [stats[i] for i in order]
+    assert joined.stat(3) == shenzhen.stat(0)
+    canvases = make_canvases(joined, size=16, fit="letterbox")
+    digests = check_canvases(canvases, limit=4, sample=2)
+    assert list(digests.values())[:3] == [stats[i] for i in order]
 
 
 def test_both_conventions_of_covid_cxr(data_dir):
