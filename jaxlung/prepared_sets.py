@@ -5,9 +5,12 @@ set has to fit into memory. What the splits need of every example (id, patient, 
 once and kept beside them in jaxlung_index.json.
 """
 
+import contextlib
 import hashlib
 import importlib
+import io
 import json
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -94,9 +97,12 @@ def prepare(
         manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP
     )
     try:
-        builder.download_and_prepare(download_config=options)
+        # TFDS prints what `data prepare` says better, urllib3 a warning for each of ten retries.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=options)
     except Exception as error:
-        raise InputError(f"{name}: {_reason(error)}") from error
+        raise InputError(f"{name}: {_reason(error, entry)}") from error
     read_index(builder)
     return builder
 
@@ -105,7 +111,7 @@ def _default_manual(data_dir: str | os.PathLike[str]) -> Path:
     return data_dir_of(data_dir) / "downloads" / "manual"
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: BaseException, entry: NamedSet) -> str:
     """One line on what TFDS raised: our own error within it, where there is one."""
     cause: BaseException | None = error
     while cause is not None:
@@ -114,20 +120,15 @@ def _reason(error: BaseException) -> str:
         cause = cause.__cause__ or cause.__context__
     words = " ".join(str(error).split())
     if "InputError: " in words:  # Beam keeps the text of a worker's error alone
-        words = words.rsplit("InputError: ", 1)[1].split(" [while running")[0]
-        return words
-    if type(error).__module__.startswith("requests"):
-        return f"the download failed; try again, or fetch the archive by hand ({words[:200]})"
+        return words.rsplit("InputError: ", 1)[1].split(" [while running")[0]
+    kind = type(error).__name__
+    if kind == "DownloadError" or type(error).__module__.startswith("requests"):
+        return f"the download failed ({words[:120]}); try again later. {entry.instructions}"
     known = {
-        "DownloadError": "the download failed; try again, or fetch the archive by hand",
         "NonMatchingChecksumError": "a download has the wrong checksum; delete it and try again",
         "ExtractError": "an archive cannot be unpacked; delete the download and try again",
     }
-    remedy = known.get(type(error).__name__)
-    kind = type(error).__name__
-    return (
-        f"{remedy} ({words[:200]})" if remedy else f"could not be prepared: {kind}: {words[:300]}"
-    )
+    return f"{known.get(kind, f'could not be prepared: {kind}')} ({words[:300]})"
 
 
 def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
@@ -141,8 +142,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
     if not is_prepared(name, data_dir):
         where = f" --data-dir {folder}" if data_dir else ""
         raise InputError(
-            f"data.name={name}: is not prepared in {folder}; run: "
-            f"jaxlung data prepare {name}{where}"
+            f"{name}: is not prepared in {folder}; run: jaxlung data prepare {name}{where}"
         )
     builder = make_builder(entry, data_dir)
     try:
