@@ -72,8 +72,8 @@ CATALOG: dict[str, NamedSet] = {
             terms=_NLM,
             manual=False,
             instructions="The archive is downloaded (0.6 GB). Where the host cannot be reached, "
-            "fetch NLM-MontgomeryCXRSet.zip from the homepage and unpack it into montgomery/ in the "
-            "folder of manual downloads, so that montgomery/MontgomerySet/CXR_png exists.",
+            "fetch NLM-MontgomeryCXRSet.zip from the homepage and unpack it into montgomery/ in "
+            "the folder of manual downloads, so that montgomery/MontgomerySet/CXR_png exists.",
             homepage=_NLM_HOMEPAGE,
             citation=_NLM_CITATION,
             builder="montgomery",
