@@ -47,6 +47,10 @@ def _add_prepare(data_commands: Any) -> None:
         help="folder that holds NAME/ with files fetched by hand (default: "
         "DATA_DIR/downloads/manual)",
     )  # fmt: skip
+    preparing.add_argument(
+        "--beam-options", default="",
+        help="chexmask: flags of its Apache Beam pipeline, in one string, to run it on a cluster",
+    )  # fmt: skip
     _add_data_dir(preparing)
 
 
@@ -85,7 +89,11 @@ def run_list(arguments: argparse.Namespace) -> None:
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
-    print(prepare_set(arguments.name, arguments.data_dir, arguments.manual_dir))
+    print(
+        prepare_set(
+            arguments.name, arguments.data_dir, arguments.manual_dir, arguments.beam_options
+        )
+    )
 
 
 def list_sets(data_dir: str | Path = "") -> str:
@@ -106,7 +114,9 @@ def list_sets(data_dir: str | Path = "") -> str:
     return "\n".join(lines)
 
 
-def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "") -> str:
+def prepare_set(
+    name: str, data_dir: str | Path = "", manual_dir: str | Path = "", beam_options: str = ""
+) -> str:
     """Prepares a set and says what there is now, and how to train on it.
 
     Raises: as `prepared_sets.prepare`.
@@ -114,7 +124,7 @@ def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "
     from jaxlung.prepared_sets import data_dir_of, prepare
 
     entry = CATALOG[name]
-    builder = prepare(name, data_dir, manual_dir)
+    builder = prepare(name, data_dir, manual_dir, beam_options)
     count = sum(split.num_examples for split in builder.info.splits.values())
     lines = [f"{name}: {count} images in {builder.data_path}"]
     left_out = (builder.info.metadata or {}).get("left_out", {})

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def prepare(
     name: str,
     data_dir: str | os.PathLike[str] = "",
     manual_dir: str | os.PathLike[str] = "",
+    beam_options: str = "",
 ) -> Any:
     """Downloads a set, reads it from end to end and writes it for `open_set`; once.
 
@@ -77,6 +79,8 @@ def prepare(
         name: of `catalog`.
         data_dir: TFDS's folder; "" is ~/tensorflow_datasets.
         manual_dir: where NAME/ with what was fetched by hand is; "" is data_dir/downloads/manual.
+        beam_options: flags of an Apache Beam pipeline, for the sets that are prepared by one, such
+            as "--runner=FlinkRunner --flink_master=HOST:8081"; "" runs it on this machine.
 
     Returns:
         the TFDS builder.
@@ -94,7 +98,9 @@ def prepare(
     import tensorflow_datasets as tfds
 
     options = tfds.download.DownloadConfig(
-        manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP
+        manual_dir=manual,
+        compute_stats=tfds.download.ComputeStatsMode.SKIP,
+        beam_options=_pipeline_options(beam_options) if beam_options else None,
     )
     try:
         # TFDS prints what `data prepare` says better, urllib3 a warning for each of ten retries.
@@ -105,6 +111,16 @@ def prepare(
         raise InputError(f"{name}: {_reason(error, entry)}") from error
     read_index(builder)
     return builder
+
+
+def _pipeline_options(flags: str) -> Any:
+    try:
+        from apache_beam.options.pipeline_options import PipelineOptions
+    except ImportError as error:
+        raise InputError(
+            "--beam-options needs Apache Beam, which is not installed: pip install 'jaxlung[beam]'"
+        ) from error
+    return PipelineOptions(shlex.split(flags))
 
 
 def _default_manual(data_dir: str | os.PathLike[str]) -> Path:
