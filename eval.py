@@ -9,7 +9,10 @@ _WORKDIR = flags.DEFINE_list(
     "workdir", None, "Workdirs of train.py; several are compared on the same images.", required=True
 )
 _DATA = flags.DEFINE_list(
-    "data", None, "Folders with images/ and masks/; default: the run's own data."
+    "data",
+    None,
+    "Folders with images/ and masks/, or prepared public sets by name; default: the "
+    "run's own data.",
 )
 _SPLIT = flags.DEFINE_string(
     "split", None, "train, validation or test of the run's own data, or all of --data. "

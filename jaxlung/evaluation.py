@@ -140,7 +140,8 @@ def choose_split(
         if is_set:
             if config.name == "ct":
                 raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
-            return whole_set(str(data), "" if in_folder else config.dir), warning
+            whole = whole_set(str(data), "" if in_folder else config.dir)
+            return whole, warning or _other_convention(config, str(data))
         pattern = config.patient_pattern if own else ""
         return whole_split(config, data, pattern), warning
     name = split or "test"
@@ -153,6 +154,15 @@ def choose_split(
             f"metadata.csv"
         )
     return (one_set(chosen, str(data)) if is_set else chosen), warning
+
+
+def _other_convention(config: DataConfig, name: str) -> str | None:
+    """A warning where a set calls something else lung than those that were trained on."""
+    trained = {CATALOG[own].convention for own in set_names(config.name)}
+    convention = CATALOG[name].convention
+    if not trained or convention in trained:
+        return None
+    return f"its masks are {convention}, those that were trained on {' and '.join(sorted(trained))}"
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:

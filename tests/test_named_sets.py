@@ -376,6 +376,14 @@ def test_a_set_can_be_evaluated_by_name(data_dir, monkeypatch):
         assert split.groups == {"fold": ("fold1", "fold2") * 6}
 
 
+def test_another_convention_is_warned_of(data_dir, monkeypatch):
+    monkeypatch.chdir(data_dir)
+    config = DataConfig(name="montgomery", dir=data_dir)
+    _, warning = choose_split(config, Path("covid_cxr_lung_and_heart"), None)
+    assert "lung_and_heart" in warning and "lung_field" in warning
+    assert choose_split(config, Path("covid_cxr"), None)[1] is None
+
+
 def test_list_says_what_there_is(data_dir):
     text = data_cli.list_sets(data_dir)
     for entry in CATALOG.values():
