@@ -190,7 +190,9 @@ def read_rows(path: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, str]
                     yield start, {name: values[place] for name, place in places}
                 start = position
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}); download it again") from error
+        raise InputError(
+            f"{path}: cannot be read as CSV ({radiographs.why(error)}); download it again"
+        ) from error
 
 
 def is_good(row: dict[str, str]) -> bool:
@@ -227,7 +229,7 @@ def read_entries(manual: str | Path) -> dict[str, dict[str, str]]:
                 row["Image Index"]: row for row in csv.DictReader(file) if row.get("Image Index")
             }
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        message = f"{paths[0]}: cannot be read as CSV ({error}); download it again"
+        message = f"{paths[0]}: cannot be read as CSV ({radiographs.why(error)}); download it again"
         raise InputError(message) from error
     needed = ("Patient ID", "Finding Labels", "View Position")
     for name in needed:
