@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 
 from jaxlung import results
-from jaxlung.check_files import Finding, Pair
+from jaxlung.check_files import Finding
 from jaxlung.data_check import Check, ranking
 from jaxlung.errors import InputError
 from jaxlung.figures import thumbnail
@@ -178,13 +178,19 @@ def render(result: Check) -> str:
     page = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    cases = _cases(result)
+    anchor = {case["id"]: case["anchor"] for case in cases}
     groups = [
         {
             "kind": kind,
             "title": KINDS[kind].title,
             "severity": KINDS[kind].severity,
             "remedy": KINDS[kind].remedy,
-            "findings": [(named(f), f.message) for f in result.findings if f.kind == kind],
+            "findings": [
+                (named(f), f.message, anchor.get(f.ids[0]) if f.ids else None)
+                for f in result.findings
+                if f.kind == kind
+            ],
         }
         for kind in dict.fromkeys(f.kind for f in result.findings)
     ]
@@ -192,7 +198,7 @@ def render(result: Check) -> str:
         report=report,
         images=sorted(report["images"], key=lambda image: image["rank"] or 0),  # errors first
         groups=groups,
-        cases=_cases(result),
+        cases=cases,
         copies=_copies(result),
     )
 
@@ -210,11 +216,12 @@ def _cases(result: Check) -> list[dict[str, Any]]:
     worst = [image_id for image_id, value in rank.items() if value >= 1]
     cases: list[dict[str, Any]] = []
     for image_id in dict.fromkeys([*faulty, *worst]):
-        picture = _picture(result, image_id)
-        if picture and len(cases) < WORST:
+        if len(cases) == WORST:  # before another file is read
+            break
+        if picture := _picture(result, image_id):
             cases.append({
-                "id": image_id, "picture": picture, "suspicion": rank.get(image_id),
-                "messages": messages.get(image_id, []),
+                "id": image_id, "anchor": f"case{len(cases)}", "picture": picture,
+                "suspicion": rank.get(image_id), "messages": messages.get(image_id, []),
             })  # fmt: skip
     return cases
 
@@ -235,10 +242,9 @@ def _copies(result: Check) -> list[dict[str, Any]]:
 
 def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
     """The image with its mask's outline and the expected one; None where it cannot be drawn."""
-    pairs = {pair.id: pair for pair in result.pairs}
-    if image_id not in pairs:
+    pair = next((pair for pair in result.pairs if pair.id == image_id), None)
+    if pair is None:
         return None
-    pair: Pair = pairs[image_id]
     try:
         image, mask_HxW = read_image(pair.image), read_mask(pair.mask)
     except InputError:
