@@ -176,7 +176,7 @@ doi:10.1016/j.compbiomed.2021.104319
             "https://physionet.org/content/chexmask-cxr-segmentation-data/ into chexmask/, and "
             "Data_Entry_2017_v2020.csv and the image archives from "
             "https://nihcc.app.box.com/v/ChestXray-NIHCC; unpack the archives into "
-            "chexmask/images/. Needs Apache Beam: pip install 'jaxlung[beam]'.",
+            "chexmask/images/.",
             homepage="https://physionet.org/content/chexmask-cxr-segmentation-data/",
             citation="""
 N. Gaggion et al. CheXmask: a large-scale dataset of anatomical segmentation masks for multi-center

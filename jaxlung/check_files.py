@@ -3,6 +3,7 @@
 Unlike `folder`, which stops at the first fault, nothing here stops: a fault is a `Finding`.
 """
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +14,9 @@ import numpy as np
 from jaxlung.consensus import appearance, shrink
 from jaxlung.duplicates import perceptual_hash, standardise
 from jaxlung.errors import InputError
+from jaxlung.film import check_modality
 from jaxlung.folder import is_image, stem_of
-from jaxlung.images import SUFFIXES, read_image, read_mask
+from jaxlung.images import SUFFIXES, read_film, read_image, read_mask
 from jaxlung.mask_checks import MaskShape, lung_contrast, mask_shape
 from jaxlung.preprocess import to_canvas
 from jaxlung.splits import array_digest
@@ -25,7 +27,7 @@ SIDE = 256  # of the canvas that everything but the mask's pieces is measured on
 class Finding(NamedTuple):
     """One fault, by name."""
 
-    kind: str  # a key of `findings.KINDS`
+    kind: str  # a key of `finding_kinds.KINDS`
     ids: tuple[str, ...]  # the images it is about; () for the whole folder
     file: str  # relative to the folder; "" for the whole folder
     message: str
@@ -100,7 +102,10 @@ def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, P
         stem = stem_of(path)
         if path.name.startswith("."):
             continue
-        if path.is_dir() or not is_image(path):
+        if not _is_utf8(path.name):
+            message = "has a name that is not UTF-8, which training refuses; rename it"
+            findings.append(Finding("unreadable", (), _relative(directory, path), message))
+        elif path.is_dir() or not is_image(path):
             skipped["a folder" if path.is_dir() else path.suffix.lower() or "no suffix"] += 1
         elif stem in found:
             message = f"has the same stem as {found[stem].name}; keep one of them"
@@ -125,9 +130,15 @@ def read_pair(directory: Path, pair: Pair) -> Record:
 
     image = mask_pixels = mask_HxW = None
     try:
-        image = read_image(pair.image)
+        film = read_film(pair.image)
+        image = film.image
     except InputError as error:
         add("unreadable", pair.image, error)
+    else:
+        try:
+            check_modality(film.modality, "xray", pair.image)
+        except InputError as error:
+            add("not_xray", pair.image, error)
     try:
         mask_pixels = read_image(pair.mask)
     except InputError as error:
@@ -199,8 +210,17 @@ def value_kind(pixels: np.ndarray) -> str:
     return "soft edges"
 
 
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _relative(directory: Path, path: Path) -> str:
-    return path.relative_to(directory).as_posix()
+    """With a name's stray bytes as \\xff, so that any console or file can show it."""
+    return os.fsencode(path.relative_to(directory).as_posix()).decode(errors="backslashreplace")
 
 
 def _by(shape: tuple[int, ...]) -> str:

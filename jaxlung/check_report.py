@@ -1,5 +1,6 @@
 """What a check of a folder found: for the console, as check.json and as check.html."""
 
+import functools
 import importlib.resources
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,12 @@ import cv2
 import jinja2
 import numpy as np
 
-from jaxlung.check_files import Finding, Pair
+from jaxlung import results
+from jaxlung.check_files import Finding
 from jaxlung.data_check import Check, ranking
 from jaxlung.errors import InputError
 from jaxlung.figures import thumbnail
-from jaxlung.findings import KINDS
+from jaxlung.finding_kinds import KINDS
 from jaxlung.images import read_image, read_mask
 from jaxlung.report import picture_data
 from jaxlung.splits import SPLITS
@@ -23,23 +25,12 @@ from jaxlung.workdir import environment, write_json, write_text
 SCHEMA = "jaxlung-data-check-1"
 OUTPUTS = ("check.json", "check.html")
 NAMED = 12  # findings of one kind that the console lists; the files have all
-WORST = 24  # pictures of the most suspicious pairs
+MORE = 50  # further ones that it lists by name alone
+WORST = 48  # pictures of the most suspicious pairs
 COPIES = 8  # groups of copies that are drawn, two of each
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Makes the folder, before long work starts.
-
-    Raises:
-        InputError: it holds a report already, or something stands in its place.
-    """
-    for part in (out, *out.parents):
-        if part.exists() and not part.is_dir():
-            raise InputError(f"--out {out}: {part} is a file; name a folder")
-    for name in OUTPUTS:
-        if (out / name).exists() and not overwrite:
-            raise InputError(f"{out / name} exists; pass --overwrite, or name another --out folder")
-    out.mkdir(parents=True, exist_ok=True)
+check_out = functools.partial(results.check_out, names=OUTPUTS)
 
 
 def text(result: Check) -> str:
@@ -87,7 +78,9 @@ def _kind_lines(kind: str, found: Sequence[Finding]) -> list[str]:
     for finding in found[:NAMED]:
         lines.append(f"    {': '.join(part for part in (named(finding), finding.message) if part)}")
     if len(found) > NAMED:
-        lines.append(f"    ... and {len(found) - NAMED} more (--out DIR lists all)")
+        more = list(dict.fromkeys(named(finding) for finding in found[NAMED:]))
+        rest = f", ... (--out DIR lists all {len(found)})" if len(more) > MORE else ""
+        lines.append(f"    and {len(found) - NAMED} more: {', '.join(more[:MORE])}{rest}")
     return lines
 
 
@@ -185,12 +178,19 @@ def render(result: Check) -> str:
     page = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    cases = _cases(result)
+    anchor = {case["id"]: case["anchor"] for case in cases}
     groups = [
         {
             "kind": kind,
             "title": KINDS[kind].title,
             "severity": KINDS[kind].severity,
-            "findings": [(named(f), f.message) for f in result.findings if f.kind == kind],
+            "remedy": KINDS[kind].remedy,
+            "findings": [
+                (named(f), f.message, anchor.get(f.ids[0]) if f.ids else None)
+                for f in result.findings
+                if f.kind == kind
+            ],
         }
         for kind in dict.fromkeys(f.kind for f in result.findings)
     ]
@@ -198,7 +198,7 @@ def render(result: Check) -> str:
         report=report,
         images=sorted(report["images"], key=lambda image: image["rank"] or 0),  # errors first
         groups=groups,
-        cases=_cases(result),
+        cases=cases,
         copies=_copies(result),
     )
 
@@ -216,11 +216,12 @@ def _cases(result: Check) -> list[dict[str, Any]]:
     worst = [image_id for image_id, value in rank.items() if value >= 1]
     cases: list[dict[str, Any]] = []
     for image_id in dict.fromkeys([*faulty, *worst]):
-        picture = _picture(result, image_id)
-        if picture and len(cases) < WORST:
+        if len(cases) == WORST:  # before another file is read
+            break
+        if picture := _picture(result, image_id):
             cases.append({
-                "id": image_id, "picture": picture, "suspicion": rank.get(image_id),
-                "messages": messages.get(image_id, []),
+                "id": image_id, "anchor": f"case{len(cases)}", "picture": picture,
+                "suspicion": rank.get(image_id), "messages": messages.get(image_id, []),
             })  # fmt: skip
     return cases
 
@@ -241,10 +242,9 @@ def _copies(result: Check) -> list[dict[str, Any]]:
 
 def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
     """The image with its mask's outline and the expected one; None where it cannot be drawn."""
-    pairs = {pair.id: pair for pair in result.pairs}
-    if image_id not in pairs:
+    pair = next((pair for pair in result.pairs if pair.id == image_id), None)
+    if pair is None:
         return None
-    pair: Pair = pairs[image_id]
     try:
         image, mask_HxW = read_image(pair.image), read_mask(pair.mask)
     except InputError:

@@ -6,6 +6,7 @@ needs no trained model, and knows only what the set itself shows: a fault that a
 what it comes to expect.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -22,6 +23,7 @@ REGION = 0.08  # of the mask's area
 SHIFT, SHIFT_GAIN = 0.04, 0.06  # of the side; Dice
 MIRROR_GAIN = 0.05
 SWAP_GAIN = 0.1  # both Dice together
+USUAL = 0.92  # median Dice with what is expected: below it, the thresholds rise (`slack`)
 FOLLOWS = 0.75  # median Dice with what is expected, below which images do not explain the masks
 _ROWS = 512  # pairs worked on at a time: bounds the memory
 
@@ -162,8 +164,16 @@ def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, f
     return float(2 * both[y, x] / total), (REACH - int(y)) / side, (REACH - int(x)) / side
 
 
-def find_swaps(masks_NxGxG: np.ndarray, expected_NxGxG: np.ndarray) -> list[Swap]:
-    """Pairs of masks whose exchange gains at least SWAP_GAIN, and something in each.
+def slack(disagreements: Sequence[Disagreement]) -> float:
+    """What the thresholds are multiplied by, at least 1: few pairs say less of what to expect."""
+    median = float(np.median([d.agreement for d in disagreements]))
+    return max(1.0, (1 - median) / (1 - USUAL))
+
+
+def find_swaps(
+    masks_NxGxG: np.ndarray, expected_NxGxG: np.ndarray, least: float = SWAP_GAIN
+) -> list[Swap]:
+    """Pairs of masks whose exchange gains at least `least`, and something in each.
 
     Largest gain first, each mask once. Of more than CANDIDATES masks only those that agree least
     with what is expected are tried.
@@ -178,7 +188,7 @@ def find_swaps(masks_NxGxG: np.ndarray, expected_NxGxG: np.ndarray) -> list[Swap
     both_MxM[np.minimum(gain_MxM, gain_MxM.T) <= 0] = 0
     found: list[Swap] = []
     taken: set[int] = set()
-    firsts, seconds = np.nonzero(both_MxM >= SWAP_GAIN)
+    firsts, seconds = np.nonzero(both_MxM >= least)
     for k in np.argsort(-both_MxM[firsts, seconds], kind="stable"):
         first, second = int(tried[firsts[k]]), int(tried[seconds[k]])
         if not taken & {first, second}:
@@ -187,14 +197,14 @@ def find_swaps(masks_NxGxG: np.ndarray, expected_NxGxG: np.ndarray) -> list[Swap
     return found
 
 
-def evidence(d: Disagreement) -> dict[str, float]:
-    """Each kind of disagreement in units of what is worth a warning."""
-    is_moved = np.hypot(d.shift_y, d.shift_x) >= SHIFT and d.shift_gain >= SHIFT_GAIN
+def evidence(d: Disagreement, slack: float = 1.0) -> dict[str, float]:
+    """Each kind of disagreement in units of what is worth a warning in a set of that slack."""
+    is_moved = np.hypot(d.shift_y, d.shift_x) >= SHIFT and d.shift_gain >= SHIFT_GAIN * slack
     mirrored = max(0.0, d.mirror_gain, d.flip_gain)
     if is_moved and d.shift_gain >= mirrored:
         mirrored = 0.0  # the shift explains it better
     return {
-        "unexpected_outline": d.region / REGION,
-        "misaligned_mask": d.shift_gain / SHIFT_GAIN if is_moved else 0.0,
-        "mirrored_mask": mirrored / MIRROR_GAIN,
+        "unexpected_outline": d.region / (REGION * slack),
+        "misaligned_mask": d.shift_gain / (SHIFT_GAIN * slack) if is_moved else 0.0,
+        "mirrored_mask": mirrored / (MIRROR_GAIN * slack),
     }

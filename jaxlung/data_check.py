@@ -12,7 +12,8 @@ from tqdm import tqdm
 from jaxlung.check_files import Finding, Pair, Record, list_pairs, read_pair
 from jaxlung.config import DataConfig
 from jaxlung.errors import InputError
-from jaxlung.findings import ERROR, KINDS, Compared, compare, in_order, whole_set
+from jaxlung.finding_kinds import ERROR, KINDS
+from jaxlung.findings import Compared, compare, in_order, whole_set
 from jaxlung.folder import hash_split, patient_of, read_split_file
 from jaxlung.metadata import read_metadata
 
@@ -138,10 +139,11 @@ def _splits(
     else:
         lists = hash_split(ids, patients.__getitem__, validation_fraction, test_fraction)
         for name, stems in lists.items():
-            if not stems:
+            if ids and not stems:
                 message = (
                     f"the {name} split is empty ({len(ids)} pairs, split by hash): training needs "
-                    f"other fractions or a split file; evaluating on the whole folder does not"
+                    f"other fractions, a split file or more pairs; evaluation of the whole folder "
+                    f"does not"
                 )
                 findings.append(Finding("empty_split", (), "", message))
     splits = {stem: name for name, stems in lists.items() for stem in stems}

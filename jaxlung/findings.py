@@ -1,4 +1,4 @@
-"""From the records of a folder's pairs to findings: what each kind means, and how bad it is."""
+"""From the records of a folder's pairs to findings, `finding_kinds` of them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,54 +10,11 @@ from jaxlung import consensus, mask_checks
 from jaxlung.check_files import Content, Finding, Record
 from jaxlung.consensus import Disagreement
 from jaxlung.duplicates import BITS, find_duplicates
+from jaxlung.finding_kinds import KINDS
 
-ERROR, WARNING = "error", "warning"
 LOW_CONTRAST = 64  # grey levels of 255 between the 1st and 99th percentile
 INVERTED_IMAGE = -0.1  # `lung_contrast`
 SIDES_RATIO = 2.0  # longer over shorter side of a file
-
-
-class Kind(NamedTuple):
-    severity: str
-    title: str
-
-
-KINDS: Mapping[str, Kind] = {  # worst first: the order in which findings are listed
-    "unreadable": Kind(ERROR, "unreadable or damaged file"),
-    "no_mask": Kind(ERROR, "image without mask"),
-    "no_image": Kind(ERROR, "mask without image"),
-    "same_stem": Kind(ERROR, "two files of one stem"),
-    "size_mismatch": Kind(ERROR, "mask of another size than its image"),
-    "mask_values": Kind(ERROR, "mask with values that are neither labels nor an outline"),
-    "empty_mask": Kind(ERROR, "empty mask"),
-    "full_mask": Kind(ERROR, "mask that covers the whole image"),
-    "inverted_mask": Kind(ERROR, "inverted mask: 0 marks the lung"),
-    "blank_image": Kind(ERROR, "blank image"),
-    "metadata": Kind(ERROR, "metadata.csv that training refuses"),
-    "unrelated": Kind(WARNING, "images do not explain the masks"),
-    "duplicate_across_splits": Kind(WARNING, "copies of one image in several splits"),
-    "patient_across_splits": Kind(WARNING, "patient in several splits"),
-    "swapped_masks": Kind(WARNING, "masks that fit each other's image better"),
-    "misaligned_mask": Kind(WARNING, "mask shifted against its image"),
-    "mirrored_mask": Kind(WARNING, "mask that fits better mirrored or upside down"),
-    "one_lung": Kind(WARNING, "mask with one lung"),
-    "unexpected_outline": Kind(WARNING, "outline unlike what the other masks lead to expect"),
-    "coverage": Kind(WARNING, "unusual area of lung"),
-    "aspect": Kind(WARNING, "unusual proportions"),
-    "pieces": Kind(WARNING, "mask in many pieces"),
-    "holes": Kind(WARNING, "mask with holes"),
-    "joined_lungs": Kind(WARNING, "both lungs in one piece"),
-    "near_duplicate": Kind(WARNING, "copies of one image"),
-    "duplicate_mask": Kind(WARNING, "one mask for several images"),
-    "inverted_image": Kind(WARNING, "lungs brighter than what surrounds them"),
-    "low_contrast": Kind(WARNING, "image with few grey levels in use"),
-    "colour": Kind(WARNING, "coloured image"),
-    "labels": Kind(WARNING, "masks with several labels"),
-    "mixed_formats": Kind(WARNING, "files of several formats"),
-    "square_files": Kind(WARNING, "all files have one square size"),
-    "empty_split": Kind(WARNING, "empty split"),
-    "not_read": Kind(WARNING, "files that are not read"),
-}
 
 
 class Compared(NamedTuple):
@@ -99,9 +56,10 @@ def compare(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
             np.stack([c.appearance_D for c in usual.values()]), masks
         )
         disagreements = tuple(map(consensus.disagreement, masks, expected))
+        slack = consensus.slack(disagreements)
         for i, d in zip(ids, disagreements, strict=True):
-            evidence[i] |= consensus.evidence(d)
-        findings += _swaps(ids, disagreements, masks, expected, evidence)
+            evidence[i] |= consensus.evidence(d, slack)
+        findings += _swaps(ids, disagreements, masks, expected, evidence, slack)
         median = float(np.median([d.agreement for d in disagreements]))
         if median < consensus.FOLLOWS:
             message = (
@@ -196,25 +154,25 @@ def _swaps(
     masks: np.ndarray,
     expected: np.ndarray,
     evidence: Mapping[str, dict[str, float]],
+    slack: float,
 ) -> list[Finding]:
     """Exchanged masks; what they explain better is no finding of its own any more."""
     findings = []
-    for swap in consensus.find_swaps(masks, expected):
+    least = consensus.SWAP_GAIN * slack
+    for swap in consensus.find_swaps(masks, expected, least):
         alone = disagreements[swap.first].shift_gain + disagreements[swap.second].shift_gain
         if alone >= swap.gain:
             continue  # a shift explains it better
         pair = (ids[swap.first], ids[swap.second])
         for i in pair:
-            evidence[i]["swapped_masks"] = swap.gain / consensus.SWAP_GAIN
+            evidence[i]["swapped_masks"] = swap.gain / least
             for kind in ("misaligned_mask", "mirrored_mask"):
                 evidence[i][kind] = 0.0
         message = (
             f"masks fit better exchanged (Dice {disagreements[swap.first].agreement:.2f} and "
             f"{disagreements[swap.second].agreement:.2f}, {swap.gain:.2f} more in all)"
         )
-        findings.append(
-            Finding("swapped_masks", pair, "", message, swap.gain / consensus.SWAP_GAIN)
-        )
+        findings.append(Finding("swapped_masks", pair, "", message, swap.gain / least))
     return findings
 
 
@@ -251,19 +209,22 @@ def whole_set(records: Sequence[Record]) -> list[Finding]:
     """What the formats and sizes of all files together tell."""
     findings = []
     sound = [r for r in records if r.content]
-    for what, formats in (
-        ("images", Counter(r.image_format for r in sound)),
-        ("masks", Counter(r.mask_format for r in sound)),
+    for what, format_of in (
+        ("images", {r.id: r.image_format for r in sound}),
+        ("masks", {r.id: r.mask_format for r in sound}),
     ):
+        formats = Counter(format_of.values())
         if len(formats) > 1:
+            usual = formats.most_common(1)[0][0]
+            others = tuple(i for i, name in format_of.items() if name != usual)
             listed = "; ".join(f"{name} ({n})" for name, n in formats.most_common())
-            findings.append(Finding("mixed_formats", (), "", f"{what}: {listed}"))
+            findings.append(Finding("mixed_formats", others, "", f"{what}: {listed}"))
     labelled = [r for r in sound if "labels" in r.mask_format]
     if labelled:
         kinds = Counter(r.mask_format.split("labels ")[1] for r in labelled)
         listed = ", ".join(f"{values} ({n})" for values, n in kinds.most_common())
         message = f"{len(labelled)} masks hold labels {listed}; all but 0 counts as lung"
-        findings.append(Finding("labels", (), "", message))
+        findings.append(Finding("labels", tuple(r.id for r in labelled), "", message))
     sizes = [r.size for r in records if r.size]
     for r in records:
         if r.size and max(r.size) > SIDES_RATIO * min(r.size):

@@ -164,8 +164,8 @@ def settings(tolerance: scoring.Tolerance) -> dict[str, Any]:
     }
 
 
-def check_out(out: Path, *, overwrite: bool) -> None:
-    """Makes the folder, before long work starts.
+def check_out(out: Path, *, overwrite: bool, names: Sequence[str] = OUTPUTS) -> None:
+    """Makes the folder that is to hold the named files, before long work starts.
 
     Raises:
         InputError: it holds a report already, or something stands in its place.
@@ -173,7 +173,7 @@ def check_out(out: Path, *, overwrite: bool) -> None:
     for part in (out, *out.parents):
         if part.exists() and not part.is_dir():
             raise InputError(f"--out {out}: {part} is a file; name a folder")
-    for name in OUTPUTS:
+    for name in names:
         if (out / name).exists() and not overwrite:
             raise InputError(f"{out / name} exists; pass --overwrite, or name another --out folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -118,7 +118,8 @@ def covid_cxr(root, count=3, shape=(30, 44), coco=False):
             mask = f"masks/{i}_{j}.png"
             save(folder / mask, white(plane[top:bottom, left:right]))
             rows.append({"Class": f"COVID-19 {names[j]}", "Template Name": names[j],
-                         "Filename": name, "Mask": mask, "Top": top, "Left": left})  # fmt: skip
+                         "Filename": name, "Mask": mask, "Top": top, "Left": left,
+                         "Resolution": f"{shape[1]}x{shape[0]}"})  # fmt: skip
             square = [int(v) for v in (left, top, right, top, right, bottom, left, bottom)]
             annotations.append({"image_id": i, "category_id": j, "segmentation": [square]})
     write_csv(folder / "metadata.csv", metadata)

@@ -1,7 +1,7 @@
 """The builder of CheXmask: its pure functions, and the pipeline where Apache Beam is installed."""
 
-import builtins
 import csv
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(autouse=True)
 def forget():
-    """Tables are read once a process; every test has its own."""
+    """Tables are read once a process, and folders of tests may share a name."""
     yield
     chexmask.read_entries.cache_clear()
     chexmask._images.cache_clear()
@@ -31,7 +31,17 @@ def folder(tmp_path):
 
 
 def rows_of(folder):
-    return {row["Image Index"]: row for row in chexmask.read_rows(str(folder / "ChestX-Ray8.csv"))}
+    rows = chexmask.read_rows(folder / "ChestX-Ray8.csv")
+    return {row["Image Index"]: row for _, row in rows}
+
+
+def prepare_by(runner, tmp_path):
+    """As `prepared_sets.prepare`, which names no runner."""
+    builder = chexmask.JaxlungChexmask(data_dir=tmp_path / "tfds", file_format="array_record")
+    options = tfds.download.DownloadConfig(
+        manual_dir=tmp_path, compute_stats=tfds.download.ComputeStatsMode.SKIP, beam_runner=runner
+    )
+    builder.download_and_prepare(download_config=options)
 
 
 def test_rows_are_kept_from_a_dice_rca_mean_of_0_7(folder):
@@ -70,53 +80,117 @@ def test_landmarks_as_commas_or_as_json():
             outlines.parse_landmarks(text)
 
 
-def refused(folder, row, *words):
+def refused(tmp_path, *words):
     with pytest.raises(InputError) as caught:
-        chexmask.build_example(str(folder), row)
+        prepare("chexmask", tmp_path / "tfds", tmp_path)
     message = str(caught.value)
     assert "\n" not in message and all(str(word) in message for word in words), message
+    assert len(message) < 600, message
 
 
-def test_what_is_missing_or_damaged_is_named(folder):
-    row = rows_of(folder)["00000002_000.png"]
-    refused(folder, {**row, "Left Lung": "0 5"}, "00000002_000.png", "run lengths")
-    refused(folder, {**row, "Height": "31", "Width": "33"}, "00000002_000", "31x33", "32x32")
-    refused(folder, {**row, "Image Index": "9.png"}, "9.png", "missing")
-    layouts.save(folder / "images" / "9.png", layouts.film((32, 32)))
-    chexmask._images.cache_clear()
-    refused(folder, {**row, "Image Index": "9.png"}, "9.png", "NIH's table")
-
-
-def test_a_table_without_its_columns_is_named(folder):
+def edit(folder, change):
+    """Writes CheXmask's table anew, each row as `change` returns it."""
     path = folder / "ChestX-Ray8.csv"
-    rows = list(csv.DictReader(path.open()))
-    layouts.write_csv(path, [{k: v for k, v in row.items() if k != "Heart"} for row in rows])
-    with pytest.raises(InputError, match="ChestX-Ray8.csv: has no column 'Heart'"):
-        list(chexmask.read_rows(str(path)))
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    layouts.write_csv(path, [change(dict(row)) for row in rows])
+
+
+def replacing(name, **columns):
+    columns = {key.replace("_", " "): value for key, value in columns.items()}
+    return lambda row: {**row, **columns} if row["Image Index"] == name else row
+
+
+def test_rows_are_found_again_where_they_start(folder):
+    """A quoted field may hold line breaks, and the file CRLF and a byte order mark."""
+    edit(folder, lambda row: {**row, "Landmarks": "[[1, 2],\n [3, 4]]"})
+    path = folder / "ChestX-Ray8.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    rows = list(chexmask.read_rows(path))
+    assert len(rows) == 4 and rows[0][1]["Landmarks"] == "[[1, 2],\n [3, 4]]"
+    for offset, row in rows:
+        assert next(chexmask.read_rows(path, offset)) == (offset, row)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"Left_Lung": "0 5"}, ("ChestX-Ray8.csv", "00000002_000.png", "run lengths")),
+        ({"Height": "31", "Width": "33"}, ("00000002_000", "31x33", "32x32")),
+        ({"Image_Index": "9.png"}, ("images/9.png", "missing", "unpack")),
+        ({"Image_Index": "00000001_000.png"}, ("ChestX-Ray8.csv", "00000001_000.png twice")),
+    ],
+)
+def test_a_damaged_row_is_named(folder, tmp_path, columns, words):
+    edit(folder, replacing("00000002_000.png", **columns))
+    refused(tmp_path, *words)
+
+
+def test_an_image_that_the_nih_does_not_list_is_named(folder, tmp_path):
+    edit(folder, replacing("00000002_000.png", Image_Index="9.png"))
+    layouts.save(folder / "images" / "9.png", layouts.film((32, 32)))
+    refused(tmp_path, "9.png", "NIH's table")
+
+
+def test_all_images_are_looked_for_before_the_work(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(chexmask, "build_example", lambda *_: pytest.fail("work began"))
+    for path in (folder / "images").rglob("*_000.png"):
+        path.unlink()
+    refused(tmp_path, "images/00000001_000.png: is missing, and 1 more")
+
+
+def test_a_mask_without_an_outline_is_counted(folder, tmp_path):
+    edit(folder, replacing("00000002_000.png", Left_Lung=""))
+    builder = prepare("chexmask", tmp_path / "tfds", tmp_path)
+    assert builder.info.splits["train"].num_examples == 2
+    assert builder.info.metadata["left_out"] == {
+        "with a Dice RCA (Mean) below 0.7": 1,
+        "without an outline of each lung and the heart": 1,
+    }
+
+
+def test_a_table_without_its_columns_or_cut_short_is_named(folder, tmp_path):
+    path = folder / "ChestX-Ray8.csv"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-20])
+    refused(tmp_path, path, "cut short")
+    path.write_bytes(whole)
+    edit(folder, lambda row: {k: v for k, v in row.items() if k != "Heart"})
+    refused(tmp_path, "ChestX-Ray8.csv: has no column 'Heart'")
     path.unlink()
-    with pytest.raises(InputError, match="ChestX-Ray8.csv"):
-        list(chexmask.read_rows(str(path)))
-    (folder / "Data_Entry_2017_v2020.csv").unlink()
-    with pytest.raises(InputError, match="Data_Entry_2017_v2020.csv"):
-        chexmask.read_entries(folder)
+    refused(tmp_path, path, "no such file", "physionet.org")
+    layouts.chexmask(tmp_path)
+    table = folder / "Data_Entry_2017_v2020.csv"
+    table.write_bytes(b"\xff\xfe\x00")
+    refused(tmp_path, table, "CSV")
+    table.unlink()
+    refused(tmp_path, table, "no such file")
 
 
-def test_without_beam_the_extra_is_named(folder, tmp_path, monkeypatch):
-    real_import = builtins.__import__
+def test_what_was_missing_is_found_at_the_next_try(folder, tmp_path):
+    path = folder / "images" / "images_001" / "00000002_000.png"
+    path.rename(tmp_path / "away.png")
+    refused(tmp_path, path.name, "missing")
+    (tmp_path / "away.png").rename(path)
+    assert prepare("chexmask", tmp_path / "tfds", tmp_path).info.splits["train"].num_examples == 3
 
-    def without_beam(name, *args, **kwargs):
-        if name.split(".")[0] == "apache_beam":
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
 
-    monkeypatch.setattr(builtins, "__import__", without_beam)
+@pytest.fixture(params=["", "DirectRunner"])
+def runner(request):
+    """Of Beam; without one this process does the work."""
+    if request.param:
+        pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
+    return request.param or None
+
+
+def test_a_runner_without_beam_names_the_extra(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
     with pytest.raises(InputError, match=r"pip install 'jaxlung\[beam\]'"):
-        prepare("chexmask", tmp_path / "tfds", tmp_path)
+        chexmask.import_beam()
 
 
-def test_the_pipeline_prepares_a_set_that_loads(folder, tmp_path):
-    pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
-    prepare("chexmask", tmp_path / "tfds", tmp_path)
+def test_the_prepared_set_loads(folder, tmp_path, runner):
+    prepare_by(runner, tmp_path)
     whole = open_set("chexmask", tmp_path / "tfds")
     assert whole.ids == ("00000001_000", "00000001_001", "00000002_000")
     assert whole.patients == ("1", "1", "2")
@@ -128,14 +202,14 @@ def test_the_pipeline_prepares_a_set_that_loads(folder, tmp_path):
         assert example.spacing == (0.21, 0.28)
 
 
-def test_the_pipeline_names_a_missing_image(folder, tmp_path):
-    pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
-    (folder / "images" / "images_001" / "00000002_000.png").unlink()
-    with pytest.raises(InputError) as caught:
-        prepare("chexmask", tmp_path / "tfds", tmp_path)
-    message = str(caught.value)
-    assert "\n" not in message and "00000002_000.png: is missing" in message
-    assert len(message) < 600, message
+def test_by_a_runner_a_damaged_image_is_one_line(folder, tmp_path, runner, monkeypatch):
+    damaged = folder / "images" / "images_001" / "00000002_000.png"
+    damaged.write_bytes(damaged.read_bytes()[:-30])
+    download = tfds.download.DownloadConfig
+    monkeypatch.setattr(
+        tfds.download, "DownloadConfig", lambda **options: download(**options, beam_runner=runner)
+    )
+    refused(tmp_path, damaged, "replace the file")
 
 
 class TestChexmask(tfds.testing.DatasetBuilderTestCase):
@@ -144,9 +218,18 @@ class TestChexmask(tfds.testing.DatasetBuilderTestCase):
 
     @classmethod
     def setUpClass(cls):
-        pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
         folder = tempfile.TemporaryDirectory()
         cls.addClassCleanup(folder.cleanup)
         cls.EXAMPLE_DIR = folder.name
         layouts.chexmask(Path(folder.name))
         super().setUpClass()
+
+
+class TestChexmaskByBeam(TestChexmask):
+    @classmethod
+    def setUpClass(cls):
+        pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
+        super().setUpClass()
+        patch = pytest.MonkeyPatch()
+        patch.setattr(chexmask, "by_beam", lambda _: True)  # the test case names no runner
+        cls.addClassCleanup(patch.undo)

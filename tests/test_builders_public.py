@@ -380,6 +380,84 @@ def test_files_of_other_names_are_refused(tmp_path):
     refused("chest_xray_masks_and_labels", tmp_path, folder / "CXR_png" / "first.png", "named")
 
 
+NLM, KAGGLE = "ChinaSet_AllFiles/CXR_png", "COVID-19_Radiography_Dataset/COVID"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("montgomery", "MontgomerySet/CXR_png", "no such folder"),
+        ("montgomery", "MontgomerySet/ManualMask/rightMask", "no such folder"),
+        ("montgomery", "MontgomerySet/ManualMask/rightMask/MCUCXR_0264_1.png", "is missing"),
+        ("montgomery", "MontgomerySet/CXR_png/MCUCXR_0264_1.png", "has no image"),
+        ("shenzhen", NLM, "no such folder"),
+        ("shenzhen", "mask/mask/CHNCXR_0002_1_mask.png", "96 other images"),
+        ("shenzhen", f"{NLM}/CHNCXR_0002_1.png", "has no image"),
+        ("jsrt", "All247images", "no such folder"),
+        ("jsrt", "scratch/fold2/masks/right lung", "no such folder"),
+        ("jsrt", "scratch/fold2/masks/right lung/JPCLN002.gif", "is missing"),
+        ("jsrt", "All247images/JPCNN001.IMG", "is missing"),
+        ("covid_cxr", "images", "no such folder"),
+        ("covid_cxr", "masks/1_0.png", "is missing"),
+        ("covid_cxr", "images/film-1.jpg", "is missing"),
+        ("covid_cxr", "metadata.csv", "clone again"),
+        ("covid_cxr", "structure.csv", "clone again"),
+        ("covid19_radiography", f"{KAGGLE}/masks", "no such folder"),
+        ("covid19_radiography", f"{KAGGLE}/masks/COVID-2.png", "no mask of COVID-2"),
+        ("covid19_radiography", f"{KAGGLE}/images/COVID-2.png", "has no image"),
+        ("chest_xray_masks_and_labels", "Lung Segmentation/masks", "no such folder"),
+        ("chest_xray_masks_and_labels", "Lung Segmentation/CXR_png/MCUCXR_0001_0.png", "no image"),
+        ("chexmask", "images", "no such folder"),
+        ("chexmask", "images/images_000/00000001_001.png", "is missing"),
+        ("chexmask", "Data_Entry_2017_v2020.csv", "no such file"),
+    ],
+)
+def test_what_was_moved_is_named_with_a_remedy(tmp_path, monkeypatch, name, damage, words):
+    monkeypatch.setattr(jsrt, "SIDE", 32)
+    options = {
+        "shenzhen": {"without_mask": 96, "shape": (6, 6)},
+        "covid19_radiography": {"count": 2},
+    }
+    getattr(layouts, name)(tmp_path, **options.get(name, {}))
+    path = tmp_path / name / damage
+    path.rename(tmp_path / "elsewhere")
+    remedy = "unpack", "fetch", "clone"
+    with pytest.raises(InputError) as caught:
+        prepare(name, tmp_path / "tfds", tmp_path)
+    message = str(caught.value)
+    assert "\n" not in message and words in message, message
+    # By its name: of a mask, that of its image; of a folder with several places, the first.
+    assert path.name in message or path.stem.removesuffix("_mask") in message, message
+    assert str(tmp_path / name) in message and any(word in message for word in remedy), message
+    assert len(message) < 500 and message.count(str(tmp_path)) == 1, message
+
+
+@pytest.mark.parametrize("name", ["montgomery", "shenzhen", "jsrt", "covid_cxr", "chexmask"])
+def test_a_damaged_image_is_named(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(jsrt, "SIDE", 32)
+    getattr(layouts, name)(tmp_path)
+    suffix = ".IMG" if name == "jsrt" else ".png"
+    files = sorted((tmp_path / name).rglob(f"*{suffix}"))
+    path = next(p for p in files if not {"masks", "mask", "ManualMask"} & {*p.parts})
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(name, tmp_path, path)
+
+
+def test_the_label_convention_is_read_with_the_set(tmp_path):
+    layouts.covid_cxr(tmp_path)
+    _, builder = served("covid_cxr", tmp_path)
+    again = tfds.builder("jaxlung_covid_cxr", data_dir=tmp_path / "tfds")
+    assert again.info.metadata["label_convention"] == CATALOG["covid_cxr"].convention
+
+
+def test_crops_of_another_size_than_the_image_are_not_drawn(tmp_path):
+    folder = layouts.covid_cxr(tmp_path)
+    layouts.save(folder / "images" / "film-1.jpg", layouts.film((60, 88)))
+    examples, builder = served("covid_cxr", tmp_path)
+    assert sorted(examples) == ["film-0", "film-2"]
+    assert builder.info.metadata["left_out"]["annotated at another size"] == 1
+
+
 @pytest.mark.parametrize(
     ("text", "sex", "age"),
     [
@@ -387,6 +465,7 @@ def test_files_of_other_names_are_refused(tmp_path):
         ("male 45yrs\nnormal", "M", 45),
         ("Female, 28yrs\nPTB", "F", 28),
         ("femal 32yrs", "F", 32),
+        ("female24yrs", "F", 24),
         ("male 16month", "M", 16 / 12),
         ("female 64days", "F", 64 / 365.25),
         ("", "", None),

@@ -5,11 +5,15 @@ import re
 import jax
 import numpy as np
 import pytest
+from markupsafe import Markup
 from PIL import Image
 from test_report import Page, browser  # noqa: F401  (a fixture)
 
-from jaxlung.check_report import NAMED, render, text
+from jaxlung import check_report
+from jaxlung.check_report import COPIES, NAMED, WORST, render, text
 from jaxlung.data_check import check
+from jaxlung.finding_kinds import KINDS
+from jaxlung.images import read_image
 from jaxlung.phantom import radiographs
 
 NAMES = ["<b>&", "a_very_long_name_without_any_break_" * 4, *(f"p{i:02d}" for i in range(30))]
@@ -49,9 +53,11 @@ def page(result, tmp_path_factory):
 
 def test_page_needs_nothing_from_outside(page):
     found = Page(page.read_text())
-    assert 10 < len(found.addresses) <= 24 + 16
+    assert 10 < len(found.addresses) <= WORST + 2 * COPIES
     assert all(address.startswith("data:image/jpeg;base64,") for address in found.addresses)
     assert all(link.startswith(("#", "data:,")) for link in found.links)
+    inside = [link[1:] for link in found.links if link.startswith("#case")]
+    assert inside and all(f'<figure id="{anchor}">' in page.read_text() for anchor in inside)
     assert not re.search(r"@import|url\(\s*['\"]?(?!#)|<script", page.read_text())
 
 
@@ -60,6 +66,7 @@ def test_names_are_escaped_and_every_finding_is_there(page, result):
     assert "<b>&" not in shown and "&lt;b&gt;&amp;" in shown
     assert "alone.png" in shown and "has no mask" in shown
     for finding in result.findings:
+        assert str(Markup.escape(KINDS[finding.kind].remedy)) in shown  # what to do
         for image_id in finding.ids:
             assert image_id.replace("<b>&", "&lt;b&gt;&amp;") in shown
 
@@ -69,6 +76,7 @@ def test_console_names_the_worst_and_counts_the_others(result):
     assert shown.index("ERRORS: 2") < shown.index("WARNINGS") < shown.index("MOST SUSPICIOUS")
     holes = [f for f in result.findings if f.kind == "holes"]
     assert len(holes) > NAMED and f"and {len(holes) - NAMED} more" in shown
+    assert all(i in shown for finding in holes for i in finding.ids)
     assert "not fit for training" in shown.splitlines()[-1]
 
 
@@ -85,3 +93,11 @@ def test_in_a_browser(page, browser, width):  # noqa: F811
     assert run("return document.documentElement.scrollWidth") <= width  # no sideways scroll
     assert run("return [...document.images].every(i => i.complete && i.naturalWidth > 0)")
     assert browser.get_log("browser") == []
+
+
+def test_no_more_pictures_are_read_than_drawn(result, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(check_report, "WORST", 3)
+    monkeypatch.setattr(check_report, "read_image", lambda p: drawn.append(p) or read_image(p))
+    assert len(check_report._cases(result)) == 3
+    assert len(drawn) <= 3

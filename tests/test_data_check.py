@@ -1,6 +1,7 @@
 """A folder's faults, each planted in a clean set, are found by name; a clean set has none."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -10,18 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxlung import consensus
 from jaxlung.check_files import list_pairs, value_kind
 from jaxlung.check_report import as_json, text
 from jaxlung.cli import main
+from jaxlung.config import DataConfig
+from jaxlung.consensus import Disagreement
 from jaxlung.data_check import check, ranking
 from jaxlung.errors import InputError
-from jaxlung.findings import ERROR, KINDS
-from jaxlung.folder import find_pairs
+from jaxlung.finding_kinds import ERROR, KINDS
+from jaxlung.folder import find_pairs, folder_splits
 from jaxlung.phantom import radiographs
 from jaxlung.preprocess import to_canvas
 
 COUNT, SIZE = 40, 128
-HINTS = {"square_files", "empty_split"}  # of a small set of square phantoms, rightly
+HINTS = {"square_files"}  # of a small set of square phantoms, rightly
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +122,15 @@ def spoil_metadata(folder, stem="p07"):
     (folder / "metadata.csv").write_text("id,patient\np00,a\n")
 
 
+def make_ct(folder, stem="p07"):
+    pytest.importorskip("pydicom", reason="needs jaxlung[dicom]")
+    from test_dicom import dicom, saved
+
+    (folder / "images" / f"{stem}.png").unlink()
+    pixels = np.tile(np.arange(SIZE, dtype=np.uint16), (SIZE, 1))
+    saved(folder / "images" / f"{stem}.dcm", dicom(pixels, Modality="CT"))
+
+
 ERRORS = {
     "inverted_mask": invert,
     "unreadable": truncate,
@@ -131,6 +144,7 @@ ERRORS = {
     "no_image": remove_image,
     "same_stem": double_stem,
     "metadata": spoil_metadata,
+    "not_xray": make_ct,
 }
 
 
@@ -145,7 +159,26 @@ def test_errors_are_named_and_nothing_else_is(folder, kind):
 
 def test_every_kind_of_error_is_planted_above():
     errors = {kind for kind, about in KINDS.items() if about.severity == ERROR}
-    assert {kind.strip() for kind in ERRORS} == errors
+    assert {kind.strip() for kind in ERRORS} | {"empty_split"} == errors
+
+
+def test_a_split_that_training_refuses_is_an_error(folder):
+    result = check(folder, validation_fraction=0)
+    assert [(f.kind, f.ids) for f in result.errors()] == [("empty_split", ())]
+    with pytest.raises(InputError, match="validation split is empty"):
+        folder_splits(DataConfig(dir=str(folder), validation_fraction=0))
+
+
+def test_a_name_that_is_not_utf8_is_named_and_can_be_printed(folder):
+    name = os.fsencode(folder / "images") + b"/p\xff7.png"
+    try:
+        os.rename(os.fsencode(folder / "images" / "p07.png"), name)
+    except OSError:
+        pytest.skip("the file system has UTF-8 names alone")
+    result = check(folder)
+    assert found(result) == {"unreadable": set(), "no_image": {"p07"}}
+    shown = text(result) + json.dumps(as_json(result), ensure_ascii=False)
+    assert "images/p\\xff7.png" in shown.encode().decode() and "UTF-8" in shown
 
 
 def test_every_kind_is_explained():
@@ -335,6 +368,14 @@ def test_one_mask_for_two_images(folder):
     assert found(check(folder))["duplicate_mask"] == {"p07", "p08"}
 
 
+def test_thresholds_rise_where_the_set_says_little_of_what_to_expect():
+    agree = Disagreement(0.9, 0.1, True, 0.5, 0.5, 0.07, 0.1, 0.0, 0.0, 0.06)
+    assert consensus.slack([agree._replace(agreement=0.95)] * 3) == 1
+    assert consensus.slack([agree._replace(agreement=0.84)] * 3) == pytest.approx(2)
+    assert all(value > 1 for kind, value in consensus.evidence(agree).items() if "mirr" not in kind)
+    assert all(value < 1 for value in consensus.evidence(agree, 2.0).values())
+
+
 def test_images_that_have_nothing_to_do_with_their_masks(clean, folder):
     for i in range(COUNT):
         mask = read(clean, "masks", f"p{i:02d}")
@@ -351,7 +392,9 @@ def test_formats_labels_and_files_that_are_not_read(folder):
     (folder / "images" / ".hidden.png").write_bytes(b"")
     result = check(folder)
     messages = {f.kind: f.message for f in result.findings}
-    assert found(result) == {"labels": set(), "mixed_formats": set(), "not_read": set()}
+    assert found(result) == {
+        "labels": {"p08"}, "mixed_formats": {"p07", "p08"}, "not_read": set()
+    }  # fmt: skip
     assert "0 1 2" in messages["labels"] and "0 and 2 (1)" in messages["mixed_formats"]
     assert ".mhd (1)" in messages["not_read"]
 
@@ -403,10 +446,10 @@ def test_small_sets(clean, tmp_path, count):
         (tmp_path / name).mkdir()
         for i in range(count):
             shutil.copy(clean / name / f"p{i:02d}.png", tmp_path / name)
-    assert found(check(tmp_path)) == {}
-    invert_first = read(tmp_path, "masks", "p00")
-    write(tmp_path, "masks", "p00", 255 - invert_first)
-    assert found(check(tmp_path)) == {"inverted_mask": {"p00"}}
+    few = {"empty_split": set()}  # for three splits, perhaps
+    assert {**found(check(tmp_path)), **few} == few
+    invert(tmp_path, "p00")
+    assert {**found(check(tmp_path)), **few} == {**few, "inverted_mask": {"p00"}}
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2), (300, 7)])

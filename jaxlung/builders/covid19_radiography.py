@@ -52,7 +52,7 @@ class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
         left_out: Counter[str] = Counter()
         for folder, (images, masks) in folders.items():
             pairs = radiographs.paired(
-                radiographs.images_in(images), radiographs.images_in(masks), left_out
+                radiographs.images_in(images), radiographs.images_in(masks), left_out, without=0
             )
             for stem, image_path, mask_path in pairs:
                 mask_hxw = radiographs.read_mask_or_none(mask_path, left_out)

@@ -27,7 +27,7 @@ _DESCRIPTION = """
 Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists' outlines
 of the lungs and the cardiomediastinum. `mask` is both lungs without the cardiomediastinum
 (lung_field); its union with `heart` counts heart and mediastinum as lung (lung_and_heart). Images
-with only one lung outlined are left out (metadata: left_out).
+with only one lung outlined, or annotated at another size, are left out (metadata: left_out).
 """
 
 
@@ -63,6 +63,9 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
             if not path.is_file():
                 raise InputError(f"{path}: is missing, though it is annotated; clone again")
             image_HxW = radiographs.read_grey(path)
+            if of_another_size(records[file_name], image_HxW.shape):
+                left_out["annotated at another size"] += 1
+                continue
             masks = draw(root, records[file_name], image_HxW.shape)
             if not {"mask_right", "mask_left"} <= masks.keys():
                 left_out["with one lung outlined or none"] += 1
@@ -95,7 +98,9 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({error}); clone again") from error
+        raise InputError(
+            f"{path}: cannot be read as CSV ({radiographs.why(error)}); clone again"
+        ) from error
     for column in columns:
         if not rows or column not in rows[0]:
             raise InputError(f"{path}: has no column {column!r}, or no row; clone again")
@@ -117,6 +122,12 @@ def read_structure(path: Path) -> dict[str, list[dict[str, str]]]:
     return records
 
 
+def of_another_size(annotations: list[Any], shape: tuple[int, int]) -> bool:
+    """Whether structure.csv says that the image had another size when its crops were placed."""
+    stated = {row.get("Resolution") or "" for row in annotations if isinstance(row, dict)}
+    return bool(stated - {"", f"{shape[1]}x{shape[0]}"})
+
+
 def draw_crops(root: Path, annotations: list[Any], shape: tuple[int, int]) -> Masks:
     """The crops of an image at their places; several of one organ are joined.
 
@@ -128,6 +139,8 @@ def draw_crops(root: Path, annotations: list[Any], shape: tuple[int, int]) -> Ma
         if name is None or not row["Mask"]:
             continue
         path = root / row["Mask"]
+        if not path.is_file():
+            raise InputError(f"{path}: is missing, though structure.csv names it; clone again")
         crop = radiographs.read_mask(path)
         try:
             top, left = int(row["Top"]), int(row["Left"])

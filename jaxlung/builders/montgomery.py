@@ -53,6 +53,10 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
             f"mask_{side}": radiographs.first_folder(folder, f"ManualMask/{side}Mask")
             for side in ("right", "left")
         }
+        for mask_folder in masks.values():
+            for stem, mask in radiographs.images_in(mask_folder).items():
+                if stem not in images:
+                    raise InputError(f"{mask}: has no image in CXR_png; unpack the archive again")
         for stem, path in images.items():
             patient, finding = nlm.patient_and_finding(stem, path)
             image_HxW = radiographs.read_grey(path)

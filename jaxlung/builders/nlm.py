@@ -43,7 +43,7 @@ def read_reading(folder: Path | None, stem: str) -> Reading:
 
 def parse_reading(text: str) -> Reading:
     """Montgomery: "Patient's Sex: F", "Patient's Age: 027Y"; Shenzhen: "male 45yrs"."""
-    sex = re.search(r"\b(?:sex:\s*([MF])\b|(m|f)e?male?\b|(m)ale\b)", text, re.IGNORECASE)
+    sex = re.search(r"\b(?:sex:\s*([MF])\b|(f)emale?|(m)ale)", text, re.IGNORECASE)
     age = re.search(r"(\d+)\s*(y|m|d)", text, re.IGNORECASE)
     years = float(age[1]) * _DAYS[age[2].lower()] / _DAYS["y"] if age else math.nan
     return Reading(next(filter(None, sex.groups())).upper() if sex else "", years)

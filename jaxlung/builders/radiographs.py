@@ -4,7 +4,7 @@ import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def dataset_info(
         homepage=entry.homepage,
         citation=entry.citation,
         license=entry.terms,
-        metadata=tfds.core.MetadataDict(),
+        metadata=tfds.core.MetadataDict(label_convention=entry.convention),
     )
 
 
@@ -119,7 +119,9 @@ def cast_depth(features: dict[str, Any], depth: int) -> dict[str, Any]:
         InputError: the image is deeper.
     """
     if features["bits"] > depth:
-        raise InputError(f"{features['id']}: has {features['bits']} bits; this set has {depth}")
+        raise InputError(
+            f"{features['id']}: has {features['bits']} bits; this set has {depth}, fetch it again"
+        )
     return {**features, "image": features["image"].astype(f"uint{depth}")}
 
 
@@ -195,27 +197,36 @@ def first_folder(root: Path, *candidates: str) -> Path:
 
 
 def paired(
-    images: dict[str, Path], masks: dict[str, Path], left_out: Counter[str]
-) -> Iterable[tuple[str, Path, Path]]:
+    images: dict[str, Path], masks: dict[str, Path], left_out: Counter[str], *, without: int
+) -> list[tuple[str, Path, Path]]:
     """(stem, image, mask) of the images that have a mask, named STEM or STEM_mask.
 
     The others are counted in left_out: no mask is not an empty mask.
 
+    Args:
+        without: how many images of the published set have no mask.
+
     Raises:
-        InputError: a mask without image, or no pair at all.
+        InputError: a mask without image, or more images without a mask than that.
     """
-    rest, pairs = dict(masks), []
+    rest, pairs, alone = dict(masks), [], []
     for stem, image in images.items():
         mask = rest.pop(f"{stem}_mask", None) or rest.pop(stem, None)
         if mask is None:
-            left_out["without a mask"] += 1
+            alone.append(stem)
         else:
             pairs.append((stem, image, mask))
     if rest:
         path = next(iter(rest.values()))
         raise InputError(f"{path}: has no image; some of the images are missing, fetch them again")
-    if not pairs:
-        raise InputError(f"{next(iter(images.values())).parent}: no image has a mask")
+    if len(alone) > without or not pairs:
+        usual = f" (in the published set {without} images have none)" if without else ""
+        raise InputError(
+            f"{next(iter(masks.values())).parent}: holds no mask of {alone[0]} nor of "
+            f"{len(alone) - 1} other images{usual}; fetch the masks again"
+        )
+    if alone:
+        left_out["without a mask"] += len(alone)
     return pairs
 
 
@@ -242,6 +253,11 @@ def check_sha256(path: os.PathLike[str], expected: str, url: str) -> None:
             f"{path}: has the wrong SHA-256 {digest.hexdigest()[:12]}... (expected "
             f"{expected[:12]}...); delete it and try again: {url} was cut short or has changed"
         )
+
+
+def why(error: Exception) -> str:
+    """Without the path that an OSError repeats."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def images_in(folder: Path) -> dict[str, Path]:

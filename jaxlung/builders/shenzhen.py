@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from jaxlung.builders import nlm, radiographs
 
+WITHOUT_MASK = 96  # images
 URL = "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"  # no checksum published
 
 _DESCRIPTION = """
@@ -51,7 +52,7 @@ def nlm_examples(
     """The images of the library's two sets that have one mask of both lungs."""
     left_out: Counter[str] = Counter()
     pairs = radiographs.paired(
-        radiographs.images_in(images), radiographs.images_in(masks), left_out
+        radiographs.images_in(images), radiographs.images_in(masks), left_out, without=WITHOUT_MASK
     )
     for stem, image_path, mask_path in pairs:
         patient, finding = nlm.patient_and_finding(stem, image_path)
