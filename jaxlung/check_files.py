@@ -19,7 +19,7 @@ from jaxlung.folder import is_image, stem_of
 from jaxlung.images import SUFFIXES, read_film, read_image, read_mask
 from jaxlung.mask_checks import MaskShape, lung_contrast, mask_shape
 from jaxlung.preprocess import to_canvas
-from jaxlung.splits import array_digest
+from jaxlung.splits import Split, array_digest
 
 SIDE = 256  # of the canvas that everything but the mask's pieces is measured on
 
@@ -122,11 +122,12 @@ def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, P
 def read_pair(directory: Path, pair: Pair) -> Record:
     """Reads both files, and measures what can be measured; never raises InputError."""
     findings: list[Finding] = []
+    files = _relative(directory, pair.image), _relative(directory, pair.mask)
 
     def add(kind: str, path: Path, message: object) -> None:
         # Errors of `images` begin with the path, which a finding has already.
         text = str(message).removeprefix(f"{path}: ")
-        findings.append(Finding(kind, (pair.id,), _relative(directory, path), text))
+        findings.append(Finding(kind, (pair.id,), files[path == pair.mask], text))
 
     image = mask_pixels = mask_HxW = None
     try:
@@ -148,30 +149,57 @@ def read_pair(directory: Path, pair: Pair) -> Record:
             mask_HxW = read_mask(pair.mask)
         except InputError as error:
             add("mask_values", pair.mask, error)
+    mask_format = ""
+    if mask_pixels is not None:
+        mask_format = f"{pixel_format(mask_pixels)}, {value_kind(mask_pixels)}"
+    return _record(pair.id, files, image, mask_HxW, mask_format, findings)
+
+
+def read_example(split: Split, index: int) -> Record:
+    """As `read_pair`, of an example that lies in no files of its own."""
+    example_id, findings = split.ids[index], []
+    image = mask_HxW = None
+    try:
+        image, mask_HxW, _ = split.read(index)
+    except InputError as error:
+        findings.append(Finding("unreadable", (example_id,), "", str(error)))
+    return _record(example_id, ("", ""), image, mask_HxW, "bool, grey, 0 and 1", findings)
+
+
+def _record(
+    example_id: str,
+    files: tuple[str, str],
+    image: np.ndarray | None,
+    mask_HxW: np.ndarray | None,
+    mask_format: str,
+    findings: list[Finding],
+) -> Record:
+    """What can be measured of an image and its mask; None is what could not be read."""
+
+    def add(kind: str, file: str, message: object) -> None:
+        findings.append(Finding(kind, (example_id,), file, str(message)))
+
+    image_file, mask_file = files
     size = None if image is None else (image.shape[0], image.shape[1])
     content = None
     if mask_HxW is not None:
         if not mask_HxW.any():
-            add("empty_mask", pair.mask, "marks no lung: every pixel is 0")
+            add("empty_mask", mask_file, "marks no lung: every pixel is 0")
         elif mask_HxW.all():
-            add("full_mask", pair.mask, "marks the whole image as lung")
+            add("full_mask", mask_file, "marks the whole image as lung")
     if size and mask_HxW is not None and size != mask_HxW.shape:
         turned = " (turned by 90 degrees?)" if size == mask_HxW.shape[::-1] else ""
         message = f"is {_by(mask_HxW.shape)} but its image is {_by(size)} (height x width){turned}"
-        add("size_mismatch", pair.mask, message)
+        add("size_mismatch", mask_file, message)
     if image is not None and image.min() == image.max():
-        add("blank_image", pair.image, f"is blank: every pixel is {image.min():g}")
+        add("blank_image", image_file, f"is blank: every pixel is {image.min():g}")
     if not findings and image is not None and mask_HxW is not None:
         try:
             content = _content(image, mask_HxW)
         except InputError as error:  # a layout that no network input can be made of
-            add("unreadable", pair.image, error)
-    return Record(
-        pair.id, size,
-        "" if image is None else pixel_format(image),
-        "" if mask_pixels is None else f"{pixel_format(mask_pixels)}, {value_kind(mask_pixels)}",
-        tuple(findings), content,
-    )  # fmt: skip
+            add("unreadable", image_file, error)
+    image_format = "" if image is None else pixel_format(image)
+    return Record(example_id, size, image_format, mask_format, tuple(findings), content)
 
 
 def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:

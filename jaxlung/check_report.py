@@ -17,7 +17,6 @@ from jaxlung.data_check import Check, ranking
 from jaxlung.errors import InputError
 from jaxlung.figures import thumbnail
 from jaxlung.finding_kinds import KINDS
-from jaxlung.images import read_image, read_mask
 from jaxlung.report import picture_data
 from jaxlung.splits import SPLITS
 from jaxlung.workdir import environment, write_json, write_text
@@ -36,7 +35,7 @@ check_out = functools.partial(results.check_out, names=OUTPUTS)
 def text(result: Check) -> str:
     """The summary for a console."""
     facts = summary(result)
-    lines = [f"{result.directory}: {facts['pairs']} pairs, read in {result.seconds:.1f} s"]
+    lines = [f"{result.source}: {facts['pairs']} pairs, read in {result.seconds:.1f} s"]
     for name, title in (("sizes", "sizes"), ("image_formats", "images"), ("mask_formats", "masks")):
         counts = Counter(facts[name])
         shown = ", ".join(f"{value} ({n})" for value, n in counts.most_common(5))
@@ -99,7 +98,7 @@ def summary(result: Check) -> dict[str, Any]:
     agreements = [d.agreement for d in result.compared.disagreements]
     splits = Counter(result.splits.values())
     return {
-        "pairs": len(result.pairs),
+        "pairs": len(result.records),
         "errors": len(result.errors()),
         "warnings": len(result.warnings()),
         "kinds": dict(Counter(f.kind for f in result.findings)),
@@ -149,7 +148,7 @@ def as_json(result: Check) -> dict[str, Any]:
         })  # fmt: skip
     return {
         "schema": SCHEMA,
-        "directory": str(result.directory),
+        "source": result.source,
         "fit_for_training": not result.errors(),
         "summary": summary(result),
         "findings": [
@@ -242,11 +241,10 @@ def _copies(result: Check) -> list[dict[str, Any]]:
 
 def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
     """The image with its mask's outline and the expected one; None where it cannot be drawn."""
-    pair = next((pair for pair in result.pairs if pair.id == image_id), None)
-    if pair is None:
-        return None
+    if all(record.id != image_id for record in result.records):
+        return None  # half a pair
     try:
-        image, mask_HxW = read_image(pair.image), read_mask(pair.mask)
+        image, mask_HxW = result.read(image_id)
     except InputError:
         return None
     if image.shape[:2] != mask_HxW.shape:

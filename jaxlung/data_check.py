@@ -1,28 +1,31 @@
-"""`check`: is a folder of X-rays with lung masks fit for training, and what is suspicious in it?"""
+"""`check`: are X-rays with lung masks fit for training, and what is suspicious in them?"""
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from tqdm import tqdm
 
-from jaxlung.check_files import Finding, Pair, Record, list_pairs, read_pair
+from jaxlung.check_files import Finding, Record, list_pairs, read_example, read_pair
 from jaxlung.config import DataConfig
 from jaxlung.errors import InputError
 from jaxlung.finding_kinds import ERROR, KINDS
 from jaxlung.findings import Compared, compare, in_order, whole_set
 from jaxlung.folder import hash_split, patient_of, read_split_file
+from jaxlung.images import read_image, read_mask
 from jaxlung.metadata import read_metadata
+from jaxlung.prepared_sets import open_set
 
 THREADS = 8  # each takes about 0.5 GiB while it works on a film of 4000x4000 pixels and 16 bits
 
 
 class Check(NamedTuple):
-    directory: Path
-    pairs: tuple[Pair, ...]
+    source: str  # the folder, or the prepared set's name
+    read: Callable[[str], tuple[np.ndarray, np.ndarray]]  # id to image and mask; InputError
     records: tuple[Record, ...]  # one for each pair
     compared: Compared
     splits: Mapping[str, str]  # id to split
@@ -64,21 +67,72 @@ def check(
     pairs, findings = list_pairs(directory)
     ids = [pair.id for pair in pairs]
     patients = _patients(directory, metadata, patient_pattern, ids, findings)
-    splits, split_by = _splits(
-        ids, patients, split_file, validation_fraction, test_fraction, findings
-    )
+    splits = _splits(ids, patients, split_file, validation_fraction, test_fraction, findings)
+    files = {pair.id: pair for pair in pairs}
+
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        return read_image(files[image_id].image), read_mask(files[image_id].mask)
+
+    records = _read_all(lambda i: read_pair(directory, pairs[i]), len(pairs))
+    return _compare(str(directory), read, records, splits, findings, started)
+
+
+def check_set(
+    name: str,
+    data_dir: str | os.PathLike[str] = "",
+    *,
+    split_file: str | os.PathLike[str] | None = None,
+    validation_fraction: float = DataConfig.validation_fraction,
+    test_fraction: float = DataConfig.test_fraction,
+) -> Check:
+    """As `check`, of a prepared public set.
+
+    Args:
+        name: of `catalog`.
+        data_dir: the folder of prepared sets; "" as in `prepared_sets.data_dir_of`.
+
+    Raises:
+        InputError: it is not prepared, or a setting cannot be used.
+    """
+    started = time.monotonic()
+    whole = open_set(name, data_dir)
+    findings: list[Finding] = []
+    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    splits = _splits(whole.ids, patients, split_file, validation_fraction, test_fraction, findings)
+    position = {image_id: i for i, image_id in enumerate(whole.ids)}
+
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        example = whole.read(position[image_id])
+        return example.image, example.mask
+
+    records = _read_all(lambda i: read_example(whole, i), len(whole.ids))
+    return _compare(name, read, records, splits, findings, started)
+
+
+def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-        records = list(
-            tqdm(pool.map(lambda pair: read_pair(directory, pair), pairs), total=len(pairs),
-                 desc="read", unit="pair", disable=None, leave=False)
+        return list(
+            tqdm(pool.map(read, range(count)), total=count, desc="read", unit="pair",
+                 disable=None, leave=False)
         )  # fmt: skip
-    compared = compare(records, splits)
+
+
+def _compare(
+    source: str,
+    read: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    records: Sequence[Record],
+    splits: tuple[dict[str, str], str],
+    findings: list[Finding],
+    started: float,
+) -> Check:
+    split_of, split_by = splits
+    compared = compare(records, split_of)
     for record in records:
         findings += record.findings
     findings += [*compared.findings, *whole_set(records)]
     return Check(
-        directory, tuple(pairs), tuple(records), compared, splits, split_by,
-        tuple(in_order(findings)), time.monotonic() - started,
+        source, read, tuple(records), compared, split_of, split_by, tuple(in_order(findings)),
+        time.monotonic() - started,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlung.catalog import CATALOG
+from jaxlung.errors import InputError
 
 
 def add_data_commands(commands: Any) -> None:
@@ -64,19 +65,25 @@ def _add_data_dir(parser: argparse.ArgumentParser) -> None:
 def _add_check(data_commands: Any) -> None:
     check = data_commands.add_parser(
         "check",
-        help="is a folder fit for training?",
-        description="Reads every pair of DIR/images and DIR/masks once and names what is broken "
-        "(errors) or suspicious (warnings), the worst first. Exit status: 0 if training can go "
-        "ahead, 1 if there are errors, 2 for bad usage. docs/data_check.md explains every finding.",
+        help="is a folder or a prepared set fit for training?",
+        description="Reads every pair of DIR/images and DIR/masks, or of a prepared public set, "
+        "once, and names what is broken (errors) or suspicious (warnings), the worst first. Exit "
+        "status: 0 if training can go ahead, 1 if there are errors, 2 for bad usage. "
+        "docs/data_check.md explains every finding.",
     )
     check.set_defaults(run=run_check)
-    check.add_argument("directory", type=Path, metavar="DIR", help="holds images/ and masks/")
+    check.add_argument(
+        "source", type=Path, metavar="NAME|DIR",
+        help="a folder that holds images/ and masks/, or, where there is none of that name, a set "
+        "of `jaxlung data list`",
+    )  # fmt: skip
     check.add_argument("--out", type=Path, help="folder for check.html and check.json")
     check.add_argument(
         "--metadata", type=Path,
         help="CSV with the column id, and any of patient, spacing_mm and subgroups "
         "(default: DIR/metadata.csv, if there is one)",
     )  # fmt: skip
+    _add_data_dir(check)
     check.add_argument("--split-file", type=Path, help="as data.split_file of train.py")
     check.add_argument("--patient-pattern", default="", help="as data.patient_pattern of train.py")
     check.add_argument("--validation-fraction", type=float, help="of the split by hash")
@@ -140,19 +147,22 @@ def prepare_set(
 
 def run_check(arguments: argparse.Namespace) -> None:
     from jaxlung.check_report import check_out, text, write_report
-    from jaxlung.data_check import check
+    from jaxlung.data_check import check, check_set
 
+    is_set = str(arguments.source) in CATALOG and not arguments.source.exists()
+    for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
+    for name, value in for_folders.items():
+        if is_set and value:
+            raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
     if arguments.out:
         check_out(arguments.out, overwrite=arguments.overwrite)
     names = ("validation_fraction", "test_fraction")
-    fractions = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
-    result = check(
-        arguments.directory,
-        metadata=arguments.metadata,
-        split_file=arguments.split_file,
-        patient_pattern=arguments.patient_pattern,
-        **fractions,
-    )
+    splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    splitting["split_file"] = arguments.split_file
+    if is_set:
+        result = check_set(str(arguments.source), arguments.data_dir, **splitting)
+    else:
+        result = check(arguments.source, **for_folders, **splitting)
     print(text(result))
     if arguments.out:
         write_report(result, arguments.out)

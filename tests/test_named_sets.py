@@ -421,6 +421,49 @@ def test_commands(data_dir, tmp_path, capsys):
         prepare("nowhere")
 
 
+def test_a_prepared_set_is_checked_by_name(data_dir, tmp_path, monkeypatch, capsys):
+    from jaxlung.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", data_dir)
+    main(["data", "check", "montgomery", "--out", "report"])
+    assert "montgomery: 20 pairs" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report" / "check.json").read_text())
+    assert report["source"] == "montgomery" and report["fit_for_training"]
+    whole = open_set("montgomery", data_dir)
+    assert [image["id"] for image in report["images"]] == list(whole.ids)
+    for i, image in enumerate(report["images"]):
+        assert (image["height"], image["width"]) == (40, 48)
+        assert image["coverage"] == pytest.approx(whole.read(i).mask.mean(), abs=1e-5)
+    splits = named_splits(DataConfig(name="montgomery", dir=data_dir))
+    split_of = {image_id: name for name, split in splits.items() for image_id in split.ids}
+    assert {image["id"]: image["split"] for image in report["images"]} == split_of
+    for argv in (["--patient-pattern", "(x)"], ["--metadata", "m.csv"]):
+        with pytest.raises(SystemExit):
+            main(["data", "check", "montgomery", *argv])
+        assert "is for folders" in capsys.readouterr().err
+
+
+def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
+    from jaxlung.data_check import check_set
+
+    real = prepared_sets.to_example
+
+    def damaged(features, convention):
+        example = real(features, convention)
+        if features["id"] in (b"MCUCXR_0003_0", "MCUCXR_0003_0"):
+            raise ValueError("cut short")
+        if features["id"] in (b"MCUCXR_0004_1", "MCUCXR_0004_1"):
+            return example._replace(mask=np.zeros_like(example.mask))
+        return example
+
+    monkeypatch.setattr(prepared_sets, "to_example", damaged)
+    result = check_set("montgomery", data_dir)
+    found = {finding.kind: finding.ids for finding in result.errors()}
+    assert found == {"unreadable": ("MCUCXR_0003_0",), "empty_mask": ("MCUCXR_0004_1",)}
+    assert len(result.records) == 20
+
+
 def test_where_sets_are_looked_for(monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     assert prepared_sets.data_dir_of("") == tmp_path
