@@ -29,6 +29,7 @@ from pydicom.uid import (  # noqa: E402
     JPEGBaseline8Bit,
 )
 
+from jaxlung import cli  # noqa: E402
 from jaxlung.dicom import is_dicom, read_dicom  # noqa: E402
 from jaxlung.dicom_display import window  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
@@ -791,6 +792,13 @@ def test_folder_takes_dicom_with_and_without_suffix(folder):
     stems = [stem for stem, _, _ in find_pairs(folder)]
     assert stems == sorted(["a", "b", "IM0001", "1.2.840.7", "1.2.840.8"])
     assert "DICOMDIR" not in images_by_stem(folder / "images")
+
+
+def test_masks_of_dicom_without_suffix_are_named_by_the_whole_name(tmp_path):
+    names = ["1.2.840.7", "1.2.840.8", "IM0001", "a.dcm"]
+    plan = cli.plan_outputs([tmp_path / name for name in names], tmp_path / "o", overwrite=False)
+    stems = ["1.2.840.7.png", "1.2.840.8.png", "IM0001.png", "a.png"]
+    assert [mask.name for _, mask, _ in plan] == stems
 
 
 def test_folder_hands_on_the_spacing_and_metadata_wins(folder):
