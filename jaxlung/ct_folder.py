@@ -62,7 +62,7 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
         image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
         return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
 
-    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)
+    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)  # as `volume_of` takes them apart
     volumes: dict[str, list[str]] = {stem: [] for stem in stems}
     for image_id, (v, _) in zip(ids, index, strict=True):
         volumes[stems[v]].append(image_id)
@@ -75,6 +75,11 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
         {name: tuple(values[v] for v, _ in index) for name, values in metadata.groups.items()},
     )
     return split, volumes
+
+
+def volume_of(slice_id: str) -> str:
+    """The stem of the volume that an example of `ct_splits` is a slice of."""
+    return slice_id.rpartition("_z")[0]
 
 
 def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:

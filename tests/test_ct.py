@@ -305,6 +305,9 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     dice = 2 * (found[0] & lungs).sum() / (found[0].sum() + lungs.sum())
     assert dice > 0.8
     [entry] = evaluate(ct_run, data=folder, split="test", out=tmp_path / "out")["results"]
+    volumes = entry["volumes"]
+    assert volumes["n"] == entry["patients"] and 0 < volumes["per_volume"]["dice"]["mean"] <= 1
+    assert "Whole volumes" in (tmp_path / "out" / "report.html").read_text()
     assert entry["patients"] < entry["n"] and entry["grids"]["original"]["per_image"]["hd_mm"]["n"]
 
 
