@@ -156,6 +156,7 @@ def plan_outputs(
 ) -> list[tuple[Path, Path, Path]]:
     """(image, mask, overlay) paths, refusing every clash; see `predict_files`."""
     from jaxlung.ct import is_volume, volume_stem
+    from jaxlung.folder import stem_of
 
     plan: list[tuple[Path, Path, Path]] = []
     owner: dict[Path, Path] = {}
@@ -164,7 +165,7 @@ def plan_outputs(
         if is_volume(image):
             stem, suffix = volume_stem(image), ".nii.gz"
         else:
-            stem, suffix = image.stem, ".png"
+            stem, suffix = stem_of(image), ".png"
         targets = (out / f"{stem}{suffix}", out / f"{stem}_overlay.png")
         for target in targets:
             if target in owner:

@@ -7,16 +7,17 @@ axes S, P, L). The same voxels are there, so the way back is exact, whatever the
 
 import importlib.util
 import os
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.silence import silence
 
 SUFFIXES = (".nii", ".nii.gz")
 _AXES = ("S", "P", "L")
+_IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
 _AIR = -500.0  # Hounsfield units; a chest holds air, at about -1000
 # What a NIfTI header says of the grid; its free text may name a patient and is left behind.
 _GEOMETRY = (
@@ -29,8 +30,8 @@ class Grid(NamedTuple):
     """The voxel grid of a file."""
 
     shape: tuple[int, int, int]
-    affine_4x4: np.ndarray  # voxel indices to millimetres, R-A-S, as NIfTI has it
-    header: Any  # nibabel's Nifti1Header, or None for DICOM
+    affine_4x4: np.ndarray  # voxel indices to R-A-S, in the file's unit (mm, mostly)
+    header: Any  # nibabel's Nifti1Header or Nifti2Header, or None for DICOM
 
 
 class Volume(NamedTuple):
@@ -47,8 +48,8 @@ def is_volume(path: Path) -> bool:
 
 
 def volume_stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz."""
-    name = path.name
+    """The file's or folder's name without .nii or .nii.gz."""
+    name = path.name or path.resolve().name  # the folder "." has no name of its own
     return next((name[: -len(s)] for s in SUFFIXES[::-1] if name.lower().endswith(s)), name)
 
 
@@ -57,7 +58,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 
     Raises:
         InputError: a missing extra, an unreadable or damaged file, one that is not
-            three-dimensional, values that are not finite, or a series with gaps.
+            three-dimensional or does not say how it lies, values that are not finite, or a series
+            with gaps.
     """
     path = Path(path)
     if path.is_dir():
@@ -65,30 +67,59 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
 
         voxels, affine_4x4 = read_series(path)
         return _canonical(voxels, Grid(voxels.shape, affine_4x4, None))
+    image, grid = open_nifti(path)
+    try:
+        with silence():
+            stored = image.dataobj
+            # Scaled values are 64 bits wide unless asked for as 32.
+            plain = (stored.slope, stored.inter) == (1, 0)
+            voxels = np.asanyarray(stored) if plain else image.get_fdata("unchanged", np.float32)
+    except Exception as error:  # gzip and zlib raise many types on damaged files
+        raise InputError(f"{path}: is damaged or truncated ({type(error).__name__})") from None
+    voxels = voxels.reshape(grid.shape)
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
+    return _canonical(voxels, grid)
+
+
+def open_nifti(path: Path) -> tuple[Any, Grid]:
+    """A nibabel image whose voxels are still on the disk, and its grid.
+
+    Raises:
+        InputError: as `read_volume`, for what the header tells; it quotes none of its text.
+    """
     nibabel = import_nibabel()
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
-        image = nibabel.load(path)
-        voxels = np.asanyarray(image.dataobj)
-        affine_4x4 = np.asarray(image.affine, np.float64)
-    except Exception as error:  # nibabel, gzip and zlib raise many types on damaged files
-        raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__})") from error
-    if voxels.ndim == 4 and voxels.shape[-1] == 1:
-        voxels = voxels[..., 0]
-    if voxels.ndim != 3 or 0 in voxels.shape or voxels.dtype.kind not in "uif":
-        raise InputError(f"{path}: has shape {voxels.shape}; expected one volume of numbers")
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
-    if not np.isfinite(affine_4x4).all() or abs(np.linalg.det(affine_4x4[:3, :3])) < 1e-9:
-        raise InputError(f"{path}: its affine does not say where the voxels lie; mend the header")
-    return _canonical(voxels, Grid(voxels.shape, affine_4x4, image.header))
+        with silence():
+            image = nibabel.load(path)
+            affine_4x4 = np.asarray(image.affine, np.float64)
+    except Exception as error:  # as above
+        raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__})") from None
+    header = image.header
+    if not isinstance(header, nibabel.Nifti1Header):
+        raise InputError(f"{path}: is {type(image).__name__} by its content; expected NIfTI")
+    shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
+    if len(shape) != 3 or 0 in shape or header.get_data_dtype().kind not in "uif":
+        raise InputError(f"{path}: has shape {image.shape}; expected one volume of numbers")
+    told = header["sform_code"] > 0 or header["qform_code"] > 0
+    if not (told and np.isfinite(affine_4x4).all() and np.linalg.cond(affine_4x4[:3, :3]) < 1e6):
+        raise InputError(f"{path}: does not say how its voxels lie (sform, qform); mend the header")
+    return image, Grid(shape, affine_4x4, header)
+
+
+def slice_count(grid: Grid) -> int:
+    """How many axial slices `read_volume` makes of the grid."""
+    [axis] = np.flatnonzero(_turn(grid.affine_4x4)[:, 0] == 0)
+    return grid.shape[axis]
 
 
 def _canonical(voxels: np.ndarray, grid: Grid) -> Volume:
     nibabel = import_nibabel()
     turn = _turn(grid.affine_4x4)
-    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0)
+    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
+    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
     turned = nibabel.orientations.apply_orientation(voxels, turn)
@@ -139,8 +170,14 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
         mask_ZxHxW: integers or bool, as `read_volume` turns slices.
     """
     nibabel = import_nibabel()
-    image = nibabel.Nifti1Image(to_grid(mask_ZxHxW, grid), grid.affine_4x4)
-    if isinstance(grid.header, nibabel.Nifti1Header):
+    # NIfTI-2 has an affine of 64 bits, which NIfTI-1 would round.
+    wide = isinstance(grid.header, nibabel.Nifti2Header)
+    kind = nibabel.Nifti2Image if wide else nibabel.Nifti1Image
+    image = kind(to_grid(mask_ZxHxW, grid), grid.affine_4x4)
+    if grid.header is None:
+        image.header.set_xyzt_units("mm")
+        image.set_sform(grid.affine_4x4, code="scanner")
+    else:
         for field in _GEOMETRY:
             image.header[field] = grid.header[field]
     partial = path.with_name(f".partial_{path.name}")
@@ -155,7 +192,6 @@ def import_nibabel() -> Any:
     """Raises InputError that names the extra where nibabel is not installed."""
     if importlib.util.find_spec("nibabel") is None:
         raise InputError('CT volumes need nibabel: pip install "jaxlung[ct]"')
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with silence():
         import nibabel
     return nibabel

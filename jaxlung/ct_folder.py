@@ -11,7 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.config import DataConfig
-from jaxlung.ct import SUFFIXES, check_hounsfield, import_nibabel, read_volume, volume_stem, window
+from jaxlung.ct import (
+    SUFFIXES,
+    check_hounsfield,
+    open_nifti,
+    read_volume,
+    slice_count,
+    volume_stem,
+    window,
+)
 from jaxlung.errors import InputError
 from jaxlung.folder import patient_of, select, split_stems
 from jaxlung.metadata import read_metadata
@@ -46,14 +54,15 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
     if config.patient_pattern:
         patients = tuple(map(patient_of(config.patient_pattern), stems))
     load = _cached_loader(pairs, config.window_low, config.window_high)
-    index = [(v, z) for v, stem in enumerate(stems) for z in range(_depth(pairs[stem][0]))]
+    depths = [slice_count(open_nifti(pairs[stem][0])[1]) for stem in stems]
+    index = [(v, z) for v, stem in enumerate(stems) for z in range(depths[v])]
 
     def read(i: int) -> Example:
         v, z = index[i]
         image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
         return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
 
-    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)
+    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)  # as `volume_of` takes them apart
     volumes: dict[str, list[str]] = {stem: [] for stem in stems}
     for image_id, (v, _) in zip(ids, index, strict=True):
         volumes[stems[v]].append(image_id)
@@ -66,6 +75,11 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
         {name: tuple(values[v] for v, _ in index) for name, values in metadata.groups.items()},
     )
     return split, volumes
+
+
+def volume_of(slice_id: str) -> str:
+    """The stem of the volume that an example of `ct_splits` is a slice of."""
+    return slice_id.rpartition("_z")[0]
 
 
 def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
@@ -100,17 +114,6 @@ def _by_stem(directory: Path) -> dict[str, Path]:
     return found
 
 
-def _depth(path: Path) -> int:
-    """How many axial slices a volume has, from its header."""
-    nibabel = import_nibabel()
-    try:
-        image = nibabel.load(path)
-        codes = nibabel.aff2axcodes(image.affine)
-        return int(image.shape[next(i for i, code in enumerate(codes) if code in ("S", "I"))])
-    except Exception as error:
-        raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__})") from error
-
-
 def _cached_loader(
     pairs: dict[str, tuple[Path, Path]], low: float, high: float
 ) -> Callable[[str], Slices]:
@@ -128,8 +131,15 @@ def _cached_loader(
                 f"it to the volume's own voxels"
             )
         check_hounsfield(volume, image_path)
-        image_ZxHxW = window(volume.voxels_ZxHxW, low, high)
-        return image_ZxHxW, mask.voxels_ZxHxW > 0, volume.spacing[1:]
+        labels_ZxHxW = mask.voxels_ZxHxW
+        fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
+        if fractions or labels_ZxHxW.min() < 0:
+            raise InputError(
+                f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
+            )
+        # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
+        image_ZxHxW = np.stack([window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
+        return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:]
 
     def load_alone(stem: str) -> Slices:
         with lock:

@@ -7,19 +7,21 @@ read, and no error quotes a value of it other than modality, transfer syntax and
 Decoding is always by the same library, so that what else is installed changes no pixel.
 """
 
+import contextlib
 import os
 import re
-import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxlung.dicom_display import numbers, shown_values
+from jaxlung.dicom_stream import stated
 from jaxlung.errors import InputError
 from jaxlung.film import Film
 from jaxlung.preprocess import to_grey8
-from jaxlung.silence import silence
+from jaxlung.silence import silence, silent_stderr
 
 SUFFIXES = (".dcm", ".dicom")
 
@@ -27,6 +29,7 @@ _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YB
 _IMAGE = ("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns",
           "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames",
           "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")  # fmt: skip
+_MOST_PIXELS = 2**27  # 11585 x 11585: a damaged header must not fill the memory
 _GREYS = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence",
           "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape")  # fmt: skip
 _PALETTE = tuple(
@@ -39,7 +42,6 @@ _ABOUT = ("Modality", "PixelSpacing", "ImagerPixelSpacing",
 _ATTRIBUTES = [*_IMAGE, *_GREYS, *_PALETTE, *_ABOUT]
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bits
-_JPEG_LS = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 _RLE = "1.2.840.10008.1.2.5"
 _HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.20"  # JPEG 2000's three
 _BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # group 2 or 8, either byte order
@@ -82,15 +84,9 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
             "dicom" is not installed.
     """
     with silence():
-        dataset = _read(path)
-        try:
+        dataset = _image_dataset(path)
+        with damage_named(path):
             return _film(dataset, path)
-        except InputError:
-            raise
-        except Exception:  # pydicom raises many types on damaged data, whose text quotes values
-            raise InputError(
-                f"{path}: has a damaged or incomplete DICOM header; export it again"
-            ) from None
 
 
 def read_dicom_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -99,21 +95,39 @@ def read_dicom_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises: as `read_dicom`, for what the header tells.
     """
     with silence():
-        dataset = _read(path)
+        dataset = _image_dataset(path)
         try:
             return int(dataset.Rows), int(dataset.Columns)
         except Exception:
             raise InputError(f"{path}: holds no DICOM image") from None
 
 
-def _read(path: str | os.PathLike[str]) -> Any:
-    """The attributes that matter, as a pydicom data set."""
+@contextlib.contextmanager
+def damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Whatever pydicom raises on damaged values, as an InputError that quotes none of them."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception:
+        raise InputError(
+            f"{path}: has a damaged or incomplete DICOM header; export it again"
+        ) from None
+
+
+def read_dataset(path: str | os.PathLike[str], also: Sequence[str] = ()) -> Any:
+    """The attributes that matter, and those named, as a pydicom data set. Call it in `silence`.
+
+    Raises:
+        InputError: the file is missing, unreadable, no DICOM, or damaged; or the extra "dicom" is
+            not installed.
+    """
     try:
         import pydicom
     except ImportError as error:
         raise InputError(f'{path}: is DICOM; to read it: pip install "jaxlung[dicom]"') from error
     try:
-        dataset = pydicom.dcmread(path, force=True, specific_tags=list(_ATTRIBUTES))
+        return pydicom.dcmread(path, force=True, specific_tags=[*_ATTRIBUTES, *also])
     except OSError as error:
         if error.errno is None:  # pydicom's own, of a file that ends too early
             raise InputError(f"{path}: is truncated; copy it again") from None
@@ -121,19 +135,18 @@ def _read(path: str | os.PathLike[str]) -> Any:
         raise InputError(f"{path}: cannot be read ({reason})") from None
     except Exception:
         raise InputError(f"{path}: is no DICOM file, or a damaged one") from None
+
+
+def _image_dataset(path: str | os.PathLike[str]) -> Any:
+    dataset = read_dataset(path)
     if "PixelData" not in dataset:
         raise InputError(f"{path}: holds no image (DICOM without pixel data, or truncated)")
     return dataset
 
 
 def _film(dataset: Any, path: str | os.PathLike[str]) -> Film:
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    if frames > 1:
-        raise InputError(f"{path}: has {frames} frames; expected one image")
-    modality = str(dataset.get("Modality") or "").strip().upper()
-    modality = modality if re.fullmatch("[A-Z]{2,16}", modality) else ""
     photometric = str(dataset.PhotometricInterpretation)
-    stored = _stored_values(dataset, path)
+    stored = stored_values(dataset, path)
     if photometric in _COLOURS:
         image = to_grey8(stored)
     elif photometric == "PALETTE COLOR":
@@ -147,15 +160,35 @@ def _film(dataset: Any, path: str | os.PathLike[str]) -> Film:
             f"{path}: has an unknown PhotometricInterpretation; expected MONOCHROME1, "
             f"MONOCHROME2, PALETTE COLOR, RGB or YBR"
         )
-    return Film(image, _pixel_spacing(dataset), modality)
+    return Film(image, _pixel_spacing(dataset), modality_of(dataset))
 
 
-def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
-    """Decoded pixels, [H, W] or RGB [H, W, 3], less the bits that are no part of the values."""
+def modality_of(dataset: Any) -> str:
+    """DICOM's term; "" where there is none, or what stands there cannot be one."""
+    modality = str(dataset.get("Modality") or "").strip().upper()
+    return modality if re.fullmatch("[A-Z]{2,16}", modality) else ""
+
+
+def stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
+    """Decoded pixels, [H, W] or RGB [H, W, 3], less the bits that are no part of the values.
+
+    Raises:
+        InputError: several frames, an image too large to be one, or pixels that cannot be
+            decoded; path is named. A damaged header may raise anything.
+    """
     from pydicom.encaps import generate_frames
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    if frames > 1:
+        raise InputError(f"{path}: has {frames} frames; expected one image")
+    shape = int(dataset.Rows), int(dataset.Columns)
+    if shape[0] * shape[1] > _MOST_PIXELS:
+        raise InputError(
+            f"{path}: says it has {shape[0]}x{shape[1]} pixels, more than an image of a chest has; "
+            f"export it again"
+        )
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:  # a data set without the header that would name it
         implicit, little = dataset.original_encoding
@@ -179,26 +212,26 @@ def _stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
             f"{path}: is compressed as {syntax.name}, and python-gdcm, which would decode it, "
             f'cannot be loaded; pip install "jaxlung[dicom]", or export it uncompressed'
         )
-    shape = int(dataset.Rows), int(dataset.Columns)
     bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
     high_bit = int(dataset.get("HighBit", bits[1] - 1))
     if not 0 < bits[1] <= high_bit + 1 <= bits[0]:
         raise InputError(f"{path}: has a damaged header (bits allocated, bits stored, high bit)")
     try:
         frame = b""
-        if syntax in (_EXTENDED, *_JPEG_LS):
+        if plugin == "gdcm":
             frame = b"".join(generate_frames(dataset.PixelData, number_of_frames=1))
-        if syntax in _JPEG_LS:  # GDCM checks the size that other streams state, but not this one
-            start = frame.index(b"\xff\xf7") + 5
-            if struct.unpack(">HH", frame[start : start + 4]) != shape:
-                raise ValueError("another size")
+            *size, stream_bits = stated(frame)
+            if size != [*shape, int(dataset.SamplesPerPixel)] or stream_bits > bits[0]:
+                raise ValueError("the stream is of another image than the header")
         # pydicom takes the lowest BitsStored bits wherever HighBit is: moved here instead.
         bitwise = not syntax.is_encapsulated or syntax == _RLE
         options: Any = {"correct_unused_bits": False} if bitwise else {}
-        if syntax == _EXTENDED and bits[1] > 8:
-            pixels = _decode_12_bits(frame, shape)
-        else:
-            pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin, **options)
+        # GDCM's libraries tell of damage in lines of their own, beside the one below.
+        with silent_stderr() if plugin == "gdcm" else contextlib.nullcontext():
+            if syntax == _EXTENDED and bits[1] > 8:
+                pixels = _decode_12_bits(frame, shape)
+            else:
+                pixels, _ = decoder.as_array(dataset, decoding_plugin=plugin, **options)
         if bitwise and bits[0] > 1 and bits[0] > bits[1]:
             pixels = (pixels << (bits[0] - 1 - high_bit)) >> (bits[0] - bits[1])
     except Exception:  # the decoders' texts are many, and some span lines

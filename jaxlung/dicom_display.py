@@ -24,7 +24,7 @@ def shown_values(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str])
         dataset.PhotometricInterpretation == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )
-    values, signed = _modality_values(stored, dataset, path)
+    values, signed = modality_values(stored, dataset, path)
     centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     if dataset.get("VOILUTSequence"):
@@ -45,10 +45,10 @@ def shown_values(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str])
     return (1 - shown if inverted else shown).astype(np.float32)
 
 
-def _modality_values(
+def modality_values(
     stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, bool]:
-    """Stored values after the Modality LUT or rescale (C.11.1), and whether some can be negative.
+    """Values [H, W] after the Modality LUT or rescale (C.11.1), and whether some can be negative.
 
     Without either, or with a rescale that changes nothing, it is the stored array itself.
     """

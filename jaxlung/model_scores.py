@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from jaxlung import calibration, scoring
 from jaxlung.calibration import Reliability
+from jaxlung.ct_folder import volume_of
 from jaxlung.errors import InputError
 from jaxlung.input_pipeline import eval_indices
 from jaxlung.model import to_mask
@@ -97,6 +98,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         reliability=calibration.total([s.reliability for s in scored]),
         facts=facts,
         picture=picture,
+        volumes=tuple(map(volume_of, split.ids)) if predictor.config.modality == "ct" else None,
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxlung import steps
 from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
+from jaxlung.ct import window
 from jaxlung.errors import InputError
 from jaxlung.film import check_modality
 from jaxlung.images import read_film
@@ -42,21 +43,33 @@ class Predictor:
 
         Args:
             image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
-                is; other dtypes are scaled from their own minimum and maximum.
+                is; other dtypes are scaled from their own minimum and maximum. For a model of CT
+                an axial slice [H, W], uint8 in the model's window or else Hounsfield units;
+                `ct_predict.predict_volume` reads files.
 
         Returns:
             float32 [H, W] in [0, 1], on the image's own grid.
 
         Raises:
-            InputError: no image, a damaged one, DICOM of another modality than the model's, or
-                an array of another shape.
+            InputError: no image, a damaged one, DICOM that is no X-ray, a path for a model of
+                CT, or an array of another shape.
         """
+        is_ct = self.config.modality == "ct"
         if isinstance(image, str | os.PathLike):
+            if is_ct:
+                raise InputError(
+                    f"{image}: the model was trained on CT volumes; give it to "
+                    f"jaxlung.ct_predict.predict_volume, or a slice in Hounsfield units to predict"
+                )
             film = read_film(image)
-            check_modality(film.modality, self.config.modality, image)
+            check_modality(film.modality, "xray", image)
             pixels = film.image
         else:
             pixels = np.asarray(image)
+            if is_ct and pixels.dtype != np.uint8:
+                if not np.isfinite(pixels).all():
+                    raise InputError("the slice holds NaN or infinite values; replace them first")
+                pixels = window(pixels, self.config.data.window_low, self.config.data.window_high)
         canvas_SxS, _, geometry = to_canvas(
             pixels, size=self.config.data.size, fit=self.config.data.fit
         )

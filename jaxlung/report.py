@@ -77,6 +77,7 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
         sections=sections,
         matrix=tables.matrix(evaluation),
         rows=tables.rows,
+        volume_rows=tables.volume_rows,
         labels=tables.FLAG_LABELS,
         record=json.dumps(
             {name: evaluation[name] for name in ("settings", "models", "environment")}, indent=2

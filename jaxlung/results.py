@@ -58,6 +58,7 @@ class Scores:
     reliability: Reliability | None  # None: the masks come without probabilities
     facts: Mapping[str, Any]  # for metrics.json: source, split, fingerprint, warnings, seconds
     picture: Callable[[int], Picture]
+    volumes: tuple[str, ...] | None = None  # which scan each image is a slice of; None: no slices
 
     def dice(self) -> np.ndarray:
         """On the original grid, [N]."""
@@ -80,6 +81,7 @@ def summary(scores: Scores) -> dict[str, Any]:
         "grids": {
             grid: _of_grid(columns, scores.patients) for grid, columns in scores.grids.items()
         },
+        "volumes": _of_volumes(scores),
         "flags": {flag: sum(flag in flags for flags in scores.flags) for flag in scoring.FLAGS},
         "flagged": sum(map(bool, scores.flags)),
         "subgroups": {
@@ -111,6 +113,18 @@ def _pooled(
         name: {"value": float(value), "ci95": or_none(interval_2)}
         for name, value, interval_2 in zip(scoring.OVERLAP, values_K, intervals_Kx2, strict=True)
     }
+
+
+def _of_volumes(scores: Scores) -> dict[str, Any] | None:
+    """The overlap metrics of each scan, of its slices' voxels together, on the original grid."""
+    if scores.volumes is None:
+        return None
+    names, first_V, volume_N = np.unique(scores.volumes, return_index=True, return_inverse=True)
+    columns = scores.grids["original"]
+    counts = Counts(*(np.bincount(volume_N, columns[name]) for name in Counts._fields))
+    values = {name: metric(counts) for name, metric in scoring.OVERLAP.items()}
+    patients = [scores.patients[i] for i in first_V]
+    return {"n": len(names), "per_volume": summarize(values, patients)}
 
 
 def _subgroup(scores: Scores, values: Sequence[str], value: str) -> dict[str, Any]:

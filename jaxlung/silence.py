@@ -2,18 +2,22 @@
 
 import contextlib
 import logging
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
 
+_LOGS = ("pydicom", "nibabel.global")
 _lock = threading.Lock()
 _inside = 0
 _restore = contextlib.ExitStack()
+_stderr_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """No warnings, and nothing from pydicom's log, until the last thread inside has left.
+    """No warnings, and nothing from these readers' logs, until the last thread inside has left.
 
     Counted, since `warnings.catch_warnings` is the whole process's: of two threads that overlap,
     the first to leave would give the other its warnings back, and the last the first's silence.
@@ -23,9 +27,10 @@ def silence() -> Iterator[None]:
         if _inside == 0:
             _restore.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            log = logging.getLogger("pydicom")
-            _restore.callback(setattr, log, "disabled", log.disabled)
-            log.disabled = True
+            for log in map(logging.getLogger, _LOGS):
+                # Not `disabled`, which pydicom's other loggers below this one do not heed.
+                _restore.callback(log.setLevel, log.level)
+                log.setLevel(logging.CRITICAL + 1)
         _inside += 1
     try:
         yield
@@ -34,3 +39,22 @@ def silence() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _restore.close()
+
+
+@contextlib.contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Nothing on the process's standard error, where C libraries write past Python.
+
+    One thread at a time, and for short calls alone: what other threads write meanwhile is lost.
+    """
+    with _stderr_lock, contextlib.ExitStack() as restore:
+        with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or none
+            sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            kept = os.dup(2)
+            restore.callback(os.close, kept)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            restore.callback(os.close, nowhere)
+            os.dup2(nowhere, 2)
+            restore.callback(os.dup2, kept, 2)
+        yield

@@ -49,6 +49,11 @@ def rows(
         }
 
 
+def volume_rows(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """`rows` of the volumes of an entry of metrics.json that has some."""
+    return rows({"per_image": entry["volumes"]["per_volume"], "pooled": {}}, settings)
+
+
 def label(name: str, settings: Mapping[str, Any]) -> str:
     """hd95_px_right as "HD95 (px), right lung"."""
     metric, *rest = name.split("_")
@@ -102,6 +107,9 @@ def text(evaluation: Mapping[str, Any]) -> str:
                 for row in rows(content, evaluation["settings"])
                 if row["name"] in _BOTH_LUNGS or row["name"].startswith("dice")
             ]
+        if entry["volumes"]:
+            lines.append(f"whole volumes, {entry['volumes']['n']}: the voxels of all their slices")
+            lines += [_line(row) for row in volume_rows(entry, evaluation["settings"])]
         counts = ", ".join(
             f"{count} {FLAG_LABELS[flag]}" for flag, count in entry["flags"].items() if count
         )

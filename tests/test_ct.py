@@ -99,6 +99,45 @@ def test_an_oblique_volume_keeps_its_grid(tmp_path):
     np.testing.assert_array_equal(np.asanyarray(written.dataobj) > 0, hu < -900)
 
 
+def test_scaled_big_endian_nifti_2_in_metres(tmp_path):
+    """Values to hand, spacing in mm, and an affine of 64 bits that comes back to the last bit."""
+    affine = affine_of((0.00123456789, 0.002, 0.003), (1 / 3, -1 / 7, 0.1))
+    header = nibabel.Nifti2Header(endianness=">")
+    header.set_xyzt_units("meter")
+    image = nibabel.Nifti2Image(body()[0], affine, header)
+    image.header.set_slope_inter(0.5, -24)
+    image.header.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = ct.read_volume(tmp_path / "a.nii.gz")
+    assert volume.voxels_ZxHxW.dtype == np.float32  # half the memory of nibabel's float64
+    expected = (body()[0] * 0.5 - 24).transpose(2, 1, 0)[:, ::-1, ::-1]
+    np.testing.assert_array_equal(volume.voxels_ZxHxW, expected)
+    assert volume.spacing == pytest.approx((3, 2, 1.23456789))
+    ct.write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW < -500, volume.grid)
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "m.nii.gz").affine, affine)
+
+
+def test_sform_goes_before_a_qform_that_disagrees_and_both_are_kept(tmp_path):
+    hu, lungs = body()
+    image = nibabel.Nifti1Image(hu, affine_of())
+    image.set_qform(np.diag([-1.5, -2.0, 3.0, 1.0]), code=1)
+    image.set_sform(affine_of(), code=2)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = ct.read_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(volume.voxels_ZxHxW, hu.transpose(2, 1, 0)[:, ::-1, ::-1])
+    ct.write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW == -800, volume.grid)
+    written, original = (nibabel.load(tmp_path / name) for name in ("m.nii.gz", "a.nii.gz"))
+    np.testing.assert_array_equal(written.get_qform(), original.get_qform())
+    np.testing.assert_array_equal(written.get_sform(), original.get_sform())
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj) > 0, lungs)
+
+
+def test_the_folder_here_has_a_name(tmp_path, monkeypatch):
+    (tmp_path / "scan.1").mkdir()
+    monkeypatch.chdir(tmp_path / "scan.1")
+    assert ct.volume_stem(Path(".")) == "scan.1"
+
+
 def test_nothing_of_the_headers_free_text_is_written(tmp_path):
     hu, _ = body()
     image = nibabel.Nifti1Image(hu, affine_of())
@@ -128,17 +167,50 @@ def infinite(path):
     nibabel.save(nibabel.Nifti1Image(np.full((3, 4, 5), np.inf, np.float32), np.eye(4)), path)
 
 
+def unplaced(path):
+    nibabel.save(nibabel.Nifti1Image(body()[0], None), path)
+
+
+def flat(path):
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[312:328] = bytes(16)  # srow_z
+    path.write_bytes(gzip.compress(raw))
+
+
+def colour(path):
+    rgb = np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(rgb, np.eye(4)), path)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def quoted(path):
+    """A header that nibabel's log would quote."""
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[70:72] = b"QX"  # datatype
+    path.write_bytes(gzip.compress(raw))
+
+
 def text(path):
     path.write_text("not a volume")
 
 
-@pytest.mark.parametrize("break_it", [damaged, four_dimensional, infinite, text, Path.unlink])
-def test_bad_volumes_are_one_line_that_names_the_file(tmp_path, break_it):
+@pytest.mark.parametrize(
+    "break_it",
+    [damaged, four_dimensional, infinite, unplaced, flat, colour, empty, quoted, text, Path.unlink],
+)
+def test_bad_volumes_are_one_line_that_names_the_file(tmp_path, break_it, capfd):
     path = save(tmp_path / "a.nii.gz", body()[0], affine_of())
     break_it(path)
+    capfd.readouterr()
     with pytest.raises(InputError, match="a.nii.gz: ") as error:
         ct.read_volume(path)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and error.value.__suppress_context__ | (
+        error.value.__context__ is None
+    )
+    assert "".join(capfd.readouterr()) == ""
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +263,11 @@ def test_refused_folders(folder, tmp_path):
     save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of(origin=(0, 0, 0)))
     with pytest.raises(InputError, match="another grid"):
         ct_split(config, tmp_path).read(0)
+    for wrong in (lungs * 0.5, hu):  # resampled; the scan itself
+        image = nibabel.Nifti1Image(wrong.astype(np.float32), affine_of())
+        nibabel.save(image, tmp_path / "masks" / "a.nii.gz")
+        with pytest.raises(InputError, match=r"masks/a.nii.gz: .*labels"):
+            ct_split(config, tmp_path).read(0)
     save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of())
     save(tmp_path / "images" / "a.nii.gz", np.clip(hu + 1000, 0, 255), affine_of())
     with pytest.raises(InputError, match="Hounsfield"):
@@ -219,9 +296,18 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
         ct.write_mask(tmp_path / f"m{axes}.nii.gz", mask, volume.grid)
         found.append(in_ras(tmp_path / f"m{axes}.nii.gz")[0] > 0)
     np.testing.assert_array_equal(*found)
+    # Hounsfield units, not shades from a slice's own lowest to its highest value.
+    hu_HxW = volume.voxels_ZxHxW[3]
+    assert hu_HxW.dtype == np.int16 and mask[3].any()
+    np.testing.assert_array_equal(model.predict(hu_HxW), mask[3])
+    with pytest.raises(InputError, match=r"RAS.nii.gz: .*predict_volume"):
+        model.predict(tmp_path / "RAS.nii.gz")
     dice = 2 * (found[0] & lungs).sum() / (found[0].sum() + lungs.sum())
     assert dice > 0.8
     [entry] = evaluate(ct_run, data=folder, split="test", out=tmp_path / "out")["results"]
+    volumes = entry["volumes"]
+    assert volumes["n"] == entry["patients"] and 0 < volumes["per_volume"]["dice"]["mean"] <= 1
+    assert "Whole volumes" in (tmp_path / "out" / "report.html").read_text()
     assert entry["patients"] < entry["n"] and entry["grids"]["original"]["per_image"]["hd_mm"]["n"]
 
 

@@ -7,9 +7,13 @@ import pytest
 
 from jaxlung import ct
 from jaxlung.errors import InputError
+from jaxlung.silence import silence
 
 pydicom = pytest.importorskip("pydicom", reason='pip install -e ".[ct]"')
 nibabel = pytest.importorskip("nibabel", reason='pip install -e ".[ct]"')
+pytest.importorskip("gdcm", reason='pip install -e ".[ct]"')
+
+from dicom_files import compressed  # noqa: E402
 
 SHAPE = (6, 8, 5)  # columns, rows, slices
 SECRETS = ("Doe^Jane", "ID-4711", "St. Elsewhere")
@@ -88,6 +92,53 @@ def test_a_series_in_another_direction(tmp_path):
     np.testing.assert_array_equal(volume.voxels_ZxHxW, expected)
 
 
+def test_slices_of_a_tilted_gantry_stay_where_they_are(tmp_path):
+    """The table moves along S, the slices are tilted: the grid is sheared."""
+    angle = np.deg2rad(20)
+    down = [0.0, float(np.cos(angle)), float(-np.sin(angle))]
+    for i in range(SHAPE[2]):
+        write_slice(
+            tmp_path / "s" / f"{i}.dcm", stored()[:, :, i].T, 0.0,
+            ImageOrientationPatient=[1, 0, 0, *down], ImagePositionPatient=[-10.0, -20.0, 3.0 * i],
+        )  # fmt: skip
+    volume = ct.read_volume(tmp_path / "s")
+    column, row, z = 4, 7, 3  # PS3.3 C.7.6.2.1.1, in L-P-S, by hand
+    lps = np.array([-10 + column * 1.5, -20 + row * 2 * down[1], 3 * z + row * 2 * down[2]])
+    found = volume.grid.affine_4x4 @ [column, row, z, 1]
+    np.testing.assert_allclose(found[:3], lps * [-1, -1, 1], atol=1e-4)
+    ct.write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW > 0, volume.grid)
+    written = nibabel.load(tmp_path / "m.nii.gz")
+    np.testing.assert_allclose(written.affine, volume.grid.affine_4x4, atol=1e-5)
+
+
+def test_positions_rounded_by_the_scanner_are_even(tmp_path):
+    volume = ct.read_volume(write_series(tmp_path / "s", (0.0, 1.2, 2.5, 3.8, 5.0)))
+    assert volume.spacing[0] == pytest.approx(1.25)
+
+
+def test_directions_with_noise_are_one_direction(tmp_path):
+    directory = write_series(tmp_path / "s")
+    write_slice(directory / "9.dcm", stored()[:, :, 0].T, 0.0,
+                ImageOrientationPatient=[0.9999999, 0.00001, 0, 0, 1, 0])  # fmt: skip
+    assert len(ct.read_volume(directory).voxels_ZxHxW) == SHAPE[2]
+
+
+def test_values_at_the_top_of_their_words(tmp_path):
+    """12 bits that end at bit 15, as the X-rays' reader takes them."""
+    directory = write_series(tmp_path / "a")
+    for i, z in enumerate((0.0, 3.0, 6.0, 9.0, 12.0)):
+        write_slice(tmp_path / "b" / f"{i}.dcm", stored()[:, :, i].T << 4, z, HighBit=15)
+    one, other = ct.read_volume(directory), ct.read_volume(tmp_path / "b")
+    np.testing.assert_array_equal(one.voxels_ZxHxW, other.voxels_ZxHxW)
+
+
+def test_what_is_no_image_beside_the_slices_is_passed_over(tmp_path):
+    directory = write_series(tmp_path / "s")
+    write_slice(directory / "report.dcm", stored()[:, :, 0].T, 0.0, Modality="SR", PixelData=None)
+    (directory / "VERSION").write_text("1")
+    assert len(ct.read_volume(directory).voxels_ZxHxW) == SHAPE[2]
+
+
 def second_series(directory):
     write_slice(directory / "other.dcm", stored()[:, :, 0].T, 30.0, series="9.9")
 
@@ -100,6 +151,10 @@ def twice(directory):
     write_slice(directory / "again.dcm", stored()[:, :, 0].T, 3.0)
 
 
+def askew(directory):
+    write_slice(directory / "7.dcm", stored()[:, :, 2].T, 6.0, ImagePositionPatient=[0, -20, 6])
+
+
 def other_shape(directory):
     write_slice(directory / "again.dcm", stored()[:5, :, 0].T, 15.0)
 
@@ -109,12 +164,45 @@ def truncated(directory):
     path.write_bytes(path.read_bytes()[:-20])
 
 
-def x_ray(directory):
-    write_series(directory, Modality="DX")
+def last(cut):
+    """Damage to the slice at the end, which would leave no gap."""
+
+    def damage(directory):
+        path = directory / "9.dcm"
+        path.write_bytes(path.read_bytes()[:cut])
+
+    return damage
 
 
-def nowhere(directory):
-    write_series(directory, ImagePositionPatient=None)
+def empty_file_without_suffix(directory):
+    (directory / "9.dcm").unlink()
+    (directory / "IM0009").touch()
+
+
+def colour(directory):
+    for path in directory.iterdir():
+        path.unlink()
+    for z in (0.0, 3.0):
+        write_slice(directory / f"{z}.dcm", np.zeros((4, 12)), z, Columns=4, SamplesPerPixel=3,
+                    PlanarConfiguration=0, PhotometricInterpretation="RGB")  # fmt: skip
+
+
+def fields(**values):
+    return lambda directory: write_series(directory, **values)
+
+
+def quoted_name(keyword):
+    """A name in place of a number or a term, as pydicom itself would not write it."""
+
+    def damage(directory):
+        write_series(directory)
+        for path in directory.iterdir():
+            with silence():
+                dataset = pydicom.dcmread(path)
+                dataset[keyword]._value = SECRETS[0]
+                dataset.save_as(path)
+
+    return damage
 
 
 def nothing(directory):
@@ -124,18 +212,45 @@ def nothing(directory):
 
 @pytest.mark.parametrize(
     ("break_it", "word"),
-    [(second_series, "2 series"), (gap, "missing"), (twice, "one position"),
-     (other_shape, "widths"), (truncated, "decoded"), (x_ray, "DX"), (nowhere, "Position"),
-     (nothing, "no DICOM")],
+    [
+        (second_series, "differ in series"), (gap, "missing"), (twice, "one position"),
+        (askew, "straight line"), (other_shape, "differ in size"), (truncated, "truncated"),
+        (last(0), "9.dcm: is no DICOM"), (last(400), "9.dcm: holds no image"),
+        (empty_file_without_suffix, "IM0009: is no DICOM"),
+        (fields(PixelData=None), "holds no image"), (fields(NumberOfFrames=2), "2 frames"),
+        (colour, "colour"), (fields(Modality="DX"), "DX"), (nothing, "no DICOM"),
+        (fields(ImagePositionPatient=None), "ImagePositionPatient"),
+        (fields(PixelSpacing=[0, 0]), "PixelSpacing"),
+        (fields(ImageOrientationPatient=[0] * 6), "right angles"),
+        (fields(RescaleSlope=0), "RescaleSlope"), (fields(Rows=60000, Columns=60000), "60000"),
+        (quoted_name("Modality"), "Modality"), (quoted_name("RescaleSlope"), "damaged"),
+        (quoted_name("ImagePositionPatient"), "damaged"),
+    ],
 )  # fmt: skip
-def test_refusals_name_the_folder_and_no_patient(tmp_path, break_it, word, caplog, capsys):
+def test_refusals_are_one_line_and_name_no_patient(tmp_path, break_it, word, caplog, capfd):
     directory = write_series(tmp_path / "series")
     break_it(directory)
     with caplog.at_level(logging.DEBUG), pytest.raises(InputError, match=word) as error:
         ct.read_volume(directory)
-    said = str(error.value) + caplog.text + "".join(capsys.readouterr())
+    said = str(error.value) + caplog.text + "".join(capfd.readouterr())
     assert str(directory) in str(error.value) and "\n" not in str(error.value)
     assert not any(secret in said for secret in SECRETS)
+
+
+@pytest.mark.parametrize("name", ["RLELossless", "JPEGLosslessProcess14_1", "JPEGLSLossless"])
+def test_compressed_slices_and_broken_streams(tmp_path, name, capfd):
+    """The decoder's own messages stay out of the console."""
+    plain = ct.read_volume(write_series(tmp_path / "s")).voxels_ZxHxW
+    for path in (tmp_path / "s").iterdir():
+        compressed(path, path, name)
+    np.testing.assert_array_equal(ct.read_volume(tmp_path / "s").voxels_ZxHxW, plain)
+    capfd.readouterr()
+    dataset = pydicom.dcmread(tmp_path / "s" / "7.dcm")
+    dataset.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8 junk" * 30])
+    dataset.save_as(tmp_path / "s" / "7.dcm")
+    with pytest.raises(InputError, match=r"7\.dcm: has damaged or truncated pixel data"):
+        ct.read_volume(tmp_path / "s")
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_no_patient_in_a_mask(tmp_path):

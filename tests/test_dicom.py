@@ -17,11 +17,11 @@ from PIL import Image
 pydicom = pytest.importorskip("pydicom", reason='needs pip install "jaxlung[dicom]"')
 gdcm = pytest.importorskip("gdcm", reason='needs pip install "jaxlung[dicom]"')
 
+from dicom_files import compressed, dicom, saved  # noqa: E402
 from pydicom.data import get_testdata_file  # noqa: E402
-from pydicom.dataset import Dataset, FileMetaDataset  # noqa: E402
+from pydicom.dataset import Dataset  # noqa: E402
 from pydicom.encaps import encapsulate, generate_frames  # noqa: E402
 from pydicom.uid import (  # noqa: E402
-    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -29,6 +29,7 @@ from pydicom.uid import (  # noqa: E402
     JPEGBaseline8Bit,
 )
 
+from jaxlung import cli  # noqa: E402
 from jaxlung.dicom import is_dicom, read_dicom  # noqa: E402
 from jaxlung.dicom_display import window  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
@@ -61,39 +62,6 @@ def film8():
     return (film12() >> 4).astype(np.uint8)
 
 
-def dicom(pixels, bits=None, **attributes):
-    """A data set that holds pixels, monochrome or RGB, and the attributes given."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.SOPClassUID = UID("1.2.840.10008.5.1.4.1.1.7")
-    dataset.SOPInstanceUID = UID("1.2.3.4")
-    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
-    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    dataset.Modality = "DX"
-    dataset.SamplesPerPixel = 3 if pixels.ndim == 3 else 1
-    if pixels.ndim == 3:
-        dataset.PlanarConfiguration = 0
-    dataset.PhotometricInterpretation = "RGB" if pixels.ndim == 3 else "MONOCHROME2"
-    dataset.Rows, dataset.Columns = pixels.shape[:2]
-    dataset.BitsAllocated = 8 * pixels.dtype.itemsize
-    dataset.BitsStored = bits or dataset.BitsAllocated
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
-    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
-    dataset["PixelData"].VR = "OB" if pixels.dtype.itemsize == 1 else "OW"
-    for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-    return dataset
-
-
-def saved(path, dataset, syntax=ExplicitVRLittleEndian):
-    dataset.file_meta.TransferSyntaxUID = syntax
-    if syntax == ExplicitVRBigEndian and dataset.BitsAllocated == 16:
-        dataset.PixelData = np.frombuffer(dataset.PixelData, "<u2").astype(">u2").tobytes()
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
 def shown(path, pixels, bits=None, **attributes):
     return read_dicom(saved(path / "a.dcm", dicom(pixels, bits, **attributes))).image
 
@@ -103,23 +71,6 @@ def table(entries, first, bits, vr="US"):
     item.add_new("LUTDescriptor", vr, [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", np.asarray(entries, np.uint16).tobytes())
     return [item]
-
-
-def compressed(path, source, name):
-    """The image at source, encoded anew by GDCM."""
-    reader = gdcm.ImageReader()
-    reader.SetFileName(str(source))
-    assert reader.Read()
-    change = gdcm.ImageChangeTransferSyntax()
-    change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, name)))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer = gdcm.ImageWriter()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
-    return path
 
 
 def assert_refused(function, path, *words):
@@ -513,6 +464,7 @@ def edited(path, **attributes):
         ({"PhotometricInterpretation": None}, "incomplete"),
         ({"PhotometricInterpretation": "ARGB"}, "PhotometricInterpretation"),
         ({"Rows": 25}, "truncated"),
+        ({"Rows": 65535, "Columns": 65535}, "65535x65535"),
         ({"BitsStored": 17}, "damaged"),
         ({"HighBit": 3}, "high bit"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "RescaleSlope"),
@@ -624,13 +576,40 @@ def test_damaged_bytes_are_an_error_or_an_image_never_a_crash(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", LOSSLESS)
-def test_compressed_stream_of_garbage_is_refused(tmp_path, name):
+def test_compressed_stream_of_garbage_is_refused_in_one_line(tmp_path, name, capfd, caplog):
     path = tmp_path / "a.dcm"
     path.write_bytes(sample(name, str(tmp_path)))
     dataset = pydicom.dcmread(path)
     frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-    garbage = np.random.default_rng(0).integers(0, 256, len(frame) // 2 * 2, np.uint8).tobytes()
-    dataset.PixelData = encapsulate([garbage])
+    noise = np.random.default_rng(0).integers(0, 256, len(frame) // 2 * 2, np.uint8).tobytes()
+    for garbage in (noise, b"\xff\xd8 " * 30):
+        dataset.PixelData = encapsulate([garbage])
+        dataset.save_as(path)
+        capfd.readouterr()
+        caplog.clear()
+        assert_refused(read_film, path, "damaged or truncated pixel data")
+        # Neither the libraries' own lines nor a log's traceback.
+        assert "".join(capfd.readouterr()) == "" and not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "position", "value"),
+    [
+        ("JPEG2000Lossless", 41, 2),  # channels
+        ("JPEG2000Lossless", 42, 58),  # bits of a sample
+        ("JPEGLSLossless", 6, 81),  # the same
+        ("JPEGLosslessProcess14_1", 6, 145),
+        ("JPEGLosslessProcess14_1", 15, 64),  # a marker
+        ("JPEGLosslessProcess14_1", 16, 213),  # tables
+    ],
+)
+def test_stream_header_that_would_end_the_process_is_refused(tmp_path, name, position, value):
+    path = tmp_path / "a.dcm"
+    path.write_bytes(sample(name, str(tmp_path)))
+    dataset = pydicom.dcmread(path)
+    frame = bytearray(next(generate_frames(dataset.PixelData, number_of_frames=1)))
+    frame[position] = value
+    dataset.PixelData = encapsulate([bytes(frame)])
     dataset.save_as(path)
     assert_refused(read_film, path, "damaged or truncated pixel data")
 
@@ -729,11 +708,12 @@ def test_value_that_is_no_number_is_not_quoted(tmp_path):
 
 def test_pydicom_is_left_as_it_was(tmp_path):
     log = logging.getLogger("pydicom")
+    level = log.level
     filters, mode = list(warnings.filters), pydicom.config.settings.reading_validation_mode
     read_film(saved(tmp_path / "a.dcm", dicom(film8())))
     with contextlib.suppress(InputError):
         read_film(tmp_path / "none.dcm")
-    assert not log.disabled and warnings.filters == filters
+    assert log.level == level and not log.disabled and warnings.filters == filters
     assert pydicom.config.settings.reading_validation_mode == mode
 
 
@@ -753,8 +733,9 @@ def test_silence_lasts_until_the_last_thread_leaves():
         leave.set()
         thread.join(10)
         warnings.warn("not shown", stacklevel=1)  # an error here, were it shown
-        assert logging.getLogger("pydicom").disabled
-    assert warnings.filters == filters and not logging.getLogger("pydicom").disabled
+        assert not logging.getLogger("pydicom.pixels").isEnabledFor(logging.CRITICAL)
+    assert warnings.filters == filters
+    assert logging.getLogger("pydicom.pixels").isEnabledFor(logging.ERROR)
 
 
 # --- as every other image ------------------------------------------------------------------
@@ -811,6 +792,13 @@ def test_folder_takes_dicom_with_and_without_suffix(folder):
     stems = [stem for stem, _, _ in find_pairs(folder)]
     assert stems == sorted(["a", "b", "IM0001", "1.2.840.7", "1.2.840.8"])
     assert "DICOMDIR" not in images_by_stem(folder / "images")
+
+
+def test_masks_of_dicom_without_suffix_are_named_by_the_whole_name(tmp_path):
+    names = ["1.2.840.7", "1.2.840.8", "IM0001", "a.dcm"]
+    plan = cli.plan_outputs([tmp_path / name for name in names], tmp_path / "o", overwrite=False)
+    stems = ["1.2.840.7.png", "1.2.840.8.png", "IM0001.png", "a.png"]
+    assert [mask.name for _, mask, _ in plan] == stems
 
 
 def test_folder_hands_on_the_spacing_and_metadata_wins(folder):

@@ -128,3 +128,41 @@ def test_csv_numbers_a_patient_once_for_all_models_of_a_set():
             a.grids["original"]["dice"][i], abs=1e-6
         )
         assert row["view"] == ("AP" if i < 7 else "PA")
+
+
+def test_volumes_by_hand():
+    """Counts of a volume's slices together; neither a mean of slices nor the pool of all."""
+    scores = example_scores()
+    counts = {
+        "tp": [90, 0, 30, 0] + [0] * 8,
+        "fp": [10, 0, 10, 0] + [0] * 8,
+        "fn": [10, 0, 50, 0] + [0] * 8,
+        "tn": [890, 1000, 10, 100] + [50] * 8,
+    }
+    columns = {name: np.array(values, float) for name, values in counts.items()}
+    grids = {"original": scores.grids["original"] | columns}
+    volumes = ("a", "a", "b", "b", *"cdefghij"[:8])
+    patients = ("p", "p", "p", "p", *"cdefghij"[:8])
+    of = {"grids": grids, "volumes": volumes, "patients": patients}
+    entry = summary(Scores(**{**vars(scores), **of}))
+    found = entry["volumes"]
+    assert found["n"] == 10
+    values = {
+        "dice": [180 / 200, 60 / 120] + [1] * 8,
+        "iou": [90 / 110, 30 / 90] + [1] * 8,
+        "precision": [0.9, 0.75] + [1] * 8,
+        "recall": [0.9, 30 / 80] + [1] * 8,
+        "accuracy": [1980 / 2000, 140 / 200] + [1] * 8,
+    }
+    for name, of_volume in values.items():
+        figures = found["per_volume"][name]
+        assert figures["n"] == 10 and figures["mean"] == pytest.approx(np.mean(of_volume))
+        assert figures["sd"] == pytest.approx(np.std(of_volume, ddof=1))
+        assert figures["ci95"] is None  # nine patients: one has two volumes
+    evaluation = {
+        "results": [entry], "settings": settings(Tolerance(2.0, 2.0)), "comparisons": [],
+        "models": {"m": {"masks": "x"}},
+    }  # fmt: skip
+    text = tables.text(evaluation)
+    assert "whole volumes, 10" in text and f"{np.mean(values['dice']):.4f}" in text
+    assert summary(scores)["volumes"] is None
