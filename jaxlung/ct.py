@@ -173,7 +173,10 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
     # NIfTI-2 has an affine of 64 bits, which NIfTI-1 would round.
     wide = isinstance(grid.header, nibabel.Nifti2Header)
     kind = nibabel.Nifti2Image if wide else nibabel.Nifti1Image
-    image = kind(to_grid(mask_ZxHxW, grid), grid.affine_4x4)
+    voxels = to_grid(mask_ZxHxW, grid)
+    if grid.header is not None:
+        voxels = voxels.reshape(grid.header.get_data_shape())  # perhaps with a fourth axis of 1
+    image = kind(voxels, grid.affine_4x4)
     if grid.header is None:
         image.header.set_xyzt_units("mm")
         image.set_sform(grid.affine_4x4, code="scanner")

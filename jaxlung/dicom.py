@@ -31,7 +31,8 @@ _IMAGE = ("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration",
           "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")  # fmt: skip
 _MOST_PIXELS = 2**27  # 11585 x 11585: a damaged header must not fill the memory
 _GREYS = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence",
-          "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape")  # fmt: skip
+          "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape",
+          "PixelPaddingValue", "PixelPaddingRangeLimit")  # fmt: skip
 _PALETTE = tuple(
     f"{kind}{colour}PaletteColorLookupTable{part}"
     for colour in ("Red", "Green", "Blue")
@@ -69,8 +70,9 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
 
     Returns:
         image: [H, W]. float32 in [0, 1], 0 is black: the VOI LUT or window's output, or, without
-            either, stretched from the image's minimum to its maximum. uint8, as it is, for 8-bit
-            grey without any transformation, and for colour (RGB, YBR, palette): its luma.
+            either, stretched from the image's minimum to its maximum, padding aside. uint8, as it
+            is, for 8-bit grey without any transformation, and for colour (RGB, YBR, palette): its
+            luma.
             Of several windows or VOI LUTs the first counts, and a LUT before a window. A window
             without width, which the standard does not allow, counts as none.
         spacing: PixelSpacing; else ImagerPixelSpacing, which is of the detector, divided by

@@ -35,14 +35,35 @@ def shown_values(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str])
     elif stored is values and stored.dtype == np.uint8 and int(dataset.BitsStored) == 8:
         return 255 - stored if inverted else stored
     else:
-        low, high = float(values.min()), float(values.max())
-        shown = (values - low) / max(high - low, np.finfo(float).tiny)
+        shown = _stretched(values, _is_padding(stored, dataset))
     if shown.min() == shown.max() and values.min() < values.max():
         raise InputError(
             f"{path}: its window or VOI LUT turns the whole image into a single grey; correct "
             f"or remove it"
         )
     return (1 - shown if inverted else shown).astype(np.float32)
+
+
+def _stretched(values: np.ndarray, padding_HxW: np.ndarray) -> np.ndarray:
+    """Values [H, W] from lowest to highest, padding aside unless there is nothing else: [0, 1]."""
+    image_N = values if padding_HxW.all() else values[~padding_HxW]
+    low, high = float(image_N.min()), float(image_N.max())
+    return np.clip((values - low) / max(high - low, np.finfo(float).tiny), 0, 1)
+
+
+def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:
+    """Where the stored values [H, W] only fill the frame, at times far below or above the image.
+
+    C.7.5.1.1.2: PixelPaddingValue, or all from it to PixelPaddingRangeLimit. bool [H, W].
+    """
+    ends = [
+        int(number)
+        for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
+        for number in numbers(dataset, keyword)[:1]
+    ]
+    if stored.dtype.kind == "i":  # some files write a negative one as unsigned
+        ends = [end - 2**16 if end >= 2**15 else end for end in ends]
+    return (stored >= min(ends)) & (stored <= max(ends)) if ends else np.zeros(stored.shape, bool)
 
 
 def modality_values(

@@ -26,12 +26,12 @@ def stated(frame: bytes) -> Stated:
     Raises:
         ValueError, IndexError or struct.error: they are damaged.
     """
-    start = frame.find(b"\xff\x4f\xff\x51")  # SOC and SIZ, perhaps in a JP2 file
-    return _jpeg_2000(frame, start) if start >= 0 else _jpeg(frame)
+    return _jpeg(frame) if frame[:2] == b"\xff\xd8" else _jpeg_2000(frame)
 
 
-def _jpeg_2000(frame: bytes, start: int) -> Stated:
+def _jpeg_2000(frame: bytes) -> Stated:
     """ISO 15444-1 A.5.1."""
+    start = frame.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, which boxes of JP2 may precede
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
     channels, bits = struct.unpack_from(">HB", frame, start + 40)
     return Stated(bottom - top, right - left, channels, (bits & 0x7F) + 1)
@@ -39,8 +39,6 @@ def _jpeg_2000(frame: bytes, start: int) -> Stated:
 
 def _jpeg(frame: bytes) -> Stated:
     """ISO 10918-1 B.2 and ISO 14495-1 C.2: the segments up to the first scan."""
-    if frame[:2] != b"\xff\xd8":
-        raise ValueError("no start of image")
     at, found, seen = 2, None, set()
     while True:
         while frame[at + 1] == 0xFF:  # fill bytes

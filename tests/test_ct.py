@@ -132,6 +132,14 @@ def test_sform_goes_before_a_qform_that_disagrees_and_both_are_kept(tmp_path):
     np.testing.assert_array_equal(np.asanyarray(written.dataobj) > 0, lungs)
 
 
+def test_a_fourth_axis_of_one_is_kept(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(body()[0][..., None], affine_of()), tmp_path / "a.nii")
+    volume = ct.read_volume(tmp_path / "a.nii")
+    assert volume.voxels_ZxHxW.shape == (9, 20, 24)
+    ct.write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW < 0, volume.grid)
+    assert nibabel.load(tmp_path / "m.nii.gz").shape == (24, 20, 9, 1)
+
+
 def test_the_folder_here_has_a_name(tmp_path, monkeypatch):
     (tmp_path / "scan.1").mkdir()
     monkeypatch.chdir(tmp_path / "scan.1")

@@ -73,6 +73,7 @@ def test_series_is_the_same_volume_as_its_nifti(tmp_path):
     ct.write_mask(tmp_path / "m.nii.gz", series.voxels_ZxHxW > 0, series.grid)
     written = nibabel.load(tmp_path / "m.nii.gz")
     np.testing.assert_allclose(written.affine, affine, atol=1e-5)
+    assert written.header["sform_code"] == 1 and written.header.get_xyzt_units()[0] == "mm"
     np.testing.assert_array_equal(np.asanyarray(written.dataobj) > 0, hu > 0)
 
 

@@ -98,6 +98,43 @@ def test_without_transformation_16_bits_are_stretched_from_lowest_to_highest(tmp
     np.testing.assert_allclose(image, film12() / 4095, **FLOAT32)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "fill", "attributes"),
+    [
+        (np.int16, -2000, {"PixelPaddingValue": -2000}),
+        (np.int16, -2000, {"PixelPaddingValue": -3000, "PixelPaddingRangeLimit": -2000}),
+        (np.uint16, 4095, {"PixelPaddingValue": 4095}),
+        (np.uint16, 4095, {"PixelPaddingValue": 4095, "RescaleSlope": -1, "RescaleIntercept": 9}),
+    ],
+)
+def test_padding_has_no_part_in_the_stretch(tmp_path, dtype, fill, attributes):
+    """A frame of fill about values of 100 to 300, which alone go from black to white."""
+    pixels = np.full(SHAPE, fill, dtype)
+    pixels[4:-4, 4:-4] = np.linspace(100, 300, 16 * 12).reshape(16, 12).astype(dtype)
+    image = shown(tmp_path, pixels, 12, **attributes)
+    inner = (pixels[4:-4, 4:-4] - 100) / 200
+    inverted = attributes.get("RescaleSlope") == -1
+    np.testing.assert_allclose(image[4:-4, 4:-4], 1 - inner if inverted else inner, **FLOAT32)
+    assert image[0, 0] == (fill > 300) ^ inverted
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize("vr", ["SS", "US"])
+def test_negative_padding_however_it_is_written(tmp_path, syntax, vr):
+    pixels = film12(np.int16)
+    pixels[:3] = -2048
+    dataset = dicom(pixels, 12)
+    dataset.add_new("PixelPaddingValue", vr, -2048 if vr == "SS" else 2**16 - 2048)
+    image = read_dicom(saved(tmp_path / "a.dcm", dataset, syntax)).image
+    low, high = int(pixels[3:].min()), int(pixels.max())
+    np.testing.assert_allclose(image[3:], (pixels[3:] - low) / (high - low), **FLOAT32)
+
+
+def test_an_image_of_padding_alone_is_still_an_image(tmp_path):
+    image = shown(tmp_path, np.full(SHAPE, 7, np.uint16), 12, PixelPaddingValue=7)
+    assert not image.any()
+
+
 def test_8_bits_are_the_pixels_of_the_same_png(tmp_path):
     image = shown(tmp_path, film8())
     assert image.dtype == np.uint8
