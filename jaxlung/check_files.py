@@ -14,7 +14,7 @@ import numpy as np
 from jaxlung.consensus import appearance, shrink
 from jaxlung.duplicates import perceptual_hash, standardise
 from jaxlung.errors import InputError
-from jaxlung.film import check_modality
+from jaxlung.film import check_xray
 from jaxlung.folder import is_image, stem_of
 from jaxlung.images import SUFFIXES, read_film, read_image, read_mask
 from jaxlung.mask_checks import MaskShape, lung_contrast, mask_shape
@@ -137,7 +137,7 @@ def read_pair(directory: Path, pair: Pair) -> Record:
         add("unreadable", pair.image, error)
     else:
         try:
-            check_modality(film.modality, "xray", pair.image)
+            check_xray(film.modality, pair.image)
         except InputError as error:
             add("not_xray", pair.image, error)
     try:

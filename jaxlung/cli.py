@@ -120,14 +120,14 @@ def _write_image(model: Any, image_path: Path, mask_path: Path, overlay_path: Pa
     """Mask and overlay of an X-ray; returns the share of lung."""
     from jaxlung.ct import is_volume
     from jaxlung.figures import overlay
-    from jaxlung.film import check_modality
+    from jaxlung.film import check_xray
     from jaxlung.images import read_film, write_png
 
     if is_volume(image_path):
         what = "a folder" if image_path.is_dir() else "a volume"
         raise InputError(f"{image_path}: is {what}, but the model was trained on X-rays")
     film = read_film(image_path)
-    check_modality(film.modality, "xray", image_path)
+    check_xray(film.modality, image_path)
     mask_HxW = model.predict(film.image)
     write_png(mask_path, mask_HxW.astype("uint8") * 255)
     write_png(overlay_path, overlay(film.image, mask_HxW))

@@ -1,7 +1,7 @@
 """What a file holds beside pixels: the size of a pixel, and what took the picture."""
 
 import os
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from jaxlung.errors import InputError
 
 # Defined terms of Modality (0008,0060), DICOM PS3.3 C.7.3.1.1.1, that may show a chest.
 XRAY = ("CR", "DX", "RG", "RF", "XA")
-_EITHER = ("", "OT", "SC", "HC")  # not said, other, secondary capture, hard copy
+_UNTOLD = ("", "OT", "SC", "HC")  # not said, other, secondary capture, hard copy
 
 
 class Film(NamedTuple):
@@ -18,17 +18,13 @@ class Film(NamedTuple):
     modality: str = ""  # DICOM's term: CR, DX, CT...; "" where the file does not say
 
 
-def check_modality(
-    modality: str, wanted: Literal["xray", "ct"], path: str | os.PathLike[str]
-) -> None:
-    """Refuses a picture of another kind than a model is for, which would find nothing or nonsense.
+def check_xray(modality: str, path: str | os.PathLike[str]) -> None:
+    """Refuses a picture that is no X-ray, in which a model would find nothing or nonsense.
 
-    A file that does not say (a PNG, or modality OT or SC) is accepted by either.
+    A file that does not say what it is (a PNG, or modality OT or SC) is accepted.
 
     Raises:
-        InputError: modality is of another kind than wanted.
+        InputError: another modality.
     """
-    accepted = XRAY if wanted == "xray" else ("CT",)
-    if modality not in (*accepted, *_EITHER):
-        kind = "an X-ray" if wanted == "xray" else "a CT image"
-        raise InputError(f"{path}: has modality {modality}; expected {kind} ({' '.join(accepted)})")
+    if modality not in (*XRAY, *_UNTOLD):
+        raise InputError(f"{path}: has modality {modality}; expected an X-ray ({' '.join(XRAY)})")

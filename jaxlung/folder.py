@@ -12,7 +12,7 @@ from pathlib import Path
 from jaxlung.config import DataConfig
 from jaxlung.dicom import is_dicom
 from jaxlung.errors import InputError
-from jaxlung.film import check_modality
+from jaxlung.film import check_xray
 from jaxlung.images import SUFFIXES, read_film, read_mask
 from jaxlung.metadata import Metadata, read_metadata
 from jaxlung.splits import SPLITS, Example, Split
@@ -142,7 +142,7 @@ def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
     def read(index: int) -> Example:
         _, image_path, mask_path = pairs[index]
         film, mask = read_film(image_path), read_mask(mask_path)
-        check_modality(film.modality, "xray", image_path)
+        check_xray(film.modality, image_path)
         image = film.image
         if image.shape[:2] != mask.shape:
             raise InputError(

@@ -16,7 +16,7 @@ from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
 from jaxlung.ct import window
 from jaxlung.errors import InputError
-from jaxlung.film import check_modality
+from jaxlung.film import check_xray
 from jaxlung.images import read_film
 from jaxlung.model import build_model, to_mask
 from jaxlung.preprocess import from_canvas, to_canvas
@@ -62,7 +62,7 @@ class Predictor:
                     f"jaxlung.ct_predict.predict_volume, or a slice in Hounsfield units to predict"
                 )
             film = read_film(image)
-            check_modality(film.modality, "xray", image)
+            check_xray(film.modality, image)
             pixels = film.image
         else:
             pixels = np.asarray(image)

@@ -240,7 +240,7 @@ def config_of(folder, **data):
     config.data.update({"size": 32, "loader": "memory", "test_fraction": 0.3,
                         "validation_fraction": 0.3, **data})  # fmt: skip
     config.model.update({"width": 4, "depth": 1})
-    config.train.update({"batch_size": 4, "num_epochs": 40})
+    config.train.update({"batch_size": 2, "num_epochs": 12})
     config.optim.learning_rate = 1e-2
     return config
 
