@@ -461,9 +461,7 @@ def test_modality(tmp_path, modality):
     if modality in ("OT", "SC", "CR", "DX", "RG", "RF", "XA"):
         check_xray(film.modality, path)
     else:
-        with pytest.raises(
-            InputError, match=rf"a\.dcm: has modality {modality}; expected an X-ray"
-        ):
+        with pytest.raises(InputError, match=rf"a\.dcm: has modality {modality}; expected"):
             check_xray(film.modality, path)
 
 
