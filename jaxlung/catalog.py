@@ -7,6 +7,7 @@ A label convention says what of the thorax a mask calls lung. Sets of different 
 a model contradictions, so mixing them has to be asked for.
 """
 
+import difflib
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
@@ -28,6 +29,7 @@ class NamedSet(NamedTuple):
     builder: str  # module of jaxlung.builders; its TFDS name is jaxlung_ and this
     published: tuple[int, int, int] | None = None  # sizes of the usual train, validation, test
     folds: bool = False  # the set has two official folds
+    same_images: tuple[str, ...] = ()  # other sets whose images it holds
 
 
 _NLM = "free with credit to the U.S. National Library of Medicine and both citations"
@@ -125,6 +127,7 @@ using supervised methods. Medical Image Analysis 10(1), 2006. doi:10.1016/j.medi
             name="covid_cxr_lung_and_heart",
             description="covid_cxr with the cardiomediastinum counted as lung",
             convention=LUNG_AND_HEART,
+            same_images=("covid_cxr",),
         ),
         NamedSet(
             name="covid19_radiography",
@@ -163,6 +166,7 @@ doi:10.1016/j.compbiomed.2021.104319
             homepage="https://www.kaggle.com/datasets/nikhilpandey360/chest-xray-masks-and-labels",
             citation=f"{_NLM_CITATION}\n{_SHENZHEN_MASKS}",
             builder="chest_xray_masks_and_labels",
+            same_images=("montgomery", "shenzhen"),
         ),
         NamedSet(
             name="chexmask",
@@ -206,7 +210,13 @@ def set_names(name: str) -> tuple[str, ...]:
     for part in names:
         if part not in CATALOG:
             others = ", ".join((*NO_SETS, *CATALOG))
-            raise InputError(f"data.name: {part!r} is none of {others}")
+            raise InputError(f"data.name: {part!r} is none of {others}{did_you_mean(part)}")
     if len(set(names)) < len(names):
         raise InputError(f"data.name={name!r} names a set twice; weigh it by data.weights")
     return names
+
+
+def did_you_mean(name: str) -> str:
+    """The end of an error about a name that is no set."""
+    near = difflib.get_close_matches(name, CATALOG, 1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -15,7 +15,7 @@ from jaxlung.consensus import appearance, shrink
 from jaxlung.duplicates import perceptual_hash, standardise
 from jaxlung.errors import InputError
 from jaxlung.film import check_xray
-from jaxlung.folder import is_image, stem_of
+from jaxlung.folder import is_image, no_image, stem_of
 from jaxlung.images import SUFFIXES, read_film, read_image, read_mask
 from jaxlung.mask_checks import MaskShape, lung_contrast, mask_shape
 from jaxlung.preprocess import to_canvas
@@ -76,7 +76,8 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
     images = _by_stem(directory, "images", findings)
     masks = _by_stem(directory, "masks", findings)
     if not images:
-        raise InputError(f"{directory / 'images'}: holds no image ({' '.join(SUFFIXES)})")
+        folder = directory / "images"
+        raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){no_image(folder)}")
     pairs = []
     for stem, image in images.items():
         mask = masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
@@ -95,7 +96,7 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
 def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, Path]:
     folder = directory / name
     if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
+        raise InputError(f"{folder}: no such folder; name the one that holds images/ and masks/")
     found: dict[str, Path] = {}
     skipped: Counter[str] = Counter()
     for path in sorted(folder.iterdir(), key=lambda path: (stem_of(path), path.name)):

@@ -69,11 +69,13 @@ def text(result: Check) -> str:
         if result.errors()
         else "training can go ahead" + ("; look at the warnings" if result.warnings() else "")
     )
+    if suspects:
+        verdict += "; --out DIR draws them"
     return "\n".join([*lines, "", verdict])
 
 
 def _kind_lines(kind: str, found: Sequence[Finding]) -> list[str]:
-    lines = [f"  {KINDS[kind].title} ({len(found)})"]
+    lines = [f"  {KINDS[kind].title} ({len(found)}). {KINDS[kind].remedy}"]
     for finding in found[:NAMED]:
         lines.append(f"    {': '.join(part for part in (named(finding), finding.message) if part)}")
     if len(found) > NAMED:

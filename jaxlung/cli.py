@@ -124,8 +124,9 @@ def _write_image(model: Any, image_path: Path, mask_path: Path, overlay_path: Pa
     from jaxlung.images import read_film, write_png
 
     if is_volume(image_path):
-        what = "a folder" if image_path.is_dir() else "a volume"
-        raise InputError(f"{image_path}: is {what}, but the model was trained on X-rays")
+        if image_path.is_dir():
+            raise InputError(f"{image_path}: is a folder; name its files, as {image_path}/*.png")
+        raise InputError(f"{image_path}: is a volume, but the model was trained on X-rays")
     film = read_film(image_path)
     check_xray(film.modality, image_path)
     mask_HxW = model.predict(film.image)

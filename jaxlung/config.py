@@ -240,6 +240,11 @@ def _check_combinations(config: Config) -> None:
         raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
     if config.data.window_low >= config.data.window_high:
         raise InputError("data.window_low must be below data.window_high")
+    if config.data.name == "phantom" and config.data.dir:
+        raise InputError(
+            "data.dir is set, but data.name='phantom' is simulated and does not read it; set "
+            "data.name=folder"
+        )
     if config.data.name in FOLDERS and not config.data.dir:
         raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
 
@@ -256,6 +261,11 @@ def _check_sets(data: DataConfig) -> None:
     sets = [CATALOG[name] for name in names]
     if data.weights and len(data.weights) != len(names):
         raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")
+    for entry in sets:
+        for other in set(entry.same_images) & set(names):
+            raise InputError(
+                f"data.name={data.name!r}: {entry.name} holds the images of {other}; name one"
+            )
     conventions = {entry.name: entry.convention for entry in sets}
     if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
         listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())

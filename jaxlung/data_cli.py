@@ -5,7 +5,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import CATALOG
+from jaxlung.catalog import CATALOG, did_you_mean
 from jaxlung.errors import InputError
 
 
@@ -115,7 +115,7 @@ def list_sets(data_dir: str | Path = "") -> str:
         lines.append(
             f"{entry.name:{width}}  {entry.n:7}  {entry.convention:14}  {files:13}  {ready}"
         )
-        for text in (entry.description, f"Terms: {entry.terms}."):
+        for text in (entry.description, f"Terms: {entry.terms}.", entry.homepage):
             lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="      ")
     lines.append(f"Ready: prepared in {data_dir_of(data_dir)} by `jaxlung data prepare NAME`.")
     return "\n".join(lines)
@@ -133,7 +133,8 @@ def prepare_set(
     entry = CATALOG[name]
     builder = prepare(name, data_dir, manual_dir, beam_options)
     count = sum(split.num_examples for split in builder.info.splits.values())
-    lines = [f"{name}: {count} images in {builder.data_path}"]
+    whole = "" if count == entry.n else f" ({entry.n} published)"
+    lines = [f"{name}: {count} images{whole} in {builder.data_path}"]
     left_out = (builder.info.metadata or {}).get("left_out", {})
     lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
     lines.append(f"Terms: {entry.terms}.")
@@ -162,6 +163,11 @@ def run_check(arguments: argparse.Namespace) -> None:
     if is_set:
         result = check_set(str(arguments.source), arguments.data_dir, **splitting)
     else:
+        if not arguments.source.exists():
+            name = str(arguments.source)
+            raise InputError(
+                f"{name}: neither a folder nor a set of `jaxlung data list`{did_you_mean(name)}"
+            )
         result = check(arguments.source, **for_folders, **splitting)
     print(text(result))
     if arguments.out:

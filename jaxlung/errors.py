@@ -1,5 +1,6 @@
 """The errors that a user can mend, and how a command line shows them."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
@@ -35,6 +36,9 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except (InputError, TrainingError) as error:
             fail(error)
+        except BrokenPipeError:  # `| head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(141) from None  # as a shell says of SIGPIPE
         except OSError as error:  # a full disk, a folder that may not be written
             fail(f"{error.filename}: {error.strerror}" if error.filename else error)
         except KeyboardInterrupt:

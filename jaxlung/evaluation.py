@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import CATALOG, FOLDERS, set_names
+from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, set_names
 from jaxlung.config import DataConfig
 from jaxlung.datasets import load_splits, whole_split
 from jaxlung.errors import InputError
@@ -131,6 +131,9 @@ def choose_split(
         or (in_folder and data.resolve() == Path(config.dir).resolve())
         or (is_set and str(data) in set_names(config.name))
     )
+    if data is not None and not is_set and not data.exists():
+        hint = did_you_mean(str(data))
+        raise InputError(f"--data {data}: neither a folder nor a set of `jaxlung data list`{hint}")
     if data is None and split == "all":
         raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
     if data is not None and (split == "all" or not own):

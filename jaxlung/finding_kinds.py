@@ -118,7 +118,8 @@ KINDS: Mapping[str, Kind] = {  # worst first: the order in which findings are li
     "square_files": Kind(
         WARNING,
         "all files have one square size",
-        "Nothing, if they were not stretched; else export them in their own proportions.",
+        "Nothing, if they were not stretched; else export them in their own proportions, or train "
+        "with --config.data.fit=stretch, which stretches what is predicted on in the same way.",
     ),
     "not_read": Kind(
         WARNING, "files that are not read", "Nothing, if they are no images; else convert them."

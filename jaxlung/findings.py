@@ -232,9 +232,7 @@ def whole_set(records: Sequence[Record]) -> list[Finding]:
             findings.append(Finding("aspect", (r.id,), "", message, max(r.size) / min(r.size)))
     if len(sizes) >= 8 and len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1]:
         message = (
-            f"all {len(sizes)} images are {sizes[0][0]}x{sizes[0][1]}: if they were stretched to "
-            f"that, lengths in mm are wrong, and images to predict on should be stretched too "
-            f"(data.fit=stretch)"
+            f"all {len(sizes)} images are {sizes[0][0]}x{sizes[0][1]}: were they stretched to that?"
         )
         findings.append(Finding("square_files", (), "", message))
     return findings

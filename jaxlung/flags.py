@@ -1,6 +1,7 @@
 """Command-line flags of train.py and eval.py: a mistake is one line, without a traceback."""
 
 import re
+import sys
 from collections.abc import Sequence
 
 from absl import flags, logging
@@ -10,10 +11,21 @@ from jaxlung.errors import fail
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """For `absl.app.run`: parses and returns what is no flag, of which there must be none."""
+    if {"--help", "-h", "-help"} & set(argv[1:]):  # absl's own help exits with an error's status
+        flags.FLAGS.unparse_flags()
+        print(f"{sys.modules['__main__'].__doc__}\n{flags.FLAGS.main_module_help()}")
+        raise SystemExit(0)
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
             flags.FLAGS.config.lock()  # a file that failed to load says so when first used
+    except flags.IllegalFlagValueError as error:
+        missing = re.match(r"flag --(\w+)=None: Flag .* must have a value", str(error))
+        example = {"config": " configs/unet.py", "workdir": " runs/unet"}
+        if missing:
+            name = missing[1]
+            fail(f"--{name} is needed, as in --{name}{example.get(name, '=...')}; see --help")
+        fail(error)
     except flags.Error as error:
         fail(error)
     except (AttributeError, KeyError) as error:  # how ml_collections reports a misspelt field

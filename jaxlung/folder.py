@@ -23,9 +23,22 @@ Pair = tuple[str, Path, Path]  # stem, image, mask
 def folder_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
     whole = folder_split(Path(config.dir), config.patient_pattern)
+    whole = whole._replace(read=_with_remedy(whole.read, config.dir))
     patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
     stems_by_split = split_stems(config, whole.ids, patients)
     return {name: select(whole, stems, name) for name, stems in stems_by_split.items()}
+
+
+def _with_remedy(read: Callable[[int], Example], directory: str) -> Callable[[int], Example]:
+    """Where one file is damaged others may be: training would stop at each in turn."""
+
+    def read_or_advise(index: int) -> Example:
+        try:
+            return read(index)
+        except InputError as error:
+            raise InputError(f"{error} (`jaxlung data check {directory}` names all)") from error
+
+    return read_or_advise
 
 
 def split_stems(
@@ -40,7 +53,7 @@ def split_stems(
     for name, chosen in stems_by_split.items():
         if not chosen:
             raise InputError(
-                f"{config.dir}: the {name} split is empty ({len(stems)} images, split by "
+                f"{config.dir}: the {name} split is empty ({len(stems)} files, split by "
                 f"hash); change data.validation_fraction or data.test_fraction, or give lists "
                 f"in data.split_file"
             )
@@ -115,9 +128,17 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
             raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
         found[stem] = path
     if not found:
-        hint = f"; did you mean {directory / 'masks'}?" if (directory / "masks").is_dir() else ""
-        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){hint}")
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){no_image(directory)}")
     return found
+
+
+def no_image(directory: Path) -> str:
+    """The end of an error about a folder without images: what it may be instead."""
+    if (directory / "masks").is_dir():
+        return f"; did you mean {directory / 'masks'}?"
+    if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in directory.iterdir()):
+        return " but CT volumes, which train.py and eval.py take with data.name=ct"
+    return ""
 
 
 def is_image(path: Path) -> bool:
@@ -182,15 +203,15 @@ def patient_of(pattern: str) -> Callable[[str], str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"data.patient_pattern={pattern!r} is no regular expression: {error}") \
+        raise InputError(f"data.patient_pattern='{pattern}' is no regular expression: {error}") \
             from error  # fmt: skip
     if compiled.groups < 1:
-        raise InputError(f"data.patient_pattern={pattern!r} needs a group ( ) for the patient")
+        raise InputError(f"data.patient_pattern='{pattern}' needs a group ( ) for the patient")
 
     def patient(stem: str) -> str:
         match = compiled.search(stem)
         if match is None or match.group(1) is None:
-            raise InputError(f"data.patient_pattern={pattern!r} does not match the stem {stem!r}")
+            raise InputError(f"data.patient_pattern='{pattern}' does not match the stem {stem!r}")
         return match.group(1)
 
     return patient

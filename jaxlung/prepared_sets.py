@@ -92,8 +92,12 @@ def prepare(
         raise InputError(f"{name!r} is no set; there are {', '.join(CATALOG)}")
     entry = CATALOG[name]
     manual = Path(manual_dir).expanduser() if manual_dir else _default_manual(data_dir)
-    if entry.manual and not is_prepared(name, data_dir) and not (manual / entry.builder).is_dir():
-        raise InputError(f"{manual / entry.builder}: no such folder. {entry.instructions}")
+    needed = entry.manual or manual_dir
+    if needed and not is_prepared(name, data_dir) and not (manual / entry.builder).is_dir():
+        raise InputError(
+            f"{manual / entry.builder}: no such folder (of manual downloads {manual}). "
+            f"{entry.instructions}"
+        )
     builder = make_builder(entry, data_dir)
     import tensorflow_datasets as tfds
 
@@ -108,7 +112,7 @@ def prepare(
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=options)
     except Exception as error:
-        raise InputError(f"{name}: {_reason(error, entry)}") from error
+        raise InputError(f"{name}: {_reason(error, entry, manual)}") from error
     read_index(builder)
     return builder
 
@@ -127,7 +131,7 @@ def _default_manual(data_dir: str | os.PathLike[str]) -> Path:
     return data_dir_of(data_dir) / "downloads" / "manual"
 
 
-def _reason(error: BaseException, entry: NamedSet) -> str:
+def _reason(error: BaseException, entry: NamedSet, manual: Path) -> str:
     """One line on what TFDS raised: our own error within it, where there is one."""
     cause: BaseException | None = error
     while cause is not None:
@@ -139,7 +143,10 @@ def _reason(error: BaseException, entry: NamedSet) -> str:
         return words.rsplit("InputError: ", 1)[1].split(" [while running")[0]
     kind = type(error).__name__
     if kind == "DownloadError" or type(error).__module__.startswith("requests"):
-        return f"the download failed ({words[:120]}); try again later. {entry.instructions}"
+        return (
+            f"the download failed ({words[:120]}); try again later. {entry.instructions} The "
+            f"homepage is {entry.homepage}, the folder of manual downloads {manual}"
+        )
     known = {
         "NonMatchingChecksumError": "a download has the wrong checksum; delete it and try again",
         "ExtractError": "an archive cannot be unpacked; delete the download and try again",

@@ -15,6 +15,7 @@ from jaxlung import plots, tables
 from jaxlung.figures import thumbnail
 from jaxlung.results import SCHEMA, Scores, comparisons, per_image_csv, settings, summary
 from jaxlung.scoring import Tolerance
+from jaxlung.statistics import MIN_PATIENTS
 from jaxlung.workdir import write_json, write_text
 
 WORST, TYPICAL = 12, 4  # how many cases are drawn: worst by Dice; by HD95, median and best
@@ -83,6 +84,7 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
             {name: evaluation[name] for name in ("settings", "models", "environment")}, indent=2
         ),
         shown=SHOWN,
+        min_patients=MIN_PATIENTS,
     )
 
 

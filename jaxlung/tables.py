@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlung.scoring import LOW_DICE
+from jaxlung.statistics import MIN_PATIENTS
 
 FLAG_LABELS = {
     "missing": "no prediction",
@@ -127,7 +128,10 @@ def _heading(entry: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     about = f"{entry['model']} on {entry['set']}, split {entry['split']}"
     if threshold:
         about += f", model of step {model['step']}, threshold {threshold['value']:g}"
-    return [about, *(f"note: {warning}" for warning in entry["warnings"])]
+    notes = list(entry["warnings"])
+    if entry["patients"] < MIN_PATIENTS:
+        notes.append(f"{entry['patients']} patients: intervals need at least {MIN_PATIENTS}")
+    return [about, *(f"note: {note}" for note in notes)]
 
 
 def _grid_title(grid: str, model: Mapping[str, Any]) -> str:

@@ -31,6 +31,8 @@ from jaxlung.model import build_model, to_mask
 from jaxlung.runlog import RunLog
 from jaxlung.workdir import Digests, check_config, write_record
 
+_UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
+
 
 def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     """Trains until the last epoch or early stopping; goes on where the workdir's run stopped.
@@ -69,12 +71,15 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
             RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log,
         ):
             sizes = ", ".join(f"{len(c.split.ids)} {name}" for name, c in canvases.items())
+            source = " ".join((config.data.name, config.data.dir)).strip()
+            rest = count % batch_size
             log.say(
-                f"images: {sizes}; {steps_per_epoch} steps of {batch_size} an epoch "
-                f"({count % batch_size} of the training images wait for another epoch)"
+                f"data: {source}: {sizes} {_UNIT[config.modality]}; {steps_per_epoch} steps of "
+                f"{batch_size} an epoch{f', {rest} left over, others each time' if rest else ''}"
             )
             if start_step:
-                log.say(f"{workdir}: goes on from step {start_step}")
+                done = start_step >= steps_per_epoch * num_epochs
+                log.say(f"{workdir}: {'complete at' if done else 'goes on from'} step {start_step}")
             # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats
             # from its last save with the same batches and keys, and logs and draws again.
             for epoch in range(start_step // steps_per_epoch, num_epochs):
@@ -131,8 +136,8 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:
         raise InputError(
-            f"the train split has {count} images, fewer than train.batch_size={batch_size}; "
-            f"lower train.batch_size or add images"
+            f"the train split has {count} {_UNIT[config.modality]}, fewer than "
+            f"train.batch_size={batch_size}; lower train.batch_size or add some"
         )
     canvases, digests = {}, {}
     for name, split in splits.items():

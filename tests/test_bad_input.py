@@ -158,6 +158,29 @@ def test_command_line_says_one_line_and_fails(tmp_path, flags, word):
     assert not workdir.exists()
 
 
+@pytest.mark.parametrize(
+    ("script", "flag", "example"),
+    [("train.py", "--config", "configs/unet.py"), ("eval.py", "--workdir", "runs/unet")],
+)
+def test_a_flag_that_is_left_out_is_named_with_an_example(script, flag, example):
+    result = run(script)
+    assert result.returncode == 2 and result.stdout == ""
+    assert result.stderr == f"error: {flag} is needed, as in {flag} {example}; see --help\n"
+
+
+@pytest.mark.parametrize("script", ["train.py", "eval.py"])
+def test_help_is_no_error(script):
+    result = run(script, "--help")
+    assert result.returncode == 0 and result.stderr == ""
+    assert f"python {script}" in result.stdout and "--workdir" in result.stdout
+
+
+def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
+    command = f"{sys.executable} -m jaxlung data list --data-dir {tmp_path} | head -0"
+    result = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+    assert result.stderr == ""
+
+
 def test_predict_on_no_image_and_eval_of_no_run(tmp_path):
     (tmp_path / "notes.png").write_text("not an image")
     result = run("-m", "jaxlung", "predict", tmp_path / "notes.png",

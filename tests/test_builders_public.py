@@ -117,9 +117,9 @@ def served(name, tmp_path):
     return examples, builder
 
 
-def refused(name, tmp_path, *words):
+def refused(name, tmp_path, *words, manual_dir=None):
     with pytest.raises(InputError) as caught:
-        prepare(name, tmp_path / "tfds", tmp_path)
+        prepare(name, tmp_path / "tfds", tmp_path if manual_dir is None else manual_dir)
     message = str(caught.value)
     assert "\n" not in message
     for word in words:
@@ -215,7 +215,11 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
         raise requests.ConnectionError("no route\nto the host")
 
     monkeypatch.setattr(tfds.download.DownloadManager, "download", fail)
-    refused("montgomery", tmp_path, "montgomery", "download failed", "no route to the host")
+    manual = tmp_path / "tfds" / "downloads" / "manual"
+    words = ("montgomery", "download failed", "no route to the host", manual)
+    refused("montgomery", tmp_path, *words, CATALOG["montgomery"].homepage, manual_dir="")
+    # What was fetched by hand lies elsewhere: no download instead of it.
+    refused("montgomery", tmp_path, tmp_path / "montgomery", "no such folder")
 
 
 def test_a_download_that_tfds_refuses_is_one_line(tmp_path, monkeypatch):
@@ -223,9 +227,9 @@ def test_a_download_that_tfds_refuses_is_one_line(tmp_path, monkeypatch):
     archive = tmp_path / "cut.zip"
     archive.write_bytes(b"PK")
     monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda *_: archive)
-    refused("montgomery", tmp_path, archive, "wrong SHA-256", "delete it")
+    refused("montgomery", tmp_path, archive, "wrong SHA-256", "delete it", manual_dir="")
     monkeypatch.setattr(montgomery, "SHA256", hashlib.sha256(b"PK").hexdigest())
-    refused("montgomery", tmp_path, "montgomery", "cannot be unpacked", "delete the download")
+    refused("montgomery", tmp_path, "cannot be unpacked", "delete the download", manual_dir="")
 
 
 def test_shenzhen_leaves_out_images_without_a_mask_and_counts_them(tmp_path):

@@ -252,16 +252,18 @@ def test_weights_hash_names_the_weights(model):
     assert weights_sha256(changed) == weights_sha256(model.variables) != weights_sha256(other)
 
 
-def test_choose_split_refuses_what_makes_no_sense(model):
-    data, elsewhere = model.config.data, Path("elsewhere")
+def test_choose_split_refuses_what_makes_no_sense(model, tmp_path):
+    data, elsewhere = model.config.data, tmp_path
     with pytest.raises(InputError, match="--split"):
         choose_split(data, None, "tests")
     with pytest.raises(InputError, match="--data"):
         choose_split(data, None, "all")
     with pytest.raises(InputError, match="own data"):
         choose_split(data, elsewhere, "test")
-    with pytest.raises(InputError, match="elsewhere"):
+    with pytest.raises(InputError, match="images: no such folder"):
         choose_split(data, elsewhere, None)
+    with pytest.raises(InputError, match="montgmery: neither a folder .* mean montgomery"):
+        choose_split(data, Path("montgmery"), None)
 
 
 @pytest.mark.parametrize(

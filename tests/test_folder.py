@@ -209,7 +209,7 @@ def test_bad_patient_pattern(pattern):
     def split():
         hash_split(["P1_1", "P2_1"], patient_of(pattern), 0.1, 0.2)
 
-    assert_refused(split, words=["data.patient_pattern", repr(pattern)])
+    assert_refused(split, words=["data.patient_pattern", f"'{pattern}'"])
 
 
 def test_pattern_that_misses_one_stem_names_it():

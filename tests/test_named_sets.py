@@ -237,7 +237,10 @@ def test_a_mixture_holds_every_set(data_dir):
 
 def test_the_same_images_in_two_sets_are_refused(data_dir):
     name = "montgomery+chest_xray_masks_and_labels"
-    refused({"name": name, "dir": data_dir}, "MCUCXR_0001_0", "two of the sets")
+    refused({"name": name, "dir": data_dir}, "holds the images of montgomery", "name one")
+    same = open_set("montgomery", data_dir)
+    with pytest.raises(InputError, match="MCUCXR_0000_1.*two of the sets"):  # nobody knew
+        named_sets._refuse_doubles([same, same])
 
 
 def test_mixed_conventions_have_to_be_asked_for(data_dir):
@@ -252,6 +255,8 @@ def test_mixed_conventions_have_to_be_asked_for(data_dir):
     ("fields", "words"),
     [
         ({"name": "nowhere"}, ["'nowhere'", "montgomery"]),
+        ({"name": "montgmery"}, ["'montgmery'", "did you mean montgomery?"]),
+        ({"name": "phantom", "dir": "films"}, ["data.dir", "data.name=folder"]),
         ({"name": "montgomery+"}, ["''"]),
         ({"name": "phantom+montgomery"}, ["'phantom'"]),
         ({"name": "montgomery+montgomery"}, ["twice", "data.weights"]),
@@ -462,6 +467,15 @@ def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
     found = {finding.kind: finding.ids for finding in result.errors()}
     assert found == {"unreadable": ("MCUCXR_0003_0",), "empty_mask": ("MCUCXR_0004_1",)}
     assert len(result.records) == 20
+
+
+def test_a_name_that_is_neither_set_nor_folder(capsys):
+    from jaxlung.cli import main
+
+    with pytest.raises(SystemExit):
+        main(["data", "check", "shenzen"])
+    assert "neither a folder nor a set" in (said := capsys.readouterr().err)
+    assert "did you mean shenzhen?" in said
 
 
 def test_where_sets_are_looked_for(monkeypatch, tmp_path):
