@@ -64,12 +64,17 @@ def whole_set(name: str, data_dir: str = "") -> Split:
 
 
 def one_set(joined: Split, name: str) -> Split:
-    """The examples that a split of `join` has from one set; all, where it joins no others."""
+    """The examples that a split of `join` has from one set; all, where it joins no others.
+
+    Raises:
+        InputError: it has none of that set, which lists in data.split_file may bring about.
+    """
     sets = joined.groups.get("set", (name,) * len(joined.ids))
     ids = [image_id for image_id, own in zip(joined.ids, sets, strict=True) if own == name]
     if not ids:
         raise InputError(f"--data {name}: the {joined.name} split has no image of it")
-    return select(joined, ids, joined.name)
+    chosen = select(joined, ids, joined.name)
+    return chosen._replace(groups=useful_groups(chosen.groups))
 
 
 def _own(lists: dict[str, list[str]], whole: Split) -> dict[str, list[str]]:
@@ -153,6 +158,8 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
         )
         for column in columns
     }
+    # Kept even where one set alone has examples: `one_set` goes by it.
+    groups = useful_groups(groups)
     groups["set"] = tuple(s for s, part in zip(sets, parts, strict=True) for _ in part.ids)
     return Split(
         name,
@@ -165,7 +172,7 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
             for s, part in zip(sets, parts, strict=True)
             for patient in part.patients or part.ids
         ),
-        useful_groups(groups),
+        groups,
         stat if all(part.stat for part in parts) else None,
     )
 

@@ -485,6 +485,20 @@ def test_a_set_that_a_model_was_trained_on_is_evaluated_by_its_test_split(data_d
         choose_split(DataConfig(name="ct", dir=data_dir), Path("montgomery"), None)
 
 
+def test_a_set_without_images_in_the_test_split_is_not_given_those_of_another(
+    data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(data_dir)
+    path = tmp_path / "lists.json"
+    lists = {"train": ["MCUCXR_0003_0", "CHNCXR_0001_0"], "validation": ["CHNCXR_0002_1"],
+             "test": ["MCUCXR_0000_1", "MCUCXR_0001_0"]}  # fmt: skip
+    path.write_text(json.dumps(lists))
+    config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
+    assert choose_split(config, Path("montgomery"), None)[0].ids == tuple(lists["test"])
+    with pytest.raises(InputError, match="--data shenzhen: the test split has no image of it"):
+        choose_split(config, Path("shenzhen"), None)
+
+
 def test_a_read_only_folder_is_no_obstacle(data_dir, monkeypatch):
     whole = open_set("montgomery", data_dir)
     path = next((prepared_sets.data_dir_of(data_dir) / "jaxlung_montgomery").glob("*/jaxlung_in*"))
