@@ -1,6 +1,7 @@
 """`jaxlung data ...`: commands about data sets. Each adds its parser and names its function."""
 
 import argparse
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ def prepare_set(
     left_out = (builder.info.metadata or {}).get("left_out", {})
     lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
     lines.append(f"Terms: {entry.terms}.")
-    where = f" --config.data.dir={data_dir_of(data_dir)}" if data_dir else ""
+    where = f" --config.data.dir={shlex.quote(str(data_dir_of(data_dir)))}" if data_dir else ""
     lines.append(
         f"next: python train.py --config configs/unet.py --config.data.name={name}{where} "
         f"--workdir runs/{name}"

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -153,6 +154,55 @@ def test_a_folder_that_is_not_ours_or_damaged_says_what_to_do(tmp_path):
     for path in (*prepared.glob("*.array_record*"), prepared / prepared_sets.INDEX):
         path.unlink()
     refused({"name": "montgomery", "dir": str(tmp_path / "tfds")}, prepared, "prepare the set")
+
+
+def test_preparing_again_does_not_hide_damage(tmp_path):
+    """TFDS takes any folder of the set's name for a prepared set, whatever is in it."""
+    layouts.montgomery(tmp_path)
+    folder = Path(prepare("montgomery", tmp_path / "tfds", tmp_path).data_path)
+    [records] = folder.glob("*.array_record*")
+    records.write_bytes(records.read_bytes()[:3000])
+    (folder / prepared_sets.INDEX).unlink()
+    info = folder / "dataset_info.json"
+    for _ in range(2):
+        with pytest.raises(InputError) as caught:
+            prepare("montgomery", tmp_path / "tfds", tmp_path)
+        message = str(caught.value)
+        assert str(folder) in message and "delete it and prepare the set again" in message
+        info.unlink(missing_ok=True)
+
+
+def test_two_that_prepare_one_set_at_once_both_have_it(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    layouts.montgomery(tmp_path)
+    alone = tfds.core.DatasetBuilder.download_and_prepare
+
+    def overtaken(self, **options):
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", alone)
+        prepare("montgomery", tmp_path / "tfds", tmp_path)
+        raise FileExistsError("the other was first")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", overtaken)
+    builder = prepare("montgomery", tmp_path / "tfds", tmp_path)
+    assert builder.info.splits["train"].num_examples == 3
+    assert len(open_set("montgomery", tmp_path / "tfds").ids) == 3
+
+
+def test_two_records_of_one_id_are_refused(data_dir, monkeypatch):
+    path = next((prepared_sets.data_dir_of(data_dir) / "jaxlung_jsrt").glob("*/jaxlung_index*"))
+    path.unlink()
+    real = prepared_sets._make_index
+
+    def doubled(builder):
+        index = real(builder)
+        return {**index, "id": [index["id"][1], *index["id"][1:]]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_sets, "_make_index", doubled)
+        with pytest.raises(InputError, match=r"2 records have the id 'JPCLN\d+'"):
+            open_set("jsrt", data_dir)
+    assert not path.exists() and len(open_set("jsrt", data_dir).ids) == 12
 
 
 def patients(split):
@@ -401,6 +451,14 @@ def test_prepare_says_what_was_left_out_and_what_is_next(data_dir, tmp_path):
     assert "shenzhen: 18 images" in text and "left out: 2 without a mask" in text
     assert "CC BY-NC-SA" in text
     assert f"--config.data.name=shenzhen --config.data.dir={data_dir}" in text
+
+
+def test_a_folder_with_a_space_stays_one_word_of_the_next_command(tmp_path):
+    layouts.montgomery(tmp_path)
+    folder = tmp_path / "my sets"
+    refused({"name": "montgomery", "dir": str(folder)}, f"--data-dir '{folder}'")
+    text = data_cli.prepare_set("montgomery", folder, tmp_path)
+    assert f"--config.data.dir={folder}" in shlex.split(text.splitlines()[-1])
 
 
 def test_commands(data_dir, tmp_path, capsys):
