@@ -8,7 +8,7 @@ name is trained on, the other is the test split.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -28,11 +28,11 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     others hold every set's examples once.
 
     Raises:
-        InputError: a set that is not prepared, a split that would be empty, or one image in two
-            sets.
+        InputError: a set that is not prepared, a split that would be empty, one image in two
+            sets, or a weight so low that its set would never be visited.
     """
     wholes = {CATALOG[name]: open_set(name, config.dir) for name in set_names(config.name)}
-    _refuse_doubles(list(wholes.values()))
+    _refuse_doubles({entry.name: whole for entry, whole in wholes.items()})
     lists = None
     if config.split_file:
         ids = [image_id for whole in wholes.values() for image_id in whole.ids]
@@ -54,6 +54,12 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     if config.weights:
         counts = [len(part.ids) for part in parts["train"]]
         blocks = tuple(map(Block, counts, config.weights))
+        for entry, block in zip(wholes, blocks, strict=True):
+            if sum(counts) * block.weight < sum(config.weights):
+                raise InputError(
+                    f"data.weights={config.weights}: {entry.name} would never be visited (less "
+                    f"than once in an epoch of {sum(counts)}); weigh it more, or leave it out"
+                )
         joined["train"] = joined["train"]._replace(blocks=blocks)
     return joined
 
@@ -177,13 +183,13 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
     )
 
 
-def _refuse_doubles(wholes: Sequence[Split]) -> None:
-    seen: set[str] = set()
-    for whole in wholes:
+def _refuse_doubles(wholes: Mapping[str, Split]) -> None:
+    seen: dict[str, str] = {}  # id to set
+    for name, whole in wholes.items():
         for image_id in whole.ids:
             if image_id in seen:
                 raise InputError(
-                    f"data.name: {image_id!r} is in two of the sets, which hold the same images; "
-                    f"name one of them"
+                    f"data.name: {image_id!r} is in two of the sets, {seen[image_id]} and {name}, "
+                    f"which hold the same images; name one of them"
                 )
-        seen.update(whole.ids)
+        seen |= dict.fromkeys(whole.ids, name)

@@ -287,7 +287,10 @@ def test_a_mixture_holds_every_set(data_dir):
 
 def test_the_same_images_in_two_sets_are_refused(data_dir):
     name = "montgomery+chest_xray_masks_and_labels"
-    refused({"name": name, "dir": data_dir}, "MCUCXR_0001_0", "two of the sets")
+    refused({"name": name, "dir": data_dir}, "MCUCXR_0001_0", "two of the sets",
+            "montgomery and chest_xray_masks_and_labels")  # fmt: skip
+    name = "covid_cxr+covid_cxr_lung_and_heart"
+    refused({"name": name, "dir": data_dir, "allow_mixed_conventions": True}, "same images")
 
 
 def test_mixed_conventions_have_to_be_asked_for(data_dir):
@@ -315,6 +318,7 @@ def test_mixed_conventions_have_to_be_asked_for(data_dir):
         ({"name": "covid_cxr", "split": "published"}, ["no sizes", "covid_cxr"]),
         ({"name": "montgomery", "split": "fold1"}, ["no official folds", "montgomery"]),
         ({"name": "montgomery", "split": "third"}, ["data.split"]),
+        ({"name": "jsrt", "split": "fold1", "split_file": "x.json"}, ["'fold1'", "split_file"]),
         ({"name": "montgomery", "patient_pattern": "(x)"}, ["data.patient_pattern", "folders"]),
     ],
 )
@@ -367,6 +371,18 @@ def test_every_example_of_a_weighted_block_is_visited_in_time():
     seen = Counter(int(i) for e in range(60) for i in epoch_order(0, e, 12, blocks))
     assert set(seen) == set(range(12))
     assert min(seen[i] for i in range(6)) > 0.4 * max(seen[i] for i in range(6))
+
+
+def test_a_weight_that_would_leave_a_set_out_is_refused(data_dir):
+    config = {"name": "montgomery+shenzhen", "dir": data_dir, **FRACTIONS}
+    count = len(load_splits(parse_config({"data": config}).data)["train"].ids)
+    refused({**config, "weights": (count, 1.0)}, "data.weights", "shenzhen would never be visited")
+    train = load_splits(parse_config({"data": {**config, "weights": (count - 1, 1.0)}}).data)[
+        "train"
+    ]
+    for epoch in range(5):
+        order = epoch_order(0, epoch, count, train.blocks)
+        assert draws(order, train.blocks).tolist() == [count - 1, 1]
 
 
 def test_weighted_indices_resume_in_mid_stream():
