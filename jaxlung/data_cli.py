@@ -151,6 +151,10 @@ def run_check(arguments: argparse.Namespace) -> None:
     from jaxlung.data_check import check, check_set
 
     is_set = str(arguments.source) in CATALOG and not arguments.source.exists()
+    if not is_set and not arguments.source.exists():
+        raise InputError(f"{arguments.source}: no such folder, nor a set of `jaxlung data list`")
+    if not is_set and arguments.data_dir:
+        raise InputError(f"--data-dir is for prepared sets, and {arguments.source} is a folder")
     for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
     for name, value in for_folders.items():
         if is_set and value:

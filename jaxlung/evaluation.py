@@ -121,6 +121,9 @@ def choose_split(
 
     Returns:
         the split, and a warning or None.
+
+    Raises:
+        InputError: there are no such data or no such split of them, or the run's own have changed.
     """
     if split not in (None, "all", *SPLITS):
         raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
@@ -136,6 +139,11 @@ def choose_split(
     if data is not None and (split == "all" or not own):
         if split in SPLITS:
             raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
+        if not is_set and not data.exists():
+            raise InputError(
+                f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
+                f"commas)"
+            )
         warning = "these data hold the images that the model was trained on" if own else None
         if is_set:
             if config.name == "ct":

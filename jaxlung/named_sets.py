@@ -139,7 +139,13 @@ def sized_split(
 
 
 def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
-    """The parts one after the other; the subgroup `set` says where each example is from."""
+    """The parts one after the other; the subgroup `set` says where each example is from.
+
+    Args:
+        name: of the split that they make.
+        sets: the parts' names, as many.
+        parts: of prepared sets.
+    """
     if len(parts) == 1:
         return parts[0]._replace(groups=useful_groups(parts[0].groups))
     ends = list(accumulate(len(part.ids) for part in parts))
@@ -179,7 +185,7 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
             for patient in part.patients or part.ids
         ),
         groups,
-        stat if all(part.stat for part in parts) else None,
+        stat,
     )
 
 

@@ -250,11 +250,21 @@ def test_published_sizes_are_exact_and_disjoint_by_patient(name):
     assert {s: set(shuffled[s]) for s in SPLITS} == {s: set(splits[s]) for s in SPLITS}
 
 
+def test_published_splits_are_the_same_on_every_machine_and_in_every_version():
+    """They go by the patients' hashes alone: SHA-256 orders p7 p0 p3 | p5 | p6 p4; p1 has two."""
+    owners = ["p0", "p1", "p1", "p3", "p4", "p5", "p6", "p7"]
+    splits = sized_split("x", [f"image{i}" for i in range(8)], owners, (4, 1, 3))
+    assert splits["test"] == ["image0", "image3", "image7"]
+    assert splits["validation"] == ["image5"]
+
+
 def test_published_sizes_need_the_whole_set(data_dir):
     refused({"name": "montgomery", "dir": data_dir, "split": "published"}, "20 images",
             "96, 14 and 28")  # fmt: skip
     with pytest.raises(InputError, match="published"):
         sized_split("x", list("abcd"), ["p", "p", "q", "r"], (1, 1, 2))
+    with pytest.raises(InputError, match="x has 5 images"):
+        sized_split("x", list("abcde"), list("abcde"), (1, 1, 2))
 
 
 def test_lists_of_ids_win(data_dir, tmp_path):
@@ -265,6 +275,9 @@ def test_lists_of_ids_win(data_dir, tmp_path):
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
     splits = named_splits(config)
     assert {name: list(split.ids) for name, split in splits.items()} == lists
+    path.write_text(json.dumps({**lists, "train": ["MCUCXR_0003_0"]}))
+    refused({"name": "montgomery+shenzhen", "dir": data_dir, "split_file": str(path)},
+            "shenzhen", "train split is empty", "data.split_file")  # fmt: skip
 
 
 def test_a_mixture_holds_every_set(data_dir):
@@ -283,6 +296,14 @@ def test_a_mixture_holds_every_set(data_dir):
                 np.testing.assert_array_equal(mine.image, its.image)
                 np.testing.assert_array_equal(mine.mask, its.mask)
         assert split.patients[0] == f"montgomery:{parts[0].patients[0]}"
+        assert split.sources == parts[0].sources + parts[1].sources
+
+
+def test_a_subgroup_of_one_set_is_unknown_of_the_others(data_dir):
+    wholes = [open_set(name, data_dir) for name in ("montgomery", "jsrt", "covid_cxr")]
+    joined = named_sets.join("all", ["montgomery", "jsrt", "covid_cxr"], wholes)
+    assert joined.groups["fold"] == ("",) * 20 + ("fold1", "fold2") * 6 + ("",) * 3
+    assert {len(values) for values in joined.groups.values()} == {len(joined.ids)} == {35}
 
 
 def test_the_same_images_in_two_sets_are_refused(data_dir):
@@ -518,6 +539,33 @@ def test_a_prepared_set_is_checked_by_name(data_dir, tmp_path, monkeypatch, caps
         assert "is for folders" in capsys.readouterr().err
 
 
+def test_what_is_neither_folder_nor_set_is_said_so(data_dir, tmp_path, monkeypatch, capsys):
+    from jaxlung.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("montgomry", "montgomery+shenzhen"):
+        with pytest.raises(SystemExit) as caught:
+            main(["data", "check", name])
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and name in error and "nor a set" in error
+        with pytest.raises(InputError, match="no such folder, nor a set"):
+            choose_split(DataConfig(name="montgomery", dir=data_dir), Path(name), None)
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(tmp_path), "--data-dir", data_dir])
+    assert "--data-dir is for prepared sets" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_set_s_name_is_the_folder(data_dir, tmp_path, monkeypatch):
+    """As docs/datasets.md says: a name stands for the set where no folder has it."""
+    monkeypatch.chdir(tmp_path)
+    config = DataConfig(name="shenzhen", dir=data_dir)
+    assert len(choose_split(config, Path("montgomery"), None)[0].ids) == 20
+    for kind in ("images", "masks"):
+        layouts.save(tmp_path / "montgomery" / kind / "own.png", layouts.white(np.eye(8) > 0))
+    split, warning = choose_split(config, Path("montgomery"), None)
+    assert split.ids == ("own",) and warning is None
+
+
 def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
     from jaxlung.data_check import check_set
 
@@ -553,6 +601,7 @@ def test_a_set_that_a_model_was_trained_on_is_evaluated_by_its_test_split(data_d
         split, warning = choose_split(config, Path(name), None)
         alone = named_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))["test"]
         assert split.ids == alone.ids and split.name == "test" and warning is None
+        assert "set" not in split.groups  # no subgroup of one value
         split, warning = choose_split(config, Path(name), "all")
         assert len(split.ids) == (20 if name == "montgomery" else 18) and "trained on" in warning
     with pytest.raises(InputError, match="trained on CT"):
