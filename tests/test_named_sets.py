@@ -79,6 +79,27 @@ def test_spacing_and_depth_come_with_the_example(data_dir):
     assert example.spacing == (0.175, 0.175) and example.image.dtype == np.uint16
 
 
+def test_every_record_of_every_split_is_reached(data_dir):
+    """JSRT's two folds are splits of their own on disk."""
+    whole = open_set("jsrt", data_dir)
+    for i in range(12):
+        values = np.random.default_rng(i).integers(0, 4096, (32, 32))  # dark where film is bright
+        np.testing.assert_array_equal(whole.read(i).image, 4095 - values)
+
+
+def test_a_record_s_content_is_its_image_mask_and_heart(monkeypatch):
+    class Features(dict):
+        _example_parser_np = SimpleNamespace(parse_example=lambda record: record)
+
+    record = {"id": b"a", "patient": b"p", "image": b"1", "mask": b"2", "heart": b"3"}
+    changed = [{**record, name: b"4"} for name in ("image", "mask", "heart")]
+    records = [record, *changed, {**record, "id": b"b"}]
+    monkeypatch.setattr(prepared_sets, "_records", lambda builder: records)
+    builder = SimpleNamespace(info=SimpleNamespace(features=Features(record)))
+    digests = prepared_sets._make_index(builder)["digest"]
+    assert len(set(digests[:4])) == 4 and digests[4] == digests[0]
+
+
 def test_examples_are_read_when_asked_for(data_dir, monkeypatch):
     read = []
     decode = prepared_sets.to_example
@@ -96,7 +117,13 @@ def test_the_index_is_kept_and_made_again_when_damaged(data_dir, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(prepared_sets, "_make_index", None)  # not called
         assert open_set("shenzhen", data_dir).ids == whole.ids
-    for damaged in ("{", "[]", '{"id": ["a"]}'):
+    columns = json.loads(good)
+    for damaged in (
+        "{", "[]", '{"id": ["a"]}',
+        json.dumps({**columns, "patient": columns["patient"][:-1]}),
+        json.dumps({name: columns[name] for name in columns if name != "digest"}),
+        json.dumps({**columns, "unknown": columns["id"]}),
+    ):  # fmt: skip
         path.write_text(damaged)
         assert open_set("shenzhen", data_dir).ids == whole.ids
         assert json.loads(path.read_text()) == json.loads(good)
@@ -170,6 +197,14 @@ def test_preparing_again_does_not_hide_damage(tmp_path):
         message = str(caught.value)
         assert str(folder) in message and "delete it and prepare the set again" in message
         info.unlink(missing_ok=True)
+
+
+def test_a_preparation_that_was_killed_counts_for_nothing(tmp_path):
+    layouts.montgomery(tmp_path)
+    folder = Path(prepare("montgomery", tmp_path / "tfds", tmp_path).data_path)
+    folder.rename(folder.with_name("incomplete.ABC123_1.0.0"))  # as TFDS names what it writes to
+    refused({"name": "montgomery", "dir": str(tmp_path / "tfds")}, "is not prepared")
+    assert prepare("montgomery", tmp_path / "tfds", tmp_path).info.splits["train"].num_examples == 3
 
 
 def test_two_that_prepare_one_set_at_once_both_have_it(tmp_path, monkeypatch):
@@ -368,7 +403,13 @@ def draws(order, blocks):
 
 @pytest.mark.parametrize(
     ("sizes", "weights"),
-    [((10, 40), (1, 1)), ((10, 40), (1, 4)), ((7, 5, 3), (1, 2, 10)), ((100, 3), (1000, 1))],
+    [
+        ((10, 40), (1, 1)),
+        ((10, 40), (1, 4)),
+        ((7, 5, 3), (1, 2, 10)),
+        ((100, 3), (1000, 1)),
+        ((4, 3, 3), (1, 1, 1)),
+    ],
 )
 def test_an_epoch_visits_each_block_by_its_weight(sizes, weights):
     blocks = tuple(Block(*pair) for pair in zip(sizes, weights, strict=True))
