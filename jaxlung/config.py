@@ -27,7 +27,7 @@ class DataConfig:
     size: int = 256  # the network's square canvas, pixels
     fit: str = "letterbox"  # "letterbox" keeps the aspect and pads with 0; "stretch" fills
     patient_pattern: str = ""  # folder: regex whose group 1 in a stem is the patient; "": the stem
-    split_file: str = ""  # JSON {"train": [ids], "validation": [...], "test": [...]}; it wins
+    split_file: str = ""  # JSON {"train": [ids], "validation": [...], "test": [...]}
     validation_fraction: float = 0.10  # share of patients, by hash, without split_file
     test_fraction: float = 0.20
     phantom_train: int = 128  # phantom: how many of each
@@ -258,6 +258,10 @@ def _check_sets(data: DataConfig) -> None:
         return
     if data.patient_pattern:
         raise InputError(f"data.patient_pattern is for folders: {data.name} tells its patients")
+    if data.split_file and data.split != "hash":
+        raise InputError(
+            f"data.split={data.split!r} and data.split_file both say how to split; leave one out"
+        )
     sets = [CATALOG[name] for name in names]
     if data.weights and len(data.weights) != len(names):
         raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")

@@ -1,6 +1,7 @@
 """`jaxlung data ...`: commands about data sets. Each adds its parser and names its function."""
 
 import argparse
+import shlex
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def prepare_set(
     left_out = (builder.info.metadata or {}).get("left_out", {})
     lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
     lines.append(f"Terms: {entry.terms}.")
-    where = f" --config.data.dir={data_dir_of(data_dir)}" if data_dir else ""
+    where = f" --config.data.dir={shlex.quote(str(data_dir_of(data_dir)))}" if data_dir else ""
     lines.append(
         f"next: python train.py --config configs/unet.py --config.data.name={name}{where} "
         f"--workdir runs/{name}"
@@ -151,6 +152,13 @@ def run_check(arguments: argparse.Namespace) -> None:
     from jaxlung.data_check import check, check_set
 
     is_set = str(arguments.source) in CATALOG and not arguments.source.exists()
+    if not is_set and not arguments.source.exists():
+        name = str(arguments.source)
+        raise InputError(
+            f"{name}: no such folder, nor a set of `jaxlung data list`{did_you_mean(name)}"
+        )
+    if not is_set and arguments.data_dir:
+        raise InputError(f"--data-dir is for prepared sets, and {arguments.source} is a folder")
     for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
     for name, value in for_folders.items():
         if is_set and value:
@@ -163,11 +171,6 @@ def run_check(arguments: argparse.Namespace) -> None:
     if is_set:
         result = check_set(str(arguments.source), arguments.data_dir, **splitting)
     else:
-        if not arguments.source.exists():
-            name = str(arguments.source)
-            raise InputError(
-                f"{name}: neither a folder nor a set of `jaxlung data list`{did_you_mean(name)}"
-            )
         result = check(arguments.source, **for_folders, **splitting)
     print(text(result))
     if arguments.out:

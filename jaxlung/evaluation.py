@@ -121,6 +121,9 @@ def choose_split(
 
     Returns:
         the split, and a warning or None.
+
+    Raises:
+        InputError: there are no such data or no such split of them, or the run's own have changed.
     """
     if split not in (None, "all", *SPLITS):
         raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
@@ -131,14 +134,16 @@ def choose_split(
         or (in_folder and data.resolve() == Path(config.dir).resolve())
         or (is_set and str(data) in set_names(config.name))
     )
-    if data is not None and not is_set and not data.exists():
-        hint = did_you_mean(str(data))
-        raise InputError(f"--data {data}: neither a folder nor a set of `jaxlung data list`{hint}")
     if data is None and split == "all":
         raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
     if data is not None and (split == "all" or not own):
         if split in SPLITS:
             raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
+        if not is_set and not data.exists():
+            raise InputError(
+                f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
+                f"commas){did_you_mean(str(data))}"
+            )
         warning = "these data hold the images that the model was trained on" if own else None
         if is_set:
             if config.name == "ct":

@@ -21,7 +21,7 @@ from jaxlung.predict import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.results import Picture, Scores, columns_of
 from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance
-from jaxlung.splits import Example, Split, content_digest, fingerprint
+from jaxlung.splits import Example, Split, content_digest, fingerprint, is_content_digest
 from jaxlung.threads import worker_count
 
 BATCH = 8  # images at a time, however large they are: it bounds the memory and chooses nothing
@@ -181,7 +181,14 @@ def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]
         return ["the run has no data.json: images that it was trained on cannot be recognised"]
     warnings = []
     for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
-        seen = {digest.split(":")[0] for digest in predictor.data_digests.get(name, {}).values()}
+        recorded = predictor.data_digests.get(name, {}).values()
+        if not all(map(is_content_digest, recorded)):  # a large split: `check_canvases`
+            warnings.append(
+                f"the run knows its {len(recorded)} {name} images by their files alone: those that "
+                f"were {verb} cannot be recognised by content"
+            )
+            continue
+        seen = {digest.split(":")[0] for digest in recorded}
         count = sum(digest.split(":")[0] in seen for digest in digests)
         if count:
             warnings.append(f"{count} of these {len(digests)} images were {verb}, by content")

@@ -8,7 +8,7 @@ name is trained on, the other is the test split.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 
@@ -28,11 +28,11 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     others hold every set's examples once.
 
     Raises:
-        InputError: a set that is not prepared, a split that would be empty, or one image in two
-            sets.
+        InputError: a set that is not prepared, a split that would be empty, one image in two
+            sets, or a weight so low that its set would never be visited.
     """
     wholes = {CATALOG[name]: open_set(name, config.dir) for name in set_names(config.name)}
-    _refuse_doubles(list(wholes.values()))
+    _refuse_doubles({entry.name: whole for entry, whole in wholes.items()})
     lists = None
     if config.split_file:
         ids = [image_id for whole in wholes.values() for image_id in whole.ids]
@@ -54,6 +54,12 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     if config.weights:
         counts = [len(part.ids) for part in parts["train"]]
         blocks = tuple(map(Block, counts, config.weights))
+        for entry, block in zip(wholes, blocks, strict=True):
+            if sum(counts) * block.weight < sum(config.weights):
+                raise InputError(
+                    f"data.weights={config.weights}: {entry.name} would never be visited (less "
+                    f"than once in an epoch of {sum(counts)}); weigh it more, or leave it out"
+                )
         joined["train"] = joined["train"]._replace(blocks=blocks)
     return joined
 
@@ -64,12 +70,17 @@ def whole_set(name: str, data_dir: str = "") -> Split:
 
 
 def one_set(joined: Split, name: str) -> Split:
-    """The examples that a split of `join` has from one set; all, where it joins no others."""
+    """The examples that a split of `join` has from one set; all, where it joins no others.
+
+    Raises:
+        InputError: it has none of that set, which lists in data.split_file may bring about.
+    """
     sets = joined.groups.get("set", (name,) * len(joined.ids))
     ids = [image_id for image_id, own in zip(joined.ids, sets, strict=True) if own == name]
     if not ids:
         raise InputError(f"--data {name}: the {joined.name} split has no image of it")
-    return select(joined, ids, joined.name)
+    chosen = select(joined, ids, joined.name)
+    return chosen._replace(groups=useful_groups(chosen.groups))
 
 
 def _own(lists: dict[str, list[str]], whole: Split) -> dict[str, list[str]]:
@@ -128,7 +139,13 @@ def sized_split(
 
 
 def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
-    """The parts one after the other; the subgroup `set` says where each example is from."""
+    """The parts one after the other; the subgroup `set` says where each example is from.
+
+    Args:
+        name: of the split that they make.
+        sets: the parts' names, as many.
+        parts: of prepared sets.
+    """
     if len(parts) == 1:
         return parts[0]._replace(groups=useful_groups(parts[0].groups))
     ends = list(accumulate(len(part.ids) for part in parts))
@@ -153,6 +170,8 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
         )
         for column in columns
     }
+    # Kept even where one set alone has examples: `one_set` goes by it.
+    groups = useful_groups(groups)
     groups["set"] = tuple(s for s, part in zip(sets, parts, strict=True) for _ in part.ids)
     return Split(
         name,
@@ -165,18 +184,18 @@ def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
             for s, part in zip(sets, parts, strict=True)
             for patient in part.patients or part.ids
         ),
-        useful_groups(groups),
-        stat if all(part.stat for part in parts) else None,
+        groups,
+        stat,
     )
 
 
-def _refuse_doubles(wholes: Sequence[Split]) -> None:
-    seen: set[str] = set()
-    for whole in wholes:
+def _refuse_doubles(wholes: Mapping[str, Split]) -> None:
+    seen: dict[str, str] = {}  # id to set
+    for name, whole in wholes.items():
         for image_id in whole.ids:
             if image_id in seen:
                 raise InputError(
-                    f"data.name: {image_id!r} is in two of the sets, which hold the same images; "
-                    f"name one of them"
+                    f"data.name: {image_id!r} is in two of the sets, {seen[image_id]} and {name}, "
+                    f"which hold the same images; name one of them"
                 )
-        seen.update(whole.ids)
+        seen |= dict.fromkeys(whole.ids, name)

@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,8 +113,15 @@ def prepare(
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=options)
     except Exception as error:
-        raise InputError(f"{name}: {_reason(error, entry, manual)}") from error
-    read_index(builder)
+        if not is_prepared(name, data_dir):
+            raise InputError(f"{name}: {_reason(error, entry, manual)}") from error
+        builder = make_builder(entry, data_dir)  # another process was first
+    if not is_prepared(name, data_dir):  # TFDS takes any folder of that name for a prepared set
+        raise InputError(
+            f"{builder.data_path}: is damaged (it has no dataset_info.json); delete it and prepare "
+            f"the set again"
+        )
+    _open_records(builder)
     return builder
 
 
@@ -163,18 +171,12 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
     entry = CATALOG[name]
     folder = data_dir_of(data_dir)
     if not is_prepared(name, data_dir):
-        where = f" --data-dir {folder}" if data_dir else ""
+        where = f" --data-dir {shlex.quote(str(folder))}" if data_dir else ""
         raise InputError(
             f"{name}: is not prepared in {folder}; run: jaxlung data prepare {name}{where}"
         )
     builder = make_builder(entry, data_dir)
-    try:
-        index, fetch = read_index(builder), _fetcher(builder)
-    except Exception as error:  # files that were deleted or cut short
-        raise InputError(
-            f"{builder.data_path}: cannot be read ({' '.join(str(error).split())[:200]}); delete "
-            f"it and prepare the set again"
-        ) from error
+    index, fetch = _open_records(builder)
     order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
     columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
     ids, patients, digests = (columns.pop(name) for name in ("id", "patient", _DIGEST))
@@ -190,6 +192,21 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
 
     sources = tuple(f"{builder.data_path}: {image_id}" for image_id in ids)
     return Split("all", ids, sources, read, patients, columns, stat=digests.__getitem__)
+
+
+def _open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], dict[str, Any]]]:
+    """The index, and what `_fetcher` gives.
+
+    Raises:
+        InputError: files were deleted or cut short.
+    """
+    try:
+        return read_index(builder), _fetcher(builder)
+    except Exception as error:  # array_record raises many types
+        raise InputError(
+            f"{builder.data_path}: cannot be read ({' '.join(str(error).split())[:200]}); delete "
+            f"it and prepare the set again"
+        ) from error
 
 
 def to_example(features: dict[str, Any], convention: str) -> Example:
@@ -218,8 +235,9 @@ def read_index(builder: Any) -> dict[str, list[str]]:
     except (OSError, ValueError, AttributeError, TypeError):
         pass  # not there yet, or damaged: the records themselves tell
     index = _make_index(builder)
-    if len(index["id"]) != count:
-        raise InputError(f"{count} records expected, {len(index['id'])} found")
+    image_id, times = Counter(index["id"]).most_common(1)[0]
+    if times > 1:  # a split would read one of them twice and the others never
+        raise InputError(f"{times} records have the id {image_id!r}")
     partial = path.with_name(f".{INDEX}.partial")
     try:
         partial.write_text(json.dumps(index))

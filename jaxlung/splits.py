@@ -1,6 +1,7 @@
 """What a data set is to everything after it: ids, and a function from index to example."""
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -57,6 +58,11 @@ def array_digest(array: np.ndarray) -> str:
 def content_digest(image: np.ndarray, mask: np.ndarray) -> str:
     """`array_digest` of an image and of its mask, each cut to half, joined by a colon."""
     return f"{array_digest(image)[:32]}:{array_digest(mask)[:32]}"
+
+
+def is_content_digest(digest: str) -> bool:
+    """Whether it is of `content_digest`, and not what `Split.stat` says of the files."""
+    return re.fullmatch("[0-9a-f]{32}:[0-9a-f]{32}", digest) is not None
 
 
 def fingerprint(digests: Mapping[str, Mapping[str, str]]) -> str:

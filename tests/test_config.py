@@ -59,10 +59,11 @@ def test_default_config_round_trips():
 
 def test_config_with_every_field_changed_round_trips_and_lists_each():
     values = {section: {} for section in Config().to_dict()}
-    alone = "data.patient_pattern"  # public sets refuse it: see tests/test_named_sets.py
+    # Public sets with a split refuse them: see tests/test_named_sets.py.
+    alone = ("data.patient_pattern", "data.split_file")
     for path in DEFAULTS:
         section, field = path.split(".")
-        values[section][field] = "" if path == alone else another_value(path)
+        values[section][field] = "" if path in alone else another_value(path)
     changed = parse_config(values)
     assert changed.to_dict() == values
     assert parse_config(json.loads(json.dumps(changed.to_dict()))) == changed
@@ -71,7 +72,7 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
     assert parse_config(filled) == changed
     # Where the data lie and how they are fed cannot change a run; their fingerprint is checked.
     harmless = ("data.dir", "data.loader", "data.cache_gib")
-    expected = [path for path in DEFAULTS if path not in (*harmless, alone)]
+    expected = [path for path in DEFAULTS if path not in (*harmless, *alone)]
     assert [line.split(":")[0] for line in differing_fields(Config(), changed)] == expected
 
 
@@ -83,8 +84,9 @@ def test_differing_fields_says_old_and_new():
     ]
     assert differing_fields(new, new) == []
     folder = {"name": "folder", "dir": "d"}
-    old, new = (parse_config({"data": folder | more}) for more in ({}, {"patient_pattern": "(x)"}))
-    assert differing_fields(old, new) == ["data.patient_pattern: '' -> '(x)'"]
+    for field in ("patient_pattern", "split_file"):
+        old, new = (parse_config({"data": folder | more}) for more in ({}, {field: "(x)"}))
+        assert differing_fields(old, new) == [f"data.{field}: '' -> '(x)'"]
 
 
 def test_unknown_section_and_field():

@@ -252,6 +252,17 @@ def test_a_large_split_is_sampled_and_named_by_its_files(folder):
     assert set(reads) == set(range(4)) and not set(whole.values()) & set(digests.values())
 
 
+@pytest.mark.parametrize(("count", "expected"), [(1000, 1000), (1001, 64)])
+def test_a_split_of_more_than_1000_is_large(count, expected):
+    """As docs/datasets.md says."""
+    images = np.zeros((count, 4, 4), np.uint8)
+    split = array_split("train", [f"{i}" for i in range(count)], images, images == 0)
+    split, reads = counted(split._replace(stat=str))
+    assert len(check_canvases(canvases_of(split))) == count
+    assert len(set(reads)) == len(reads) == expected
+    assert {min(reads), max(reads)} == {0, count - 1}
+
+
 def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
     masks = np.ones((12, 4, 4))
     masks[5] = 0

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shlex
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -78,6 +79,27 @@ def test_spacing_and_depth_come_with_the_example(data_dir):
     assert example.spacing == (0.175, 0.175) and example.image.dtype == np.uint16
 
 
+def test_every_record_of_every_split_is_reached(data_dir):
+    """JSRT's two folds are splits of their own on disk."""
+    whole = open_set("jsrt", data_dir)
+    for i in range(12):
+        values = np.random.default_rng(i).integers(0, 4096, (32, 32))  # dark where film is bright
+        np.testing.assert_array_equal(whole.read(i).image, 4095 - values)
+
+
+def test_a_record_s_content_is_its_image_mask_and_heart(monkeypatch):
+    class Features(dict):
+        _example_parser_np = SimpleNamespace(parse_example=lambda record: record)
+
+    record = {"id": b"a", "patient": b"p", "image": b"1", "mask": b"2", "heart": b"3"}
+    changed = [{**record, name: b"4"} for name in ("image", "mask", "heart")]
+    records = [record, *changed, {**record, "id": b"b"}]
+    monkeypatch.setattr(prepared_sets, "_records", lambda builder: records)
+    builder = SimpleNamespace(info=SimpleNamespace(features=Features(record)))
+    digests = prepared_sets._make_index(builder)["digest"]
+    assert len(set(digests[:4])) == 4 and digests[4] == digests[0]
+
+
 def test_examples_are_read_when_asked_for(data_dir, monkeypatch):
     read = []
     decode = prepared_sets.to_example
@@ -95,7 +117,13 @@ def test_the_index_is_kept_and_made_again_when_damaged(data_dir, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(prepared_sets, "_make_index", None)  # not called
         assert open_set("shenzhen", data_dir).ids == whole.ids
-    for damaged in ("{", "[]", '{"id": ["a"]}'):
+    columns = json.loads(good)
+    for damaged in (
+        "{", "[]", '{"id": ["a"]}',
+        json.dumps({**columns, "patient": columns["patient"][:-1]}),
+        json.dumps({name: columns[name] for name in columns if name != "digest"}),
+        json.dumps({**columns, "unknown": columns["id"]}),
+    ):  # fmt: skip
         path.write_text(damaged)
         assert open_set("shenzhen", data_dir).ids == whole.ids
         assert json.loads(path.read_text()) == json.loads(good)
@@ -155,6 +183,63 @@ def test_a_folder_that_is_not_ours_or_damaged_says_what_to_do(tmp_path):
     refused({"name": "montgomery", "dir": str(tmp_path / "tfds")}, prepared, "prepare the set")
 
 
+def test_preparing_again_does_not_hide_damage(tmp_path):
+    """TFDS takes any folder of the set's name for a prepared set, whatever is in it."""
+    layouts.montgomery(tmp_path)
+    folder = Path(prepare("montgomery", tmp_path / "tfds", tmp_path).data_path)
+    [records] = folder.glob("*.array_record*")
+    records.write_bytes(records.read_bytes()[:3000])
+    (folder / prepared_sets.INDEX).unlink()
+    info = folder / "dataset_info.json"
+    for _ in range(2):
+        with pytest.raises(InputError) as caught:
+            prepare("montgomery", tmp_path / "tfds", tmp_path)
+        message = str(caught.value)
+        assert str(folder) in message and "delete it and prepare the set again" in message
+        info.unlink(missing_ok=True)
+
+
+def test_a_preparation_that_was_killed_counts_for_nothing(tmp_path):
+    layouts.montgomery(tmp_path)
+    folder = Path(prepare("montgomery", tmp_path / "tfds", tmp_path).data_path)
+    folder.rename(folder.with_name("incomplete.ABC123_1.0.0"))  # as TFDS names what it writes to
+    refused({"name": "montgomery", "dir": str(tmp_path / "tfds")}, "is not prepared")
+    assert prepare("montgomery", tmp_path / "tfds", tmp_path).info.splits["train"].num_examples == 3
+
+
+def test_two_that_prepare_one_set_at_once_both_have_it(tmp_path, monkeypatch):
+    import tensorflow_datasets as tfds
+
+    layouts.montgomery(tmp_path)
+    alone = tfds.core.DatasetBuilder.download_and_prepare
+
+    def overtaken(self, **options):
+        monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", alone)
+        prepare("montgomery", tmp_path / "tfds", tmp_path)
+        raise FileExistsError("the other was first")
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "download_and_prepare", overtaken)
+    builder = prepare("montgomery", tmp_path / "tfds", tmp_path)
+    assert builder.info.splits["train"].num_examples == 3
+    assert len(open_set("montgomery", tmp_path / "tfds").ids) == 3
+
+
+def test_two_records_of_one_id_are_refused(data_dir, monkeypatch):
+    path = next((prepared_sets.data_dir_of(data_dir) / "jaxlung_jsrt").glob("*/jaxlung_index*"))
+    path.unlink()
+    real = prepared_sets._make_index
+
+    def doubled(builder):
+        index = real(builder)
+        return {**index, "id": [index["id"][1], *index["id"][1:]]}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared_sets, "_make_index", doubled)
+        with pytest.raises(InputError, match=r"2 records have the id 'JPCLN\d+'"):
+            open_set("jsrt", data_dir)
+    assert not path.exists() and len(open_set("jsrt", data_dir).ids) == 12
+
+
 def patients(split):
     return set(split.patients or split.ids)
 
@@ -200,11 +285,21 @@ def test_published_sizes_are_exact_and_disjoint_by_patient(name):
     assert {s: set(shuffled[s]) for s in SPLITS} == {s: set(splits[s]) for s in SPLITS}
 
 
+def test_published_splits_are_the_same_on_every_machine_and_in_every_version():
+    """They go by the patients' hashes alone: SHA-256 orders p7 p0 p3 | p5 | p6 p4; p1 has two."""
+    owners = ["p0", "p1", "p1", "p3", "p4", "p5", "p6", "p7"]
+    splits = sized_split("x", [f"image{i}" for i in range(8)], owners, (4, 1, 3))
+    assert splits["test"] == ["image0", "image3", "image7"]
+    assert splits["validation"] == ["image5"]
+
+
 def test_published_sizes_need_the_whole_set(data_dir):
     refused({"name": "montgomery", "dir": data_dir, "split": "published"}, "20 images",
             "96, 14 and 28")  # fmt: skip
     with pytest.raises(InputError, match="published"):
         sized_split("x", list("abcd"), ["p", "p", "q", "r"], (1, 1, 2))
+    with pytest.raises(InputError, match="x has 5 images"):
+        sized_split("x", list("abcde"), list("abcde"), (1, 1, 2))
 
 
 def test_lists_of_ids_win(data_dir, tmp_path):
@@ -215,6 +310,9 @@ def test_lists_of_ids_win(data_dir, tmp_path):
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
     splits = named_splits(config)
     assert {name: list(split.ids) for name, split in splits.items()} == lists
+    path.write_text(json.dumps({**lists, "train": ["MCUCXR_0003_0"]}))
+    refused({"name": "montgomery+shenzhen", "dir": data_dir, "split_file": str(path)},
+            "shenzhen", "train split is empty", "data.split_file")  # fmt: skip
 
 
 def test_a_mixture_holds_every_set(data_dir):
@@ -233,14 +331,24 @@ def test_a_mixture_holds_every_set(data_dir):
                 np.testing.assert_array_equal(mine.image, its.image)
                 np.testing.assert_array_equal(mine.mask, its.mask)
         assert split.patients[0] == f"montgomery:{parts[0].patients[0]}"
+        assert split.sources == parts[0].sources + parts[1].sources
+
+
+def test_a_subgroup_of_one_set_is_unknown_of_the_others(data_dir):
+    wholes = [open_set(name, data_dir) for name in ("montgomery", "jsrt", "covid_cxr")]
+    joined = named_sets.join("all", ["montgomery", "jsrt", "covid_cxr"], wholes)
+    assert joined.groups["fold"] == ("",) * 20 + ("fold1", "fold2") * 6 + ("",) * 3
+    assert {len(values) for values in joined.groups.values()} == {len(joined.ids)} == {35}
 
 
 def test_the_same_images_in_two_sets_are_refused(data_dir):
     name = "montgomery+chest_xray_masks_and_labels"
     refused({"name": name, "dir": data_dir}, "holds the images of montgomery", "name one")
     same = open_set("montgomery", data_dir)
-    with pytest.raises(InputError, match="MCUCXR_0000_1.*two of the sets"):  # nobody knew
-        named_sets._refuse_doubles([same, same])
+    with pytest.raises(InputError, match="MCUCXR_0000_1.*two of the sets, a and b"):  # nobody knew
+        named_sets._refuse_doubles({"a": same, "b": same})
+    name = "covid_cxr+covid_cxr_lung_and_heart"
+    refused({"name": name, "dir": data_dir, "allow_mixed_conventions": True}, "the images of covid")
 
 
 def test_mixed_conventions_have_to_be_asked_for(data_dir):
@@ -270,6 +378,7 @@ def test_mixed_conventions_have_to_be_asked_for(data_dir):
         ({"name": "covid_cxr", "split": "published"}, ["no sizes", "covid_cxr"]),
         ({"name": "montgomery", "split": "fold1"}, ["no official folds", "montgomery"]),
         ({"name": "montgomery", "split": "third"}, ["data.split"]),
+        ({"name": "jsrt", "split": "fold1", "split_file": "x.json"}, ["'fold1'", "split_file"]),
         ({"name": "montgomery", "patient_pattern": "(x)"}, ["data.patient_pattern", "folders"]),
     ],
 )
@@ -298,7 +407,13 @@ def draws(order, blocks):
 
 @pytest.mark.parametrize(
     ("sizes", "weights"),
-    [((10, 40), (1, 1)), ((10, 40), (1, 4)), ((7, 5, 3), (1, 2, 10)), ((100, 3), (1000, 1))],
+    [
+        ((10, 40), (1, 1)),
+        ((10, 40), (1, 4)),
+        ((7, 5, 3), (1, 2, 10)),
+        ((100, 3), (1000, 1)),
+        ((4, 3, 3), (1, 1, 1)),
+    ],
 )
 def test_an_epoch_visits_each_block_by_its_weight(sizes, weights):
     blocks = tuple(Block(*pair) for pair in zip(sizes, weights, strict=True))
@@ -322,6 +437,18 @@ def test_every_example_of_a_weighted_block_is_visited_in_time():
     seen = Counter(int(i) for e in range(60) for i in epoch_order(0, e, 12, blocks))
     assert set(seen) == set(range(12))
     assert min(seen[i] for i in range(6)) > 0.4 * max(seen[i] for i in range(6))
+
+
+def test_a_weight_that_would_leave_a_set_out_is_refused(data_dir):
+    config = {"name": "montgomery+shenzhen", "dir": data_dir, **FRACTIONS}
+    count = len(load_splits(parse_config({"data": config}).data)["train"].ids)
+    refused({**config, "weights": (count, 1.0)}, "data.weights", "shenzhen would never be visited")
+    train = load_splits(parse_config({"data": {**config, "weights": (count - 1, 1.0)}}).data)[
+        "train"
+    ]
+    for epoch in range(5):
+        order = epoch_order(0, epoch, count, train.blocks)
+        assert draws(order, train.blocks).tolist() == [count - 1, 1]
 
 
 def test_weighted_indices_resume_in_mid_stream():
@@ -408,6 +535,14 @@ def test_prepare_says_what_was_left_out_and_what_is_next(data_dir, tmp_path):
     assert f"--config.data.name=shenzhen --config.data.dir={data_dir}" in text
 
 
+def test_a_folder_with_a_space_stays_one_word_of_the_next_command(tmp_path):
+    layouts.montgomery(tmp_path)
+    folder = tmp_path / "my sets"
+    refused({"name": "montgomery", "dir": str(folder)}, f"--data-dir '{folder}'")
+    text = data_cli.prepare_set("montgomery", folder, tmp_path)
+    assert f"--config.data.dir={folder}" in shlex.split(text.splitlines()[-1])
+
+
 def test_commands(data_dir, tmp_path, capsys):
     from jaxlung.cli import main
 
@@ -449,6 +584,33 @@ def test_a_prepared_set_is_checked_by_name(data_dir, tmp_path, monkeypatch, caps
         assert "is for folders" in capsys.readouterr().err
 
 
+def test_what_is_neither_folder_nor_set_is_said_so(data_dir, tmp_path, monkeypatch, capsys):
+    from jaxlung.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("montgomry", "montgomery+shenzhen"):
+        with pytest.raises(SystemExit) as caught:
+            main(["data", "check", name])
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and name in error and "nor a set" in error
+        with pytest.raises(InputError, match="no such folder, nor a set"):
+            choose_split(DataConfig(name="montgomery", dir=data_dir), Path(name), None)
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(tmp_path), "--data-dir", data_dir])
+    assert "--data-dir is for prepared sets" in capsys.readouterr().err
+
+
+def test_a_folder_of_a_set_s_name_is_the_folder(data_dir, tmp_path, monkeypatch):
+    """As docs/datasets.md says: a name stands for the set where no folder has it."""
+    monkeypatch.chdir(tmp_path)
+    config = DataConfig(name="shenzhen", dir=data_dir)
+    assert len(choose_split(config, Path("montgomery"), None)[0].ids) == 20
+    for kind in ("images", "masks"):
+        layouts.save(tmp_path / "montgomery" / kind / "own.png", layouts.white(np.eye(8) > 0))
+    split, warning = choose_split(config, Path("montgomery"), None)
+    assert split.ids == ("own",) and warning is None
+
+
 def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
     from jaxlung.data_check import check_set
 
@@ -474,7 +636,7 @@ def test_a_name_that_is_neither_set_nor_folder(capsys):
 
     with pytest.raises(SystemExit):
         main(["data", "check", "shenzen"])
-    assert "neither a folder nor a set" in (said := capsys.readouterr().err)
+    assert "no such folder, nor a set" in (said := capsys.readouterr().err)
     assert "did you mean shenzhen?" in said
 
 
@@ -493,10 +655,25 @@ def test_a_set_that_a_model_was_trained_on_is_evaluated_by_its_test_split(data_d
         split, warning = choose_split(config, Path(name), None)
         alone = named_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))["test"]
         assert split.ids == alone.ids and split.name == "test" and warning is None
+        assert "set" not in split.groups  # no subgroup of one value
         split, warning = choose_split(config, Path(name), "all")
         assert len(split.ids) == (20 if name == "montgomery" else 18) and "trained on" in warning
     with pytest.raises(InputError, match="trained on CT"):
         choose_split(DataConfig(name="ct", dir=data_dir), Path("montgomery"), None)
+
+
+def test_a_set_without_images_in_the_test_split_is_not_given_those_of_another(
+    data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(data_dir)
+    path = tmp_path / "lists.json"
+    lists = {"train": ["MCUCXR_0003_0", "CHNCXR_0001_0"], "validation": ["CHNCXR_0002_1"],
+             "test": ["MCUCXR_0000_1", "MCUCXR_0001_0"]}  # fmt: skip
+    path.write_text(json.dumps(lists))
+    config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
+    assert choose_split(config, Path("montgomery"), None)[0].ids == tuple(lists["test"])
+    with pytest.raises(InputError, match="--data shenzhen: the test split has no image of it"):
+        choose_split(config, Path("shenzhen"), None)
 
 
 def test_a_read_only_folder_is_no_obstacle(data_dir, monkeypatch):
