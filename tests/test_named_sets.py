@@ -13,7 +13,7 @@ import pytest
 
 from jaxlung import data_cli, named_sets, prepared_sets
 from jaxlung.builders import jsrt
-from jaxlung.catalog import CATALOG, LUNG_AND_HEART, LUNG_FIELD
+from jaxlung.catalog import CATALOG, LUNG_AND_HEART, LUNG_FIELD, NO_SETS
 from jaxlung.config import DataConfig, parse_config
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
@@ -500,8 +500,9 @@ def test_training_on_a_name(data_dir, tmp_path):
 
 def test_a_set_can_be_evaluated_by_name(data_dir, monkeypatch):
     monkeypatch.chdir(data_dir)  # where no folder has the name
-    for config in (DataConfig(name="shenzhen", dir=data_dir), DataConfig()):
-        if config.name == "phantom":
+    folder = DataConfig(name="folder", dir="no place of prepared sets")
+    for config in (DataConfig(name="shenzhen", dir=data_dir), DataConfig(), folder):
+        if config.name in NO_SETS:
             monkeypatch.setattr(prepared_sets, "DEFAULT_DATA_DIR", data_dir)
         split, warning = choose_split(config, Path("jsrt"), None)
         assert len(split.ids) == 12 and split.name == "all" and warning is None
