@@ -127,9 +127,10 @@ def prepare_set(
 ) -> str:
     """Prepares a set and says what there is now, and how to train on it.
 
-    Raises: as `prepared_sets.prepare`.
+    Raises: as `preparation.prepare`.
     """
-    from jaxlung.prepared_sets import data_dir_of, prepare
+    from jaxlung.preparation import prepare
+    from jaxlung.prepared_sets import data_dir_of
 
     entry = CATALOG[name]
     builder = prepare(name, data_dir, manual_dir, beam_options)

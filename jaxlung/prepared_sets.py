@@ -1,16 +1,13 @@
-"""Public sets on disk: preparing them with TFDS, and reading single examples at random.
+"""Public sets on disk, as `preparation` leaves them: reading single examples at random.
 
 A prepared set lies in ArrayRecord files, which give any record without reading the others, so no
 set has to fit into memory. What the splits need of every example (id, patient, subgroups) is read
 once and kept beside them in jaxlung_index.json.
 """
 
-import contextlib
 import hashlib
 import importlib
-import io
 import json
-import logging
 import math
 import os
 import shlex
@@ -61,105 +58,13 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
     name, folder = f"jaxlung_{entry.builder}", data_dir_of(data_dir)
     try:
         return tfds.builder(name, data_dir=folder, file_format="array_record")
+    except PermissionError as error:
+        raise InputError(f"{folder / name}: may not be read; give yourself the right to") from error
     except Exception as error:  # damaged files, or those of `tfds.load`, which has other formats
         raise InputError(
             f"{folder / name}: was not written by `jaxlung data prepare`, or is damaged; delete it "
             f"and run that ({' '.join(str(error).split())[-80:]})"
         ) from error
-
-
-def prepare(
-    name: str,
-    data_dir: str | os.PathLike[str] = "",
-    manual_dir: str | os.PathLike[str] = "",
-    beam_options: str = "",
-) -> Any:
-    """Downloads a set, reads it from end to end and writes it for `open_set`; once.
-
-    Args:
-        name: of `catalog`.
-        data_dir: TFDS's folder; "" is ~/tensorflow_datasets.
-        manual_dir: where NAME/ with what was fetched by hand is; "" is data_dir/downloads/manual.
-        beam_options: flags of an Apache Beam pipeline, for the sets that are prepared by one, such
-            as "--runner=FlinkRunner --flink_master=HOST:8081"; "" runs it on this machine.
-
-    Returns:
-        the TFDS builder.
-
-    Raises:
-        InputError: one line on what is missing, damaged or moved, or does not load.
-    """
-    if name not in CATALOG:
-        raise InputError(f"{name!r} is no set; there are {', '.join(CATALOG)}")
-    entry = CATALOG[name]
-    manual = Path(manual_dir).expanduser() if manual_dir else _default_manual(data_dir)
-    needed = entry.manual or manual_dir
-    if needed and not is_prepared(name, data_dir) and not (manual / entry.builder).is_dir():
-        raise InputError(
-            f"{manual / entry.builder}: no such folder (of manual downloads {manual}). "
-            f"{entry.instructions}"
-        )
-    builder = make_builder(entry, data_dir)
-    import tensorflow_datasets as tfds
-
-    options = tfds.download.DownloadConfig(
-        manual_dir=manual,
-        compute_stats=tfds.download.ComputeStatsMode.SKIP,
-        beam_options=_pipeline_options(beam_options) if beam_options else None,
-    )
-    try:
-        # TFDS prints what `data prepare` says better, urllib3 a warning for each of ten retries.
-        logging.getLogger("urllib3").setLevel(logging.ERROR)
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(download_config=options)
-    except Exception as error:
-        if not is_prepared(name, data_dir):
-            raise InputError(f"{name}: {_reason(error, entry, manual)}") from error
-        builder = make_builder(entry, data_dir)  # another process was first
-    if not is_prepared(name, data_dir):  # TFDS takes any folder of that name for a prepared set
-        raise InputError(
-            f"{builder.data_path}: is damaged (it has no dataset_info.json); delete it and prepare "
-            f"the set again"
-        )
-    _open_records(builder)
-    return builder
-
-
-def _pipeline_options(flags: str) -> Any:
-    try:
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise InputError(
-            "--beam-options needs Apache Beam, which is not installed: pip install 'jaxlung[beam]'"
-        ) from error
-    return PipelineOptions(shlex.split(flags))
-
-
-def _default_manual(data_dir: str | os.PathLike[str]) -> Path:
-    return data_dir_of(data_dir) / "downloads" / "manual"
-
-
-def _reason(error: BaseException, entry: NamedSet, manual: Path) -> str:
-    """One line on what TFDS raised: our own error within it, where there is one."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, InputError):
-            return " ".join(str(cause).split())
-        cause = cause.__cause__ or cause.__context__
-    words = " ".join(str(error).split())
-    if "InputError: " in words:  # Beam keeps the text of a worker's error alone
-        return words.rsplit("InputError: ", 1)[1].split(" [while running")[0]
-    kind = type(error).__name__
-    if kind == "DownloadError" or type(error).__module__.startswith("requests"):
-        return (
-            f"the download failed ({words[:120]}); try again later. {entry.instructions} The "
-            f"homepage is {entry.homepage}, the folder of manual downloads {manual}"
-        )
-    known = {
-        "NonMatchingChecksumError": "a download has the wrong checksum; delete it and try again",
-        "ExtractError": "an archive cannot be unpacked; delete the download and try again",
-    }
-    return f"{known.get(kind, f'could not be prepared: {kind}')} ({words[:300]})"
 
 
 def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
@@ -176,7 +81,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
             f"{name}: is not prepared in {folder}; run: jaxlung data prepare {name}{where}"
         )
     builder = make_builder(entry, data_dir)
-    index, fetch = _open_records(builder)
+    index, fetch = open_records(builder)
     order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
     columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
     ids, patients, digests = (columns.pop(name) for name in ("id", "patient", _DIGEST))
@@ -194,7 +99,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
     return Split("all", ids, sources, read, patients, columns, stat=digests.__getitem__)
 
 
-def _open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], dict[str, Any]]]:
+def open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], dict[str, Any]]]:
     """The index, and what `_fetcher` gives.
 
     Raises:

@@ -12,7 +12,8 @@ import tensorflow_datasets as tfds
 
 from jaxlung.builders import chexmask, outlines
 from jaxlung.errors import InputError
-from jaxlung.prepared_sets import open_set, prepare
+from jaxlung.preparation import prepare
+from jaxlung.prepared_sets import open_set
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -36,7 +37,7 @@ def rows_of(folder):
 
 
 def prepare_by(runner, tmp_path):
-    """As `prepared_sets.prepare`, which names no runner."""
+    """As `preparation.prepare`, which names no runner."""
     builder = chexmask.JaxlungChexmask(data_dir=tmp_path / "tfds", file_format="array_record")
     options = tfds.download.DownloadConfig(
         manual_dir=tmp_path, compute_stats=tfds.download.ComputeStatsMode.SKIP, beam_runner=runner

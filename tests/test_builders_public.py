@@ -24,7 +24,8 @@ from jaxlung.builders import (
 )
 from jaxlung.catalog import CATALOG
 from jaxlung.errors import InputError
-from jaxlung.prepared_sets import prepare
+from jaxlung.preparation import prepare
+from jaxlung.prepared_sets import open_set
 
 # TFDS and TensorFlow warn of their own deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -309,6 +310,16 @@ def test_jsrt_names_what_is_missing(tmp_path, monkeypatch):
     (tmp_path / "away.IMG").rename(folder / "All247images" / "JPCNN003.IMG")
     shutil.copy(folder / "All247images" / "JPCNN003.IMG", image)
     refused("jsrt", tmp_path, "JPCNN003.IMG", "no masks")
+
+
+def test_covid_cxr_images_of_one_stem_are_told_apart(tmp_path):
+    folder = layouts.covid_cxr(tmp_path)
+    (folder / "images" / "film-1.jpg").rename(folder / "images" / "film-0.jpg")
+    for name in ("structure.csv", "metadata.csv"):
+        text = (folder / name).read_text()
+        (folder / name).write_text(text.replace("film-1.jpg", "film-0.jpg"))
+    prepare("covid_cxr", tmp_path / "tfds", tmp_path)
+    assert open_set("covid_cxr", tmp_path / "tfds").ids == ("film-0.jpg", "film-0.png", "film-2")
 
 
 @pytest.mark.parametrize("coco", [False, True])

@@ -27,7 +27,8 @@ from jaxlung.input_pipeline import (
     train_indices,
 )
 from jaxlung.named_sets import named_splits, sized_split
-from jaxlung.prepared_sets import open_set, prepare
+from jaxlung.preparation import prepare
+from jaxlung.prepared_sets import open_set
 from jaxlung.splits import SPLITS, Block, Example, Split
 
 # TFDS and TensorFlow warn of their own deprecations.

@@ -58,6 +58,7 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
             records, draw = read_coco(coco), draw_coco
         else:
             records, draw = read_structure(root / "structure.csv"), draw_crops
+        stems = Counter(Path(file_name).stem for file_name in records)
         for file_name in sorted(records):
             path = root / "images" / file_name
             if not path.is_file():
@@ -74,9 +75,10 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
             masks["mask"] = (masks["mask_right"] | masks["mask_left"]) & ~heart_HxW
             row = metadata.get(file_name, {})
             unknown += not row
+            stem = Path(file_name).stem
+            example_id = stem if stems[stem] == 1 else file_name
             example = radiographs.example(
-                Path(file_name).stem, image_HxW, masks,
-                patient=row.get("patientid", "") or Path(file_name).stem,
+                example_id, image_HxW, masks, patient=row.get("patientid", "") or example_id,
                 finding=row.get("finding", ""), view=row.get("view", ""),
                 sex=row.get("sex", ""), age=_number(row.get("age", "")),
                 license=row.get("license", ""),
