@@ -69,8 +69,6 @@ def text(result: Check) -> str:
         if result.errors()
         else "training can go ahead" + ("; look at the warnings" if result.warnings() else "")
     )
-    if suspects:
-        verdict += "; --out DIR draws them"
     return "\n".join([*lines, "", verdict])
 
 

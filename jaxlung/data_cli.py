@@ -177,5 +177,7 @@ def run_check(arguments: argparse.Namespace) -> None:
     if arguments.out:
         write_report(result, arguments.out)
         print(f"written: {arguments.out}/check.html, check.json")
+    elif result.findings:
+        print("--out DIR writes a page with pictures")
     if result.errors():
         raise SystemExit(1)
