@@ -8,6 +8,7 @@ a model contradictions, so mixing them has to be asked for.
 """
 
 import difflib
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
@@ -214,6 +215,11 @@ def set_names(name: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise InputError(f"data.name={name!r} names a set twice; weigh it by data.weights")
     return names
+
+
+def is_set(path: Path) -> bool:
+    """Whether it names a public set: a file or folder of that name goes before it."""
+    return str(path) in CATALOG and not path.exists()
 
 
 def did_you_mean(name: str) -> str:

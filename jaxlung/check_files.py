@@ -15,8 +15,8 @@ from jaxlung.consensus import appearance, shrink
 from jaxlung.duplicates import perceptual_hash, standardise
 from jaxlung.errors import InputError
 from jaxlung.film import check_xray
-from jaxlung.folder import is_image, no_image, stem_of
-from jaxlung.images import SUFFIXES, read_film, read_image, read_mask
+from jaxlung.folder import Pair, is_image, is_utf8, no_image, stem_of, take_mask
+from jaxlung.images import SUFFIXES, read_film, read_image, to_lung
 from jaxlung.mask_checks import MaskShape, lung_contrast, mask_shape
 from jaxlung.preprocess import to_canvas
 from jaxlung.splits import Split, array_digest
@@ -32,12 +32,6 @@ class Finding(NamedTuple):
     file: str  # relative to the folder; "" for the whole folder
     message: str
     evidence: float = 1.0  # in units of what is worth a warning: orders findings of one kind
-
-
-class Pair(NamedTuple):
-    id: str
-    image: Path
-    mask: Path
 
 
 class Content(NamedTuple):
@@ -80,7 +74,7 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
         raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){no_image(folder)}")
     pairs = []
     for stem, image in images.items():
-        mask = masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
+        mask = take_mask(masks, stem)
         if mask is None:
             file = _relative(directory, image)
             expected = f"expected masks/{stem}.png or {stem}_mask.png"
@@ -103,7 +97,7 @@ def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, P
         stem = stem_of(path)
         if path.name.startswith("."):
             continue
-        if not _is_utf8(path.name):
+        if not is_utf8(path.name):
             message = "has a name that is not UTF-8, which training refuses; rename it"
             findings.append(Finding("unreadable", (), _relative(directory, path), message))
         elif path.is_dir() or not is_image(path):
@@ -147,7 +141,7 @@ def read_pair(directory: Path, pair: Pair) -> Record:
         add("unreadable", pair.mask, error)
     else:
         try:
-            mask_HxW = read_mask(pair.mask)
+            mask_HxW = to_lung(mask_pixels, pair.mask)
         except InputError as error:
             add("mask_values", pair.mask, error)
     mask_format = ""
@@ -237,14 +231,6 @@ def value_kind(pixels: np.ndarray) -> str:
     if len(values) <= 4 or (values[-1] <= 15 and pixels.dtype.kind != "f"):
         return "labels " + " ".join(f"{value:g}" for value in values)
     return "soft edges"
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _relative(directory: Path, path: Path) -> str:

@@ -23,7 +23,7 @@ from jaxlung.ct import (
 from jaxlung.errors import InputError
 from jaxlung.folder import patient_of, select, split_stems
 from jaxlung.metadata import read_metadata
-from jaxlung.splits import Example, Split
+from jaxlung.splits import Example, Split, patients_by_id
 
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
 
@@ -31,7 +31,7 @@ Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z
 def ct_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir, every slice of a volume in one of them."""
     whole, volumes = _whole(config, Path(config.dir))
-    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    patients = patients_by_id(whole)
     of_volume = {volume: patients[ids[0]] for volume, ids in volumes.items()}
     chosen = split_stems(config, list(volumes), of_volume)
     return {

@@ -19,8 +19,8 @@ from jaxlung.folder import hash_split, patient_of, read_split_file
 from jaxlung.images import read_image, read_mask
 from jaxlung.metadata import read_metadata
 from jaxlung.prepared_sets import open_set
-
-THREADS = 8  # each takes about 0.5 GiB while it works on a film of 4000x4000 pixels and 16 bits
+from jaxlung.splits import patients_by_id
+from jaxlung.threads import worker_count
 
 
 class Check(NamedTuple):
@@ -97,7 +97,7 @@ def check_set(
     started = time.monotonic()
     whole = open_set(name, data_dir)
     findings: list[Finding] = []
-    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    patients = patients_by_id(whole)
     splits = _splits(whole.ids, patients, split_file, validation_fraction, test_fraction, findings)
     position = {image_id: i for i, image_id in enumerate(whole.ids)}
 
@@ -110,7 +110,7 @@ def check_set(
 
 
 def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
-    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(worker_count()) as pool:
         return list(
             tqdm(pool.map(read, range(count)), total=count, desc="read", unit="pair",
                  disable=None, leave=False)

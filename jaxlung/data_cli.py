@@ -6,7 +6,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import CATALOG, did_you_mean
+from jaxlung.catalog import CATALOG, did_you_mean, is_set
 from jaxlung.errors import InputError
 
 
@@ -152,24 +152,24 @@ def run_check(arguments: argparse.Namespace) -> None:
     from jaxlung.check_report import check_out, text, write_report
     from jaxlung.data_check import check, check_set
 
-    is_set = str(arguments.source) in CATALOG and not arguments.source.exists()
-    if not is_set and not arguments.source.exists():
+    named = is_set(arguments.source)
+    if not named and not arguments.source.exists():
         name = str(arguments.source)
         raise InputError(
             f"{name}: no such folder, nor a set of `jaxlung data list`{did_you_mean(name)}"
         )
-    if not is_set and arguments.data_dir:
+    if not named and arguments.data_dir:
         raise InputError(f"--data-dir is for prepared sets, and {arguments.source} is a folder")
     for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
     for name, value in for_folders.items():
-        if is_set and value:
+        if named and value:
             raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
     if arguments.out:
         check_out(arguments.out, overwrite=arguments.overwrite)
     names = ("validation_fraction", "test_fraction")
     splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
     splitting["split_file"] = arguments.split_file
-    if is_set:
+    if named:
         result = check_set(str(arguments.source), arguments.data_dir, **splitting)
     else:
         result = check(arguments.source, **for_folders, **splitting)

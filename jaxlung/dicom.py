@@ -201,13 +201,13 @@ def stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     syntax = UID(syntax)
     try:
         decoder = get_decoder(syntax)
-        if syntax.startswith(_HIGH_THROUGHPUT):
-            raise NotImplementedError
     except NotImplementedError:
+        decoder = None
+    if decoder is None or syntax.startswith(_HIGH_THROUGHPUT):
         name = syntax if re.fullmatch("[0-9.]+", syntax) else "an unknown one"
         raise InputError(
             f"{path}: has transfer syntax {name}, which cannot be decoded; export it uncompressed"
-        ) from None
+        )
     plugin = "pydicom" if syntax == _RLE else "gdcm" if syntax.is_encapsulated else ""
     if plugin and plugin not in decoder.available_plugins:
         raise InputError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, set_names
+from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
 from jaxlung.config import DataConfig
 from jaxlung.datasets import load_splits, whole_split
 from jaxlung.errors import InputError
@@ -128,24 +128,24 @@ def choose_split(
     if split not in (None, "all", *SPLITS):
         raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
     in_folder = config.name in FOLDERS
-    is_set = data is not None and str(data) in CATALOG and not data.exists()
+    named = data is not None and is_set(data)
     own = (
         data is None
         or (in_folder and data.resolve() == Path(config.dir).resolve())
-        or (is_set and str(data) in set_names(config.name))
+        or (named and str(data) in set_names(config.name))
     )
     if data is None and split == "all":
         raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
     if data is not None and (split == "all" or not own):
         if split in SPLITS:
             raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
-        if not is_set and not data.exists():
+        if not named and not data.exists():
             raise InputError(
                 f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
                 f"commas){did_you_mean(str(data))}"
             )
         warning = "these data hold the images that the model was trained on" if own else None
-        if is_set:
+        if named:
             if config.name == "ct":
                 raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
             whole = whole_set(str(data), "" if in_folder else config.dir)
@@ -161,7 +161,7 @@ def choose_split(
             f"({len(chosen.ids)} images for {len(recorded[name])}); restore its files and "
             f"metadata.csv"
         )
-    return (one_set(chosen, str(data)) if is_set else chosen), warning
+    return (one_set(chosen, str(data)) if named else chosen), warning
 
 
 def _other_convention(config: DataConfig, name: str) -> str | None:

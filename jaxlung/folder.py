@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxlung.config import DataConfig
 from jaxlung.dicom import is_dicom
@@ -15,16 +16,20 @@ from jaxlung.errors import InputError
 from jaxlung.film import check_xray
 from jaxlung.images import SUFFIXES, read_film, read_mask
 from jaxlung.metadata import Metadata, read_metadata
-from jaxlung.splits import SPLITS, Example, Split
+from jaxlung.splits import SPLITS, Example, Split, patients_by_id
 
-Pair = tuple[str, Path, Path]  # stem, image, mask
+
+class Pair(NamedTuple):
+    id: str  # the stem
+    image: Path
+    mask: Path
 
 
 def folder_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
     whole = folder_split(Path(config.dir), config.patient_pattern)
     whole = whole._replace(read=_with_remedy(whole.read, config.dir))
-    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    patients = patients_by_id(whole)
     stems_by_split = split_stems(config, whole.ids, patients)
     return {name: select(whole, stems, name) for name, stems in stems_by_split.items()}
 
@@ -87,17 +92,22 @@ def find_pairs(directory: Path) -> list[Pair]:
     masks = images_by_stem(directory / "masks")
     pairs = []
     for stem, image in images.items():
-        mask = masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
+        mask = take_mask(masks, stem)
         if mask is None:
             raise InputError(
                 f"{image}: has no mask; expected {directory / 'masks' / stem}.png "
                 f"or {stem}_mask.png (or move the image out of images/)"
             )
-        pairs.append((stem, image, mask))
+        pairs.append(Pair(stem, image, mask))
     if masks:
         mask = next(iter(masks.values()))
         raise InputError(f"{mask}: has no image of that stem in {directory / 'images'}")
     return pairs
+
+
+def take_mask(masks: dict[str, Path], stem: str) -> Path | None:
+    """Takes an image's mask out of masks by stem; None if there is none."""
+    return masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
 
 
 def images_by_stem(directory: Path) -> dict[str, Path]:
@@ -118,12 +128,10 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
         stem = stem_of(path)
         if not is_image(path) or path.name.startswith("."):
             continue
-        try:
-            path.name.encode()
-        except UnicodeEncodeError:
+        if not is_utf8(path.name):
             raise InputError(
                 f"{str(directory)!r}: the file name {path.name!r} is not UTF-8; rename it"
-            ) from None
+            )
         if stem in found:
             raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
         found[stem] = path
@@ -139,6 +147,15 @@ def no_image(directory: Path) -> str:
     if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in directory.iterdir()):
         return " but CT volumes, which train.py and eval.py take with data.name=ct"
     return ""
+
+
+def is_utf8(name: str) -> bool:
+    """Not so of a name with stray bytes, which no JSON or report could hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def is_image(path: Path) -> bool:

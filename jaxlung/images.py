@@ -157,11 +157,16 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises: as `read_image`; also a mask that is mostly of values in between.
     """
-    pixels = read_image(path)
+    return to_lung(read_image(path), path)
+
+
+def to_lung(pixels: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
+    """What `read_mask` makes of the pixels that `read_image` read at path."""
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(axis=-1)
     highest = float(pixels.max())
-    is_jpeg = Path(path).read_bytes()[:2] == b"\xff\xd8"
+    with open(path, "rb") as file:
+        is_jpeg = file.read(2) == b"\xff\xd8"
     is_integer = pixels.dtype.kind != "f"
     if not is_jpeg and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
         return pixels > 0

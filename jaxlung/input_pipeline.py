@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
+from jaxlung.silence import quiet_tensorflow
 from jaxlung.splits import Block, Split, content_digest
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
@@ -217,9 +218,7 @@ def import_tensorflow():
     Raises:
         InputError: it is not installed.
     """
-    # No start-up chatter on stderr; oneDNN's is about arithmetic that jaxlung leaves to JAX.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    quiet_tensorflow()
     try:
         import tensorflow as tf
     except ImportError as error:

@@ -18,7 +18,7 @@ from jaxlung.errors import InputError
 from jaxlung.folder import hash_split, read_split_file, select
 from jaxlung.metadata import useful_groups
 from jaxlung.prepared_sets import open_set
-from jaxlung.splits import SPLITS, Block, Example, Split
+from jaxlung.splits import SPLITS, Block, Example, Split, patients_by_id
 
 
 def named_splits(config: DataConfig) -> dict[str, Split]:
@@ -89,7 +89,7 @@ def _own(lists: dict[str, list[str]], whole: Split) -> dict[str, list[str]]:
 
 
 def _split(entry: NamedSet, whole: Split, config: DataConfig) -> dict[str, list[str]]:
-    patients = dict(zip(whole.ids, whole.patients or whole.ids, strict=True))
+    patients = patients_by_id(whole)
     if config.split == "published":
         assert entry.published is not None  # `parse_config` checks it
         return sized_split(entry.name, whole.ids, list(patients.values()), entry.published)

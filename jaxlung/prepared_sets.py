@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxlung.catalog import CATALOG, LUNG_AND_HEART, NamedSet
 from jaxlung.errors import InputError
+from jaxlung.silence import quiet_tensorflow
 from jaxlung.splits import Example, Split
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as TFDS has it, and its variable TFDS_DATA_DIR
@@ -42,9 +43,7 @@ def is_prepared(name: str, data_dir: str | os.PathLike[str] = "") -> bool:
 
 def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
     """The set's TFDS builder, which writes and reads ArrayRecord."""
-    # Writing a set imports TensorFlow, reading one does not: no start-up chatter on stderr.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    quiet_tensorflow()  # writing a set imports it, reading one does not
     try:
         import array_record.python.array_record_data_source  # noqa: F401
         import tensorflow_datasets as tfds

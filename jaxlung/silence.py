@@ -41,6 +41,13 @@ def silence() -> Iterator[None]:
                 _restore.close()
 
 
+def quiet_tensorflow() -> None:
+    """Before TensorFlow is imported: no start-up chatter on stderr."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # oneDNN's is about arithmetic that jaxlung leaves to JAX.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
     """Nothing on the process's standard error, where C libraries write past Python.

@@ -49,6 +49,11 @@ def array_split(
     return Split(name, ids, ids, lambda i: Example(images[i], np.asarray(masks[i]) != 0))
 
 
+def patients_by_id(split: Split) -> dict[str, str]:
+    """Id to patient; where nothing says so, each example is of a patient of its own."""
+    return dict(zip(split.ids, split.patients or split.ids, strict=True))
+
+
 def array_digest(array: np.ndarray) -> str:
     """SHA-256 over shape, dtype and bytes."""
     header = f"{array.shape}{array.dtype}".encode()
