@@ -26,7 +26,12 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report.")
 
 @one_line_errors
 def main(_: list[str]) -> None:
-    from jaxlung.evaluation import evaluate  # seconds of imports: after the flags are checked
+    from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
+
+    cpu.use_cores()
+    compile_cache.enable()
+
+    from jaxlung.evaluation import evaluate
     from jaxlung.scoring import Tolerance
 
     evaluate(

@@ -23,7 +23,13 @@ def main(_: list[str]) -> None:
     workdir = _WORKDIR.value or Path("runs") / Path(config_file).stem
     config = parse_config(_CONFIG.value)
 
-    from jaxlung.train import train_and_evaluate  # seconds of imports: after the flags are checked
+    from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
+
+    cpu.keep_freed_memory()
+    cpu.use_cores(config.train.batch_size)
+    compile_cache.enable()
+
+    from jaxlung.train import train_and_evaluate
 
     train_and_evaluate(config, workdir)
 

@@ -96,6 +96,11 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
     """
     outputs = plan_outputs(images, out, overwrite=overwrite)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
+    from jaxlung import compile_cache, cpu
+
+    cpu.use_cores()
+    compile_cache.enable()
+
     from jaxlung.predict import load
 
     model = load(workdir)

@@ -36,6 +36,50 @@ class UpConv(nn.Module):
         return x + bias.astype(x.dtype)
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018, arXiv:1803.08494) over H, W and a group's channels.
+
+    `nn.GroupNorm` with the same parameters, statistics in float32, variance as E[x^2] - E[x]^2 and
+    epsilon 1e-6, but summed channel by channel before channels are joined to groups: XLA reduces
+    [B, H, W, C] to [B, C] up to 30 times as fast on a CPU as [B, H, W, G, C / G] to [B, G], and
+    what is left to do for each pixel is one multiplication and one addition.
+    """
+
+    groups: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+        batch, height, width, channels = x_BxHxWxC.shape
+        scale_C = self.param("scale", nn.initializers.ones, (channels,))
+        bias_C = self.param("bias", nn.initializers.zeros, (channels,))
+        x_BxHxWxC = x_BxHxWxC.astype(jnp.float32)
+
+        def group_mean(values_BxHxWxC: jax.Array) -> jax.Array:
+            sum_BxGxN = values_BxHxWxC.sum((1, 2)).reshape(batch, self.groups, -1)
+            count = height * width * sum_BxGxN.shape[2]
+            mean_BxGx1 = sum_BxGxN.sum(2, keepdims=True) / count
+            return jnp.broadcast_to(mean_BxGx1, sum_BxGxN.shape).reshape(batch, channels)
+
+        mean_BxC = group_mean(x_BxHxWxC)
+        variance_BxC = jnp.maximum(group_mean(jnp.square(x_BxHxWxC)) - jnp.square(mean_BxC), 0)
+        factor_BxC = scale_C[None] * jax.lax.rsqrt(variance_BxC + 1e-6)
+        offset_BxC = bias_C[None] - mean_BxC * factor_BxC
+        y = x_BxHxWxC * factor_BxC[:, None, None] + offset_BxC[:, None, None]
+        return y.astype(self.dtype)
+
+
+def max_pool(x_BxHxWxC: jax.Array) -> jax.Array:
+    """2x2 max pooling, stride 2, of even H and W.
+
+    `nn.max_pool` is a window reduction, whose gradient XLA makes slow on a CPU: it looks up where
+    each window's maximum lay and scatters to it. Here equal maxima share the gradient; after a
+    ReLU these are zeros, through which none flows.
+    """
+    batch, height, width, channels = x_BxHxWxC.shape
+    return x_BxHxWxC.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
+
+
 class UNet(nn.Module):
     """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with same padding.
 
@@ -79,7 +123,7 @@ class UNet(nn.Module):
         for level in range(self.depth):
             x = self._block(x, self.width * 2**level, f"encoder{level}", train)
             skips.append(x)
-            x = nn.max_pool(x, (2, 2), strides=(2, 2))
+            x = max_pool(x)
         x = self._block(x, self.width * 2**self.depth, "bottleneck", train)
         for level in reversed(range(self.depth)):
             x = UpConv(self.width * 2**level, self.dtype, name=f"up{level}")(x)
@@ -104,7 +148,7 @@ class UNet(nn.Module):
     def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
         if self.norm == "group":
             groups = max(g for g in range(1, 9) if features % g == 0)
-            return nn.GroupNorm(groups, dtype=self.dtype, name=name)
+            return GroupNorm(groups, self.dtype, name=name)
         if self.norm == "batch":
             return nn.BatchNorm(use_running_average=not train, momentum=0.95, dtype=self.dtype,
                                 name=name)  # fmt: skip

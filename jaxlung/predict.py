@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +21,7 @@ from jaxlung.film import check_xray
 from jaxlung.images import read_film
 from jaxlung.model import build_model, to_mask
 from jaxlung.preprocess import from_canvas, to_canvas
-from jaxlung.sharding import jit_predict_step
+from jaxlung.sharding import jit_predict_step, make_mesh, replicated, to_devices
 from jaxlung.workdir import Digests, read_config, read_digests
 
 ImageLike = np.ndarray | str | os.PathLike[str]
@@ -99,12 +100,21 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
     example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
     abstract = jax.eval_shape(model.init, jax.random.key(0), example)
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    devices = jax.local_devices()
+    device = jax.sharding.SingleDeviceSharding(devices[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
     compiled = jit_predict_step(functools.partial(steps.predict_step, model=model))
 
+    @functools.cache
+    def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
+        """The variables on the first devices: one copy for each number of them."""
+        mesh = make_mesh(count, devices[:count])
+        return jax.device_put(variables, replicated(mesh)), mesh
+
     def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
-        probability_BxSxS = np.asarray(compiled(variables, canvas_BxSxS))
+        placed, mesh = on_devices(math.gcd(len(canvas_BxSxS), len(devices)))
+        batch = to_devices({"image": canvas_BxSxS}, mesh)
+        probability_BxSxS = np.asarray(compiled(placed, batch["image"]))
         if not np.isfinite(probability_BxSxS).all():  # it would pass for a mask without lung
             raise InputError(f"{workdir}: the model's output is not finite; retrain it")
         return probability_BxSxS

@@ -60,7 +60,7 @@ def jit_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
 
 
 def jit_predict_step(step: Callable[..., Any]) -> Callable[..., Any]:
-    """step(variables, canvases) -> probabilities, on the device that holds the variables."""
+    """step(variables, canvases) -> probabilities, on the devices that hold the arguments."""
     return jax.jit(step)
 
 

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from jaxlung.config import ModelConfig
-from jaxlung.model import UNet, UpConv, build_model, lung_probability, standardize, to_mask
+from jaxlung.model import (
+    GroupNorm,
+    UNet,
+    UpConv,
+    build_model,
+    lung_probability,
+    max_pool,
+    standardize,
+    to_mask,
+)
 
 
 def images(count=2, side=16, seed=0):
@@ -38,6 +47,50 @@ def group():
     """A tiny group-norm network, its variables, and its compiled forward pass of two images."""
     model = tiny()
     return model, init(model), jax.jit(model.apply)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 6])
+def test_group_norm_is_flax_group_norm(groups):
+    """Value and every gradient, far from zero mean and unit variance."""
+    rng = np.random.default_rng(0)
+    x, weight = (jnp.asarray(rng.normal(3, 2, (2, 4, 6, 6)), jnp.float32) for _ in range(2))
+    params = {"scale": jnp.asarray(rng.normal(size=6)), "bias": jnp.asarray(rng.normal(size=6))}
+
+    def results(layer):
+        def loss(params, x):
+            return (layer.apply({"params": params}, x) * weight).sum()
+
+        return layer.apply({"params": params}, x), jax.grad(loss, (0, 1))(params, x)
+
+    ours, theirs = results(GroupNorm(groups)), results(nn.GroupNorm(groups))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
+
+
+def test_group_norm_of_a_constant_is_its_bias():
+    layer = GroupNorm(2)
+    params = {"scale": jnp.ones(4), "bias": jnp.arange(4.0)}
+    out = layer.apply({"params": params}, jnp.full((1, 4, 4, 4), 7.0))
+    np.testing.assert_allclose(out, np.broadcast_to(np.arange(4.0), out.shape), atol=2e-3)
+
+
+def test_group_norm_in_bfloat16_counts_in_float32():
+    """The mean of many equal numbers would stop growing in bfloat16."""
+    x = jnp.full((1, 64, 64, 2), 1.0).at[0, :, :, 1].set(3.0).astype(jnp.bfloat16)
+    layer = GroupNorm(1, "bfloat16")
+    out = layer.apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x)
+    assert out.dtype == jnp.bfloat16
+    np.testing.assert_allclose(out[0, 0, 0].astype(jnp.float32), [-1, 1], atol=1e-2)
+
+
+def test_max_pool_and_its_gradient_are_those_of_windows():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 4, 3)), jnp.float32)  # no ties
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 2, 3)), jnp.float32)
+
+    def results(pool):
+        return pool(x), jax.grad(lambda x: (pool(x) * weight).sum())(x)
+
+    windows = results(lambda x: nn.max_pool(x, (2, 2), strides=(2, 2)))
+    jax.tree.map(np.testing.assert_array_equal, results(max_pool), windows)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 4, 4)])

@@ -1,0 +1,47 @@
+"""How JAX uses a machine's own cores. Called by the commands, before JAX starts."""
+
+import ctypes
+import os
+import sys
+
+import jax
+
+from jaxlung.threads import worker_count
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def use_cores(batch_size: int = 0) -> None:
+    """Makes each core a device, so that a batch is split over them as over accelerators.
+
+    XLA runs many of a U-Net's convolutions on one core however many there are; two devices of one
+    core each train and predict up to twice as fast as one of two. Does nothing once JAX has
+    started, or where the user has set the number (JAX_NUM_CPU_DEVICES, or XLA_FLAGS).
+
+    Args:
+        batch_size: the number of devices divides it; 0: any number will do.
+    """
+    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if by_flag or jax.config.values["jax_num_cpu_devices"] != -1:
+        return
+    count = worker_count()
+    while batch_size % count:
+        count -= 1
+    try:
+        jax.config.update("jax_num_cpu_devices", count)
+    except RuntimeError:  # JAX has started: its devices stay as they are
+        pass
+
+
+def keep_freed_memory() -> None:
+    """Lets malloc keep what XLA frees after each step, on Linux with glibc.
+
+    Otherwise every step's hundreds of MiB go back to the system and are taken from it anew, page
+    by page, which costs a training a tenth of its speed. One arena, since threads' own ones
+    cannot keep such sizes. For processes that do one thing: what is kept is not given back.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for parameter, value in ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1)):
+            mallopt(parameter, value)
