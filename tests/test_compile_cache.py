@@ -1,0 +1,81 @@
+"""Compiled programs on disk: used by the next process, and only from a folder that is safe."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jaxlung import compile_cache
+
+PROGRAM = """
+import jax, jax.numpy as jnp
+from jaxlung import compile_cache
+compile_cache.enable()
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
+draw = jax.jit(lambda key: [jax.random.truncated_normal(key, -2, 2, (n,)).sum() for n in range(8)])
+jax.block_until_ready(draw(jax.random.key(0)))
+print(jax.config.values["jax_compilation_cache_dir"])
+print(sum(event == "/jax/compilation_cache/cache_hits" for event in hits))
+"""
+
+
+def run(cache_home, **environment):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], text=True, capture_output=True, check=True,
+        env={**kept, "XDG_CACHE_HOME": str(cache_home), **environment},
+    )  # fmt: skip
+    folder, hits = done.stdout.split()
+    return folder, int(hits), done.stderr
+
+
+def test_second_process_reuses_what_the_first_compiled(tmp_path):
+    folder, hits, _ = run(tmp_path)
+    assert hits == 0
+    assert folder.startswith(str(tmp_path / "jaxlung"))
+    assert os.stat(folder).st_mode & 0o777 == 0o700
+    again, hits, _ = run(tmp_path)
+    assert again == folder and hits >= 1
+
+
+@pytest.mark.parametrize("place", ["jaxlung", "xla"])
+def test_folder_that_others_can_write_to_is_not_used(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = compile_cache.default_folder()
+    folder.mkdir(parents=True)
+    (folder if place == "xla" else folder.parent).chmod(0o777)
+    used, hits, stderr = run(tmp_path)
+    assert (used, hits) == ("None", 0)
+    assert "written to by others" in stderr and "chmod" in stderr and stderr.count("\n") == 1
+
+
+def test_link_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = compile_cache.default_folder()
+    folder.parent.mkdir(mode=0o700)
+    (tmp_path / "elsewhere").mkdir()
+    folder.symlink_to(tmp_path / "elsewhere")
+    used, _, stderr = run(tmp_path)
+    assert used == "None" and "is a link" in stderr
+
+
+def test_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "jaxlung").write_text("a file")
+    used, _, stderr = run(tmp_path)
+    assert used == "None" and "compiling without a cache" in stderr
+
+
+def test_own_settings_stay(tmp_path):
+    own = str(tmp_path / "own")
+    assert run(tmp_path, JAX_COMPILATION_CACHE_DIR=own)[0] == own
+    assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="false")[0] == "None"
+    assert not (tmp_path / "jaxlung").exists()
+
+
+def test_relative_cache_home_is_ignored(monkeypatch):
+    """As the XDG specification has it; and it would differ from folder to folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert str(compile_cache.default_folder()).startswith("/home/someone/.cache/jaxlung/")

@@ -1,0 +1,69 @@
+"""Cores as devices: how many, and whose word counts."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys, jax
+from jaxlung import cpu
+cpu.worker_count = lambda: {cores}
+if {started}: jax.devices()
+cpu.use_cores({batch})
+print(jax.device_count())
+"""
+
+
+def devices(cores=4, batch=0, started=False, **environment):
+    kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
+    program = PROGRAM.format(cores=cores, batch=batch, started=started)
+    done = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True,
+        env={**kept, **environment},
+    )  # fmt: skip
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(0, 4), (16, 4), (6, 3), (7, 1), (2, 2)])
+def test_a_device_for_each_core_that_the_batch_divides_over(batch, expected):
+    assert devices(batch=batch) == expected
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"JAX_NUM_CPU_DEVICES": "3"}, {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}],
+)
+def test_the_users_number_stays(environment):
+    assert devices(**environment) == 3
+
+
+def test_jax_that_has_started_stays_as_it_is():
+    assert devices(started=True) == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_freed_memory_is_kept():
+    """A second large array costs no page faults once the first has been freed."""
+    program = """
+import resource, sys
+import numpy as np
+from jaxlung import cpu
+if {keep}: cpu.keep_freed_memory()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults()
+print(faults())
+"""
+
+    def second(keep):
+        done = subprocess.run(
+            [sys.executable, "-c", program.format(keep=keep)], text=True, capture_output=True,
+            check=True, env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"},
+        )  # fmt: skip
+        return int(done.stdout)
+
+    assert second(True) < 100 < 10_000 < second(False)
