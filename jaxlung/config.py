@@ -36,7 +36,10 @@ class DataConfig:
     seed: int = 0  # of the epochs' order and of the phantoms
     window_low: float = -1350.0  # ct: Hounsfield units shown as black; the usual lung window
     window_high: float = 150.0  # ct: as white
-    loader: str = "tfdata"  # "tfdata", or "memory": same batches without TensorFlow
+    # All give the same batches. "memory": from the cache, without TensorFlow; "tfdata": tf.data
+    # reads, batches and prefetches; "auto": memory where the cache holds the split, else tfdata;
+    # "device": the training split lies on the accelerator, which gathers its batches itself
+    loader: str = "auto"
     cache_gib: float = 4.0  # a split above this many GiB is read anew each epoch, not cached
 
 
@@ -60,6 +63,7 @@ class ModelConfig:
     norm: str = "group"  # "group", "batch" or "none"
     dropout: float = 0.0  # rate, whole channels, in the two deepest levels
     dtype: str = "float32"  # of the computation; "bfloat16" on accelerators. Parameters: float32
+    remat: bool = False  # recompute blocks in the backward pass: less memory, on accelerators
     standardize: bool = True  # zero mean and unit variance of each image, as the first operation
 
 
@@ -83,6 +87,7 @@ class TrainConfig:
     batch_size: int = 16  # global: over all devices
     num_epochs: int = 50  # at most; the schedule's length
     patience: int = 12  # epochs without a better validation Dice before stopping; 0: never
+    steps_per_call: int = 1  # updates in one dispatch, for data.loader="device" on accelerators
     seed: int = 0  # of the parameters, augmentation and dropout
     threshold: float = 0.5  # a pixel is lung where its probability is at least this
 
@@ -138,13 +143,14 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.batch_size": (1, 10**6),
     "train.num_epochs": (1, 10**6),
     "train.patience": (0, 10**6),
+    "train.steps_per_call": (1, 10**4),
     "train.seed": (0, 2**31 - 1),
     "train.threshold": (0.001, 0.999),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.split": ("hash", "published", "fold1", "fold2"),
     "data.fit": ("letterbox", "stretch"),
-    "data.loader": ("tfdata", "memory"),
+    "data.loader": ("auto", "tfdata", "memory", "device"),
     "model.patch": (1, 2),
     "model.norm": ("group", "batch", "none"),
     "model.dtype": ("float32", "bfloat16"),
@@ -236,6 +242,11 @@ def _check_combinations(config: Config) -> None:
     _check_sets(config.data)
     if config.data.validation_fraction + config.data.test_fraction >= 1:
         raise InputError("data.validation_fraction + data.test_fraction must be below 1")
+    if config.train.steps_per_call > 1 and config.data.loader != "device":
+        raise InputError(
+            f"train.steps_per_call={config.train.steps_per_call} needs data.loader='device', got "
+            f"{config.data.loader!r}"
+        )
     if config.loss.dice + config.loss.bce <= 0:
         raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
     if config.data.window_low >= config.data.window_high:
@@ -282,19 +293,3 @@ def _check_sets(data: DataConfig) -> None:
             raise InputError(f"data.split='published': no sizes are published for {entry.name}")
         if data.split.startswith("fold") and not entry.folds:
             raise InputError(f"data.split={data.split!r}: {entry.name} has no official folds")
-
-
-def differing_fields(old: Config, new: Config) -> list[str]:
-    """Fields, as 'section.field: old -> new', in which two configs differ.
-
-    Left out are those that cannot change the result: where the data lie (their fingerprint tells
-    whether they are the same) and how they are fed.
-    """
-    harmless = ("data.dir", "data.loader", "data.cache_gib")
-    return [
-        f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
-        for section, new_fields in new.to_dict().items()
-        for old_fields in [old.to_dict()[section]]
-        for field, value in new_fields.items()
-        if old_fields[field] != value and f"{section}.{field}" not in harmless
-    ]

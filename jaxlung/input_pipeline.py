@@ -18,6 +18,7 @@ from jaxlung.splits import Block, Split, content_digest
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
+CHECK_LIMIT = 1000  # of a split with more examples only a sample is read before the first step
 PADDING = -1  # the index of a row that only fills up an evaluation's last batch
 
 
@@ -26,7 +27,18 @@ class Canvases(NamedTuple):
 
     split: Split
     size: int
-    read: Callable[[int], Canvas]  # cached
+    read: Callable[[int], Canvas]
+    cached: bool  # `read` keeps what it has read in memory
+
+    def loader(self, choice: str) -> str:
+        """How to feed from it, where data.loader is `choice`: "tfdata" or "memory".
+
+        With "auto" (and for what "device" does not keep there) a split that is in memory after
+        `check_canvases` is batched from there, without TensorFlow's seconds of import.
+        """
+        if choice in ("tfdata", "memory"):
+            return choice
+        return "memory" if self.cached and not _is_sampled(self.split) else "tfdata"
 
 
 def make_canvases(
@@ -62,10 +74,17 @@ def make_canvases(
             done_N[index] = True
         return images_NxSxS[index], masks_NxSxS[index]
 
-    return Canvases(split, size, read)
+    return Canvases(split, size, read, cached)
 
 
-def check_canvases(canvases: Canvases, limit: int = 1000, sample: int = 64) -> dict[str, str]:
+def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
+    """Whether `check_canvases` reads a sample only."""
+    return split.stat is not None and len(split.ids) > limit
+
+
+def check_canvases(
+    canvases: Canvases, limit: int = CHECK_LIMIT, sample: int = 64
+) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
     Of a split with more than `limit` examples only `sample` are read, evenly spread, so that a
@@ -80,7 +99,7 @@ def check_canvases(canvases: Canvases, limit: int = 1000, sample: int = 64) -> d
     """
     split = canvases.split
     count = len(split.ids)
-    sampled = split.stat is not None and count > limit
+    sampled = _is_sampled(split, limit)
     chosen = np.linspace(0, count - 1, sample).astype(int) if sampled else range(count)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         digests = list(pool.map(lambda index: content_digest(*canvases.read(int(index))), chosen))

@@ -104,6 +104,7 @@ class UNet(nn.Module):
     norm: str = "group"
     dropout: float = 0.0
     dtype: str = "float32"
+    remat: bool = False
     standardize: bool = True
 
     @nn.compact
@@ -119,16 +120,17 @@ class UNet(nn.Module):
         if self.patch == 2:
             x = nn.Conv(self.width, (2, 2), strides=2, padding="VALID", dtype=self.dtype,
                         kernel_init=_he, name="stem")(x)  # fmt: skip
+        block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
         skips = []
         for level in range(self.depth):
-            x = self._block(x, self.width * 2**level, f"encoder{level}", train)
+            x = block(self, x, self.width * 2**level, f"encoder{level}", train)
             skips.append(x)
             x = max_pool(x)
-        x = self._block(x, self.width * 2**self.depth, "bottleneck", train)
+        x = block(self, x, self.width * 2**self.depth, "bottleneck", train)
         for level in reversed(range(self.depth)):
             x = UpConv(self.width * 2**level, self.dtype, name=f"up{level}")(x)
             x = jnp.concatenate([skips[level], x], axis=-1)
-            x = self._block(x, self.width * 2**level, f"decoder{level}", train)
+            x = block(self, x, self.width * 2**level, f"decoder{level}", train)
         if self.patch == 2:
             x = UpConv(1, self.dtype, name="head")(x)
         else:
@@ -177,5 +179,6 @@ def build_model(config: ModelConfig) -> UNet:
     """The U-Net of a config; a field that the U-Net lacks fails here."""
     return UNet(
         width=config.width, depth=config.depth, patch=config.patch, norm=config.norm,
-        dropout=config.dropout, dtype=config.dtype, standardize=config.standardize,
+        dropout=config.dropout, dtype=config.dtype, remat=config.remat,
+        standardize=config.standardize,
     )  # fmt: skip

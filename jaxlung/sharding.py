@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -55,6 +56,36 @@ def jit_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         step,
         in_shardings=(replicated(mesh), batch_sharding(mesh)),
         out_shardings=(replicated(mesh), replicated(mesh)),
+        donate_argnums=(0,),
+    )
+
+
+def jit_train_steps(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+    """steps(state, resident, indices_KxB, count) -> (state, metrics [K]); the state is donated.
+
+    Does the first `count` of K steps in one dispatch. `resident` holds arrays [N, ...], whole on
+    each device; a step's batch is gathered from them, and split over the mesh.
+    """
+
+    def steps(state: Any, resident: Any, indices_KxB: jax.Array, count: jax.Array) -> Any:
+        def one(i: jax.Array, carry: Any) -> Any:
+            state, metrics_K = carry
+            batch = jax.tree.map(lambda array: array[indices_KxB[i]], resident)
+            batch = jax.lax.with_sharding_constraint(batch, batch_sharding(mesh))
+            state, metrics = step(state, batch)
+            return state, jax.tree.map(lambda all_K, x: all_K.at[i].set(x), metrics_K, metrics)
+
+        example = jax.tree.map(lambda array: array[indices_KxB[0]], resident)
+        _, shapes = jax.eval_shape(step, state, example)
+        steps_K = len(indices_KxB)
+        empty_K = jax.tree.map(lambda x: jnp.zeros((steps_K, *x.shape), x.dtype), shapes)
+        # A traced count: an epoch's last, shorter call needs no program of its own.
+        return jax.lax.fori_loop(0, count, one, (state, empty_K))
+
+    return jax.jit(
+        steps,
+        in_shardings=replicated(mesh),
+        out_shardings=replicated(mesh),
         donate_argnums=(0,),
     )
 

@@ -1,9 +1,8 @@
 """The training loop, and nothing else."""
 
-import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,17 +14,16 @@ from jaxlung import checkpoints, figures, metrics, sharding, steps
 from jaxlung.checkpoints import EarlyStop
 from jaxlung.config import Config, parse_config
 from jaxlung.datasets import load_splits
-from jaxlung.errors import InputError, TrainingError
+from jaxlung.epochs import host_calls, not_finite, resident_calls, train_epoch
+from jaxlung.errors import InputError
 from jaxlung.images import write_png
 from jaxlung.input_pipeline import (
     Canvases,
-    HostBatch,
     batches,
     check_canvases,
     eval_indices,
     import_tensorflow,
     make_canvases,
-    train_indices,
 )
 from jaxlung.model import build_model, to_mask
 from jaxlung.runlog import RunLog
@@ -60,14 +58,9 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     with checkpoints.open_manager(workdir) as manager:
         state, early_stop = _restore_or_init(manager, compiled, config.train.seed, mesh)
         start_step = int(state.step)
-        indices = train_indices(
-            config.data.seed, start_step, count, batch_size, canvases["train"].split.blocks
-        )
+        feed = resident_calls if config.data.loader == "device" else host_calls
         with (
-            # Closed while Python still runs: tf.data complains of what it outlives.
-            contextlib.closing(
-                batches(canvases["train"], indices, loader=config.data.loader)
-            ) as train_batches,
+            feed(canvases["train"], config, start_step, compiled.train, mesh) as calls,
             RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log,
         ):
             sizes = ", ".join(f"{len(c.split.ids)} {name}" for name, c in canvases.items())
@@ -85,16 +78,15 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
             for epoch in range(start_step // steps_per_epoch, num_epochs):
                 if early_stop.should_stop(config.train.patience):
                     break
-                state, train_loss = _train_epoch(
-                    state, epoch * steps_per_epoch, steps_per_epoch, compiled.train,
-                    train_batches, mesh, log,
-                )  # fmt: skip
+                state, train_loss = train_epoch(
+                    state, epoch * steps_per_epoch, steps_per_epoch, calls, log
+                )
                 scores = validate(
                     state.variables, compiled.evaluate, canvases["validation"], config, mesh
                 )
                 step = (epoch + 1) * steps_per_epoch
                 if not math.isfinite(scores["loss"]):  # the epoch's last update, say
-                    raise _not_finite(f"validation loss {scores['loss']} after step {step}")
+                    raise not_finite(f"validation loss {scores['loss']} after step {step}")
                 early_stop = early_stop.update(scores["dice"], step)
                 log.record(
                     step,
@@ -130,8 +122,6 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
     Raises:
         InputError: the first bad file or field, by name.
     """
-    if config.data.loader == "tfdata":
-        import_tensorflow()  # its absence is told before anything is written
     splits = load_splits(config.data)
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:
@@ -151,6 +141,8 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
             reject_empty=name != "test" and config.modality == "xray",
         )
         digests[name] = check_canvases(canvases[name])
+        if canvases[name].loader(config.data.loader) == "tfdata":
+            import_tensorflow()  # its absence is told before anything is written
     return canvases, digests
 
 
@@ -158,7 +150,7 @@ class CompiledSteps(NamedTuple):
     """The jitted functions of a run."""
 
     init: Callable[[jax.Array], steps.TrainState]
-    train: Callable[..., Any]
+    train: Callable[..., Any]  # of `sharding.jit_train_steps` where the data are resident
     evaluate: Callable[..., Any]
     predict: Callable[..., Any]
     schedule: optax.Schedule
@@ -180,9 +172,13 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
     evaluate = functools.partial(
         steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold
     )
+    if config.data.loader == "device":
+        compiled_train = sharding.jit_train_steps(train, mesh)
+    else:
+        compiled_train = sharding.jit_train_step(train, mesh)
     return CompiledSteps(
         init=sharding.jit_init(init, mesh),
-        train=sharding.jit_train_step(train, mesh),
+        train=compiled_train,
         evaluate=sharding.jit_eval_step(evaluate, mesh),
         predict=sharding.jit_predict_step(functools.partial(steps.predict_step, model=model)),
         schedule=schedule,
@@ -207,46 +203,6 @@ def _restore_or_init(
     return checkpoints.restore(manager, latest, abstract)
 
 
-def _train_epoch(
-    state: steps.TrainState,
-    first_step: int,
-    num_steps: int,
-    train_step: Callable[..., Any],
-    train_batches: Iterator[HostBatch],
-    mesh: jax.sharding.Mesh,
-    log: RunLog,
-) -> tuple[steps.TrainState, float]:
-    """An epoch's updates; returns the state and the mean loss."""
-    losses: list[float] = []
-
-    def finish(step_metrics: dict[str, jax.Array]) -> None:
-        losses.append(float(step_metrics["loss"]))
-        norm = float(step_metrics["grad_norm"])
-        if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
-            raise _not_finite(
-                f"loss {losses[-1]}, gradient norm {norm} at step {first_step + len(losses)}"
-            )
-        log.step(losses[-1])
-
-    pending = None
-    for _ in range(num_steps):
-        batch = sharding.to_devices(next(train_batches), mesh)
-        state, step_metrics = train_step(state, batch)
-        # Fetched one step late, so that the device never waits for the host.
-        if pending is not None:
-            finish(pending)
-        pending = step_metrics
-    if pending is not None:
-        finish(pending)
-    return state, float(np.mean(losses))
-
-
-def _not_finite(what: str) -> TrainingError:
-    return TrainingError(
-        f"{what}: stopped, with the checkpoints before it kept; try a lower optim.learning_rate"
-    )
-
-
 def validate(
     variables: Any,
     eval_step: Callable[..., Any],
@@ -262,7 +218,7 @@ def validate(
     indices = eval_indices(len(canvases.split.ids), config.train.batch_size)
     results = [
         jax.device_get(eval_step(variables, sharding.to_devices(batch, mesh)))
-        for batch in batches(canvases, indices, loader=config.data.loader)
+        for batch in batches(canvases, indices, loader=canvases.loader(config.data.loader))
     ]
     valid = np.concatenate([result["valid"] for result in results])
     loss = np.concatenate([result["loss"] for result in results])[valid]

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 import jaxlung
-from jaxlung.config import Config, differing_fields, parse_config
+from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
 from jaxlung.splits import fingerprint
 
@@ -142,3 +142,21 @@ def write_text(path: Path, text: str) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def differing_fields(old: Config, new: Config) -> list[str]:
+    """Fields, as 'section.field: old -> new', in which two configs differ.
+
+    Left out are those that cannot change the result, or by rounding alone: where the data lie
+    (their fingerprint tells whether they are the same), how they are fed, and what is recomputed.
+    """
+    harmless = (
+        "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "model.remat",
+    )  # fmt: skip
+    return [
+        f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
+        for section, new_fields in new.to_dict().items()
+        for old_fields in [old.to_dict()[section]]
+        for field, value in new_fields.items()
+        if old_fields[field] != value and f"{section}.{field}" not in harmless
+    ]

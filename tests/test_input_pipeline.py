@@ -11,6 +11,7 @@ from PIL import Image
 from jaxlung.errors import InputError
 from jaxlung.folder import find_pairs, pair_split
 from jaxlung.input_pipeline import (
+    CHECK_LIMIT,
     PADDING,
     batches,
     check_canvases,
@@ -322,3 +323,14 @@ except InputError as error:
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
     assert lines[0] == "256 [True, False]"
     assert len(lines) == 2 and "data.loader" in lines[1] and "TensorFlow" in lines[1]
+
+
+def test_auto_takes_tfdata_only_for_what_is_not_in_memory():
+    split = example_split()
+    small, uncached = canvases_of(split), canvases_of(split, cache_gib=0.0)
+    assert (small.loader("auto"), uncached.loader("auto")) == ("memory", "tfdata")
+    assert (small.loader("device"), uncached.loader("device")) == ("memory", "tfdata")
+    ids = tuple(map(str, range(CHECK_LIMIT + 1)))
+    sampled = canvases_of(split._replace(ids=ids, sources=ids, stat=str))
+    assert sampled.loader("auto") == "tfdata"
+    assert [small.loader(choice) for choice in LOADERS] == list(LOADERS)

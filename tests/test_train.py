@@ -18,9 +18,11 @@ from configs import tiny
 from jaxlung import checkpoints, sharding, steps
 from jaxlung.checkpoints import EarlyStop
 from jaxlung.config import parse_config
+from jaxlung.epochs import train_epoch
 from jaxlung.errors import InputError, TrainingError
 from jaxlung.model import build_model
 from jaxlung.predict import load
+from jaxlung.runlog import RunLog
 from jaxlung.train import compile_steps, prepare_data, train_and_evaluate, validate
 
 ROOT = Path(__file__).parent.parent
@@ -87,6 +89,78 @@ def test_tfdata_and_memory_loaders_train_alike(finished, tmp_path):
     state, _ = finished
     other = train_and_evaluate(tiny_config(data__loader="tfdata"), tmp_path / "run")
     assert_trees_equal(other.params, state.params)
+
+
+@pytest.mark.parametrize("steps_per_call", [1, 2, 3])  # 3: more than an epoch's 2
+def test_data_on_the_device_train_alike(finished, tmp_path, steps_per_call):
+    state, workdir = finished
+    config = tiny_config(data__loader="device", train__steps_per_call=steps_per_call)
+    other = train_and_evaluate(config, tmp_path / "run")
+    assert int(other.step) == int(state.step)
+    for ours, theirs in zip(
+        jax.tree.leaves(other.params), jax.tree.leaves(state.params), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    logs = [(path / "metrics.jsonl").read_text() for path in (workdir, tmp_path / "run")]
+    losses = [[json.loads(line)["train_loss"] for line in log.splitlines()] for log in logs]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+def test_data_that_the_device_may_not_hold_are_refused(tmp_path):
+    config = tiny_config(data__loader="device", data__cache_gib=0.0)
+    with pytest.raises(InputError, match="data.cache_gib"):
+        train_and_evaluate(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize("bad", ["loss", "grad_norm"])
+def test_result_that_is_not_finite_names_its_step_within_a_call(tmp_path, bad):
+    good = {"loss": np.ones(3), "grad_norm": np.ones(3)}
+    worse = {**good, bad: np.array([1, np.nan, 1])}
+    calls = iter([(lambda state: (state, good), 3), (lambda state: (state, worse), 3)])
+    with RunLog(tmp_path, 12, 100, 4) as log, pytest.raises(TrainingError, match="at step 17:"):
+        train_epoch(None, 12, 6, calls, log)
+
+
+def test_rate_counts_every_image_but_those_of_the_call_that_compiles(tmp_path, monkeypatch):
+    clock = iter([100.0, 102.0, 110.0, 111.0])  # the first call ends; the second; epoch 2; its end
+    monkeypatch.setattr("jaxlung.runlog.time.perf_counter", lambda: next(clock))
+    with RunLog(tmp_path, 0, 100, 4) as log:
+        log.start_epoch()
+        log.steps([0.1] * 3)
+        assert log.rate == 0
+        log.steps([0.1] * 3)
+        assert log.rate == 12 / 2
+        log.start_epoch()
+        log.steps([0.1] * 2)
+        assert log.rate == 8 / 1
+
+
+def test_remat_recomputes_blocks_and_leaves_the_gradients():
+    """XLA's CPU compiler takes the second computation out again: what is asked for is counted."""
+    config = tiny_config(data__size=16)
+    rng = np.random.default_rng(0)
+    batch = {
+        "image": rng.integers(0, 255, (4, 16, 16)).astype(np.uint8),
+        "mask": rng.integers(0, 2, (4, 16, 16)).astype(np.uint8),
+    }
+    found = []
+    for remat in (False, True):
+        config.model.remat = remat
+        parsed = parse_config(config)
+        mesh = sharding.make_mesh(4)
+        compiled = compile_steps(parsed, mesh, 2)
+        state = compiled.init(jax.random.key(0))
+        placed = sharding.to_devices(batch, mesh)
+        program = compiled.train.lower(state, placed).as_text()
+        found.append((program, *compiled.train(state, placed)))
+    (program, state, metrics), (other_program, other, other_metrics) = found
+    blocks = 3  # encoder, bottleneck, decoder, of two convolutions each
+    assert other_program.count("optimization_barrier") == blocks
+    convolutions = program.count("stablehlo.convolution")
+    assert other_program.count("stablehlo.convolution") == convolutions + 2 * blocks
+    np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-6)
+    np.testing.assert_allclose(other_metrics["grad_norm"], metrics["grad_norm"], rtol=1e-5)
+    assert jax.tree.structure(other.params) == jax.tree.structure(state.params)
 
 
 @pytest.mark.parametrize("crash_epoch", [1, 2])

@@ -1,0 +1,132 @@
+"""An epoch of training: how batches reach the compiled steps, and when results are looked at."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlung import sharding
+from jaxlung.config import Config
+from jaxlung.errors import InputError, TrainingError
+from jaxlung.input_pipeline import Canvases, batches, train_indices
+from jaxlung.runlog import RunLog
+from jaxlung.steps import TrainState
+
+Metrics = dict[str, jax.Array]
+Call = Callable[[TrainState], tuple[TrainState, Metrics]]  # one dispatch: one step, or several
+
+
+@contextlib.contextmanager
+def host_calls(
+    canvases: Canvases, config: Config, start_step: int, train_step: Any, mesh: jax.sharding.Mesh
+) -> Iterator[Iterator[tuple[Call, int]]]:
+    """Calls of one step each, on batches that the host puts together.
+
+    While a step runs, the next batch is read, put together and sent.
+    """
+    count, data = len(canvases.split.ids), config.data
+    indices = train_indices(
+        data.seed, start_step, count, config.train.batch_size, canvases.split.blocks
+    )
+    stream = batches(canvases, indices, loader=canvases.loader(data.loader))
+
+    def calls() -> Iterator[tuple[Call, int]]:
+        for batch in stream:
+            placed = sharding.to_devices(batch, mesh)
+
+            def call(state: TrainState, placed=placed) -> Any:
+                return train_step(state, placed)
+
+            yield call, 1
+
+    with contextlib.closing(
+        stream
+    ):  # while Python still runs: tf.data complains of what it outlives
+        yield calls()
+
+
+@contextlib.contextmanager
+def resident_calls(
+    canvases: Canvases, config: Config, start_step: int, train_steps: Any, mesh: jax.sharding.Mesh
+) -> Iterator[Iterator[tuple[Call, int]]]:
+    """Calls of up to `train.steps_per_call` steps each, on a split that lies on the devices.
+
+    The host sends the order alone, a few integers a step; each step gathers its own batch.
+
+    Raises:
+        InputError: the split is larger than data.cache_gib.
+    """
+    count, batch_size = len(canvases.split.ids), config.train.batch_size
+    if not canvases.cached:
+        raise InputError(
+            f"data.loader='device' keeps the {count} training examples on the device, which is "
+            f"more than data.cache_gib={config.data.cache_gib:g}; raise it if they fit, or set "
+            f"data.loader=auto"
+        )
+    images, masks = zip(*(canvases.read(i) for i in range(count)), strict=True)
+    arrays = {"image": np.stack(images), "mask": np.stack(masks)}
+    resident = jax.device_put(arrays, sharding.replicated(mesh))
+    steps_per_epoch, longest = count // batch_size, config.train.steps_per_call
+
+    def calls() -> Iterator[tuple[Call, int]]:
+        step = start_step
+        indices = train_indices(
+            config.data.seed, start_step, count, batch_size, canvases.split.blocks
+        )
+        while True:
+            steps = min(longest, steps_per_epoch - step % steps_per_epoch)
+            indices_KxB = np.zeros((longest, batch_size), np.int32)
+            indices_KxB[:steps] = [next(indices) for _ in range(steps)]
+
+            def call(state: TrainState, indices_KxB=indices_KxB, steps=steps) -> Any:
+                state, metrics = train_steps(state, resident, indices_KxB, np.int32(steps))
+                return state, {name: values_K[:steps] for name, values_K in metrics.items()}
+
+            yield call, steps
+            step += steps
+
+    yield calls()
+
+
+def train_epoch(
+    state: TrainState, first_step: int, num_steps: int, calls: Iterator[tuple[Call, int]],
+    log: RunLog,
+) -> tuple[TrainState, float]:  # fmt: skip
+    """An epoch's updates; returns the state and the mean loss.
+
+    Raises:
+        TrainingError: a loss or gradient that is not finite, with its step.
+    """
+    losses: list[float] = []
+
+    def finish(metrics: Metrics) -> None:
+        loss_K, norm_K = (np.atleast_1d(metrics[name]) for name in ("loss", "grad_norm"))
+        for loss, norm in zip(loss_K, norm_K, strict=True):
+            losses.append(float(loss))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise not_finite(
+                    f"loss {loss}, gradient norm {norm} at step {first_step + len(losses)}"
+                )
+        log.steps(losses[-len(loss_K) :])
+
+    log.start_epoch()
+    pending, done = None, 0
+    while done < num_steps:
+        call, steps = next(calls)
+        state, metrics = call(state)
+        # Fetched one call late, so that the device never waits for the host.
+        if pending is not None:
+            finish(pending)
+        pending, done = metrics, done + steps
+    if pending is not None:
+        finish(pending)
+    return state, float(np.mean(losses))
+
+
+def not_finite(what: str) -> TrainingError:
+    return TrainingError(
+        f"{what}: stopped, with the checkpoints before it kept; try a lower optim.learning_rate"
+    )
