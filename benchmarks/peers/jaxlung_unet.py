@@ -1,0 +1,122 @@
+"""jaxlung as its commands run it: cores as devices, the steps of `jaxlung.steps`."""
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers.contender import Contender, Spec, example
+
+
+def build(spec: Spec, mode: str) -> Contender:
+    from jaxlung import cpu
+
+    cpu.keep_freed_memory()
+    cpu.use_cores(spec.batch)
+
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from jaxlung import sharding, steps
+    from jaxlung.augmentation import augment
+    from jaxlung.config import AugmentConfig, LossConfig, ModelConfig
+    from jaxlung.losses import soft_dice_loss
+    from jaxlung.model import build_model, lung_probability
+
+    model = build_model(
+        ModelConfig(width=spec.width, depth=spec.depth, patch=spec.patch, dtype=spec.dtype)
+    )
+    mesh = sharding.make_mesh(spec.batch)
+    optimizer = optax.adam(1e-3)
+    init = functools.partial(steps.init_state, model=model, optimizer=optimizer, size=spec.size)
+    state = sharding.jit_init(init, mesh)(jax.random.key(0))
+
+    def plain_step(state: Any, batch: Any) -> Any:
+        def mean_loss(params: Any) -> jax.Array:
+            logits = model.apply({"params": params}, batch["image"][..., None], train=True)
+            return soft_dice_loss(logits, batch["mask"][..., None]).mean()
+
+        loss, grads = jax.value_and_grad(mean_loss)(state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return state.replace(params=params, opt_state=opt_state, step=state.step + 1), loss
+
+    image_BxSxS, mask_BxSxS = example(spec)
+    batch = sharding.to_devices({"image": image_BxSxS, "mask": mask_BxSxS}, mesh)
+    train_step = sharding.jit_train_step(plain_step, mesh)
+
+    def train() -> float:
+        nonlocal state
+        state, loss = train_step(state, batch)
+        return float(loss)
+
+    def forward(params: Any, image_BxSxS: jax.Array) -> jax.Array:
+        return lung_probability(model.apply({"params": params}, image_BxSxS[..., None]))
+
+    predict_step = sharding.jit_predict_step(forward)
+    devices = jax.local_devices()
+
+    @functools.cache
+    def placed(count: int) -> Any:
+        few = sharding.make_mesh(count, devices[:count])
+        return jax.device_put(state.params, sharding.replicated(few)), few
+
+    def predict(image_BxSxS: np.ndarray) -> np.ndarray:
+        params, few = placed(int(np.gcd(len(image_BxSxS), len(devices))))
+        return np.asarray(predict_step(params, sharding.to_devices({"x": image_BxSxS}, few)["x"]))
+
+    def extra() -> dict[str, float]:
+        """What users' steps add: augmentation, per image, as a share of the whole step."""
+        whole = sharding.jit_train_step(
+            functools.partial(
+                steps.train_step, model=model, optimizer=optimizer, augment_config=AugmentConfig(),
+                loss_config=LossConfig(), key=jax.random.key(0),
+            ),
+            mesh,
+        )  # fmt: skip
+        raw = sharding.to_devices(
+            {
+                "image": (image_BxSxS * 255).astype(np.uint8),
+                "mask": mask_BxSxS.astype(np.uint8),
+            },
+            mesh,
+        )
+        share = sharding.batch_sharding(mesh)
+        moved = jax.jit(
+            lambda step, image, mask: augment(
+                jax.random.fold_in(jax.random.key(0), step), image[..., None], mask[..., None],
+                AugmentConfig(),
+            ),
+            out_shardings=share,
+        )  # fmt: skip
+
+        def whole_step() -> None:
+            nonlocal state
+            state, metrics = whole(state, raw)
+            float(metrics["loss"])
+
+        seconds = {}
+        for name, run in {
+            "step": whole_step,
+            "augment": lambda: jax.block_until_ready(
+                moved(jnp.int32(0), batch["image"], batch["mask"])
+            ),
+        }.items():
+            run()
+            times = []
+            for _ in range(5):
+                start = time.perf_counter()
+                run()
+                times.append(time.perf_counter() - start)
+            seconds[name] = float(np.median(times))
+        return {
+            "train_augmented": spec.batch / seconds["step"],
+            "augment_share": seconds["augment"] / seconds["step"],
+        }
+
+    def peak_bytes() -> int:
+        return int(devices[0].memory_stats()["peak_bytes_in_use"])
+
+    return Contender(train, predict, peak_bytes if spec.device == "gpu" else None, extra)
