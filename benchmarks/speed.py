@@ -69,12 +69,16 @@ def main() -> None:
             figures = run(contender, Spec(**fields, patch=patch))
             rounds[f"{contender}, patch {patch}"].append(figures)
             print(f"round {repeat + 1}: {contender}, patch {patch}: {brief(figures)}", flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    record = {"spec": fields, "peak_flops": peak, "machine": machine(), "rounds": rounds}
-    (arguments.out / "speed.json").write_text(json.dumps(record, indent=1))
-    (arguments.out / "speed.md").write_text(table(record))
-    draw(record, arguments.out / "speed.png")
-    print(table(record))
+        record = {"spec": fields, "peak_flops": peak, "machine": machine(), "rounds": rounds}
+        write(record, arguments.out)
+    print((arguments.out / "speed.md").read_text())
+
+
+def write(record: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "speed.json").write_text(json.dumps(record, indent=1))
+    (out / "speed.md").write_text(table(record))
+    draw(record, out / "speed.png")
 
 
 def plan(contenders: list[str], patches: Any) -> list[tuple[str, int]]:

@@ -11,5 +11,7 @@ def get_config():
     config.model.width = 64
     config.model.patch = 1
     config.model.dtype = "bfloat16"
+    config.data.loader = "device"
+    config.train.steps_per_call = 8
     config.optim.learning_rate = 1e-3
     return config

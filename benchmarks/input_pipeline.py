@@ -1,0 +1,51 @@
+"""Does the input keep up? python benchmarks/input_pipeline.py DIR
+
+DIR holds images/ and masks/. Images a second of the input alone, from files (decoding, canvas,
+digest) and from the cache, by either loader, beside the training step of configs/unet.py on the
+same batches, and the share of augmentation in that step.
+"""
+
+import argparse
+import itertools
+import time
+from pathlib import Path
+
+from jaxlung import cpu
+
+BATCH, BATCHES = 16, 60
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("directory", type=Path)
+    arguments = parser.parse_args()
+    cpu.keep_freed_memory()
+    cpu.use_cores(BATCH)
+
+    from benchmarks.peers import jaxlung_unet
+    from benchmarks.peers.contender import Spec
+    from jaxlung.folder import folder_split
+    from jaxlung.input_pipeline import batches, check_canvases, make_canvases, train_indices
+
+    split = folder_split(arguments.directory, "")
+    start = time.perf_counter()
+    canvases = make_canvases(split, size=256, fit="letterbox")
+    check_canvases(canvases)
+    print(f"from files: {len(split.ids) / (time.perf_counter() - start):.0f} images/s")
+    for loader in ("memory", "tfdata"):
+        stream = batches(canvases, train_indices(0, 0, len(split.ids), BATCH), loader=loader)
+        next(stream)
+        start = time.perf_counter()
+        for _ in itertools.islice(stream, BATCHES):
+            pass
+        rate = BATCH * BATCHES / (time.perf_counter() - start)
+        stream.close()
+        print(f"from the cache, {loader}: {rate:.0f} images/s")
+    contender = jaxlung_unet.build(Spec(patch=2, batch=BATCH), "")
+    figures = contender.extra()
+    print(f"training step: {figures['train_augmented']:.1f} images/s, "
+          f"augmentation {figures['augment_share']:.1%} of it")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
