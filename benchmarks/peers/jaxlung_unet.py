@@ -45,7 +45,8 @@ def build(spec: Spec, mode: str) -> Contender:
 
     def plain_step(state: Any, batch: Any) -> Any:
         def mean_loss(params: Any) -> jax.Array:
-            logits = model.apply({"params": params}, batch["image"][..., None], train=True)
+            image = batch["image"][..., None]
+            logits: Any = model.apply({"params": params}, image, train=True)
             return soft_dice_loss(logits, batch["mask"][..., None]).mean()
 
         loss, grads = jax.value_and_grad(mean_loss)(state.params)
@@ -64,7 +65,8 @@ def build(spec: Spec, mode: str) -> Contender:
         return float(loss)
 
     def forward(params: Any, image_BxSxS: jax.Array) -> jax.Array:
-        return lung_probability(model.apply({"params": params}, image_BxSxS[..., None]))
+        logits: Any = model.apply({"params": params}, image_BxSxS[..., None])
+        return lung_probability(logits)
 
     predict_step = sharding.jit_predict_step(forward)
     devices = jax.local_devices()

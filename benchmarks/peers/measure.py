@@ -8,6 +8,7 @@ START is the time at which the process was started, in seconds since the epoch. 
 """
 
 import argparse
+import functools
 import importlib
 import json
 import resource
@@ -73,7 +74,7 @@ def measure(contender: Contender, spec: Spec, start: float, tasks: set[str]) -> 
             image_BxSxS = images(batch, spec.size)
             for _ in range(2):
                 contender.predict(image_BxSxS)
-            seconds = seconds_of(lambda x=image_BxSxS: contender.predict(x))
+            seconds = seconds_of(functools.partial(contender.predict, image_BxSxS))
             blocks[f"predict_{batch}"] = seconds
             figures[f"predict_{batch}"] = batch / float(np.median(seconds))
     figures["peak_bytes"] = peak_bytes(contender)

@@ -74,13 +74,13 @@ def build(spec: Spec, mode: str) -> Contender:
 
         # Biases before norms, another first decoder and the lack of a standardisation stay.
         widths = [spec.width * 2**level for level in range(5)]
-        network: nn.Module = BasicUNet(
+        network: Any = BasicUNet(
             2, 1, 1, (*widths, spec.width), act="relu",
             norm=("group", {"num_groups": groups_of(spec.width)}),
         )  # fmt: skip
     else:
         network = TorchUNet(spec.width, spec.depth, spec.patch)
-    network = network.to(device, memory_format=memory)
+    network = network.to(device).to(memory_format=memory)
     # A program for each batch size: one for all, PyTorch's default after the second, is slower.
     run = torch.compile(network, dynamic=False) if method == "compile" else network
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
