@@ -14,7 +14,7 @@ from keras import layers, ops  # noqa: E402
 
 
 def keras_unet(spec: Spec, norm: str = "group") -> keras.Model:
-    """Without the standardisation of each image, which Keras has no layer for."""
+    """`jaxlung.model.UNet` with a sigmoid, on [B, H, W, 1]; tests/test_benchmarks.py."""
 
     def block(x, features: int):
         for _ in range(2):
@@ -26,7 +26,9 @@ def keras_unet(spec: Spec, norm: str = "group") -> keras.Model:
             x = layers.ReLU()(x)
         return x
 
-    image = x = keras.Input((spec.size, spec.size, 1))
+    image = keras.Input((spec.size, spec.size, 1))
+    mean, variance = ops.moments(image, (1, 2, 3), keepdims=True)
+    x = (image - mean) * ops.rsqrt(variance + 1e-6)
     if spec.patch == 2:
         x = layers.Conv2D(spec.width, 2, strides=2)(x)
     skips = []
@@ -38,10 +40,11 @@ def keras_unet(spec: Spec, norm: str = "group") -> keras.Model:
         x = layers.Conv2DTranspose(spec.width * 2**level, 2, strides=2)(x)
         x = block(layers.Concatenate()([skips[level], x]), spec.width * 2**level)
     if spec.patch == 2:
-        x = layers.Conv2DTranspose(1, 2, strides=2, activation="sigmoid")(x)
+        x = layers.Conv2DTranspose(1, 2, strides=2)(x)
     else:
-        x = layers.Conv2D(1, 1, activation="sigmoid")(x)
-    return keras.Model(image, x)
+        x = layers.Conv2D(1, 1)(x)
+    # In float32 whatever the policy, as the loss.
+    return keras.Model(image, layers.Activation("sigmoid", dtype="float32")(x))
 
 
 def dice_loss(mask, probability):
@@ -51,6 +54,8 @@ def dice_loss(mask, probability):
 
 
 def build(spec: Spec, mode: str) -> Contender:
+    if spec.dtype == "bfloat16":
+        keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
     model = keras_unet(spec)
     model.compile(keras.optimizers.Adam(1e-3), dice_loss)
     image, mask = (array[..., None] for array in example(spec))

@@ -66,16 +66,23 @@ def dice_loss(logits: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def build(spec: Spec, mode: str) -> Contender:
     method, layout = mode.split("-")
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    if spec.device == "gpu" and not torch.cuda.is_available():
+        raise SystemExit("PyTorch finds no GPU")
     device = torch.device("cuda" if spec.device == "gpu" else "cpu")
     if method == "monai":
         from monai.networks.nets import BasicUNet
 
+        # Biases before norms, another first decoder and the lack of a standardisation stay.
         widths = [spec.width * 2**level for level in range(5)]
-        network: nn.Module = BasicUNet(2, 1, 1, (*widths, spec.width), norm="batch")
+        network: Any = BasicUNet(
+            2, 1, 1, (*widths, spec.width), act="relu",
+            norm=("group", {"num_groups": groups_of(spec.width)}),
+        )  # fmt: skip
     else:
         network = TorchUNet(spec.width, spec.depth, spec.patch)
-    network = network.to(device, memory_format=memory)
-    run = torch.compile(network) if method == "compile" else network
+    network = network.to(device).to(memory_format=memory)
+    # A program for each batch size: one for all, PyTorch's default after the second, is slower.
+    run = torch.compile(network, dynamic=False) if method == "compile" else network
     optimizer = torch.optim.Adam(network.parameters(), 1e-3)
 
     def autocast() -> Any:
