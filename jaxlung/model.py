@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxlung import conv
 from jaxlung.config import ModelConfig
 
 Array = Any  # numpy.ndarray or jax.Array
@@ -140,7 +141,8 @@ class UNet(nn.Module):
     def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
         for i in range(2):
             x = nn.Conv(features, (3, 3), padding="SAME", use_bias=self.norm == "none",
-                        dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}")(x)  # fmt: skip
+                        dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}",
+                        conv_general_dilated=conv.for_flax)(x)  # fmt: skip
             x = nn.relu(self._norm(f"{name}_norm{i}", features, train)(x))
         if self.dropout and features >= self.width * 2 ** (self.depth - 1):
             # One draw for a whole channel: neighbouring pixels would give a dropped one away.
