@@ -2,8 +2,9 @@
 
 Each 3x3 convolution of the U-Net by itself, forward, input gradient and filter gradient, and
 normalisation with ReLU, pooling and up-sampling of each level, forward and backward together: in
-JAX, with the batch split over the cores as in training, and in PyTorch with channels-last. A
-process of its own for each framework. Prints a table and the sums, and writes DIR/layers.md.
+jaxlung and with XLA's own convolution, the batch split over the cores as in training, and in
+PyTorch with channels-last. Each has a process of its own. Prints a table and the sums, and writes
+DIR/layers.md.
 """
 
 import argparse
@@ -58,37 +59,47 @@ def main() -> None:
     arguments = parser.parse_args()
     work = layers(arguments.patch)
     times = []
-    for measure in (by_jax, by_torch):
+    for measure in (by_jaxlung, by_xla, by_torch):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             times.append(pool.apply(measure, (work, arguments.batch)))
-    text = table(work, arguments.batch, *times)
+    text = table(work, arguments.batch, times)
     print(text)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "layers.md").write_text(text)
 
 
-def table(work: list[Layer], batch: int, ours: list[list[float]], theirs: list[list[float]]) -> str:
-    """Markdown: milliseconds, JAX / PyTorch, and of the three convolutions GFLOP/s as well."""
+def table(work: list[Layer], batch: int, times: list[list[list[float]]]) -> str:
+    """Markdown: ms in jaxlung / XLA / PyTorch; in brackets GFLOP/s of the first and the last."""
     lines = ["| layer | pixels, channels | forward | input gradient | filter gradient |"]
     lines += ["|---" * 5 + "|"]
-    for layer, a, b in zip(work, ours, theirs, strict=True):
+    for layer, *three in zip(work, *times, strict=True):
         cells = [layer.name, f"{layer.side}x{layer.side}, {layer.channels} to {layer.features}"]
-        if layer.kind == "conv":
-            gflop = 2e-9 * batch * layer.side**2 * 9 * layer.channels * layer.features
-            cells += [f"{1e3 * x:.1f} / {1e3 * y:.1f} ({gflop / x:.0f} / {gflop / y:.0f})"
-                      if x and y else "" for x, y in zip(a, b, strict=True)]  # fmt: skip
-        else:
-            cells += [f"with backward {1e3 * a[0]:.1f} / {1e3 * b[0]:.1f}", "", ""]
+        gflop = 2e-9 * batch * layer.side**2 * 9 * layer.channels * layer.features
+        for seconds in zip(*three, strict=True):
+            text = " / ".join(f"{1e3 * value:.1f}" for value in seconds)
+            if layer.kind == "conv" and all(seconds):
+                text += f" ({gflop / seconds[0]:.0f} / {gflop / seconds[-1]:.0f})"
+            cells.append(text if any(seconds) else "")
+        if layer.kind != "conv":
+            cells[2:] = [f"with backward {cells[2]}", "", ""]
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
     for kind in ("conv", "norm", "pool", "up"):
-        a, b = (1e3 * sum(sum(t) for w, t in zip(work, times, strict=True) if w.kind == kind)
-                for times in (ours, theirs))  # fmt: skip
-        lines.append(f"- {kind}: {a:.0f} ms in JAX, {b:.0f} ms in PyTorch")
+        sums = [1e3 * sum(sum(t) for w, t in zip(work, own, strict=True) if w.kind == kind)
+                for own in times]  # fmt: skip
+        lines.append(f"- {kind}: {' / '.join(f'{value:.0f}' for value in sums)} ms")
     return "\n".join(lines) + "\n"
 
 
-def by_jax(work: list[Layer], batch: int) -> list[list[float]]:
+def by_jaxlung(work: list[Layer], batch: int) -> list[list[float]]:
+    return by_jax(work, batch, own_convolution=True)
+
+
+def by_xla(work: list[Layer], batch: int) -> list[list[float]]:
+    return by_jax(work, batch, own_convolution=False)
+
+
+def by_jax(work: list[Layer], batch: int, own_convolution: bool) -> list[list[float]]:
     from jaxlung import cpu
 
     cpu.keep_freed_memory()
@@ -96,15 +107,14 @@ def by_jax(work: list[Layer], batch: int) -> list[list[float]]:
     import flax.linen as nn
     import jax
 
+    from jaxlung import conv as convolutions
     from jaxlung import sharding
     from jaxlung.model import GroupNorm, UpConv, max_pool
 
     mesh = sharding.make_mesh(batch)
     split, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
 
-    def conv(x: jax.Array, w: jax.Array) -> jax.Array:
-        dims = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=dims)
+    conv = convolutions.conv3x3 if own_convolution else convolutions.by_xla
 
     def seconds(layer: Layer) -> list[float]:
         x, g, w = (jax.device_put(a, s) for a, s in zip(arrays(layer, batch), (split, split, whole),
