@@ -18,12 +18,17 @@ _NHWC = ("NHWC", "HWIO", "NHWC")
 _CORRELATION = lax.ConvDimensionNumbers((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
 
 
-@jax.custom_vjp
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
-    """Convolution with zeros around the image: [B, H, W, F].
+    """Convolution with zeros around the image, of one dtype: [B, H, W, F].
 
-    Reverse mode alone differentiates it, as with any `jax.custom_vjp`.
+    With `FEW` features or fewer, reverse mode alone differentiates it (`jax.custom_vjp`).
     """
+    few = kernel_3x3xCxF.shape[3] <= FEW
+    return (_conv_of_few if few else by_xla)(x_BxHxWxC, kernel_3x3xCxF)
+
+
+@jax.custom_vjp
+def _conv_of_few(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
     few = x_BxHxWxC.shape[3] <= FEW < 2 * kernel_3x3xCxF.shape[3] <= 2 * FEW
     # The fast kernels keep one core of a device busy, the slower ones all that are free.
     spread = x_BxHxWxC.shape[0] >= jax.device_count()
@@ -69,7 +74,7 @@ def filter_gradient(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
     by_hand = by_padding if channels <= FEW else by_blocks
     # Of few channels on both sides, XLA's own is as fast from eight images a device on.
     enough = channels <= FEW and x_BxHxWxC.shape[0] >= 8 * jax.device_count()
-    if features > FEW or enough or x_BxHxWxC.shape[1] % BLOCKS or x_BxHxWxC.dtype != jnp.float32:
+    if enough or x_BxHxWxC.shape[1] % BLOCKS or x_BxHxWxC.dtype != jnp.float32:
         return plain(x_BxHxWxC, grad_BxHxWxF)
     return lax.platform_dependent(x_BxHxWxC, grad_BxHxWxF, cpu=by_hand, default=plain)
 
@@ -109,7 +114,7 @@ def _backward(
     return conv3x3(grad_BxHxWxF, turned_3x3xFxC), filter_gradient(x_BxHxWxC, grad_BxHxWxF)
 
 
-conv3x3.defvjp(_forward, _backward)
+_conv_of_few.defvjp(_forward, _backward)
 
 
 def _pad(x_BxHxWxC: jax.Array) -> jax.Array:
