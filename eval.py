@@ -28,6 +28,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report.")
 def main(_: list[str]) -> None:
     from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
 
+    cpu.collect_garbage_seldom()
     cpu.use_cores()
     compile_cache.enable()
 

@@ -25,6 +25,7 @@ def main(_: list[str]) -> None:
 
     from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
 
+    cpu.collect_garbage_seldom()
     cpu.keep_freed_memory()
     cpu.use_cores(config.train.batch_size)
     compile_cache.enable()

@@ -98,6 +98,7 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     from jaxlung import compile_cache, cpu
 
+    cpu.collect_garbage_seldom()
     cpu.use_cores()
     compile_cache.enable()
 

@@ -1,10 +1,13 @@
 """Cores as devices: how many, and whose word counts."""
 
+import gc
 import os
 import subprocess
 import sys
 
 import pytest
+
+from jaxlung import cpu
 
 PROGRAM = """
 import sys, jax
@@ -67,3 +70,35 @@ print(faults())
         return int(done.stdout)
 
     assert second(True) < 100 < 10_000 < second(False)
+
+
+def test_garbage_is_looked_for_seldom_but_found():
+    """A hundred thousand live objects start few collections, and cycles are freed in the end."""
+    before, freed = gc.get_threshold(), []
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+
+        def __del__(self):
+            freed.append(1)
+
+    def collections():
+        started: list[dict] = []
+        gc.callbacks.append(lambda phase, info: started.append(info))
+        alive = [[] for _ in range(100_000)]
+        gc.callbacks.pop()
+        del alive
+        return len(started)
+
+    gc.collect()
+    try:
+        gc.set_threshold(700, 10, 10)
+        often = collections()
+        cpu.collect_garbage_seldom()
+        assert collections() < often / 10
+        for _ in range(100_000):
+            Cycle()
+        assert freed
+    finally:
+        gc.set_threshold(*before)
