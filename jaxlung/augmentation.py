@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jaxlung import appearance
+from jaxlung.appearance import uniform
 from jaxlung.config import AugmentConfig
 
 
@@ -24,24 +26,54 @@ def augment(
     keys_B = jax.random.split(key, image_BxHxWx1.shape[0])
 
     def one(key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array):
-        geometry_key, intensity_key = jax.random.split(key)
-        matrix_2x3 = random_affine(geometry_key, image_HxWx1.shape[:2], config)
+        keys = jax.random.split(key, 3)
+        shape = image_HxWx1.shape[:2]
+        matrix_2x3 = random_affine(keys[0], shape, config)
+        bend_2xHxW = None if _off(config.elastic) else random_bend(keys[1], shape, config.elastic)
         both_HxWx2 = jnp.concatenate([image_HxWx1, mask_HxWx1], axis=-1)
-        moved_HxWx2 = warp(both_HxWx2, matrix_2x3)
-        image_HxWx1 = random_intensity(intensity_key, moved_HxWx2[..., :1], config)
-        return image_HxWx1, (moved_HxWx2[..., 1:] >= 0.5).astype(mask_HxWx1.dtype)
+        moved_HxWx2 = warp(both_HxWx2, matrix_2x3, bend_2xHxW)
+        moved_mask_HxWx1 = (moved_HxWx2[..., 1:] >= 0.5).astype(mask_HxWx1.dtype)
+        image_HxWx1 = _appearance(keys[2], moved_HxWx2[..., :1], moved_mask_HxWx1, config)
+        return image_HxWx1, moved_mask_HxWx1
 
     return jax.vmap(one)(keys_B, image_BxHxWx1, mask_BxHxWx1)
+
+
+def _appearance(
+    key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array, config: AugmentConfig
+) -> jax.Array:
+    """Patient, exposure, detector, film: the order in which a radiograph comes about."""
+    keys = jax.random.split(key, 7)
+    x = image_HxWx1
+    if not _off(config.opacity):
+        x = appearance.random_opacity(keys[0], x, mask_HxWx1, config.opacity)
+    if not _off(config.shade):
+        x = appearance.random_shade(keys[1], x, config.shade)
+    x = appearance.random_tone(keys[2], x, config)
+    if not _off(config.blur):
+        x = appearance.random_blur(keys[3], x, config.blur)
+    if not _off(config.noise):
+        x = appearance.random_noise(keys[4], x, config.noise)
+    if not _off(config.invert):
+        x = appearance.random_invert(keys[5], x, config.invert)
+    if not _off(config.occlusion):
+        x = appearance.random_occlusion(keys[6], x, config.occlusion)
+    return x
+
+
+def _off(strength: jax.typing.ArrayLike) -> bool:
+    """Whether a strength is known to be 0 while tracing, so that nothing need be computed."""
+    return isinstance(strength, int | float) and strength == 0
 
 
 def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig) -> jax.Array:
     """A random map [2, 3] from output to input pixels (row, column), for shape (H, W)."""
     keys = jax.random.split(key, 5)
-    angle = jnp.deg2rad(_uniform(keys[0], config.rotation))
-    zoom = jnp.exp(_uniform(keys[1], jnp.log1p(config.scale)))
-    aspect = jnp.exp(_uniform(keys[2], jnp.log1p(config.aspect)) / 2)
+    angle = jnp.deg2rad(uniform(keys[0], config.rotation))
+    zoom = jnp.exp(uniform(keys[1], jnp.log1p(config.scale)))
+    aspect = jnp.exp(uniform(keys[2], jnp.log1p(config.aspect)) / 2)
     mirror = jnp.where(jax.random.bernoulli(keys[3], config.flip), -1.0, 1.0)
-    shift_2 = _uniform(keys[4], config.shift, (2,)) * jnp.array(shape, jnp.float32)
+    shift_2 = uniform(keys[4], config.shift, (2,)) * jnp.array(shape, jnp.float32)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rotation_2x2 = jnp.array([[cos, -sin], [sin, cos]])
     # The patient is turned, then the film stretched along its own sides: what a resize that does
@@ -54,12 +86,22 @@ def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig)
     return jnp.concatenate([linear_2x2, offset_2[:, None]], axis=1)
 
 
-def warp(planes_HxWxC: jax.Array, matrix_2x3: jax.Array) -> jax.Array:
-    """Resamples bilinearly at matrix @ (row, column, 1) of each output pixel; 0 outside."""
+def random_bend(key: jax.Array, shape: tuple[int, ...], largest: jax.typing.ArrayLike) -> jax.Array:
+    """Smooth displacements [2, H, W] in pixels, up to `largest` of each side, for shape (H, W)."""
+    fields = [appearance.smooth_field(part, shape, 5) for part in jax.random.split(key)]
+    return jnp.stack([largest * side * field for side, field in zip(shape, fields, strict=True)])
+
+
+def warp(
+    planes_HxWxC: jax.Array, matrix_2x3: jax.Array, bend_2xHxW: jax.Array | None = None
+) -> jax.Array:
+    """Resamples bilinearly at matrix @ (row, column, 1) + bend of each output pixel; 0 outside."""
     height, width, channels = planes_HxWxC.shape
     rows_Hx1 = jnp.arange(height, dtype=jnp.float32)[:, None]
     columns_1xW = jnp.arange(width, dtype=jnp.float32)[None, :]
     y, x = (m[0] * rows_Hx1 + m[1] * columns_1xW + m[2] for m in matrix_2x3)
+    if bend_2xHxW is not None:
+        y, x = y + bend_2xHxW[0], x + bend_2xHxW[1]
     y0, x0 = jnp.floor(y), jnp.floor(x)
     flat = planes_HxWxC.reshape(height * width, channels)
     total = jnp.zeros_like(planes_HxWxC)
@@ -72,18 +114,3 @@ def warp(planes_HxWxC: jax.Array, matrix_2x3: jax.Array) -> jax.Array:
             corner = flat[index.astype(jnp.int32)]
             total += jnp.where(inside, weight, 0.0)[..., None] * corner
     return total
-
-
-def random_intensity(key: jax.Array, image_HxWx1: jax.Array, config: AugmentConfig) -> jax.Array:
-    """Random gamma, then contrast about the mean and brightness, clipped to [0, 1]."""
-    keys = jax.random.split(key, 3)
-    exponent = jnp.exp(_uniform(keys[0], jnp.log1p(config.gamma)))
-    factor = 1 + _uniform(keys[1], config.contrast)
-    added = _uniform(keys[2], config.brightness)
-    image_HxWx1 = jnp.clip(image_HxWx1, 0.0, 1.0) ** exponent
-    mean = image_HxWx1.mean()
-    return jnp.clip((image_HxWx1 - mean) * factor + mean + added, 0.0, 1.0)
-
-
-def _uniform(key: jax.Array, bound: jax.typing.ArrayLike, shape: tuple[int, ...] = ()) -> jax.Array:
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * bound

@@ -1,8 +1,9 @@
 """Checkpoints of a run: the latest, to resume from, and the best, to predict with.
 
-Items: `model` (params and batch_stats: all that prediction needs), `optimizer` (step and
-opt_state) and `early_stop` (JSON). Orbax writes each checkpoint under a temporary name and
-renames it, so a killed run leaves whole checkpoints only.
+Items: `model` (all that prediction needs: params, or their average where one is kept, and
+batch_stats), `optimizer` (step, opt_state and, beside an average, the params themselves) and
+`early_stop` (JSON). Orbax writes each checkpoint under a temporary name and renames it, so a killed
+run leaves whole checkpoints only.
 """
 
 import logging
@@ -68,10 +69,16 @@ def save(
     """Saves in the background; `manager.wait_until_finished()` waits for it."""
     items = ocp.args.Composite(
         model=ocp.args.StandardSave(state.variables),
-        optimizer=ocp.args.StandardSave({"step": state.step, "opt_state": state.opt_state}),
+        optimizer=ocp.args.StandardSave(_beside_model(state)),
         early_stop=ocp.args.JsonSave(early_stop._asdict()),
     )
     manager.save(int(state.step), args=items, metrics={"score": score})
+
+
+def _beside_model(state: TrainState) -> dict[str, Any]:
+    """What training needs beside `state.variables`."""
+    kept = {"step": state.step, "opt_state": state.opt_state}
+    return {**kept, "params": state.params} if state.average else kept
 
 
 def restore(
@@ -82,19 +89,20 @@ def restore(
     Raises:
         InputError: the checkpoint is damaged or of another model.
     """
-    optimizer = {"step": abstract.step, "opt_state": abstract.opt_state}
     items = _restore_items(
         manager,
         step,
         model=ocp.args.StandardRestore(abstract.variables),
-        optimizer=ocp.args.StandardRestore(optimizer),
+        optimizer=ocp.args.StandardRestore(_beside_model(abstract)),
         early_stop=ocp.args.JsonRestore(),
     )
+    averaged = bool(abstract.average)
     state = TrainState(
         step=items.optimizer["step"],
-        params=items.model["params"],
+        params=items.optimizer["params"] if averaged else items.model["params"],
         batch_stats=items.model["batch_stats"],
         opt_state=items.optimizer["opt_state"],
+        average=items.model["params"] if averaged else {},
     )
     return state, EarlyStop(**items.early_stop)
 

@@ -23,7 +23,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         "lung), and STEM_overlay.png with some slices.",
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    predict.add_argument("--workdir", required=True, type=Path, help="a workdir of train.py")
+    predict.add_argument(
+        "--model", "--workdir", default="cxr", metavar="MODEL",
+        help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest X-rays)",
+    )  # fmt: skip
     predict.add_argument("--out", required=True, type=Path, help="folder for masks and overlays")
     predict.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
     score = commands.add_parser(
@@ -61,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         score_folders(arguments)
         return
     failed = predict_files(
-        arguments.images, arguments.workdir, arguments.out, overwrite=arguments.overwrite
+        arguments.images, arguments.model, arguments.out, overwrite=arguments.overwrite
     )
     if failed:
         raise SystemExit(1)
@@ -84,7 +87,7 @@ def score_folders(arguments: argparse.Namespace) -> None:
     )
 
 
-def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite: bool) -> int:
+def predict_files(images: Sequence[Path], model: str, out: Path, *, overwrite: bool) -> int:
     """Writes mask and overlay of each image; a bad file is reported and the others go on.
 
     Returns:
@@ -104,13 +107,13 @@ def predict_files(images: Sequence[Path], workdir: Path, out: Path, *, overwrite
 
     from jaxlung.predict import load
 
-    model = load(workdir)
-    write = _write_volume if model.config.modality == "ct" else _write_image
+    predictor = load(model)
+    write = _write_volume if predictor.config.modality == "ct" else _write_image
     out.mkdir(parents=True, exist_ok=True)
     failed = 0
     for image_path, mask_path, overlay_path in outputs:
         try:
-            share = write(model, image_path, mask_path, overlay_path)
+            share = write(predictor, image_path, mask_path, overlay_path)
         except InputError as error:
             message = str(error)
             named = message if message.startswith(str(image_path)) else f"{image_path}: {message}"

@@ -53,14 +53,23 @@ class AugmentConfig:
     contrast: float = 0.4  # factor about the image's mean, uniform in 1 +-
     brightness: float = 0.2  # added, uniform in +-
     gamma: float = 0.8  # exponent, log-uniform in [1/(1+gamma), 1+gamma]
+    elastic: float = 0.0  # smooth displacement, fraction of the canvas, up to
+    opacity: float = 0.0  # probability of a bright ellipse over the lungs: consolidation, effusion
+    shade: float = 0.0  # smooth field of brightness, in +-
+    blur: float = 0.0  # Gaussian's standard deviation, pixels, up to, on half of the images
+    noise: float = 0.0  # each pixel's standard deviation, up to, on half of the images
+    invert: float = 0.0  # probability of the negative
+    occlusion: float = 0.0  # probability of each of three plain rectangles
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     width: int = 16  # channels at the first level; doubled at each level below
     depth: int = 4  # number of 2x poolings
-    patch: int = 2  # 2: a 2x2 patch stem, features at half resolution; 1: full resolution
+    patch: int = 2  # side of the patch stem: features at 1/patch of the resolution; 1, 2 or 4
     norm: str = "group"  # "group", "batch" or "none"
+    residual: bool = False  # blocks add their input, by a 1x1 convolution where widths differ
+    attention: bool = False  # gates on the skip connections (Oktay et al. 2018)
     dropout: float = 0.0  # rate, whole channels, in the two deepest levels
     dtype: str = "float32"  # of the computation; "bfloat16" on accelerators. Parameters: float32
     remat: bool = False  # recompute blocks in the backward pass: less memory, on accelerators
@@ -71,6 +80,9 @@ class ModelConfig:
 class LossConfig:
     dice: float = 1.0  # weight of the soft Dice loss
     bce: float = 0.0  # weight of the mean binary cross-entropy
+    tversky: float = 0.5  # share of false positives in the Dice loss's denominator; 0.5: Dice
+    robust: float = 0.0  # q of generalised cross-entropy in bce's place; 0: cross-entropy itself
+    edge: float = 0.0  # weight added in bce to pixels within 2 of an outline
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -87,8 +99,11 @@ class TrainConfig:
     batch_size: int = 16  # global: over all devices
     num_epochs: int = 50  # at most; the schedule's length
     patience: int = 12  # epochs without a better validation Dice before stopping; 0: never
+    ema: float = 0.0  # decay of the parameters' moving average, which is evaluated; 0: none
+    init_from: str = ""  # a workdir whose best parameters training starts from
     steps_per_call: int = 1  # updates in one dispatch, for data.loader="device" on accelerators
     seed: int = 0  # of the parameters, augmentation and dropout
+    postprocess: bool = True  # X-rays: predictions keep two pieces at most, with holes filled
     threshold: float = 0.5  # a pixel is lung where its probability is at least this
 
 
@@ -130,11 +145,21 @@ _RANGES: dict[str, tuple[float, float]] = {
     "augment.contrast": (0, 1),
     "augment.brightness": (0, 1),
     "augment.gamma": (0, 9),
+    "augment.elastic": (0, 0.5),
+    "augment.opacity": (0, 1),
+    "augment.shade": (0, 1),
+    "augment.blur": (0, 3),
+    "augment.noise": (0, 1),
+    "augment.invert": (0, 1),
+    "augment.occlusion": (0, 1),
     "model.width": (1, 4096),
     "model.depth": (1, 8),
     "model.dropout": (0, 0.9),
     "loss.dice": (0, 1000),
     "loss.bce": (0, 1000),
+    "loss.tversky": (0, 1),
+    "loss.robust": (0, 1),
+    "loss.edge": (0, 1000),
     "optim.learning_rate": (1e-12, 10),
     "optim.warmup_epochs": (0, 10**6),
     "optim.final_fraction": (0, 1),
@@ -143,6 +168,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.batch_size": (1, 10**6),
     "train.num_epochs": (1, 10**6),
     "train.patience": (0, 10**6),
+    "train.ema": (0, 0.999999),
     "train.steps_per_call": (1, 10**4),
     "train.seed": (0, 2**31 - 1),
     "train.threshold": (0.001, 0.999),
@@ -151,7 +177,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.split": ("hash", "published", "fold1", "fold2"),
     "data.fit": ("letterbox", "stretch"),
     "data.loader": ("auto", "tfdata", "memory", "device"),
-    "model.patch": (1, 2),
+    "model.patch": (1, 2, 4),
     "model.norm": ("group", "batch", "none"),
     "model.dtype": ("float32", "bfloat16"),
 }

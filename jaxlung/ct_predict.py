@@ -7,7 +7,6 @@ import numpy as np
 from jaxlung.ct import Volume, check_hounsfield, read_volume, window
 from jaxlung.errors import InputError
 from jaxlung.figures import overlay, sheet
-from jaxlung.model import to_mask
 from jaxlung.predict import Predictor
 from jaxlung.preprocess import from_canvas, to_canvas
 
@@ -42,7 +41,7 @@ def predict_slices(model: Predictor, volume: Volume) -> np.ndarray:
         probability_BxSxS = model.predict_canvases(canvas_BxSxS)
         for b in range(len(slices)):
             plane_HxW = from_canvas(probability_BxSxS[b], geometry)
-            mask_ZxHxW[start + b] = to_mask(plane_HxW, model.config.train.threshold)
+            mask_ZxHxW[start + b] = model.to_mask(plane_HxW)
     return mask_ZxHxW
 
 

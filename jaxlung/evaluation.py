@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxlung import bundled
 from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
 from jaxlung.config import DataConfig
 from jaxlung.datasets import load_splits, whole_split
@@ -37,7 +38,8 @@ def evaluate(
     Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
 
     Args:
-        workdir: one of train.py's, or several, to compare them on the same images.
+        workdir: one of train.py's or a bundled model's name, or several, to compare them on the
+            same images.
         data, split: see `choose_split`; several folders make a table of models and sets.
         out: where to write; None, for one workdir, is WORKDIR/eval/ and the sets' names.
         tolerance: of NSD.
@@ -58,6 +60,9 @@ def evaluate(
         raise InputError("--workdir: name at least one workdir of train.py")
     if out is None and len(workdirs) * len(folders) > 1:
         raise InputError("several models or sets need --out FOLDER for their common report")
+    for path in workdirs:
+        if str(path) in bundled.names() and (out is None or data is None):
+            raise InputError(f"--workdir {path}: a bundled model needs --data and --out")
     tasks = _plan(workdirs, folders, split)
     if out is None:
         out = workdirs[0] / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"

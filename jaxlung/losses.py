@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import optax
 
 
-def soft_dice_loss(logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array) -> jax.Array:
+def soft_dice_loss(
+    logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, tversky: float = 0.5
+) -> jax.Array:
     """1 - 2|A n B| / (|A| + |B|) with the lung probabilities as A.
 
     The linear denominator of Drozdzal et al. 2016 (arXiv:1608.04117), not V-Net's squares.
@@ -13,6 +15,8 @@ def soft_dice_loss(logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array) -> jax.Ar
     Args:
         logits_BxHxWx1: float32.
         mask_BxHxWx1: float32, 0 or 1.
+        tversky: the share of false positives in TP / (TP + share FP + (1 - share) FN) (Salehi et
+            al. 2017, arXiv:1706.05721); 0.5 makes it Dice.
 
     Returns:
         float32 [B] in [0, 1]. One pixel is added to numerator and denominator, so that an empty
@@ -21,22 +25,57 @@ def soft_dice_loss(logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array) -> jax.Ar
     probability = jax.nn.sigmoid(logits_BxHxWx1)
     axes = (1, 2, 3)
     intersection_B = (probability * mask_BxHxWx1).sum(axes)
-    total_B = probability.sum(axes) + mask_BxHxWx1.sum(axes)
+    total_B = 2 * (tversky * probability.sum(axes) + (1 - tversky) * mask_BxHxWx1.sum(axes))
     return 1 - (2 * intersection_B + 1) / (total_B + 1)
 
 
-def bce_loss(logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array) -> jax.Array:
-    """Binary cross-entropy, the mean over pixels: float32 [B], in nats."""
-    return optax.sigmoid_binary_cross_entropy(logits_BxHxWx1, mask_BxHxWx1).mean((1, 2, 3))
+def bce_loss(
+    logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, robust: float = 0.0, edge: float = 0.0
+) -> jax.Array:
+    """Binary cross-entropy, the mean over pixels: float32 [B], in nats.
+
+    Args:
+        logits_BxHxWx1: float32.
+        mask_BxHxWx1: float32, 0 or 1.
+        robust: q of the generalised cross-entropy (1 - p^q) / q of the true class's probability p,
+            which wrong labels move less (Zhang and Sabuncu 2018, arXiv:1805.07836). Its limit at
+            0 is cross-entropy.
+        edge: the weight of pixels within 2 of the mask's outline is 1 + edge, that of others 1.
+    """
+    loss = optax.sigmoid_binary_cross_entropy(logits_BxHxWx1, mask_BxHxWx1)
+    if robust:
+        loss = -jnp.expm1(-robust * loss) / robust
+    if edge:
+        loss *= 1 + edge * _near_outline(mask_BxHxWx1)
+    return loss.mean((1, 2, 3))
+
+
+def _near_outline(mask_BxHxWx1: jax.Array, reach: int = 2) -> jax.Array:
+    """1 where both mask and background lie within `reach` pixels, else 0."""
+    sides = 2 * reach + 1
+    window, one = (1, sides, sides, 1), (1, 1, 1, 1)
+    high = jax.lax.reduce_window(mask_BxHxWx1, -jnp.inf, jax.lax.max, window, one, "SAME")
+    low = jax.lax.reduce_window(mask_BxHxWx1, jnp.inf, jax.lax.min, window, one, "SAME")
+    return high - low
 
 
 def segmentation_loss(
-    logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, dice: float = 1.0, bce: float = 0.0
+    logits_BxHxWx1: jax.Array,
+    mask_BxHxWx1: jax.Array,
+    *,
+    dice: float = 1.0,
+    bce: float = 0.0,
+    tversky: float = 0.5,
+    robust: float = 0.0,
+    edge: float = 0.0,
 ) -> jax.Array:
-    """dice * soft Dice loss + bce * binary cross-entropy: float32 [B]."""
+    """dice * soft Dice loss + bce * binary cross-entropy: float32 [B].
+
+    `tversky` is `soft_dice_loss`'s, `robust` and `edge` are `bce_loss`'s.
+    """
     loss_B = jnp.zeros(logits_BxHxWx1.shape[0], jnp.float32)
     if dice:
-        loss_B += dice * soft_dice_loss(logits_BxHxWx1, mask_BxHxWx1)
+        loss_B += dice * soft_dice_loss(logits_BxHxWx1, mask_BxHxWx1, tversky=tversky)
     if bce:
-        loss_B += bce * bce_loss(logits_BxHxWx1, mask_BxHxWx1)
+        loss_B += bce * bce_loss(logits_BxHxWx1, mask_BxHxWx1, robust=robust, edge=edge)
     return loss_B

@@ -16,23 +16,25 @@ _he = nn.initializers.he_normal()
 
 
 class UpConv(nn.Module):
-    """2x2, stride-2 transposed convolution, as a 1x1 convolution to 4C and depth-to-space.
+    """Transposed convolution of kernel and stride f, as a 1x1 convolution and depth-to-space.
 
-    Without overlap between the kernel's steps, each input pixel alone makes its 2x2 block of
+    Without overlap between the kernel's steps, each input pixel alone makes its f x f block of
     outputs, so the two are the same operator; XLA runs this form faster than `nn.ConvTranspose`.
-    [B, H, W, C_in] -> [B, 2H, 2W, features].
+    [B, H, W, C_in] -> [B, fH, fW, features], f the factor.
     """
 
     features: int
     dtype: str = "float32"
+    factor: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, _ = x.shape
-        x = nn.Dense(4 * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he,
+        f = self.factor
+        x = nn.Dense(f * f * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he,
                      name="blocks")(x)  # fmt: skip
-        x = x.reshape(batch, height, width, 2, 2, self.features)
-        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2 * height, 2 * width, self.features)
+        x = x.reshape(batch, height, width, f, f, self.features)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, f * height, f * width, self.features)
         bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))
         return x + bias.astype(x.dtype)
 
@@ -85,8 +87,10 @@ class UNet(nn.Module):
     """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with same padding.
 
     Encoder of (3x3 convolution, norm, ReLU) x 2 and 2x2 max pooling, bottleneck, decoder of 2x2
-    transposed convolutions with skip connections. With `patch=2` a 2x2 stride-2 convolution comes
-    first and a transposed one last, so that all features live at half resolution.
+    transposed convolutions with skip connections. With a patch of 2 or 4 a convolution of that
+    kernel and stride comes first and a transposed one last, so that all features live at a half
+    or a quarter of the resolution. Blocks may be residual (He et al. 2016, arXiv:1512.03385) and
+    skip connections gated by attention (Oktay et al. 2018, arXiv:1804.03999).
 
     Fields: see `jaxlung.config.ModelConfig`.
 
@@ -103,6 +107,8 @@ class UNet(nn.Module):
     depth: int = 4
     patch: int = 2
     norm: str = "group"
+    residual: bool = False
+    attention: bool = False
     dropout: float = 0.0
     dtype: str = "float32"
     remat: bool = False
@@ -118,8 +124,9 @@ class UNet(nn.Module):
             )
         x = standardize(image_BxHxWx1) if self.standardize else image_BxHxWx1
         x = x.astype(self.dtype)
-        if self.patch == 2:
-            x = nn.Conv(self.width, (2, 2), strides=2, padding="VALID", dtype=self.dtype,
+        if self.patch > 1:
+            side = self.patch
+            x = nn.Conv(self.width, (side, side), strides=side, padding="VALID", dtype=self.dtype,
                         kernel_init=_he, name="stem")(x)  # fmt: skip
         block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
         skips = []
@@ -130,24 +137,40 @@ class UNet(nn.Module):
         x = block(self, x, self.width * 2**self.depth, "bottleneck", train)
         for level in reversed(range(self.depth)):
             x = UpConv(self.width * 2**level, self.dtype, name=f"up{level}")(x)
-            x = jnp.concatenate([skips[level], x], axis=-1)
+            skip = self._gate(skips[level], x, f"gate{level}") if self.attention else skips[level]
+            x = jnp.concatenate([skip, x], axis=-1)
             x = block(self, x, self.width * 2**level, f"decoder{level}", train)
-        if self.patch == 2:
-            x = UpConv(1, self.dtype, name="head")(x)
+        if self.patch > 1:
+            x = UpConv(1, self.dtype, self.patch, name="head")(x)
         else:
             x = nn.Conv(1, (1, 1), dtype=self.dtype, name="head")(x)
         return x.astype(jnp.float32)
 
     def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
+        shortcut = x
+        if self.residual and x.shape[-1] != features:
+            shortcut = nn.Dense(features, dtype=self.dtype, kernel_init=_he,
+                                name=f"{name}_shortcut")(x)  # fmt: skip
         for i in range(2):
             x = nn.Conv(features, (3, 3), padding="SAME", use_bias=self.norm == "none",
                         dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}",
                         conv_general_dilated=conv.for_flax)(x)  # fmt: skip
-            x = nn.relu(self._norm(f"{name}_norm{i}", features, train)(x))
+            x = self._norm(f"{name}_norm{i}", features, train)(x)
+            x = nn.relu(x + shortcut if self.residual and i == 1 else x)
         if self.dropout and features >= self.width * 2 ** (self.depth - 1):
             # One draw for a whole channel: neighbouring pixels would give a dropped one away.
             x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         return x
+
+    def _gate(self, skip_BxHxWxC: jax.Array, x_BxHxWxC: jax.Array, name: str) -> jax.Array:
+        """Weighs each pixel of a skip connection by what the decoder and the skip say of it."""
+        features = max(1, skip_BxHxWxC.shape[-1] // 2)
+        both = jnp.concatenate([skip_BxHxWxC, x_BxHxWxC], axis=-1)
+        hidden = nn.relu(
+            nn.Dense(features, dtype=self.dtype, kernel_init=_he, name=f"{name}_in")(both)
+        )
+        weight = nn.sigmoid(nn.Dense(1, dtype=self.dtype, name=f"{name}_out")(hidden))
+        return skip_BxHxWxC * jnp.broadcast_to(weight, skip_BxHxWxC.shape)
 
     def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
         if self.norm == "group":
@@ -181,6 +204,6 @@ def build_model(config: ModelConfig) -> UNet:
     """The U-Net of a config; a field that the U-Net lacks fails here."""
     return UNet(
         width=config.width, depth=config.depth, patch=config.patch, norm=config.norm,
-        dropout=config.dropout, dtype=config.dtype, remat=config.remat,
-        standardize=config.standardize,
+        residual=config.residual, attention=config.attention, dropout=config.dropout,
+        dtype=config.dtype, remat=config.remat, standardize=config.standardize,
     )  # fmt: skip

@@ -4,7 +4,7 @@ The network's grid is where training happens, an image's own grid is where masks
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -16,7 +16,6 @@ from jaxlung.calibration import Reliability
 from jaxlung.ct_folder import volume_of
 from jaxlung.errors import InputError
 from jaxlung.input_pipeline import eval_indices
-from jaxlung.model import to_mask
 from jaxlung.predict import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.results import Picture, Scores, columns_of
@@ -55,7 +54,6 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     """Predicts and scores every image of a split."""
     started = time.monotonic()
     predictor, split = task.predictor, task.split
-    threshold = predictor.config.train.threshold
     with (
         ThreadPoolExecutor(worker_count()) as pool,
         tqdm(total=len(split.ids), desc=f"{task.model} on {task.data}", unit="image",
@@ -63,7 +61,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     ):  # fmt: skip
         scored: list[_Scored] = []
         for batch in _predictions(predictor, split, pool):
-            scored += pool.map(lambda row: _score(row, threshold, tolerance), batch)
+            scored += pool.map(lambda row: _score(row, predictor.to_mask, tolerance), batch)
             progress.update(len(batch))
     digests = {split.name: dict(zip(split.ids, (s.digest for s in scored), strict=True))}
     facts = {
@@ -140,11 +138,13 @@ def _predictions(
         ]
 
 
-def _score(predicted: _Predicted, threshold: float, tolerance: Tolerance) -> _Scored:
+def _score(
+    predicted: _Predicted, to_mask: Callable[[np.ndarray], np.ndarray], tolerance: Tolerance
+) -> _Scored:
     example, canvas_SxS, mask_SxS, geometry, probability_SxS = predicted
     truth_SxS, truth_HxW = mask_SxS > 0, example.mask
-    prediction_HxW = to_mask(from_canvas(probability_SxS, geometry), threshold)
-    prediction_SxS = to_mask(probability_SxS, threshold)
+    prediction_HxW = to_mask(from_canvas(probability_SxS, geometry))
+    prediction_SxS = to_mask(probability_SxS)
     lungs = scoring.lungs_apart(prediction_HxW, truth_HxW)
     box = np.s_[
         geometry.top : geometry.top + geometry.box_height,

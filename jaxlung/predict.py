@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlung import steps
+from jaxlung import bundled, steps
 from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
 from jaxlung.ct import window
@@ -20,6 +20,7 @@ from jaxlung.errors import InputError
 from jaxlung.film import check_xray
 from jaxlung.images import read_film
 from jaxlung.model import build_model, to_mask
+from jaxlung.postprocess import keep_lungs
 from jaxlung.preprocess import from_canvas, to_canvas
 from jaxlung.sharding import jit_predict_step, make_mesh, replicated, to_devices
 from jaxlung.workdir import Digests, read_config, read_digests
@@ -31,7 +32,7 @@ ImageLike = np.ndarray | str | os.PathLike[str]
 class Predictor:
     """A trained model with the preprocessing it was trained with. Make one with `load`."""
 
-    workdir: Path
+    workdir: Path  # of a bundled model: its name
     config: Config
     step: int  # updates behind its parameters
     data_digests: Digests  # what it was trained on: see `workdir.read_digests`
@@ -79,30 +80,55 @@ class Predictor:
     def predict(self, image: ImageLike) -> np.ndarray:
         """The lungs' mask: bool [H, W], True is lung, on the image's own grid.
 
-        Args and raises as `predict_proba`. The threshold is the config's `train.threshold`.
+        Args and raises as `predict_proba`.
         """
-        return to_mask(self.predict_proba(image), self.config.train.threshold)
+        return self.to_mask(self.predict_proba(image))
+
+    def to_mask(self, probability_HxW: np.ndarray) -> np.ndarray:
+        """Probabilities, on any grid, to the mask that `predict` gives: bool [H, W].
+
+        The threshold is the config's `train.threshold`; of X-rays with `train.postprocess` what
+        is above it becomes at most two pieces without holes (`postprocess.keep_lungs`).
+        """
+        mask_HxW = to_mask(probability_HxW, self.config.train.threshold)
+        if self.config.train.postprocess and self.config.modality == "xray":
+            return keep_lungs(mask_HxW)
+        return mask_HxW
 
 
-def load(workdir: str | os.PathLike[str]) -> Predictor:
-    """The best model of a run of train.py.
+def load(model: str | os.PathLike[str] = "cxr") -> Predictor:
+    """A bundled model by its name, or the best model of a run of train.py by its workdir.
+
+    "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
+    name is meant by "./cxr".
 
     Example:
-        >>> model = jaxlung.load("runs/unet")
+        >>> model = jaxlung.load("cxr")
         >>> mask = model.predict("image.png")
 
     Raises:
-        InputError: the folder is no run, or has saved no checkpoint yet.
+        InputError: there is neither a model nor a run of that name, or it has saved no checkpoint
+            yet, or its files are damaged.
     """
-    workdir = Path(workdir)
+    if str(model) in bundled.names():
+        return _predictor(Path(model), *bundled.read(str(model)))
+    workdir = Path(model)
+    if not workdir.exists():
+        listed = ", ".join(bundled.names())
+        raise InputError(f"{workdir}: no such workdir, nor a bundled model (there are: {listed})")
     config = read_config(workdir)
-    model = build_model(config.model)
     example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
-    abstract = jax.eval_shape(model.init, jax.random.key(0), example)
+    abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
-    devices = jax.local_devices()
-    device = jax.sharding.SingleDeviceSharding(devices[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
+    return _predictor(workdir, config, step, read_digests(workdir), variables)
+
+
+def _predictor(
+    workdir: Path, config: Config, step: int, data_digests: Digests, variables: Any
+) -> Predictor:
+    model, devices = build_model(config.model), jax.local_devices()
     compiled = jit_predict_step(functools.partial(steps.predict_step, model=model))
 
     @functools.cache
@@ -119,8 +145,7 @@ def load(workdir: str | os.PathLike[str]) -> Predictor:
             raise InputError(f"{workdir}: the model's output is not finite; retrain it")
         return probability_BxSxS
 
-    digests = read_digests(workdir)
-    return Predictor(workdir, config, step, digests, variables, predict_canvases)
+    return Predictor(workdir, config, step, data_digests, variables, predict_canvases)
 
 
 def weights_sha256(variables: Any) -> str:

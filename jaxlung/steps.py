@@ -4,6 +4,7 @@ A batch is a dict of arrays: image uint8 [B, S, S], mask uint8 [B, S, S] of 0 an
 evaluation, valid bool [B], False for the padding of the last batch.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -30,11 +31,12 @@ class TrainState:
     params: Any  # float32
     batch_stats: Any  # float32; {} unless the norm is "batch"
     opt_state: Any
+    average: Any = flax.struct.field(default_factory=dict)  # of params, float32; {} if not kept
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `UNet.apply` takes."""
-        return {"params": self.params, "batch_stats": self.batch_stats}
+        """What `UNet.apply` takes to evaluate or predict: the average where one is kept."""
+        return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
 
 def make_optimizer(
@@ -63,9 +65,14 @@ def _kernels(params: Any) -> Any:
 
 
 def init_state(
-    key: jax.Array, model: UNet, optimizer: optax.GradientTransformation, size: int
+    key: jax.Array,
+    model: UNet,
+    optimizer: optax.GradientTransformation,
+    size: int,
+    *,
+    ema: bool = False,
 ) -> TrainState:
-    """Fresh parameters for [B, size, size, 1] images."""
+    """Fresh parameters for [B, size, size, 1] images; with `ema`, an average of them is kept."""
     variables = model.init(key, jnp.zeros((1, size, size, 1)))
     params = variables["params"]
     return TrainState(
@@ -73,6 +80,7 @@ def init_state(
         params=params,
         batch_stats=variables.get("batch_stats", {}),
         opt_state=optimizer.init(params),
+        average=params if ema else {},
     )
 
 
@@ -85,6 +93,7 @@ def train_step(
     augment_config: AugmentConfig,
     loss_config: LossConfig,
     key: jax.Array,
+    ema: float = 0.0,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update; its randomness is fold_in(key, state.step), so a resumed run repeats it.
 
@@ -101,18 +110,26 @@ def train_step(
             {"params": params, "batch_stats": state.batch_stats}, image_BxSxSx1, train=True,
             rngs={"dropout": dropout_key}, mutable=["batch_stats"],
         )  # fmt: skip
-        loss_B = segmentation_loss(logits, mask_BxSxSx1, dice=loss_config.dice, bce=loss_config.bce)
+        loss_B = segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(loss_config))
         return loss_B.mean(), updated.get("batch_stats", {})
 
     (loss, batch_stats), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
     next_state = TrainState(
         step=state.step + 1,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
+        average=_moved_average(state, params, ema) if ema else {},
     )
     return next_state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+
+
+def _moved_average(state: TrainState, params: Any, decay: float) -> Any:
+    """The exponential moving average one step on, of a shorter memory in the first steps."""
+    kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
+    return optax.incremental_update(params, state.average, 1 - kept)
 
 
 def predict_step(variables: Any, image_BxSxS: jax.Array, *, model: UNet) -> jax.Array:
@@ -136,9 +153,7 @@ def eval_step(
     truth_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
     prediction_BxSxS = to_mask(lung_probability(logits), threshold)
     return {
-        "loss": segmentation_loss(
-            logits, truth_BxSxSx1, dice=loss_config.dice, bce=loss_config.bce
-        ),
+        "loss": segmentation_loss(logits, truth_BxSxSx1, **dataclasses.asdict(loss_config)),
         "counts": metrics.count_pixels(prediction_BxSxS, batch["mask"] > 0),
         "valid": batch["valid"],
     }

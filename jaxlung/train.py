@@ -1,5 +1,6 @@
 """The training loop, and nothing else."""
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -27,7 +29,7 @@ from jaxlung.input_pipeline import (
 )
 from jaxlung.model import build_model, to_mask
 from jaxlung.runlog import RunLog
-from jaxlung.workdir import Digests, check_config, write_record
+from jaxlung.workdir import Digests, check_config, differing_fields, read_config, write_record
 
 _UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
 
@@ -49,6 +51,7 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     config, workdir = parse_config(config), Path(workdir)
     mesh = sharding.make_mesh(config.train.batch_size)
     check_config(workdir, config)
+    _check_source(config)
     canvases, digests = prepare_data(config)
     write_record(workdir, config, digests)
 
@@ -56,7 +59,7 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     steps_per_epoch, num_epochs = count // batch_size, config.train.num_epochs
     compiled = compile_steps(config, mesh, steps_per_epoch)
     with checkpoints.open_manager(workdir) as manager:
-        state, early_stop = _restore_or_init(manager, compiled, config.train.seed, mesh)
+        state, early_stop = _restore_or_init(manager, compiled, config, mesh)
         start_step = int(state.step)
         feed = resident_calls if config.data.loader == "device" else host_calls
         with (
@@ -163,11 +166,15 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         config.optim, steps_per_epoch=steps_per_epoch, num_epochs=config.train.num_epochs
     )
     init = functools.partial(
-        steps.init_state, model=model, optimizer=optimizer, size=config.data.size
+        steps.init_state,
+        model=model,
+        optimizer=optimizer,
+        size=config.data.size,
+        ema=config.train.ema > 0,
     )
     train = functools.partial(
         steps.train_step, model=model, optimizer=optimizer, augment_config=config.augment,
-        loss_config=config.loss, key=_keys(config.train.seed)[1],
+        loss_config=config.loss, key=_keys(config.train.seed)[1], ema=config.train.ema,
     )  # fmt: skip
     evaluate = functools.partial(
         steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold
@@ -190,17 +197,46 @@ def _keys(seed: int) -> jax.Array:
     return jax.random.split(jax.random.key(seed))
 
 
+def _check_source(config: Config) -> None:
+    """Refuses, before anything is written, a train.init_from that is no run of this network."""
+    if not config.train.init_from:
+        return
+    try:
+        source = read_config(Path(config.train.init_from))
+    except InputError as error:
+        raise InputError(f"train.init_from: {error}") from error
+    # Neither changes the parameters.
+    model = dataclasses.replace(
+        source.model, dropout=config.model.dropout, dtype=config.model.dtype
+    )
+    differing = differing_fields(dataclasses.replace(config, model=model), config)
+    if differing:
+        raise InputError(
+            f"train.init_from={config.train.init_from}: its network is another "
+            f"({'; '.join(differing)})"
+        )
+
+
 def _restore_or_init(
-    manager: Any, compiled: CompiledSteps, seed: int, mesh: jax.sharding.Mesh
+    manager: Any, compiled: CompiledSteps, config: Config, mesh: jax.sharding.Mesh
 ) -> tuple[steps.TrainState, EarlyStop]:
-    init_key = _keys(seed)[0]
-    latest = manager.latest_step()
-    if latest is None:
-        return compiled.init(init_key), EarlyStop()
+    """The run's latest state; of a new run, fresh parameters or those of train.init_from."""
+    init_key = _keys(config.train.seed)[0]
     abstract = checkpoints.abstract_like(
         jax.eval_shape(compiled.init, init_key), sharding.replicated(mesh)
     )
-    return checkpoints.restore(manager, latest, abstract)
+    latest = manager.latest_step()
+    if latest is not None:
+        return checkpoints.restore(manager, latest, abstract)
+    state = compiled.init(init_key)
+    if config.train.init_from:
+        variables, _ = checkpoints.restore_best(Path(config.train.init_from), abstract.variables)
+        params = variables["params"]
+        average = jax.tree.map(jnp.copy, params) if state.average else {}
+        state = dataclasses.replace(
+            state, params=params, average=average, batch_stats=variables["batch_stats"]
+        )
+    return state, EarlyStop()
 
 
 def validate(

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxlung.augmentation import augment, random_affine, random_intensity, warp
+from jaxlung.appearance import random_tone
+from jaxlung.augmentation import augment, random_affine, warp
 from jaxlung.config import AugmentConfig
 
 NOTHING = AugmentConfig(**{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)})
@@ -36,7 +37,7 @@ def _affine(key, strengths):
 @jax.jit
 def _intensity(key, image, strengths):
     keys = jax.random.split(key, 300)
-    return jax.vmap(lambda key: random_intensity(key, image, AugmentConfig(**strengths)))(keys)
+    return jax.vmap(lambda key: random_tone(key, image, AugmentConfig(**strengths)))(keys)
 
 
 warp_jit = jax.jit(warp)

@@ -97,3 +97,64 @@ def test_default_is_dice_alone():
     probability, mask = random_case()
     logits, mask = logit(probability), jnp.asarray(mask)
     np.testing.assert_array_equal(segmentation_loss(logits, mask), soft_dice_loss(logits, mask))
+
+
+def test_tversky_by_hand():
+    logits = logit([[[[0.9], [0.2]], [[0.5], [0.4]]]])
+    mask = image([[1, 0], [1, 0]])
+    # TP 1.4, FP 0.6, FN 0.6; a pixel's worth is added as in Dice, where it is 1 to 2 TP
+    for share in (0.0, 0.3, 1.0):
+        total = 2 * (1.4 + share * 0.6 + (1 - share) * 0.6)
+        expected = 1 - (2.8 + 1) / (total + 1)
+        np.testing.assert_allclose(
+            soft_dice_loss(logits, mask, tversky=share), [expected], rtol=1e-5
+        )
+
+
+def test_tversky_share_weighs_what_is_drawn_too_much():
+    mask = jnp.zeros((1, 16, 16, 1)).at[:, 4:12, 4:12].set(1.0)
+    more = jnp.full_like(mask, -30.0).at[:, 2:14, 4:12].set(30.0)
+    losses = [float(soft_dice_loss(more, mask, tversky=share)[0]) for share in (0.3, 0.5, 0.7)]
+    assert losses[0] < losses[1] < losses[2]
+
+
+def test_generalised_cross_entropy_by_hand_and_in_the_limit():
+    probability, mask = random_case()
+    true = np.where(mask > 0, probability, 1 - probability)
+    for q in (0.3, 0.7, 1.0):
+        found = bce_loss(logit(probability), jnp.asarray(mask), robust=q)
+        np.testing.assert_allclose(found, ((1 - true**q) / q).mean((1, 2, 3)), rtol=1e-4)
+    plain = bce_loss(logit(probability), jnp.asarray(mask))
+    nearly = bce_loss(logit(probability), jnp.asarray(mask), robust=1e-3)
+    np.testing.assert_allclose(nearly, plain, rtol=5e-3)
+
+
+def test_wrong_labels_pull_less_on_the_robust_loss():
+    logits, wrong = image([[8.0]]), image([[0.0]])
+    slopes = [
+        float(jax.grad(lambda x, q=q: bce_loss(x, wrong, robust=q).sum())(logits)[0, 0, 0, 0])
+        for q in (0.0, 0.5)
+    ]
+    assert 0 < slopes[1] < 0.1 * slopes[0]
+
+
+def test_edge_weight_is_of_the_pixels_within_two_of_the_outline():
+    mask = jnp.zeros((1, 16, 16, 1)).at[:, 4:12, 4:12].set(1.0)
+    logits = jnp.zeros_like(mask)  # each pixel costs log 2
+    near = np.zeros((16, 16), bool)
+    near[2:14, 2:14] = True  # within two outside
+    near[6:10, 6:10] = False  # further than two inside
+    expected = np.log(2) * (1 + 3 * near.mean())
+    np.testing.assert_allclose(bce_loss(logits, mask, edge=3.0), [expected], rtol=1e-5)
+    full = jnp.ones_like(mask)  # no outline within the image
+    np.testing.assert_allclose(bce_loss(logits, full, edge=3.0), [np.log(2)], rtol=1e-5)
+
+
+def test_segmentation_loss_passes_its_fields_on():
+    probability, mask = random_case()
+    logits, truth = logit(probability), jnp.asarray(mask)
+    found = segmentation_loss(logits, truth, dice=0.5, bce=2.0, tversky=0.3, robust=0.4, edge=1.5)
+    expected = 0.5 * soft_dice_loss(logits, truth, tversky=0.3) + 2.0 * bce_loss(
+        logits, truth, robust=0.4, edge=1.5
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -94,26 +94,27 @@ def test_max_pool_and_its_gradient_are_those_of_windows():
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 5), (1, 4, 4)])
-def test_upconv_is_a_transposed_convolution(shape):
+@pytest.mark.parametrize("f", [2, 4])
+def test_upconv_is_a_transposed_convolution(shape, f):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(*shape, 6)), jnp.float32)
-    layer = UpConv(3)
+    layer = UpConv(3, factor=f)
     params = layer.init(jax.random.key(1), x)["params"]
     bias = jnp.arange(3.0).reshape(1, 1, 1, 3)
     params = {**params, "bias": bias}
     # Flax's transposed convolution slides its kernel unflipped over the dilated input, so the
     # offset within an output block counts from the kernel's far end.
-    kernel = params["blocks"]["kernel"].reshape(6, 2, 2, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
-    reference = nn.ConvTranspose(3, (2, 2), strides=(2, 2))
+    kernel = params["blocks"]["kernel"].reshape(6, f, f, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
+    reference = nn.ConvTranspose(3, (f, f), strides=(f, f))
     expected = reference.apply({"params": {"kernel": kernel, "bias": bias.reshape(3)}}, x)
     out = layer.apply({"params": params}, x)
-    assert out.shape == (shape[0], 2 * shape[1], 2 * shape[2], 3)
+    assert out.shape == (shape[0], f * shape[1], f * shape[2], 3)
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("patch", "depth", "norm", "dropout"),
     [(1, 1, "group", 0.0), (1, 2, "batch", 0.2), (1, 3, "none", 0.2), (2, 1, "none", 0.0),
-     (2, 2, "group", 0.2), (2, 3, "batch", 0.0)],
+     (2, 2, "group", 0.2), (2, 3, "batch", 0.0), (4, 2, "group", 0.0)],
 )  # fmt: skip
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_shapes_and_types(patch, depth, norm, dropout, dtype):
@@ -176,9 +177,48 @@ def test_forward_pass_against_numpy(depth):
     np.testing.assert_allclose(logits, expected, atol=2e-3 * np.abs(expected).max())
 
 
+def test_residual_blocks_pass_their_input_on():
+    """With every convolution at nought a block gives the ReLU of its (projected) input."""
+    model = tiny(depth=1, patch=1, residual=True, norm="none", standardize=False)
+    variables = init(model)
+    assert variables["params"]["encoder0_shortcut"]["kernel"].shape == (1, 4)
+    still = {
+        name: jax.tree.map(jnp.zeros_like, part) if "_conv" in name else part
+        for name, part in variables["params"].items()
+    }
+    _, kept = model.apply({"params": still}, images(), capture_intermediates=True)
+    shortcut = kept["intermediates"]["encoder0_shortcut"]["__call__"][0]
+    skipped = kept["intermediates"]["up0"]["__call__"][0]
+    logits = model.apply({"params": still}, images())
+    both = jnp.concatenate([nn.relu(shortcut), skipped], axis=-1)
+    last = variables["params"]["decoder0_shortcut"]
+    decoder = nn.relu(both @ last["kernel"] + last["bias"][None, None, None])
+    head = variables["params"]["head"]
+    expected = decoder @ head["kernel"][0, 0] + head["bias"][None, None, None]
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_closed_gates_take_the_skip_connections_away():
+    """A gate's weight is of one pixel: shut, what the encoder's finest level shows is lost."""
+    model = tiny(depth=1, patch=1, attention=True)
+    params = init(model)["params"]
+    shut = {**params, "gate0_out": {**params["gate0_out"], "bias": jnp.array([-1e4])}}
+    kernel = params["decoder0_conv0"]["kernel"]
+    without = {**params["decoder0_conv0"], "kernel": kernel.at[:, :, :4].set(0.0)}
+    plain = {
+        name: part for name, part in {**params, "decoder0_conv0": without}.items()
+        if not name.startswith("gate")
+    }  # fmt: skip
+    np.testing.assert_allclose(
+        model.apply({"params": shut}, images()),
+        tiny(depth=1, patch=1).apply({"params": plain}, images()),
+        atol=1e-5,
+    )
+
+
 def test_build_model_passes_every_field_on():
     config = ModelConfig(width=3, depth=1, patch=1, norm="none", dropout=0.3, dtype="bfloat16",
-                         standardize=False)  # fmt: skip
+                         standardize=False, residual=True, attention=True)  # fmt: skip
     model = build_model(config)
     for name, value in vars(config).items():
         assert getattr(model, name) == value
@@ -264,7 +304,7 @@ def test_constant_image_gives_finite_gradients():
 @pytest.mark.parametrize(
     "changes",
     [{"norm": "group", "patch": 2}, {"norm": "batch"}, {"norm": "none"},
-     {"dtype": "bfloat16", "patch": 2}],
+     {"dtype": "bfloat16", "patch": 2}, {"patch": 4}, {"residual": True}, {"attention": True}],
     ids=str,
 )  # fmt: skip
 def test_gradient_reaches_every_parameter(changes):

@@ -112,6 +112,54 @@ def test_data_that_the_device_may_not_hold_are_refused(tmp_path):
         train_and_evaluate(config, tmp_path / "run")
 
 
+def test_average_of_the_parameters_is_kept_and_evaluated(tmp_path):
+    """Against the recursion by hand, from the parameters of each step."""
+    config = parse_config(tiny_config(train__ema=0.5, data__size=16))
+    mesh = sharding.make_mesh(4)
+    compiled = compile_steps(config, mesh, 2)
+    rng = np.random.default_rng(0)
+    state = compiled.init(jax.random.key(0))
+    average = jax.device_get(state.params)
+    for step in range(4):
+        batch = {
+            "image": rng.integers(0, 255, (4, 16, 16)).astype(np.uint8),
+            "mask": rng.integers(0, 2, (4, 16, 16)).astype(np.uint8),
+        }
+        state, _ = compiled.train(state, sharding.to_devices(batch, mesh))
+        decay = min(0.5, (1 + step) / (10 + step))
+        average = jax.tree.map(
+            lambda a, p, decay=decay: decay * a + (1 - decay) * p, average,
+            jax.device_get(state.params),
+        )  # fmt: skip
+    for found, expected in zip(
+        jax.tree.leaves(state.variables["params"]), jax.tree.leaves(average), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+    leaves = zip(jax.tree.leaves(state.params), jax.tree.leaves(average), strict=True)
+    assert any(np.abs(p - a).max() > 1e-4 for p, a in leaves)
+
+
+def test_training_starts_from_another_runs_best(finished, tmp_path):
+    _, source = finished
+    best = load(source).variables["params"]
+    config = tiny_config(train__init_from=str(source), optim__learning_rate=1e-12, train__seed=5)
+    state = train_and_evaluate(config, tmp_path / "next")
+    for found, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(best), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_another_network_to_start_from_is_refused_before_anything_is_written(finished, tmp_path):
+    _, source = finished
+    config = tiny_config(train__init_from=str(source), model__width=8)
+    with pytest.raises(InputError, match="model.width"):
+        train_and_evaluate(config, tmp_path / "next")
+    assert not (tmp_path / "next").exists()
+    config = tiny_config(train__init_from=str(tmp_path / "nothing"))
+    with pytest.raises(InputError, match="train.init_from"):
+        train_and_evaluate(config, tmp_path / "next")
+    assert not (tmp_path / "next").exists()
+
+
 @pytest.mark.parametrize("bad", ["loss", "grad_norm"])
 def test_result_that_is_not_finite_names_its_step_within_a_call(tmp_path, bad):
     good = {"loss": np.ones(3), "grad_norm": np.ones(3)}
@@ -194,20 +242,26 @@ def test_finished_run_is_left_alone(finished):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_batch_norm_and_dropout_resume_too(tmp_path, monkeypatch):
-    config = tiny_config(model__norm="batch", model__dropout=0.2)
+def test_batch_norm_dropout_and_average_resume_too(tmp_path, monkeypatch):
+    config = tiny_config(model__norm="batch", model__dropout=0.2, train__ema=0.9)
     straight = train_and_evaluate(config, tmp_path / "straight")
-    assert straight.batch_stats
-    short = tiny_config(model__norm="batch", model__dropout=0.2)
+    assert straight.batch_stats and straight.average
+    calls = 0
 
-    def crash(*args, **kwargs):
-        raise KeyboardInterrupt
+    def crash(*args, **kwargs):  # in the second epoch, after the first one's save
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise KeyboardInterrupt
+        return validate(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr("jaxlung.figures.write_learning_curve", crash)  # after the first save
+        patch.setattr("jaxlung.train.validate", crash)
         with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(short, tmp_path / "resumed")
-    assert_trees_equal(train_and_evaluate(short, tmp_path / "resumed"), straight)
+            train_and_evaluate(config, tmp_path / "resumed")
+    with checkpoints.open_manager(tmp_path / "resumed", read_only=True) as manager:
+        assert manager.latest_step() == 2
+    assert_trees_equal(train_and_evaluate(config, tmp_path / "resumed"), straight)
 
 
 def run_train(workdir, *flags, **options):

@@ -1,0 +1,33 @@
+"""Chest X-rays from hospitals that training never saw: the recipe of the bundled model "cxr".
+
+    python train.py --config configs/cxr.py --config.data.name=folder --config.data.dir=DIR
+
+configs/unet.py's network, trained for films that look different: strong changes of geometry,
+exposure and sharpness, opacities over the lungs, a cross-entropy term, smaller batches and an average
+of the parameters. docs/results.md says what each is worth, and on what it was chosen.
+"""
+
+from configs.unet import get_config as get_recipe
+
+
+def get_config():
+    config = get_recipe()
+
+    config.augment.rotation = 20.0
+    config.augment.scale = 0.4
+    config.augment.aspect = 0.25
+    config.augment.elastic = 0.02
+    config.augment.opacity = 0.5
+    config.augment.shade = 0.15
+    config.augment.blur = 1.5
+    config.augment.noise = 0.06
+    config.augment.occlusion = 0.2
+
+    config.loss.bce = 0.5
+
+    config.train.batch_size = 8  # twice the updates for the same images
+    config.train.ema = 0.995
+    config.train.num_epochs = 60
+    config.train.patience = 0
+
+    return config

@@ -1,0 +1,155 @@
+"""Random changes of what a film shows, the lungs staying where they are: disease, light, sharpness.
+
+Each function changes one image float32 [H, W, 1] in [0, 1], as a function of its key alone, and
+`augmentation` applies them to a batch.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxlung.config import AugmentConfig
+
+_BLUR_REACH = 4  # pixels: a Gaussian's tails beyond are dropped
+
+
+def random_tone(key: jax.Array, image_HxWx1: jax.Array, config: AugmentConfig) -> jax.Array:
+    """Random gamma, then contrast about the mean and brightness, clipped to [0, 1]."""
+    keys = jax.random.split(key, 3)
+    exponent = jnp.exp(uniform(keys[0], jnp.log1p(config.gamma)))
+    factor = 1 + uniform(keys[1], config.contrast)
+    added = uniform(keys[2], config.brightness)
+    image_HxWx1 = jnp.clip(image_HxWx1, 0.0, 1.0) ** exponent
+    mean = image_HxWx1.mean()
+    return jnp.clip((image_HxWx1 - mean) * factor + mean + added, 0.0, 1.0)
+
+
+def random_opacity(
+    key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array, probability: jax.typing.ArrayLike
+) -> jax.Array:
+    """With a probability, brightens one large or small ellipse in the lungs, as disease does.
+
+    A consolidation or an effusion takes away the contrast by which a lung is found; its outline
+    stays where the neighbouring anatomy says. Only what is darker than the opacity changes.
+    """
+    keys = jax.random.split(key, 7)
+    height, width = image_HxWx1.shape[:2]
+    centre_2 = _random_pixel(keys[0], mask_HxWx1[..., 0])
+    radii_2 = jnp.exp(
+        jax.random.uniform(keys[1], (2,), minval=jnp.log(0.04), maxval=jnp.log(0.4))
+    ) * jnp.array([height, width], jnp.float32)
+    rows_Hx1 = (jnp.arange(height, dtype=jnp.float32)[:, None] - centre_2[0]) / radii_2[0]
+    columns_1xW = (jnp.arange(width, dtype=jnp.float32)[None, :] - centre_2[1]) / radii_2[1]
+    wobble_HxW = smooth_field(keys[2], (height, width), 8)
+    radius_HxW = jnp.sqrt(rows_Hx1**2 + columns_1xW**2 + 1e-6) + 0.3 * wobble_HxW
+    softness = jax.random.uniform(keys[3], minval=0.03, maxval=0.3)
+    strength = jax.random.uniform(keys[4], minval=0.3, maxval=1.0)
+    strength *= jax.random.bernoulli(keys[5], probability) * (mask_HxWx1.max() > 0)
+    cover_HxW = strength * jax.nn.sigmoid((1 - radius_HxW) / softness)
+    mean, bright = image_HxWx1.mean(), image_HxWx1.max()
+    level = mean + jax.random.uniform(keys[6], minval=0.1, maxval=0.9) * (bright - mean)
+    change_HxW = cover_HxW * jnp.maximum(level + 0.1 * wobble_HxW - image_HxWx1[..., 0], 0.0)
+    return jnp.clip(image_HxWx1 + change_HxW[..., None], 0.0, 1.0)
+
+
+def random_shade(
+    key: jax.Array, image_HxWx1: jax.Array, strength: jax.typing.ArrayLike
+) -> jax.Array:
+    """Adds a smooth field, uniform in +-strength at its nodes: uneven exposure, heel effect."""
+    field_HxW = smooth_field(key, image_HxWx1.shape[:2], 3)
+    return jnp.clip(image_HxWx1 + strength * field_HxW[..., None], 0.0, 1.0)
+
+
+def random_blur(key: jax.Array, image_HxWx1: jax.Array, largest: jax.typing.ArrayLike) -> jax.Array:
+    """On half of the images, a Gaussian of standard deviation up to `largest` pixels."""
+    keys = jax.random.split(key)
+    deviation = jax.random.uniform(keys[0]) * largest * jax.random.bernoulli(keys[1])
+    offsets = jnp.arange(-_BLUR_REACH, _BLUR_REACH + 1, dtype=jnp.float32)
+    weights = jnp.exp(-0.5 * (offsets / jnp.maximum(deviation, 0.05)) ** 2)
+    weights /= weights.sum()
+    for axis in (0, 1):
+        length = image_HxWx1.shape[axis]
+        sides = [(0, 0)] * 3
+        sides[axis] = (_BLUR_REACH, _BLUR_REACH)
+        padded = jnp.pad(image_HxWx1, sides, mode="edge")
+        parts = (
+            weights[i] * jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
+            for i in range(2 * _BLUR_REACH + 1)
+        )
+        image_HxWx1 = sum(parts, jnp.zeros_like(image_HxWx1))
+    return image_HxWx1
+
+
+def random_noise(
+    key: jax.Array, image_HxWx1: jax.Array, largest: jax.typing.ArrayLike
+) -> jax.Array:
+    """On half of the images, noise for each pixel, of standard deviation up to `largest`.
+
+    The sum of the four bytes of a random word, near enough to a Gaussian and several times as fast.
+    """
+    keys = jax.random.split(key, 3)
+    deviation = jax.random.uniform(keys[0]) * largest * jax.random.bernoulli(keys[1])
+    bits = jax.random.bits(keys[2], image_HxWx1.shape)
+    parts = ((bits >> jnp.uint32(8 * i)) & jnp.uint32(255) for i in range(4))
+    total = sum(parts, jnp.zeros_like(bits)).astype(jnp.float32)
+    # Four uniform bytes have mean 510 and variance 4 (256^2 - 1) / 12.
+    return jnp.clip(image_HxWx1 + deviation * (total - 510) / 147.8, 0.0, 1.0)
+
+
+def random_invert(
+    key: jax.Array, image_HxWx1: jax.Array, probability: jax.typing.ArrayLike
+) -> jax.Array:
+    """With a probability, the negative: black for white."""
+    return jnp.where(jax.random.bernoulli(key, probability), 1 - image_HxWx1, image_HxWx1)
+
+
+def random_occlusion(
+    key: jax.Array, image_HxWx1: jax.Array, probability: jax.typing.ArrayLike
+) -> jax.Array:
+    """With a probability each, three rectangles of one grey: markers, devices, bare film."""
+    height, width = image_HxWx1.shape[:2]
+
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        keys = jax.random.split(key, 4)
+        size_2 = jnp.exp(
+            jax.random.uniform(keys[0], (2,), minval=jnp.log(0.02), maxval=jnp.log(0.25))
+        )
+        start_2 = jax.random.uniform(keys[1], (2,)) * (1 - size_2)
+        rows_H = jnp.arange(height, dtype=jnp.float32) / height - start_2[0]
+        columns_W = jnp.arange(width, dtype=jnp.float32) / width - start_2[1]
+        inside_H = (rows_H >= 0) & (rows_H < size_2[0])
+        inside_W = (columns_W >= 0) & (columns_W < size_2[1])
+        there = jax.random.bernoulli(keys[2], probability)
+        return inside_H[:, None] & inside_W[None, :] & there, jax.random.uniform(keys[3])
+
+    for part in jax.random.split(key, 3):
+        covered_HxW, grey = one(part)
+        image_HxWx1 = jnp.where(covered_HxW[..., None], grey, image_HxWx1)
+    return image_HxWx1
+
+
+def smooth_field(key: jax.Array, shape: tuple[int, ...], nodes: int) -> jax.Array:
+    """A smooth random field [H, W] in [-1, 1]: nodes x nodes uniform values, cubic between."""
+    coarse = uniform(key, 1.0, (nodes, nodes))
+    return jnp.clip(jax.image.resize(coarse, shape, "cubic"), -1.0, 1.0)
+
+
+def uniform(key: jax.Array, bound: jax.typing.ArrayLike, shape: tuple[int, ...] = ()) -> jax.Array:
+    """Uniform in +-bound."""
+    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * bound
+
+
+def _random_pixel(key: jax.Array, mask_HxW: jax.Array) -> jax.Array:
+    """Row and column, float32 [2], of a drawn pixel of the mask, each as likely; any if empty."""
+    keys = jax.random.split(key)
+    inside_HxW = (mask_HxW > 0).astype(jnp.int32)
+    row = _random_place(keys[0], inside_HxW.sum(axis=1))
+    column = _random_place(keys[1], inside_HxW[row])
+    return jnp.stack([row, column]).astype(jnp.float32)
+
+
+def _random_place(key: jax.Array, counts_N: jax.Array) -> jax.Array:
+    """An index, int32 [], as likely as its count."""
+    running_N = jnp.cumsum(counts_N)
+    # Drawn in [1, sum]: the first place where the running sum reaches it has a count above 0.
+    drawn = 1 + jnp.floor(jax.random.uniform(key) * running_N[-1]).astype(jnp.int32)
+    return jnp.minimum((running_N < drawn).sum(), len(running_N) - 1)

@@ -1,0 +1,64 @@
+"""Post-processing: at most two pieces without holes, and never less than something."""
+
+import numpy as np
+import pytest
+
+from jaxlung.postprocess import keep_lungs
+
+
+def lungs():
+    mask = np.zeros((40, 50), bool)
+    mask[5:30, 5:20] = mask[8:32, 28:44] = True
+    return mask
+
+
+def test_two_lungs_stay_as_they_are():
+    np.testing.assert_array_equal(keep_lungs(lungs()), lungs())
+
+
+def test_specks_go_and_holes_are_filled():
+    mask = lungs()
+    mask[35:38, 5:20] = True  # a third piece
+    mask[10:14, 8:12] = False  # a hole
+    np.testing.assert_array_equal(keep_lungs(mask), lungs())
+
+
+def test_a_speck_is_no_second_lung():
+    mask = np.zeros((40, 50), bool)
+    mask[5:30, 5:20] = True
+    expected = mask.copy()
+    mask[35, 40] = True
+    np.testing.assert_array_equal(keep_lungs(mask), expected)
+
+
+def test_pieces_that_touch_by_a_corner_are_two():
+    mask = np.zeros((6, 6), bool)
+    mask[:3, :3] = mask[3:, 3:] = True
+    mask[0, 5] = True
+    expected = mask.copy()
+    expected[0, 5] = False
+    np.testing.assert_array_equal(keep_lungs(mask), expected)
+
+
+def test_empty_stays_empty_and_a_pixel_stays():
+    empty = np.zeros((4, 5), bool)
+    np.testing.assert_array_equal(keep_lungs(empty), empty)
+    empty[2, 3] = True
+    np.testing.assert_array_equal(keep_lungs(empty), empty)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.8, 1.0])
+def test_any_mask(density):
+    """Never empty, twice as once, the same when mirrored up to ties, and holes alone are added."""
+    from scipy import ndimage
+
+    rng = np.random.default_rng(int(100 * density))
+    for _ in range(20):
+        mask = rng.random((24, 30)) < density
+        mask[3, 3] = True
+        out = keep_lungs(mask)
+        assert out.dtype == bool and out.any()
+        np.testing.assert_array_equal(keep_lungs(out), out)
+        assert ndimage.label(out)[1] <= 2
+        added = out & ~mask
+        assert not (added & ~ndimage.binary_fill_holes(mask)).any()
