@@ -29,6 +29,7 @@ def main(_: list[str]) -> None:
     from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
 
     cpu.collect_garbage_seldom()
+    cpu.keep_freed_memory()
     cpu.use_cores()
     compile_cache.enable()
 

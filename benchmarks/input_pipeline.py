@@ -7,10 +7,14 @@ same batches, and the share of augmentation in that step.
 
 import argparse
 import itertools
+import sys
 import time
 from pathlib import Path
 
-from jaxlung import cpu
+# As a script, Python looks for modules in benchmarks/ alone.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxlung import cpu  # noqa: E402
 
 BATCH, BATCHES = 16, 60
 

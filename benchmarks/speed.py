@@ -73,16 +73,18 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/speed"))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--peers", "--contenders", default="jaxlung,torch,torch-compile,keras,monai"
-    )
+    parser.add_argument("--peers", default="jaxlung,torch,torch-compile,keras,monai")
     parser.add_argument("--tasks", default=",".join(TASKS))
-    parser.add_argument("--patch", default="1,2")
+    parser.add_argument("--patch", default="1,2", help="1, 2 or both, separated by a comma")
     for name, default in Spec()._asdict().items():
         if name != "patch":
             parser.add_argument(f"--{name}", type=type(default), default=default)
     arguments = parser.parse_args()
     tasks = arguments.tasks.split(",")
+    if not set(arguments.patch.split(",")) <= {"1", "2"}:
+        parser.error(f"--patch has {arguments.patch}; choose of 1, 2")
+    if arguments.repeats < 1:
+        parser.error(f"--repeats must be at least 1, got {arguments.repeats}")
     if not set(tasks) <= set(TASKS):
         parser.error(f"--tasks has {arguments.tasks}; choose of {', '.join(TASKS)}")
     try:
@@ -166,18 +168,22 @@ def start(contender: str, spec: Spec, tasks: str) -> dict[str, Any]:
         env=environment(spec.device),
     )  # fmt: skip
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["nothing on stderr"])[-1]
-        raise RuntimeError(f"exit status {done.returncode}: {last}")
+        raise RuntimeError(f"exit status {done.returncode}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def environment(device: str) -> dict[str, str]:
     """No compiled programs of earlier rounds, so that the first step is that of a first run."""
     values = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false",
-              "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}  # fmt: skip
+              "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+              "JAX_TRACEBACK_FILTERING": "off"}  # fmt: skip
     if device == "cpu":  # also where there is a GPU
         values |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return values
+
+
+def last_line(text: str) -> str:
+    return (text.strip().splitlines() or ["nothing on stderr"])[-1]
 
 
 def brief(figures: dict[str, Any]) -> str:
@@ -197,7 +203,7 @@ def measure_peaks(device: str, dtype: str) -> dict[str, float]:
             env=environment(device),
         )  # fmt: skip
         if done.returncode:
-            print(f"{package}: no matrix product: {done.stderr.strip().splitlines()[-1]}")
+            print(f"{package}: no matrix product: {last_line(done.stderr)}")
         else:
             peaks[package] = float(done.stdout)
     return peaks

@@ -27,6 +27,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name)
         environment = {**os.environ, "XDG_CACHE_HOME": name}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # which would go before
         small = ["--config.data.phantom_train=16", "--config.data.phantom_validation=1",
                  "--config.data.phantom_test=1", "--config.train.num_epochs=1"]  # fmt: skip
         subprocess.run(

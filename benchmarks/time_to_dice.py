@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # as a script, Python looks for modules in benchmarks/ alone
 
 
 def main() -> None:
@@ -54,6 +55,7 @@ def jaxlung(directory: Path) -> Iterator[float]:
             f"--config.data.dir={directory.resolve()}", f"--workdir={workdir}",
         ]  # fmt: skip
         environment = {**os.environ, "XDG_CACHE_HOME": temporary}
+        environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # which would go before
         with subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         ) as process:

@@ -3,8 +3,8 @@
     python train.py --config configs/cxr.py --config.data.name=folder --config.data.dir=DIR
 
 configs/unet.py's network, trained for films that look different: strong changes of geometry,
-exposure and sharpness, opacities over the lungs, a cross-entropy term, smaller batches and an average
-of the parameters. docs/results.md says what each is worth, and on what it was chosen.
+exposure and sharpness, opacities over the lungs, a cross-entropy term, smaller batches and an
+average of the parameters. docs/results.md says what each is worth, and on what it was chosen.
 """
 
 from configs.unet import get_config as get_recipe

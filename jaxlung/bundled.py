@@ -79,7 +79,8 @@ def write(workdir: Path, name: str, folder: Path = WEIGHTS) -> Path:
     flat = _flatten(model.variables)
     folder.mkdir(parents=True, exist_ok=True)
     arrays_path, partial = folder / f"{name}.npz", folder / f".{name}.partial.npz"
-    np.savez_compressed(partial, **{path: flat[path].astype(np.float16) for path in sorted(flat)})
+    arrays: Any = {path: flat[path].astype(np.float16) for path in sorted(flat)}
+    np.savez_compressed(partial, **arrays)
     digest = hashlib.sha256(partial.read_bytes()).hexdigest()
     os.replace(partial, arrays_path)
     config = model.config.to_dict()

@@ -102,6 +102,7 @@ def predict_files(images: Sequence[Path], model: str, out: Path, *, overwrite: b
     from jaxlung import compile_cache, cpu
 
     cpu.collect_garbage_seldom()
+    cpu.keep_freed_memory()
     cpu.use_cores()
     compile_cache.enable()
 

@@ -17,7 +17,7 @@ def use_cores(batch_size: int = 0) -> None:
     """Makes each core a device, so that a batch is split over them as over accelerators.
 
     XLA runs many of a U-Net's convolutions on one core however many there are; two devices of one
-    core each train and predict up to twice as fast as one of two. Does nothing once JAX has
+    core each predict up to 1.6 times as fast as one of two. Does nothing once JAX has
     started, or where the user has set the number (JAX_NUM_CPU_DEVICES, or XLA_FLAGS).
 
     Args:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxlung import sharding
 from jaxlung.config import Config
-from jaxlung.errors import InputError, TrainingError
+from jaxlung.errors import TrainingError
 from jaxlung.input_pipeline import Canvases, batches, train_indices
 from jaxlung.runlog import RunLog
 from jaxlung.steps import TrainState
@@ -26,6 +26,9 @@ def host_calls(
     """Calls of one step each, on batches that the host puts together.
 
     While a step runs, the next batch is read, put together and sent.
+
+    Yields:
+        an iterator of calls, each with the number of steps it does: 1.
     """
     count, data = len(canvases.split.ids), config.data
     indices = train_indices(
@@ -42,9 +45,8 @@ def host_calls(
 
             yield call, 1
 
-    with contextlib.closing(
-        stream
-    ):  # while Python still runs: tf.data complains of what it outlives
+    # Closed while Python still runs: tf.data complains of what it outlives.
+    with contextlib.closing(stream):
         yield calls()
 
 
@@ -54,21 +56,14 @@ def resident_calls(
 ) -> Iterator[Iterator[tuple[Call, int]]]:
     """Calls of up to `train.steps_per_call` steps each, on a split that lies on the devices.
 
-    The host sends the order alone, a few integers a step; each step gathers its own batch.
+    The host sends the order alone, a few integers a step; each step gathers its own batch. The
+    split is in the cache: `train.prepare_data` has seen to it.
 
-    Raises:
-        InputError: the split is larger than data.cache_gib.
+    Yields:
+        an iterator of calls, each with the number of steps it does.
     """
     count, batch_size = len(canvases.split.ids), config.train.batch_size
-    if not canvases.cached:
-        raise InputError(
-            f"data.loader='device' keeps the {count} training examples on the device, which is "
-            f"more than data.cache_gib={config.data.cache_gib:g}; raise it if they fit, or set "
-            f"data.loader=auto"
-        )
-    images, masks = zip(*(canvases.read(i) for i in range(count)), strict=True)
-    arrays = {"image": np.stack(images), "mask": np.stack(masks)}
-    resident = jax.device_put(arrays, sharding.replicated(mesh))
+    resident = jax.device_put(_stacked(canvases), sharding.replicated(mesh))
     steps_per_epoch, longest = count // batch_size, config.train.steps_per_call
 
     def calls() -> Iterator[tuple[Call, int]]:
@@ -82,13 +77,18 @@ def resident_calls(
             indices_KxB[:steps] = [next(indices) for _ in range(steps)]
 
             def call(state: TrainState, indices_KxB=indices_KxB, steps=steps) -> Any:
-                state, metrics = train_steps(state, resident, indices_KxB, np.int32(steps))
-                return state, {name: values_K[:steps] for name, values_K in metrics.items()}
+                return train_steps(state, resident, indices_KxB, np.int32(steps))
 
             yield call, steps
             step += steps
 
     yield calls()
+
+
+def _stacked(canvases: Canvases) -> dict[str, np.ndarray]:
+    """A split's images and masks, uint8 [N, S, S] each."""
+    images, masks = zip(*(canvases.read(i) for i in range(len(canvases.split.ids))), strict=True)
+    return {"image": np.stack(images), "mask": np.stack(masks)}
 
 
 def train_epoch(
@@ -102,8 +102,9 @@ def train_epoch(
     """
     losses: list[float] = []
 
-    def finish(metrics: Metrics) -> None:
-        loss_K, norm_K = (np.atleast_1d(metrics[name]) for name in ("loss", "grad_norm"))
+    def finish(metrics: Metrics, steps: int) -> None:
+        # Of a call of fewer steps than its program has room for the rest is empty.
+        loss_K, norm_K = (np.atleast_1d(metrics[name])[:steps] for name in ("loss", "grad_norm"))
         for loss, norm in zip(loss_K, norm_K, strict=True):
             losses.append(float(loss))
             if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -119,14 +120,15 @@ def train_epoch(
         state, metrics = call(state)
         # Fetched one call late, so that the device never waits for the host.
         if pending is not None:
-            finish(pending)
-        pending, done = metrics, done + steps
+            finish(*pending)
+        pending, done = (metrics, steps), done + steps
     if pending is not None:
-        finish(pending)
+        finish(*pending)
     return state, float(np.mean(losses))
 
 
 def not_finite(what: str) -> TrainingError:
+    """The error that ends a training whose numbers, named by `what`, are not finite."""
     return TrainingError(
         f"{what}: stopped, with the checkpoints before it kept; try a lower optim.learning_rate"
     )

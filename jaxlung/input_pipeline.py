@@ -242,8 +242,9 @@ def import_tensorflow():
         import tensorflow as tf
     except ImportError as error:
         raise InputError(
-            "data.loader='tfdata' needs TensorFlow, which is not installed: "
-            "pip install tensorflow-cpu, or set data.loader='memory'"
+            "reading by tf.data (data.loader='tfdata', or a split larger than the cache) needs "
+            "TensorFlow, which is not installed: pip install tensorflow-cpu, or set "
+            "data.loader='memory'"
         ) from error
     # TensorFlow only reads files here; on a GPU it would take the memory that JAX needs.
     tf.config.set_visible_devices([], "GPU")

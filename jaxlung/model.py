@@ -76,8 +76,7 @@ def max_pool(x_BxHxWxC: jax.Array) -> jax.Array:
     """2x2 max pooling, stride 2, of even H and W.
 
     `nn.max_pool` is a window reduction, whose gradient XLA makes slow on a CPU: it looks up where
-    each window's maximum lay and scatters to it. Here equal maxima share the gradient; after a
-    ReLU these are zeros, through which none flows.
+    each window's maximum lay and scatters to it. Here equal maxima share the gradient evenly.
     """
     batch, height, width, channels = x_BxHxWxC.shape
     return x_BxHxWxC.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))

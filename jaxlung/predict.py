@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,13 @@ from jaxlung.images import read_film
 from jaxlung.model import build_model, to_mask
 from jaxlung.postprocess import keep_lungs
 from jaxlung.preprocess import from_canvas, to_canvas
-from jaxlung.sharding import jit_predict_step, make_mesh, replicated, to_devices
+from jaxlung.sharding import (
+    jit_predict_step,
+    make_mesh,
+    most_that_divide,
+    replicated,
+    to_devices,
+)
 from jaxlung.workdir import Digests, read_config, read_digests
 
 ImageLike = np.ndarray | str | os.PathLike[str]
@@ -138,7 +143,7 @@ def _predictor(
         return jax.device_put(variables, replicated(mesh)), mesh
 
     def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
-        placed, mesh = on_devices(math.gcd(len(canvas_BxSxS), len(devices)))
+        placed, mesh = on_devices(most_that_divide(len(canvas_BxSxS), len(devices)))
         batch = to_devices({"image": canvas_BxSxS}, mesh)
         probability_BxSxS = np.asarray(compiled(placed, batch["image"]))
         if not np.isfinite(probability_BxSxS).all():  # it would pass for a mask without lung

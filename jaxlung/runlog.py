@@ -25,7 +25,8 @@ class RunLog:
         partial = self._path.with_name(".metrics.jsonl.partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in self.history))
         os.replace(partial, self._path)
-        self._board = functools.cache(functools.partial(_open_board, workdir, start_step + 1))
+        self._open_board = functools.partial(_open_board, workdir, start_step + 1)
+        self._board: Any = None  # until the first record
         self._bar = tqdm(total=total_steps, initial=start_step, unit="step", dynamic_ncols=True)
 
     def __enter__(self) -> "RunLog":
@@ -33,7 +34,8 @@ class RunLog:
 
     def __exit__(self, *error: object) -> None:
         self._bar.close()
-        self._board().close()
+        if self._board is not None:
+            self._board.close()
 
     def start_epoch(self) -> None:
         """Training goes on: its time counts from here."""
@@ -60,8 +62,10 @@ class RunLog:
         self.history.append(record)
         with self._path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+        if self._board is None:
+            self._board = self._open_board()
         for name, value in values.items():
-            self._board().add_scalar(name, value, step)
+            self._board.add_scalar(name, value, step)
         self.say(
             f"epoch {values['epoch']:.0f}: training loss {values['train_loss']:.4f}, "
             f"validation Dice {values['validation_dice']:.4f} "

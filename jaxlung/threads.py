@@ -1,9 +1,27 @@
-"""How many threads read and score images."""
+"""How many cores there are to use, and how many threads read and score images."""
 
+import math
 import os
+from pathlib import Path
+
+_CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share (cgroup v2): quota and period
+
+
+def core_count() -> int:
+    """The cores that this process may use: its affinity's, and a container's share of them."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(available or 1, _container_share()))
 
 
 def worker_count() -> int:
-    """The cores that this process may use, and not more than memory for full-size X-rays allows."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, available or 1)
+    """Threads to read with: a core each, and not more than memory for full-size X-rays allows."""
+    return min(8, core_count())
+
+
+def _container_share() -> int:
+    """Whole cores of a container's quota, rounded up; a large number where there is none."""
+    try:
+        quota, period = _CPU_MAX.read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such file, or "max"
+        return 2**31

@@ -143,7 +143,15 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
             # a CT's slices many are without lung.
             reject_empty=name != "test" and config.modality == "xray",
         )
-        digests[name] = check_canvases(canvases[name])
+        resident = name == "train" and config.data.loader == "device"
+        if resident and not canvases[name].cached:
+            raise InputError(
+                f"data.loader='device' keeps the {count} training examples on the device, which is "
+                f"more than data.cache_gib={config.data.cache_gib:g}; raise it if they fit, or set "
+                f"data.loader=auto"
+            )
+        # What lies on the device is read whole before training; of other large splits a sample.
+        digests[name] = check_canvases(canvases[name], **({"limit": count} if resident else {}))
         if canvases[name].loader(config.data.loader) == "tfdata":
             import_tensorflow()  # its absence is told before anything is written
     return canvases, digests
@@ -280,7 +288,8 @@ def _write_overlays(
     shown = min(8, len(canvases.split.ids))
     images, truths = zip(*(canvases.read(i) for i in range(shown)), strict=True)
     padded_BxSxS = np.stack([*images, *[images[0]] * (8 - shown)])  # one shape, one compile
-    predictions = to_mask(np.asarray(predict_step(variables, padded_BxSxS)), config.train.threshold)
+    probability_BxSxS = np.asarray(predict_step(variables, padded_BxSxS))
+    predictions = to_mask(probability_BxSxS, config.train.threshold)
     pictures, captions = [], []
     for i in range(shown):
         truth = truths[i] > 0

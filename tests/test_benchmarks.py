@@ -1,6 +1,9 @@
 """The benchmarks measure the same network everywhere, and count its work rightly."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +13,26 @@ import pytest
 from benchmarks import speed, speed_report
 from benchmarks.peers.contender import Spec, unet_macs
 from jaxlung.model import UNet
+
+SCRIPTS = Path(speed.__file__).parent.glob("*.py")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in SCRIPTS if "argparse" in p.read_text()],
+    ids=lambda path: path.stem,
+)
+def test_scripts_start_from_any_folder(path, tmp_path):
+    """As documented, `python benchmarks/NAME.py`; what they import later is there too."""
+    program = (
+        f"import sys, runpy; sys.path[0] = {str(path.parent)!r}; sys.argv = ['x', '--help']\n"
+        f"try: runpy.run_path({str(path)!r}, run_name='__main__')\n"
+        f"except SystemExit as end: assert not end.code\n"
+        f"import importlib.util as u\n"
+        f"for name in {re.findall(r'(?:from|import) (benchmarks|configs)', path.read_text())!r}:\n"
+        f"    assert u.find_spec(name), name\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, capture_output=True)
 
 
 @pytest.mark.parametrize(("width", "gmacs"), [(64, 48.1), (32, 12.0), (16, 3.0)])

@@ -74,6 +74,49 @@ def test_own_settings_stay(tmp_path):
     assert not (tmp_path / "jaxlung").exists()
 
 
+def test_own_limits_stay(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program = (
+        "import jax; from jaxlung import compile_cache; compile_cache.enable(); "
+        "v = jax.config.values; print(v['jax_compilation_cache_max_size'], "
+        "v['jax_persistent_cache_min_compile_time_secs'])"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    for own, expected in (
+        ({}, f"{2**30} 0.1"),
+        ({"JAX_COMPILATION_CACHE_MAX_SIZE": "77"}, "77 0.1"),
+    ):
+        done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
+                              check=True, env={**kept, **own})  # fmt: skip
+        assert done.stdout.strip() == expected
+
+
+def test_cache_home_that_others_can_write_to_is_not_used(tmp_path):
+    tmp_path.chmod(0o777)
+    used, _, stderr = run(tmp_path)
+    assert used == "None" and "written to by others" in stderr
+    tmp_path.chmod(0o1777)  # as /tmp: none may rename another's folder
+    assert run(tmp_path)[0] != "None"
+
+
+def test_no_home_is_told_and_stops_nothing():
+    program = (
+        "import jax; from jaxlung import compile_cache\n"
+        "def home(): raise RuntimeError('Could not determine home directory.')\n"
+        "compile_cache.Path.home = home\n"
+        "compile_cache.enable()\n"
+        "print(jax.config.values['jax_compilation_cache_dir'])"
+    )
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith("JAX_") and k != "XDG_CACHE_HOME"
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", program], text=True, capture_output=True, check=True, env=kept
+    )
+    assert done.stdout.strip() == "None"
+    assert done.stderr == "Could not determine home directory. Compiling without a cache.\n"
+
+
 def test_relative_cache_home_is_ignored(monkeypatch):
     """As the XDG specification has it; and it would differ from folder to folder."""
     monkeypatch.setenv("XDG_CACHE_HOME", "cache")

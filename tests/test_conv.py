@@ -110,6 +110,14 @@ def test_bfloat16_stays_xlas_own():
     assert len(found) == 2 and not any(found)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_forward_mode_where_xlas_own_is_taken(dtype):
+    features = 32 if dtype == jnp.float32 else 16
+    x, kernel, _ = example(2, 4, 4, 16, features, dtype)
+    _, tangent = jax.jvp(lambda x: conv.conv3x3(x, kernel), (x,), (x,))
+    assert_close(tangent.astype(jnp.float32), conv.by_xla(x, kernel).astype(jnp.float32))
+
+
 def test_unet_takes_it():
     model = build_model(ModelConfig(width=16, depth=1, patch=1))
     image = jnp.zeros((2, 8, 8, 1))

@@ -2,12 +2,13 @@
 
 import gc
 import os
+import platform
 import subprocess
 import sys
 
 import pytest
 
-from jaxlung import cpu
+from jaxlung import cpu, threads
 
 PROGRAM = """
 import sys, jax
@@ -46,7 +47,19 @@ def test_jax_that_has_started_stays_as_it_is():
     assert devices(started=True) == 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+@pytest.mark.parametrize(
+    ("text", "share"), [("max 100000", 5), ("150000 100000", 2), ("50000 100000", 1), ("?", 5)]
+)
+def test_a_containers_share_of_the_cores_counts(tmp_path, monkeypatch, text, share):
+    (tmp_path / "cpu.max").write_text(text)
+    monkeypatch.setattr(threads, "_CPU_MAX", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(5), raising=False)
+    assert threads.core_count() == threads.worker_count() == share
+    monkeypatch.setattr(threads, "_CPU_MAX", tmp_path / "absent")
+    assert threads.core_count() == 5
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_freed_memory_is_kept():
     """A second large array costs no page faults once the first has been freed."""
     program = """

@@ -74,12 +74,19 @@ def test_group_norm_of_a_constant_is_its_bias():
 
 
 def test_group_norm_in_bfloat16_counts_in_float32():
-    """The mean of many equal numbers would stop growing in bfloat16."""
-    x = jnp.full((1, 64, 64, 2), 1.0).at[0, :, :, 1].set(3.0).astype(jnp.bfloat16)
-    layer = GroupNorm(1, "bfloat16")
-    out = layer.apply({"params": {"scale": jnp.ones(2), "bias": jnp.zeros(2)}}, x)
+    """A small spread about a large mean: bfloat16's squares have no room for the variance."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(10, 0.3, (1, 32, 32, 4)), jnp.bfloat16)
+    params = {"params": {"scale": jnp.ones(4), "bias": jnp.zeros(4)}}
+    out = GroupNorm(2, "bfloat16").apply(params, x)
     assert out.dtype == jnp.bfloat16
-    np.testing.assert_allclose(out[0, 0, 0].astype(jnp.float32), [-1, 1], atol=1e-2)
+    expected = GroupNorm(2).apply(params, x.astype(jnp.float32))
+    np.testing.assert_allclose(out.astype(jnp.float32), expected, atol=0.02)
+
+
+def test_equal_maxima_share_the_gradient():
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.ones((1, 4, 4, 2)))
+    np.testing.assert_array_equal(gradient, np.full((1, 4, 4, 2), 0.25))
 
 
 def test_max_pool_and_its_gradient_are_those_of_windows():

@@ -110,6 +110,7 @@ def test_data_that_the_device_may_not_hold_are_refused(tmp_path):
     config = tiny_config(data__loader="device", data__cache_gib=0.0)
     with pytest.raises(InputError, match="data.cache_gib"):
         train_and_evaluate(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_average_of_the_parameters_is_kept_and_evaluated(tmp_path):

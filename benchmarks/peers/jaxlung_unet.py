@@ -82,7 +82,7 @@ def build(spec: Spec, mode: str) -> Contender:
         return jax.device_put(params, sharding.replicated(few)), few
 
     def predict(image_BxSxS: np.ndarray) -> np.ndarray:
-        params, few = placed(int(np.gcd(len(image_BxSxS), len(devices))))
+        params, few = placed(sharding.most_that_divide(len(image_BxSxS), len(devices)))
         return np.asarray(predict_step(params, sharding.to_devices({"x": image_BxSxS}, few)["x"]))
 
     def extra() -> dict[str, float]:
