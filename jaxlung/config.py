@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from jaxlung.catalog import CATALOG, FOLDERS, set_names
+from jaxlung.config_checks import check_combinations
 from jaxlung.errors import InputError
 
 
@@ -208,7 +208,7 @@ def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
     for name, section_type in section_types.items():
         sections[name] = _parse_section(name, section_type, values.get(name, {}))
     config = Config(**sections)
-    _check_combinations(config)
+    check_combinations(config)
     return config
 
 
@@ -254,68 +254,3 @@ def _check_weights(path: str, value: Any) -> tuple[float, ...]:
         ):
             raise InputError(f"{path} must hold numbers between 1e-06 and 1e+06, got {weight!r}")
     return tuple(float(weight) for weight in value)
-
-
-def _check_combinations(config: Config) -> None:
-    multiple = config.model.patch * 2**config.model.depth
-    if config.data.size % multiple:
-        raise InputError(
-            f"data.size must be a multiple of {multiple} "
-            f"(model.patch x 2^model.depth), got {config.data.size}"
-        )
-    if config.data.name == "phantom" and config.data.size % 16:
-        raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
-    _check_sets(config.data)
-    if config.data.validation_fraction + config.data.test_fraction >= 1:
-        raise InputError("data.validation_fraction + data.test_fraction must be below 1")
-    if config.train.steps_per_call > 1 and config.data.loader != "device":
-        raise InputError(
-            f"train.steps_per_call={config.train.steps_per_call} needs data.loader='device', got "
-            f"{config.data.loader!r}"
-        )
-    if config.loss.dice + config.loss.bce <= 0:
-        raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
-    if config.data.window_low >= config.data.window_high:
-        raise InputError("data.window_low must be below data.window_high")
-    if config.data.name == "phantom" and config.data.dir:
-        raise InputError(
-            "data.dir is set, but data.name='phantom' is simulated and does not read it; set "
-            "data.name=folder"
-        )
-    if config.data.name in FOLDERS and not config.data.dir:
-        raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
-
-
-def _check_sets(data: DataConfig) -> None:
-    names = set_names(data.name)
-    if not names:
-        for field, default in (("weights", ()), ("split", "hash")):
-            if getattr(data, field) != default:
-                raise InputError(f"data.{field} is for public sets, not data.name={data.name!r}")
-        return
-    if data.patient_pattern:
-        raise InputError(f"data.patient_pattern is for folders: {data.name} tells its patients")
-    if data.split_file and data.split != "hash":
-        raise InputError(
-            f"data.split={data.split!r} and data.split_file both say how to split; leave one out"
-        )
-    sets = [CATALOG[name] for name in names]
-    if data.weights and len(data.weights) != len(names):
-        raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")
-    for entry in sets:
-        for other in set(entry.same_images) & set(names):
-            raise InputError(
-                f"data.name={data.name!r}: {entry.name} holds the images of {other}; name one"
-            )
-    conventions = {entry.name: entry.convention for entry in sets}
-    if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
-        listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())
-        raise InputError(
-            f"data.name={data.name!r} joins masks that differ in what they call lung ({listed}); "
-            f"set data.allow_mixed_conventions to train on them all the same"
-        )
-    for entry in sets:
-        if data.split == "published" and entry.published is None:
-            raise InputError(f"data.split='published': no sizes are published for {entry.name}")
-        if data.split.startswith("fold") and not entry.folds:
-            raise InputError(f"data.split={data.split!r}: {entry.name} has no official folds")

@@ -22,7 +22,7 @@ DEFAULTS = {
     for field, value in fields.items()
 }
 # Checked against the catalog, in tests/test_named_sets.py.
-FREE_TEXT = {"data.name", "data.dir", "data.patient_pattern", "data.split_file"}
+FREE_TEXT = {"data.name", "data.dir", "data.patient_pattern", "data.split_file", "train.init_from"}
 
 
 def values_with(path, value):

@@ -1,0 +1,75 @@
+"""What fields of a config have to agree on: the second half of `config.parse_config`."""
+
+from typing import TYPE_CHECKING
+
+from jaxlung.catalog import CATALOG, FOLDERS, set_names
+from jaxlung.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxlung.config import Config, DataConfig
+
+
+def check_combinations(config: "Config") -> None:
+    """Raises InputError where fields that are right alone do not go together, and names them."""
+    multiple = config.model.patch * 2**config.model.depth
+    if config.data.size % multiple:
+        raise InputError(
+            f"data.size must be a multiple of {multiple} "
+            f"(model.patch x 2^model.depth), got {config.data.size}"
+        )
+    if config.data.name == "phantom" and config.data.size % 16:
+        raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
+    _check_sets(config.data)
+    if config.data.validation_fraction + config.data.test_fraction >= 1:
+        raise InputError("data.validation_fraction + data.test_fraction must be below 1")
+    if config.train.steps_per_call > 1 and config.data.loader != "device":
+        raise InputError(
+            f"train.steps_per_call={config.train.steps_per_call} needs data.loader='device', got "
+            f"{config.data.loader!r}"
+        )
+    if config.loss.dice + config.loss.bce <= 0:
+        raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
+    if config.data.window_low >= config.data.window_high:
+        raise InputError("data.window_low must be below data.window_high")
+    if config.data.name == "phantom" and config.data.dir:
+        raise InputError(
+            "data.dir is set, but data.name='phantom' is simulated and does not read it; set "
+            "data.name=folder"
+        )
+    if config.data.name in FOLDERS and not config.data.dir:
+        raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
+
+
+def _check_sets(data: "DataConfig") -> None:
+    names = set_names(data.name)
+    if not names:
+        for field, default in (("weights", ()), ("split", "hash")):
+            if getattr(data, field) != default:
+                raise InputError(f"data.{field} is for public sets, not data.name={data.name!r}")
+        return
+    if data.patient_pattern:
+        raise InputError(f"data.patient_pattern is for folders: {data.name} tells its patients")
+    if data.split_file and data.split != "hash":
+        raise InputError(
+            f"data.split={data.split!r} and data.split_file both say how to split; leave one out"
+        )
+    sets = [CATALOG[name] for name in names]
+    if data.weights and len(data.weights) != len(names):
+        raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")
+    for entry in sets:
+        for other in set(entry.same_images) & set(names):
+            raise InputError(
+                f"data.name={data.name!r}: {entry.name} holds the images of {other}; name one"
+            )
+    conventions = {entry.name: entry.convention for entry in sets}
+    if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
+        listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())
+        raise InputError(
+            f"data.name={data.name!r} joins masks that differ in what they call lung ({listed}); "
+            f"set data.allow_mixed_conventions to train on them all the same"
+        )
+    for entry in sets:
+        if data.split == "published" and entry.published is None:
+            raise InputError(f"data.split='published': no sizes are published for {entry.name}")
+        if data.split.startswith("fold") and not entry.folds:
+            raise InputError(f"data.split={data.split!r}: {entry.name} has no official folds")
