@@ -32,6 +32,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     tolerance: Tolerance = DEFAULT_TOLERANCE,
     overwrite: bool = False,
+    tta: bool = False,
 ) -> dict[str, Any]:
     """Scores the best checkpoint of each run on each set of images.
 
@@ -44,6 +45,7 @@ def evaluate(
         out: where to write; None, for one workdir, is WORKDIR/eval/ and the sets' names.
         tolerance: of NSD.
         overwrite: replace an earlier report.
+        tta: predict with test-time augmentation, as `load` does.
 
     Returns:
         what metrics.json holds.
@@ -63,7 +65,7 @@ def evaluate(
     for path in workdirs:
         if str(path) in bundled.names() and (out is None or data is None):
             raise InputError(f"--workdir {path}: a bundled model needs --data and --out")
-    tasks = _plan(workdirs, folders, split)
+    tasks = _plan(workdirs, folders, split, tta)
     if out is None:
         out = workdirs[0] / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     check_out(Path(out), overwrite=overwrite)
@@ -80,14 +82,15 @@ def _paths(value: Paths | None) -> list[Path]:
 
 
 def _plan(
-    workdirs: Sequence[Path], folders: Sequence[Path | None], split: str | None
+    workdirs: Sequence[Path], folders: Sequence[Path | None], split: str | None, tta: bool
 ) -> list[Task]:
     """Loads the models and lists the images of every pair of model and set."""
     for kind, paths in (("--workdir", workdirs), ("--data", folders)):
         resolved = [path and path.resolve() for path in paths]
         if len(set(resolved)) < len(resolved):
             raise InputError(f"{kind}: names a folder twice")
-    predictors = dict(zip(short_names(workdirs), map(load, workdirs), strict=True))
+    loaded = [load(path, tta=tta) for path in workdirs]
+    predictors = dict(zip(short_names(workdirs), loaded, strict=True))
     tasks = []
     for (name, predictor), folder in itertools.product(predictors.items(), folders):
         data = predictor.config.data
@@ -187,6 +190,8 @@ def _about(predictor: Predictor) -> dict[str, Any]:
         "weights_sha256": weights_sha256(predictor.variables),
         "trained_on": Path(data.dir).resolve().name if data.name in FOLDERS else data.name,
         "network_size": data.size,
+        "tta": predictor.tta,
+        "postprocess": predictor.config.train.postprocess and predictor.config.modality == "xray",
         "threshold": {
             "value": predictor.config.train.threshold,
             "chosen": "train.threshold of the run's config, fixed before training",

@@ -42,6 +42,7 @@ class Predictor:
     step: int  # updates behind its parameters
     data_digests: Digests  # what it was trained on: see `workdir.read_digests`
     variables: Any  # what `UNet.apply` takes
+    tta: bool  # predictions are the mean with those of the mirror image
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
 
@@ -101,11 +102,16 @@ class Predictor:
         return mask_HxW
 
 
-def load(model: str | os.PathLike[str] = "cxr") -> Predictor:
+def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predictor:
     """A bundled model by its name, or the best model of a run of train.py by its workdir.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
     name is meant by "./cxr".
+
+    Args:
+        model: a name or a workdir.
+        tta: predict with test-time augmentation: the mean of an image's and of its mirror image's
+            prediction. A little better, in twice the time (docs/results.md).
 
     Example:
         >>> model = jaxlung.load("cxr")
@@ -116,7 +122,7 @@ def load(model: str | os.PathLike[str] = "cxr") -> Predictor:
             yet, or its files are damaged.
     """
     if str(model) in bundled.names():
-        return _predictor(Path(model), *bundled.read(str(model)))
+        return _predictor(Path(model), *bundled.read(str(model)), tta)
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.names())
@@ -127,14 +133,14 @@ def load(model: str | os.PathLike[str] = "cxr") -> Predictor:
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
-    return _predictor(workdir, config, step, read_digests(workdir), variables)
+    return _predictor(workdir, config, step, read_digests(workdir), variables, tta)
 
 
 def _predictor(
-    workdir: Path, config: Config, step: int, data_digests: Digests, variables: Any
+    workdir: Path, config: Config, step: int, data_digests: Digests, variables: Any, tta: bool
 ) -> Predictor:
     model, devices = build_model(config.model), jax.local_devices()
-    compiled = jit_predict_step(functools.partial(steps.predict_step, model=model))
+    compiled = jit_predict_step(functools.partial(steps.predict_step, model=model, tta=tta))
 
     @functools.cache
     def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
@@ -150,7 +156,7 @@ def _predictor(
             raise InputError(f"{workdir}: the model's output is not finite; retrain it")
         return probability_BxSxS
 
-    return Predictor(workdir, config, step, data_digests, variables, predict_canvases)
+    return Predictor(workdir, config, step, data_digests, variables, tta, predict_canvases)
 
 
 def weights_sha256(variables: Any) -> str:

@@ -132,9 +132,21 @@ def _moved_average(state: TrainState, params: Any, decay: float) -> Any:
     return optax.incremental_update(params, state.average, 1 - kept)
 
 
-def predict_step(variables: Any, image_BxSxS: jax.Array, *, model: UNet) -> jax.Array:
-    """Lung probabilities, float32 [B, S, S], of uint8 canvases."""
-    return lung_probability(_logits(model, variables, image_BxSxS))
+def predict_step(
+    variables: Any, image_BxSxS: jax.Array, *, model: UNet, tta: bool = False
+) -> jax.Array:
+    """Lung probabilities, float32 [B, S, S], of uint8 canvases.
+
+    With `tta` (test-time augmentation) the mean of those of each image and of its mirror image,
+    mirrored back.
+    """
+
+    def probability(image_BxSxS: jax.Array) -> jax.Array:
+        return lung_probability(_logits(model, variables, image_BxSxS))
+
+    if not tta:
+        return probability(image_BxSxS)
+    return (probability(image_BxSxS) + probability(image_BxSxS[:, :, ::-1])[:, :, ::-1]) / 2
 
 
 def _logits(model: UNet, variables: Any, image_BxSxS: jax.Array) -> Any:

@@ -65,6 +65,31 @@ def predict(*arguments):
     cli.main(["predict", *map(str, arguments)])
 
 
+def test_with_the_mirror_image_a_flip_flips_the_prediction(workdir, radiograph):
+    """Exactly what test-time augmentation is for, and without it is not so."""
+    flipped = np.ascontiguousarray(radiograph[:, ::-1])
+    for tta in (True, False):
+        model = jaxlung.load(workdir, tta=tta)
+        there, back = model.predict_proba(radiograph), model.predict_proba(flipped)[:, ::-1]
+        assert (np.abs(there - back).max() < 1e-5) == tta
+
+
+def test_prediction_with_the_mirror_image_is_the_mean(workdir, radiograph):
+    plain, both = (jaxlung.load(workdir, tta=tta) for tta in (False, True))
+    flipped = np.ascontiguousarray(radiograph[:, ::-1])
+    mean = (plain.predict_proba(radiograph) + plain.predict_proba(flipped)[:, ::-1]) / 2
+    np.testing.assert_allclose(both.predict_proba(radiograph), mean, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_batches_of_any_size_are_predicted_as_one_by_one(model, count):
+    rng = np.random.default_rng(0)
+    size = model.config.data.size
+    canvases = rng.integers(0, 256, (count, size, size), np.uint8)
+    alone = np.concatenate([model.predict_canvases(canvas[None]) for canvas in canvases])
+    np.testing.assert_allclose(model.predict_canvases(canvases), alone, atol=1e-5)
+
+
 def test_command_writes_masks_and_overlays(workdir, model, radiograph, tmp_path):
     Image.fromarray(radiograph).resize((70, 50)).save(tmp_path / "a.png")
     Image.fromarray(radiograph).save(tmp_path / "b.tif")
