@@ -1,4 +1,4 @@
-"""What films of other hospitals may look like: corruptions, written apart from training's own.
+"""What films of other hospitals may look like: corruptions, apart from training's code.
 
 Each takes a grey image uint8 [H, W], its mask bool [H, W] and a NumPy generator, and returns both
 as they are then. Strengths are those that docs/results.md names.
@@ -50,8 +50,11 @@ def rotation(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> P
 
 
 def opacity(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
-    """A soft white disc about a fifth of one lung's size, centred in it, at 80 % of full cover."""
-    pieces, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    """A soft white disc of a fifth of one lung's area about a place in it, at 80 % of full cover.
+
+    Its formula is much like that of training's opacities: kinder than the other corruptions.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     sizes = stats[1:, cv2.CC_STAT_AREA]
     lungs = 1 + np.argsort(-sizes)[:2]
     lung = labels == rng.choice(lungs)

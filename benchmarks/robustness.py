@@ -2,7 +2,7 @@
 
 MODEL is a workdir of train.py or a bundled model's name; DIR is a folder with images/ and masks/.
 For each corruption: Dice's mean over images on their own grid, with its 95 % interval, the worst
-image, and the paired loss against the images as they are. --json FILE keeps the figures.
+image, and by how much the mean is below that of the images as they are. --json FILE keeps all.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from jaxlung import cpu, load, metrics, statistics  # noqa: E402
 from jaxlung.config import DataConfig  # noqa: E402
 from jaxlung.datasets import load_splits, whole_split  # noqa: E402
 from jaxlung.preprocess import from_canvas, to_canvas, to_grey8  # noqa: E402
+from jaxlung.splits import SPLITS  # noqa: E402
 
 BATCH = 8
 
@@ -30,7 +31,7 @@ def main() -> None:
     )
     parser.add_argument("model")
     parser.add_argument("dir", type=Path)
-    parser.add_argument("--split", default="all", help="all (default), train, validation or test")
+    parser.add_argument("--split", default="all", choices=("all", *SPLITS))
     parser.add_argument("--only", help="corruptions by name, separated by commas")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -41,7 +42,11 @@ def main() -> None:
         split = whole_split(data, arguments.dir, "")
     else:
         split = load_splits(data)[arguments.split]
-    chosen = arguments.only.split(",") if arguments.only else list(CORRUPTIONS)
+    chosen = list(CORRUPTIONS)
+    if arguments.only:
+        chosen = ["none", *(name for name in arguments.only.split(",") if name != "none")]
+    if unknown := set(chosen) - set(CORRUPTIONS):
+        parser.error(f"--only has {', '.join(unknown)}; choose of {', '.join(CORRUPTIONS)}")
     found: dict[str, list[float]] = {}
     for name in chosen:
         found[name] = dice_of(model, split, name)

@@ -29,7 +29,8 @@ def random_opacity(
     """With a probability, brightens one large or small ellipse in the lungs, as disease does.
 
     A consolidation or an effusion takes away the contrast by which a lung is found; its outline
-    stays where the neighbouring anatomy says. Only what is darker than the opacity changes.
+    stays where the neighbouring anatomy says. Only what is darker than the opacity changes. The
+    mask is float32 [H, W, 1], above 0 in the lungs.
     """
     keys = jax.random.split(key, 7)
     height, width = image_HxWx1.shape[:2]

@@ -32,51 +32,61 @@ class Bundled(NamedTuple):
     variables: Any  # what `UNet.apply` takes, float32 arrays of numpy
 
 
-def names(folder: Path = WEIGHTS) -> list[str]:
+def names() -> list[str]:
     """The models there are."""
-    return sorted(path.stem for path in folder.glob("*.json"))
+    return sorted(path.stem for path in WEIGHTS.glob("*.json"))
 
 
-def read(name: str, folder: Path = WEIGHTS) -> Bundled:
+def is_name(model: str | os.PathLike[str]) -> bool:
+    """Whether a model is meant by its name; a `Path`, and "./cxr", are workdirs."""
+    return isinstance(model, str) and model in names()
+
+
+def read(name: str) -> Bundled:
     """A model by its name.
 
     Raises:
         InputError: there is none of that name, or its files are damaged.
     """
-    about_path, arrays_path = folder / f"{name}.json", folder / f"{name}.npz"
-    if name not in names(folder):
-        raise InputError(f"{name!r} is no bundled model; there are: {', '.join(names(folder))}")
+    about_path, arrays_path = WEIGHTS / f"{name}.json", WEIGHTS / f"{name}.npz"
+    if name not in names():
+        raise InputError(f"{name!r} is no bundled model; there are: {', '.join(names())}")
     try:
         about = json.loads(about_path.read_text(encoding="utf-8"))
+        if about["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {about['schema']!r}, not {SCHEMA!r}")
         data = arrays_path.read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(f"{about_path}: cannot be read ({error}); install jaxlung anew") from error
-    if about.get("schema") != SCHEMA:
-        raise InputError(f"{about_path}: is of another version of jaxlung; install jaxlung anew")
-    if hashlib.sha256(data).hexdigest() != about["sha256"]:
-        raise InputError(f"{arrays_path}: is damaged (SHA-256 differs); install jaxlung anew")
-    with np.load(arrays_path, allow_pickle=False) as arrays:
-        variables = _tree({path: arrays[path].astype(np.float32) for path in arrays.files})
-    return Bundled(
-        parse_config(about["config"]),
-        about["step"],
-        about["data_digests"],
-        {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})},
-    )
+        if hashlib.sha256(data).hexdigest() != about["sha256"]:
+            raise ValueError(f"the SHA-256 of {arrays_path.name} differs")
+        with np.load(arrays_path, allow_pickle=False) as arrays:
+            variables = _tree({path: arrays[path].astype(np.float32) for path in arrays.files})
+        return Bundled(
+            parse_config(about["config"]),
+            about["step"],
+            about["data_digests"],
+            {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})},
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error
 
 
-def write(workdir: Path, name: str, folder: Path = WEIGHTS) -> Path:
+def write(workdir: Path, name: str, folder: Path | None = None) -> Path:
     """Makes a bundled model of a run's best checkpoint; returns its NAME.json.
 
-    Where data lay is left out of its config: it says nothing to others.
+    Where data lay, but for the folder's own name, and the images' names are left out.
 
     Raises:
-        InputError: the folder is no run.
+        InputError: the folder is no run, the name no plain word, or a parameter is beyond float16.
     """
     from jaxlung.predict import load, weights_sha256  # which reads models with this module
 
+    if not name.isidentifier():
+        raise InputError(f"name {name!r}: must be a plain word of letters, digits and _")
+    folder = folder or WEIGHTS
     model = load(workdir)
     flat = _flatten(model.variables)
+    if not all((np.abs(array) <= np.finfo(np.float16).max).all() for array in flat.values()):
+        raise InputError(f"{workdir}: some parameters are too large for float16, or not finite")
     folder.mkdir(parents=True, exist_ok=True)
     arrays_path, partial = folder / f"{name}.npz", folder / f".{name}.partial.npz"
     arrays: Any = {path: flat[path].astype(np.float16) for path in sorted(flat)}
@@ -85,14 +95,18 @@ def write(workdir: Path, name: str, folder: Path = WEIGHTS) -> Path:
     os.replace(partial, arrays_path)
     config = model.config.to_dict()
     for section, field in (("data", "dir"), ("data", "split_file"), ("train", "init_from")):
-        config[section][field] = Path(config[section][field]).name
+        if config[section][field]:
+            config[section][field] = Path(config[section][field]).resolve().name
     about = {
         "schema": SCHEMA,
         "sha256": digest,
         "trained_weights_sha256": weights_sha256(model.variables),
         "step": model.step,
         "config": config,
-        "data_digests": model.data_digests,
+        "data_digests": {
+            split: {str(i): digest for i, digest in enumerate(digests.values())}
+            for split, digests in model.data_digests.items()
+        },
     }
     write_json(folder / f"{name}.json", about)
     return folder / f"{name}.json"

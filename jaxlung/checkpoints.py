@@ -6,7 +6,9 @@ batch_stats), `optimizer` (step, opt_state and, beside an average, the params th
 run leaves whole checkpoints only.
 """
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,12 +109,35 @@ def restore(
     return state, EarlyStop(**items.early_stop)
 
 
+def exist(workdir: Path) -> bool:
+    """Whether a run has saved a checkpoint."""
+    return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
+
+
 def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     """The best checkpoint's variables and its step.
 
     Raises:
         InputError: the folder holds no checkpoint, or a damaged one.
     """
+    with _opened_to_read(workdir) as manager:
+        step = _best_step(workdir, manager)
+        model = ocp.args.StandardRestore(abstract_variables)
+        return _restore_items(manager, step, model=model).model, step
+
+
+def best_step(workdir: Path) -> int:
+    """The step of the best checkpoint.
+
+    Raises:
+        InputError: the folder holds no checkpoint.
+    """
+    with _opened_to_read(workdir) as manager:
+        return _best_step(workdir, manager)
+
+
+@contextlib.contextmanager
+def _opened_to_read(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     if not (workdir / "checkpoints").is_dir():
         raise InputError(f"{workdir}: holds no checkpoints/; is it a workdir of train.py?")
     log = logging.getLogger("absl")
@@ -120,13 +145,16 @@ def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     log.setLevel(logging.ERROR)  # Orbax warns that what is opened to be read is read-only
     try:
         with open_manager(workdir, read_only=True) as manager:
-            step = manager.best_step()
-            if step is None:
-                raise InputError(f"{workdir}: training has not saved a checkpoint yet")
-            model = ocp.args.StandardRestore(abstract_variables)
-            return _restore_items(manager, step, model=model).model, step
+            yield manager
     finally:
         log.setLevel(level)
+
+
+def _best_step(workdir: Path, manager: ocp.CheckpointManager) -> int:
+    step = manager.best_step()
+    if step is None:
+        raise InputError(f"{workdir}: training has not saved a checkpoint yet")
+    return step
 
 
 def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:

@@ -68,8 +68,8 @@ def _processor() -> str:
 def _make_private(folder: Path) -> str:
     """Makes the folder, for its owner alone; returns why it cannot be used, or ""."""
     try:
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        for path in (folder.parent.parent, folder.parent, folder):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
         base = folder.parent.parent.stat()
         if os.name == "posix" and _shared(base.st_mode) and not base.st_mode & stat.S_ISVTX:
             return f"{folder.parent.parent} can be written to by others (chmod go-w mends it)"

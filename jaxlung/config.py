@@ -121,6 +121,11 @@ class Config:
         """What the model sees: "xray" or "ct"."""
         return "ct" if self.data.name == "ct" else "xray"
 
+    @property
+    def keeps_lungs(self) -> bool:
+        """Whether predictions are reduced to lungs by `postprocess.keep_lungs`."""
+        return self.train.postprocess and self.modality == "xray"
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -145,10 +150,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "augment.contrast": (0, 1),
     "augment.brightness": (0, 1),
     "augment.gamma": (0, 9),
-    "augment.elastic": (0, 0.5),
+    "augment.elastic": (0, 0.1),  # beyond, the image folds over itself
     "augment.opacity": (0, 1),
     "augment.shade": (0, 1),
-    "augment.blur": (0, 3),
+    "augment.blur": (0, 1.5),  # beyond, the Gaussian's tails are cut: appearance.random_blur
     "augment.noise": (0, 1),
     "augment.invert": (0, 1),
     "augment.occlusion": (0, 1),
@@ -157,7 +162,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "model.dropout": (0, 0.9),
     "loss.dice": (0, 1000),
     "loss.bce": (0, 1000),
-    "loss.tversky": (0, 1),
+    "loss.tversky": (0.05, 0.95),  # at 0 or 1 an empty or a full mask costs nothing
     "loss.robust": (0, 1),
     "loss.edge": (0, 1000),
     "optim.learning_rate": (1e-12, 10),

@@ -29,6 +29,17 @@ def check_combinations(config: "Config") -> None:
         )
     if config.loss.dice + config.loss.bce <= 0:
         raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
+    if not config.loss.bce and (config.loss.robust or config.loss.edge):
+        raise InputError(
+            "loss.robust and loss.edge change the cross-entropy, but loss.bce is 0; set loss.bce"
+        )
+    if not config.loss.dice and config.loss.tversky != 0.5:
+        raise InputError("loss.tversky changes the Dice loss, but loss.dice is 0; set loss.dice")
+    if config.train.ema and config.model.norm == "batch":
+        raise InputError(
+            "train.ema averages parameters, with which batch statistics do not agree; set "
+            "model.norm to 'group' or 'none', or train.ema to 0"
+        )
     if config.data.window_low >= config.data.window_high:
         raise InputError("data.window_low must be below data.window_high")
     if config.data.name == "phantom" and config.data.dir:

@@ -7,7 +7,7 @@ import sys
 
 import jax
 
-from jaxlung.threads import worker_count
+from jaxlung.threads import most_that_divide, worker_count
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -26,9 +26,7 @@ def use_cores(batch_size: int = 0) -> None:
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if by_flag or jax.config.values["jax_num_cpu_devices"] != -1:
         return
-    count = worker_count()
-    while batch_size % count:
-        count -= 1
+    count = most_that_divide(batch_size, worker_count())
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # JAX has started: its devices stay as they are

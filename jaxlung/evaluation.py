@@ -1,5 +1,6 @@
 """`evaluate`: which models on which sets of images, and their common report."""
 
+import dataclasses
 import itertools
 import os
 import time
@@ -56,18 +57,18 @@ def evaluate(
     """
     started = time.monotonic()
     check_tolerance(tolerance)
-    workdirs = _paths(workdir)
-    folders: list[Path | None] = [*_paths(data)] or [None]
-    if not workdirs:
+    models_named = _listed(workdir)
+    folders: list[Path | None] = [Path(path) for path in _listed(data)] or [None]
+    if not models_named:
         raise InputError("--workdir: name at least one workdir of train.py")
-    if out is None and len(workdirs) * len(folders) > 1:
+    if out is None and len(models_named) * len(folders) > 1:
         raise InputError("several models or sets need --out FOLDER for their common report")
-    for path in workdirs:
-        if str(path) in bundled.names() and (out is None or data is None):
-            raise InputError(f"--workdir {path}: a bundled model needs --data and --out")
-    tasks = _plan(workdirs, folders, split, tta)
+    for name in filter(bundled.is_name, models_named):
+        if out is None or data is None:
+            raise InputError(f"--workdir {name}: a bundled model needs --data and --out")
+    tasks = _plan(models_named, folders, split, tta)
     if out is None:
-        out = workdirs[0] / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
+        out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     check_out(Path(out), overwrite=overwrite)
     results = [score_split(task, tolerance) for task in tasks]
     models = {task.model: _about(task.predictor) for task in tasks}
@@ -75,25 +76,32 @@ def evaluate(
     return write_report(Path(out), results, models, tolerance, environment(), seconds)
 
 
-def _paths(value: Paths | None) -> list[Path]:
+def _listed(value: Paths | None) -> list[str | os.PathLike[str]]:
     if value is None:
         return []
-    return [Path(p) for p in ([value] if isinstance(value, str | os.PathLike) else value)]
+    return [value] if isinstance(value, str | os.PathLike) else list(value)
 
 
 def _plan(
-    workdirs: Sequence[Path], folders: Sequence[Path | None], split: str | None, tta: bool
+    models: Sequence[str | os.PathLike[str]],
+    folders: Sequence[Path | None],
+    split: str | None,
+    tta: bool,
 ) -> list[Task]:
     """Loads the models and lists the images of every pair of model and set."""
+    workdirs = [bundled.WEIGHTS / m if bundled.is_name(m) else Path(m) for m in models]
     for kind, paths in (("--workdir", workdirs), ("--data", folders)):
         resolved = [path and path.resolve() for path in paths]
         if len(set(resolved)) < len(resolved):
             raise InputError(f"{kind}: names a folder twice")
-    loaded = [load(path, tta=tta) for path in workdirs]
+    loaded = [load(model, tta=tta) for model in models]
     predictors = dict(zip(short_names(workdirs), loaded, strict=True))
     tasks = []
     for (name, predictor), folder in itertools.product(predictors.items(), folders):
         data = predictor.config.data
+        if predictor.bundled:  # whatever lies here under the same name, its own data do not
+            name = data.name if data.name in FOLDERS else "folder"
+            data = dataclasses.replace(data, name=name, dir=os.devnull)
         chosen, warning = choose_split(data, folder, split, predictor.data_digests)
         source = str(folder or (data.dir if data.name in FOLDERS else data.name))
         tasks.append(Task(name, predictor, source, source, chosen, warning))
@@ -191,7 +199,7 @@ def _about(predictor: Predictor) -> dict[str, Any]:
         "trained_on": Path(data.dir).resolve().name if data.name in FOLDERS else data.name,
         "network_size": data.size,
         "tta": predictor.tta,
-        "postprocess": predictor.config.train.postprocess and predictor.config.modality == "xray",
+        "postprocess": predictor.config.keeps_lungs,
         "threshold": {
             "value": predictor.config.train.threshold,
             "chosen": "train.threshold of the run's config, fixed before training",

@@ -4,7 +4,6 @@ Each epoch's order is a function of (seed, epoch), so every batch is one of (see
 of the input has to be checkpointed, and the two loaders give the same batches.
 """
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -15,6 +14,7 @@ from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
 from jaxlung.silence import quiet_tensorflow
 from jaxlung.splits import Block, Split, content_digest
+from jaxlung.threads import core_count
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
@@ -83,12 +83,13 @@ def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
 
 
 def check_canvases(
-    canvases: Canvases, limit: int = CHECK_LIMIT, sample: int = 64
+    canvases: Canvases, limit: int = CHECK_LIMIT, sample: int = 64, *, whole: bool = False
 ) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
     Of a split with more than `limit` examples only `sample` are read, evenly spread, so that a
-    large set does not delay the first step; the others are checked when their turn comes.
+    large set does not delay the first step; the others are checked when their turn comes. With
+    `whole` all are read all the same.
 
     Returns:
         id to a digest of the example, in order: `content_digest` of its canvas and mask, or, of a
@@ -100,8 +101,9 @@ def check_canvases(
     split = canvases.split
     count = len(split.ids)
     sampled = _is_sampled(split, limit)
-    chosen = np.linspace(0, count - 1, sample).astype(int) if sampled else range(count)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    some = sampled and not whole
+    chosen = np.linspace(0, count - 1, sample).astype(int) if some else range(count)
+    with ThreadPoolExecutor(core_count()) as pool:
         digests = list(pool.map(lambda index: content_digest(*canvases.read(int(index))), chosen))
         if split.stat is not None and sampled:
             digests = list(pool.map(split.stat, range(count)))

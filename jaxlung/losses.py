@@ -32,7 +32,7 @@ def soft_dice_loss(
 def bce_loss(
     logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, robust: float = 0.0, edge: float = 0.0
 ) -> jax.Array:
-    """Binary cross-entropy, the mean over pixels: float32 [B], in nats.
+    """Binary cross-entropy, the mean over pixels: float32 [B], in nats without options.
 
     Args:
         logits_BxHxWx1: float32.

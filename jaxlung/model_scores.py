@@ -180,6 +180,11 @@ def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]
     if not predictor.data_digests:
         return ["the run has no data.json: images that it was trained on cannot be recognised"]
     warnings = []
+    if source := predictor.config.train.init_from:
+        warnings.append(
+            f"training started from the parameters of {source}: images that those were trained on "
+            f"are not recognised"
+        )
     for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
         recorded = predictor.data_digests.get(name, {}).values()
         if not all(map(is_content_digest, recorded)):  # a large split: `check_canvases`

@@ -23,6 +23,8 @@ def keep_lungs(mask_HxW: np.ndarray) -> np.ndarray:
     if count == 0:
         return np.zeros_like(mask_HxW, dtype=bool)
     sizes = np.bincount(labels_HxW.ravel())[1:]
-    order = np.argsort(-sizes, kind="stable")[:2]
-    kept = [label + 1 for label in order if sizes[label] >= SMALLEST_SHARE * sizes[order[0]]]
-    return ndimage.binary_fill_holes(np.isin(labels_HxW, kept))
+    largest_two = 1 + np.argsort(-sizes, kind="stable")[:2]
+    # Filled before they are compared, so that what is kept once is kept again.
+    pieces = [ndimage.binary_fill_holes(labels_HxW == label) for label in largest_two]
+    enough = SMALLEST_SHARE * max(piece.sum() for piece in pieces)
+    return np.any([piece for piece in pieces if piece.sum() >= enough], axis=0)

@@ -24,10 +24,10 @@ from jaxlung.preprocess import from_canvas, to_canvas
 from jaxlung.sharding import (
     jit_predict_step,
     make_mesh,
-    most_that_divide,
     replicated,
     to_devices,
 )
+from jaxlung.threads import most_that_divide
 from jaxlung.workdir import Digests, read_config, read_digests
 
 ImageLike = np.ndarray | str | os.PathLike[str]
@@ -38,6 +38,7 @@ class Predictor:
     """A trained model with the preprocessing it was trained with. Make one with `load`."""
 
     workdir: Path  # of a bundled model: its name
+    bundled: bool  # it came with the package
     config: Config
     step: int  # updates behind its parameters
     data_digests: Digests  # what it was trained on: see `workdir.read_digests`
@@ -97,16 +98,14 @@ class Predictor:
         is above it becomes at most two pieces without holes (`postprocess.keep_lungs`).
         """
         mask_HxW = to_mask(probability_HxW, self.config.train.threshold)
-        if self.config.train.postprocess and self.config.modality == "xray":
-            return keep_lungs(mask_HxW)
-        return mask_HxW
+        return keep_lungs(mask_HxW) if self.config.keeps_lungs else mask_HxW
 
 
 def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predictor:
     """A bundled model by its name, or the best model of a run of train.py by its workdir.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
-    name is meant by "./cxr".
+    name is meant by "./cxr" or by a `Path`.
 
     Args:
         model: a name or a workdir.
@@ -121,8 +120,8 @@ def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predict
         InputError: there is neither a model nor a run of that name, or it has saved no checkpoint
             yet, or its files are damaged.
     """
-    if str(model) in bundled.names():
-        return _predictor(Path(model), *bundled.read(str(model)), tta)
+    if bundled.is_name(model):
+        return _predictor(Path(model), True, *bundled.read(str(model)), tta)
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.names())
@@ -133,11 +132,17 @@ def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predict
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
-    return _predictor(workdir, config, step, read_digests(workdir), variables, tta)
+    return _predictor(workdir, False, config, step, read_digests(workdir), variables, tta)
 
 
 def _predictor(
-    workdir: Path, config: Config, step: int, data_digests: Digests, variables: Any, tta: bool
+    workdir: Path,
+    is_bundled: bool,
+    config: Config,
+    step: int,
+    data_digests: Digests,
+    variables: Any,
+    tta: bool,
 ) -> Predictor:
     model, devices = build_model(config.model), jax.local_devices()
     compiled = jit_predict_step(functools.partial(steps.predict_step, model=model, tta=tta))
@@ -156,7 +161,9 @@ def _predictor(
             raise InputError(f"{workdir}: the model's output is not finite; retrain it")
         return probability_BxSxS
 
-    return Predictor(workdir, config, step, data_digests, variables, tta, predict_canvases)
+    return Predictor(
+        workdir, is_bundled, config, step, data_digests, variables, tta, predict_canvases
+    )
 
 
 def weights_sha256(variables: Any) -> str:

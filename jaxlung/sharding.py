@@ -28,11 +28,6 @@ def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
 
 
-def most_that_divide(batch_size: int, available: int) -> int:
-    """The largest number of devices, of those available, that a batch divides over."""
-    return max(n for n in range(1, available + 1) if batch_size % n == 0)
-
-
 def replicated(mesh: Mesh) -> NamedSharding:
     """Whole on every device."""
     return NamedSharding(mesh, P())

@@ -18,6 +18,11 @@ def worker_count() -> int:
     return min(8, core_count())
 
 
+def most_that_divide(batch_size: int, available: int) -> int:
+    """The largest number of devices, of those available, that a batch divides over; all for 0."""
+    return max(n for n in range(1, available + 1) if batch_size % n == 0)
+
+
 def _container_share() -> int:
     """Whole cores of a container's quota, rounded up; a large number where there is none."""
     try:

@@ -1,6 +1,5 @@
 """The training loop, and nothing else."""
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -8,12 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from jaxlung import checkpoints, figures, metrics, sharding, steps
-from jaxlung.checkpoints import EarlyStop
 from jaxlung.config import Config, parse_config
 from jaxlung.datasets import load_splits
 from jaxlung.epochs import host_calls, not_finite, resident_calls, train_epoch
@@ -29,7 +26,8 @@ from jaxlung.input_pipeline import (
 )
 from jaxlung.model import build_model, to_mask
 from jaxlung.runlog import RunLog
-from jaxlung.workdir import Digests, check_config, differing_fields, read_config, write_record
+from jaxlung.starting import check_source, restore_or_init
+from jaxlung.workdir import Digests, check_config, write_record
 
 _UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
 
@@ -51,7 +49,8 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     config, workdir = parse_config(config), Path(workdir)
     mesh = sharding.make_mesh(config.train.batch_size)
     check_config(workdir, config)
-    _check_source(config)
+    if not checkpoints.exist(workdir):  # a resumed run has no more need of its source
+        check_source(config)
     canvases, digests = prepare_data(config)
     write_record(workdir, config, digests)
 
@@ -59,7 +58,9 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
     steps_per_epoch, num_epochs = count // batch_size, config.train.num_epochs
     compiled = compile_steps(config, mesh, steps_per_epoch)
     with checkpoints.open_manager(workdir) as manager:
-        state, early_stop = _restore_or_init(manager, compiled, config, mesh)
+        state, early_stop = restore_or_init(
+            manager, compiled.init, _keys(config.train.seed)[0], config, mesh
+        )
         start_step = int(state.step)
         feed = resident_calls if config.data.loader == "device" else host_calls
         with (
@@ -151,8 +152,8 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
                 f"data.loader=auto"
             )
         # What lies on the device is read whole before training; of other large splits a sample.
-        digests[name] = check_canvases(canvases[name], **({"limit": count} if resident else {}))
-        if canvases[name].loader(config.data.loader) == "tfdata":
+        digests[name] = check_canvases(canvases[name], whole=resident)
+        if not resident and canvases[name].loader(config.data.loader) == "tfdata":
             import_tensorflow()  # its absence is told before anything is written
     return canvases, digests
 
@@ -203,48 +204,6 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
 def _keys(seed: int) -> jax.Array:
     """Keys for the parameters and for the steps."""
     return jax.random.split(jax.random.key(seed))
-
-
-def _check_source(config: Config) -> None:
-    """Refuses, before anything is written, a train.init_from that is no run of this network."""
-    if not config.train.init_from:
-        return
-    try:
-        source = read_config(Path(config.train.init_from))
-    except InputError as error:
-        raise InputError(f"train.init_from: {error}") from error
-    # Neither changes the parameters.
-    model = dataclasses.replace(
-        source.model, dropout=config.model.dropout, dtype=config.model.dtype
-    )
-    differing = differing_fields(dataclasses.replace(config, model=model), config)
-    if differing:
-        raise InputError(
-            f"train.init_from={config.train.init_from}: its network is another "
-            f"({'; '.join(differing)})"
-        )
-
-
-def _restore_or_init(
-    manager: Any, compiled: CompiledSteps, config: Config, mesh: jax.sharding.Mesh
-) -> tuple[steps.TrainState, EarlyStop]:
-    """The run's latest state; of a new run, fresh parameters or those of train.init_from."""
-    init_key = _keys(config.train.seed)[0]
-    abstract = checkpoints.abstract_like(
-        jax.eval_shape(compiled.init, init_key), sharding.replicated(mesh)
-    )
-    latest = manager.latest_step()
-    if latest is not None:
-        return checkpoints.restore(manager, latest, abstract)
-    state = compiled.init(init_key)
-    if config.train.init_from:
-        variables, _ = checkpoints.restore_best(Path(config.train.init_from), abstract.variables)
-        params = variables["params"]
-        average = jax.tree.map(jnp.copy, params) if state.average else {}
-        state = dataclasses.replace(
-            state, params=params, average=average, batch_stats=variables["batch_stats"]
-        )
-    return state, EarlyStop()
 
 
 def validate(

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxlung import appearance
 from jaxlung.appearance import random_tone
-from jaxlung.augmentation import augment, random_affine, warp
+from jaxlung.augmentation import augment, random_affine, random_bend, warp
 from jaxlung.config import AugmentConfig
 
 NOTHING = AugmentConfig(**{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)})
 DEFAULT = AugmentConfig()
-GEOMETRY = dataclasses.replace(DEFAULT, contrast=0.0, brightness=0.0, gamma=0.0)
+GEOMETRY = dataclasses.replace(DEFAULT, contrast=0.0, brightness=0.0, gamma=0.0, elastic=0.05)
 INTENSITY = dataclasses.replace(
     DEFAULT, rotation=0.0, flip=0.0, scale=0.0, aspect=0.0, shift=0.0, contrast=0.3
 )
@@ -126,7 +127,8 @@ def test_image_of_a_batch_does_not_depend_on_its_neighbours():
 
 def test_ranges_and_types_hold_at_full_strength():
     strongest = AugmentConfig(rotation=180, flip=0.5, scale=4, aspect=4, shift=1, contrast=1,
-                              brightness=1, gamma=9)  # fmt: skip
+                              brightness=1, gamma=9, elastic=0.1, opacity=1, shade=1, blur=1.5,
+                              noise=1, invert=0.5, occlusion=1)  # fmt: skip
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.random((4, *SHAPE, 1)), jnp.float32)
     image = image.at[:, 0].set(0.0).at[:, 1].set(1.0)
@@ -196,6 +198,40 @@ def test_warp_of_a_plane_is_exact():
     np.testing.assert_allclose(out[inside], (2 * y - 3 * x)[inside], atol=1e-3)
     outside = (y <= -1) | (y >= 40) | (x <= -1) | (x >= 40)
     assert outside.any() and not out[outside].any()
+
+
+def test_bend_is_smooth_and_bounded():
+    keys = jax.random.split(jax.random.key(0), 50)
+    bend = np.asarray(jax.vmap(lambda key: random_bend(key, SHAPE, 0.1))(keys))
+    for axis, side in enumerate(SHAPE):
+        assert 0.09 * side < np.abs(bend[:, axis]).max() <= 0.1 * side + 1e-5
+    # Neighbours stay in order: the image does not fold.
+    assert np.abs(np.diff(bend[:, 0], axis=1)).max() < 1
+    assert np.abs(np.diff(bend[:, 1], axis=2)).max() < 1
+
+
+@pytest.mark.parametrize(
+    ("field", "strength", "place"),
+    [("shade", 0.2, 1), ("blur", 1.5, 3), ("noise", 0.1, 4), ("invert", 1.0, 5),
+     ("occlusion", 1.0, 6)],
+)  # fmt: skip
+def test_each_strength_of_appearance_reaches_its_change(field, strength, place):
+    """Alone, it is the one function of `appearance` with that image's key of that place."""
+    image, mask = batch(1)
+    out, mask_out = augment(jax.random.key(4), image, mask, only(**{field: strength}))
+    key = jax.random.split(jax.random.split(jax.random.split(jax.random.key(4), 1)[0], 3)[2], 7)
+    expected = getattr(appearance, f"random_{field}")(key[place], image[0], strength)
+    np.testing.assert_allclose(out[0], np.clip(expected, 0, 1), atol=1e-5)
+    np.testing.assert_array_equal(mask_out, mask)
+
+
+def test_opacity_is_of_the_moved_mask():
+    image, mask = batch(1)
+    strengths = only(opacity=1.0, flip=1.0)
+    out, moved = augment(jax.random.key(4), image, mask, strengths)
+    keys = jax.random.split(jax.random.split(jax.random.split(jax.random.key(4), 1)[0], 3)[2], 7)
+    expected = appearance.random_opacity(keys[0], image[0, :, ::-1], moved[0], 1.0)
+    np.testing.assert_allclose(out[0], expected, atol=1e-5)
 
 
 def test_affine_stays_within_its_ranges():

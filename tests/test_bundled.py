@@ -1,6 +1,7 @@
 """Bundled models: a run's predictions survive the way into the package, and damage is told."""
 
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -9,14 +10,14 @@ import pytest
 import jaxlung
 from jaxlung import bundled
 from jaxlung.errors import InputError
+from jaxlung.images import write_png
 
 
 @pytest.fixture
 def shelf(workdir, tmp_path, monkeypatch):
     """A folder of bundled models that holds the tiny run as "tiny"."""
-    monkeypatch.setattr(bundled.read, "__defaults__", (tmp_path / "shelf",))
-    monkeypatch.setattr(bundled.names, "__defaults__", (tmp_path / "shelf",))
-    bundled.write(workdir, "tiny", tmp_path / "shelf")
+    monkeypatch.setattr(bundled, "WEIGHTS", tmp_path / "shelf")
+    bundled.write(workdir, "tiny")
     return tmp_path / "shelf"
 
 
@@ -31,7 +32,10 @@ def test_bundled_model_predicts_as_its_run_to_half_precision(model, shelf):
         found.predict_proba(radiograph()), model.predict_proba(radiograph()), atol=5e-3
     )
     assert found.predict(radiograph()).any()
-    assert found.step == model.step and found.data_digests == model.data_digests
+    assert found.step == model.step
+    for split, digests in model.data_digests.items():
+        assert list(found.data_digests[split].values()) == list(digests.values())
+        assert not set(found.data_digests[split]) & set(digests)  # the images' names stay at home
     assert str(found.workdir) == "tiny"
 
 
@@ -56,32 +60,69 @@ def test_damage_is_told(shelf):
     data = bytearray((shelf / "tiny.npz").read_bytes())
     data[len(data) // 2] ^= 1
     (shelf / "tiny.npz").write_bytes(data)
-    with pytest.raises(InputError, match=r"tiny\.npz: is damaged"):
-        jaxlung.load("tiny")
-    (shelf / "tiny.json").write_text('{"schema": "jaxlung-model-0"}')
-    with pytest.raises(InputError, match="another version"):
+    with pytest.raises(InputError, match=r"tiny\.json: is damaged .*SHA-256 of tiny\.npz"):
         jaxlung.load("tiny")
     (shelf / "tiny.npz").unlink()
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is damaged .*No such file"):
         jaxlung.load("tiny")
+    for text in ("[]", "{}", '{"schema": "jaxlung-model-0"}', "{"):
+        (shelf / "tiny.json").write_text(text)
+        with pytest.raises(InputError, match=r"tiny\.json: is damaged"):
+            jaxlung.load("tiny")
 
 
-def test_unknown_names_list_what_there_is(shelf, tmp_path, monkeypatch):
+def test_what_cannot_be_bundled_is_refused(shelf, workdir, monkeypatch):
+    with pytest.raises(InputError, match="plain word"):
+        bundled.write(workdir, "../outside")
+    monkeypatch.setattr(bundled.np, "abs", lambda array: np.full(array.shape, 1e5))
+    with pytest.raises(InputError, match="too large for float16"):
+        bundled.write(workdir, "large")
+    assert bundled.names() == ["tiny"]
+
+
+def test_unknown_names_list_what_there_is(shelf):
     with pytest.raises(InputError, match="there are: tiny"):
         jaxlung.load("tiney")
     with pytest.raises(InputError, match="there are: tiny"):
         bundled.read("tiney")
 
 
-def test_a_folder_of_that_name_is_meant_with_a_dot(shelf, workdir, tmp_path, monkeypatch):
+def test_a_folder_of_that_name_is_meant_with_a_dot_or_a_path(shelf, workdir, tmp_path, monkeypatch):
     (tmp_path / "tiny").symlink_to(workdir)
     monkeypatch.chdir(tmp_path)
-    assert jaxlung.load("./tiny").workdir.resolve() == workdir.resolve()
-    assert str(jaxlung.load("tiny").workdir) == "tiny"
-    assert jaxlung.load("tiny").variables is not None
+    assert jaxlung.load("tiny").bundled
+    for folder in ("./tiny", Path("tiny"), Path("./tiny")):
+        assert not jaxlung.load(folder).bundled
 
 
-def test_evaluation_of_a_bundled_model_names_its_data(shelf, tmp_path):
+def pairs(folder):
+    images, masks = jaxlung.phantom.radiographs(jax.random.key(5), 2, size=32)
+    for i in range(2):
+        for kind, array in (("images", images[i]), ("masks", np.asarray(masks[i]) * 255)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            write_png(folder / kind / f"x{i}.png", np.asarray(array, np.uint8))
+    return folder
+
+
+def test_evaluation_beside_a_run_and_in_a_folder_of_its_datas_name(
+    shelf, workdir, tmp_path, monkeypatch
+):
+    """What lies here under the name of the model's own data is not taken for them."""
+    about = json.loads((shelf / "tiny.json").read_text())
+    about["config"]["data"] |= {"name": "folder", "dir": "mine"}
+    (shelf / "tiny.json").write_text(json.dumps(about))
+    (tmp_path / "tiny").symlink_to(workdir)
+    monkeypatch.chdir(tmp_path)
+    pairs(tmp_path / "mine")
+    report = jaxlung.evaluate(["tiny", "./tiny"], data="mine", out="report", tta=True)
+    assert [result["n"] for result in report["results"]] == [2, 2]
+    assert [result["split"] for result in report["results"]] == ["all", "all"]
+    assert len(report["models"]) == 2 and all(m["tta"] for m in report["models"].values())
+    left, right = (r["grids"]["original"]["per_image"]["dice"] for r in report["results"])
+    assert left["mean"] == pytest.approx(right["mean"], abs=5e-3)
+
+
+def test_evaluation_of_a_bundled_model_names_its_data(shelf):
     with pytest.raises(InputError, match="needs --data and --out"):
         jaxlung.evaluate("tiny")
 

@@ -40,7 +40,7 @@ def another_value(path):
     """A valid value of a field that is not its default."""
     default = DEFAULTS[path]
     special = {"data.name": "montgomery+shenzhen", "data.weights": (1.0, 2.0), "data.size": 512,
-               "model.depth": 3, "loss.bce": 0.5}  # fmt: skip
+               "model.depth": 3, "model.norm": "none", "loss.bce": 0.5}  # fmt: skip
     if path in special:
         return special[path]
     if path in CHOICES:
@@ -75,9 +75,24 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
     # Where the data lie and how they are fed cannot change a run; their fingerprint is checked.
     harmless = (
         "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "model.remat",
+        "train.postprocess",
     )  # fmt: skip
     expected = [path for path in DEFAULTS if path not in (*harmless, *alone)]
     assert [line.split(":")[0] for line in differing_fields(Config(), changed)] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"loss": {"robust": 0.5}}, "loss.bce"),
+        ({"loss": {"edge": 1.0}}, "loss.bce"),
+        ({"loss": {"tversky": 0.3, "dice": 0.0, "bce": 1.0}}, "loss.dice"),
+        ({"train": {"ema": 0.9}, "model": {"norm": "batch"}}, "train.ema"),
+    ],
+)
+def test_settings_that_would_do_nothing_or_do_not_agree_are_refused(values, named):
+    with pytest.raises(InputError, match=named):
+        parse_config(values)
 
 
 def test_differing_fields_says_old_and_new():

@@ -1,5 +1,6 @@
 """Prediction by a trained run, from files to files."""
 
+import dataclasses
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from jaxlung.errors import InputError
 from jaxlung.images import read_image
 from jaxlung.postprocess import keep_lungs
 from jaxlung.preprocess import preprocess_image
+from jaxlung.threads import most_that_divide
 
 ROOT = Path(__file__).parent.parent
 
@@ -88,6 +90,28 @@ def test_batches_of_any_size_are_predicted_as_one_by_one(model, count):
     canvases = rng.integers(0, 256, (count, size, size), np.uint8)
     alone = np.concatenate([model.predict_canvases(canvas[None]) for canvas in canvases])
     np.testing.assert_allclose(model.predict_canvases(canvases), alone, atol=1e-5)
+
+
+def test_postprocessing_is_of_xrays_and_can_be_left_out(model):
+    probability = np.zeros((20, 20), np.float32)
+    for start in (0, 6, 12):
+        probability[start : start + 4, 2:9] = 0.9
+    counts = {}
+    for name, postprocess, data in (("xray", True, "phantom"), ("raw", False, "phantom"),
+                                    ("ct", True, "ct")):  # fmt: skip
+        config = dataclasses.replace(
+            model.config,
+            train=dataclasses.replace(model.config.train, postprocess=postprocess),
+            data=dataclasses.replace(model.config.data, name=data),
+        )
+        counts[name] = dataclasses.replace(model, config=config).to_mask(probability).sum()
+    assert counts == {"xray": 56, "raw": 84, "ct": 84}
+
+
+def test_most_that_divide():
+    assert [most_that_divide(*pair) for pair in ((6, 4), (7, 4), (16, 6), (1, 8), (8, 2))] == [
+        3, 1, 4, 1, 2
+    ]  # fmt: skip
 
 
 def test_command_writes_masks_and_overlays(workdir, model, radiograph, tmp_path):

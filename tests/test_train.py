@@ -140,13 +140,34 @@ def test_average_of_the_parameters_is_kept_and_evaluated(tmp_path):
     assert any(np.abs(p - a).max() > 1e-4 for p, a in leaves)
 
 
-def test_training_starts_from_another_runs_best(finished, tmp_path):
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_training_starts_from_another_runs_best(finished, tmp_path, monkeypatch, ema):
+    """And when it is resumed the other run may be gone."""
     _, source = finished
     best = load(source).variables["params"]
-    config = tiny_config(train__init_from=str(source), optim__learning_rate=1e-12, train__seed=5)
+    shutil.copytree(source, tmp_path / "source")
+    config = tiny_config(
+        train__init_from=str(tmp_path / "source"), optim__learning_rate=1e-12, train__seed=5,
+        train__ema=ema,
+    )  # fmt: skip
+    calls = 0
+
+    def crash(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise KeyboardInterrupt
+        return validate(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxlung.train.validate", crash)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, tmp_path / "next")
+    shutil.rmtree(tmp_path / "source")
     state = train_and_evaluate(config, tmp_path / "next")
-    for found, expected in zip(jax.tree.leaves(state.params), jax.tree.leaves(best), strict=True):
-        np.testing.assert_allclose(found, expected, atol=1e-6)
+    for tree in (state.params, state.variables["params"]):
+        for found, expected in zip(jax.tree.leaves(tree), jax.tree.leaves(best), strict=True):
+            np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_another_network_to_start_from_is_refused_before_anything_is_written(finished, tmp_path):
@@ -155,6 +176,11 @@ def test_another_network_to_start_from_is_refused_before_anything_is_written(fin
     with pytest.raises(InputError, match="model.width"):
         train_and_evaluate(config, tmp_path / "next")
     assert not (tmp_path / "next").exists()
+    (tmp_path / "begun").mkdir()
+    shutil.copy(source / "config.json", tmp_path / "begun")
+    config = tiny_config(train__init_from=str(tmp_path / "begun"))
+    with pytest.raises(InputError, match="train.init_from: .*no checkpoints"):
+        train_and_evaluate(config, tmp_path / "next")
     config = tiny_config(train__init_from=str(tmp_path / "nothing"))
     with pytest.raises(InputError, match="train.init_from"):
         train_and_evaluate(config, tmp_path / "next")
@@ -243,10 +269,12 @@ def test_finished_run_is_left_alone(finished):
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
-def test_batch_norm_dropout_and_average_resume_too(tmp_path, monkeypatch):
-    config = tiny_config(model__norm="batch", model__dropout=0.2, train__ema=0.9)
+@pytest.mark.parametrize("changes", [{"model__norm": "batch"}, {"train__ema": 0.9}], ids=str)
+def test_statistics_average_and_dropout_resume_too(tmp_path, monkeypatch, changes):
+    config = tiny_config(model__dropout=0.2, **changes)
     straight = train_and_evaluate(config, tmp_path / "straight")
-    assert straight.batch_stats and straight.average
+    assert bool(straight.batch_stats) == ("model__norm" in changes)
+    assert bool(straight.average) == ("train__ema" in changes)
     calls = 0
 
     def crash(*args, **kwargs):  # in the second epoch, after the first one's save

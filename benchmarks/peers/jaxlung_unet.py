@@ -27,6 +27,7 @@ def build(spec: Spec, mode: str) -> Contender:
     from jaxlung.config import AugmentConfig, LossConfig, ModelConfig
     from jaxlung.losses import soft_dice_loss
     from jaxlung.model import build_model, lung_probability
+    from jaxlung.threads import most_that_divide
 
     if spec.device == "gpu" and jax.default_backend() == "cpu":
         raise SystemExit("JAX finds no GPU")
@@ -82,7 +83,7 @@ def build(spec: Spec, mode: str) -> Contender:
         return jax.device_put(params, sharding.replicated(few)), few
 
     def predict(image_BxSxS: np.ndarray) -> np.ndarray:
-        params, few = placed(sharding.most_that_divide(len(image_BxSxS), len(devices)))
+        params, few = placed(most_that_divide(len(image_BxSxS), len(devices)))
         return np.asarray(predict_step(params, sharding.to_devices({"x": image_BxSxS}, few)["x"]))
 
     def extra() -> dict[str, float]:

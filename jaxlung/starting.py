@@ -1,0 +1,67 @@
+"""Where a run's first state comes from: its own checkpoint, another run's, or a random draw."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxlung import checkpoints, sharding
+from jaxlung.checkpoints import EarlyStop
+from jaxlung.config import Config
+from jaxlung.errors import InputError
+from jaxlung.steps import TrainState
+from jaxlung.workdir import differing_fields, read_config
+
+
+def check_source(config: Config) -> None:
+    """Refuses a train.init_from that is no run of this network; writes nothing.
+
+    Raises:
+        InputError: naming the field, and what is wrong with the run.
+    """
+    if not config.train.init_from:
+        return
+    path = Path(config.train.init_from)
+    try:
+        source = read_config(path)
+        checkpoints.best_step(path)
+    except InputError as error:
+        raise InputError(f"train.init_from: {error}") from error
+    # Neither changes the parameters.
+    model = dataclasses.replace(
+        source.model, dropout=config.model.dropout, dtype=config.model.dtype
+    )
+    differing = differing_fields(dataclasses.replace(config, model=model), config)
+    if differing:
+        raise InputError(f"train.init_from={path}: its network is another ({'; '.join(differing)})")
+
+
+def restore_or_init(
+    manager: Any,
+    init: Callable[[jax.Array], TrainState],
+    key: jax.Array,
+    config: Config,
+    mesh: jax.sharding.Mesh,
+) -> tuple[TrainState, EarlyStop]:
+    """The run's latest state; of a new one `init(key)`, or that with train.init_from's parameters.
+
+    Raises:
+        InputError: a checkpoint is damaged, or of another model.
+    """
+    abstract = checkpoints.abstract_like(jax.eval_shape(init, key), sharding.replicated(mesh))
+    latest = manager.latest_step()
+    if latest is not None:
+        return checkpoints.restore(manager, latest, abstract)
+    state = init(key)
+    if config.train.init_from:
+        variables, _ = checkpoints.restore_best(Path(config.train.init_from), abstract.variables)
+        params = variables["params"]
+        # Buffers of its own: the step is given both to write to.
+        average = jax.tree.map(jnp.copy, params) if state.average else {}
+        state = dataclasses.replace(
+            state, params=params, average=average, batch_stats=variables["batch_stats"]
+        )
+    return state, EarlyStop()
