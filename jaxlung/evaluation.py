@@ -100,8 +100,8 @@ def _plan(
     for (name, predictor), folder in itertools.product(predictors.items(), folders):
         data = predictor.config.data
         if predictor.bundled:  # whatever lies here under the same name, its own data do not
-            name = data.name if data.name in FOLDERS else "folder"
-            data = dataclasses.replace(data, name=name, dir=os.devnull)
+            kind = data.name if data.name in FOLDERS else "folder"
+            data = dataclasses.replace(data, name=kind, dir=os.devnull)
         chosen, warning = choose_split(data, folder, split, predictor.data_digests)
         source = str(folder or (data.dir if data.name in FOLDERS else data.name))
         tasks.append(Task(name, predictor, source, source, chosen, warning))

@@ -117,7 +117,9 @@ def test_evaluation_beside_a_run_and_in_a_folder_of_its_datas_name(
     report = jaxlung.evaluate(["tiny", "./tiny"], data="mine", out="report", tta=True)
     assert [result["n"] for result in report["results"]] == [2, 2]
     assert [result["split"] for result in report["results"]] == ["all", "all"]
-    assert len(report["models"]) == 2 and all(m["tta"] for m in report["models"].values())
+    names = {result["model"] for result in report["results"]}
+    assert set(report["models"]) == names and len(names) == 2 and "shelf/tiny" in names
+    assert all(m["tta"] for m in report["models"].values())
     left, right = (r["grids"]["original"]["per_image"]["dice"] for r in report["results"])
     assert left["mean"] == pytest.approx(right["mean"], abs=5e-3)
 
