@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     predict.add_argument("--out", required=True, type=Path, help="folder for masks and overlays")
     predict.add_argument(
         "--tta", action="store_true",
-        help="average with the mirror image's prediction: a little better, in twice the time",
+        help="average with the mirror image's prediction, in twice the time: see docs/results.md",
     )  # fmt: skip
     predict.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
     score = commands.add_parser(

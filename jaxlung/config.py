@@ -150,7 +150,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "augment.contrast": (0, 1),
     "augment.brightness": (0, 1),
     "augment.gamma": (0, 9),
-    "augment.elastic": (0, 0.1),  # beyond, the image folds over itself
+    "augment.elastic": (0, 0.05),  # beyond, the image folds over itself
     "augment.opacity": (0, 1),
     "augment.shade": (0, 1),
     "augment.blur": (0, 1.5),  # beyond, the Gaussian's tails are cut: appearance.random_blur

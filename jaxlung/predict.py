@@ -110,7 +110,7 @@ def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predict
     Args:
         model: a name or a workdir.
         tta: predict with test-time augmentation: the mean of an image's and of its mirror image's
-            prediction. A little better, in twice the time (docs/results.md).
+            prediction, in twice the time. What it gains is in docs/results.md.
 
     Example:
         >>> model = jaxlung.load("cxr")
