@@ -6,7 +6,6 @@ image, and by how much the mean is below that of the images as they are. --json 
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -38,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cpu.use_cores(BATCH)
     model = load(arguments.model, tta=arguments.tta)
-    data = dataclasses.replace(DataConfig(), name="folder", dir=str(arguments.dir))
+    data = DataConfig(name="folder", dir=str(arguments.dir))
     if arguments.split == "all":
         split = whole_split(data, arguments.dir, "")
     else:

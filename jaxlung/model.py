@@ -169,7 +169,7 @@ class UNet(nn.Module):
             nn.Dense(features, dtype=self.dtype, kernel_init=_he, name=f"{name}_in")(both)
         )
         weight = nn.sigmoid(nn.Dense(1, dtype=self.dtype, name=f"{name}_out")(hidden))
-        return skip_BxHxWxC * jnp.broadcast_to(weight, skip_BxHxWxC.shape)
+        return skip_BxHxWxC * weight
 
     def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
         if self.norm == "group":

@@ -42,6 +42,23 @@ def assert_trees_equal(left, right):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(left), jax.device_get(right))
 
 
+def train_until(monkeypatch, config, workdir, *, epochs):
+    """A run that is interrupted in the epoch after `epochs`, whose saves are done."""
+    calls = 0
+
+    def crash(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls > epochs:
+            raise KeyboardInterrupt
+        return validate(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxlung.train.validate", crash)
+        with pytest.raises(KeyboardInterrupt):
+            train_and_evaluate(config, workdir)
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """An uninterrupted tiny run: its final state and workdir."""
@@ -149,19 +166,7 @@ def test_training_starts_from_another_runs_best(finished, tmp_path, monkeypatch)
         train__init_from=str(tmp_path / "source"), optim__learning_rate=1e-12, train__seed=5,
         train__ema=0.9,
     )  # fmt: skip
-    calls = 0
-
-    def crash(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise KeyboardInterrupt
-        return validate(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxlung.train.validate", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(config, tmp_path / "next")
+    train_until(monkeypatch, config, tmp_path / "next", epochs=1)
     shutil.rmtree(tmp_path / "source")
     state = train_and_evaluate(config, tmp_path / "next")
     for tree in (state.params, state.variables["params"]):
@@ -241,19 +246,7 @@ def test_remat_recomputes_blocks_and_leaves_the_gradients():
 def test_resumed_equals_uninterrupted(finished, tmp_path, monkeypatch, crash_epoch):
     straight, _ = finished
     config, workdir = tiny_config(), tmp_path / "run"
-    calls = 0
-
-    def crash(*args, **kwargs):
-        nonlocal calls
-        calls += 1
-        if calls > crash_epoch:
-            raise KeyboardInterrupt
-        return validate(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxlung.train.validate", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(config, workdir)
+    train_until(monkeypatch, config, workdir, epochs=crash_epoch)
     resumed = train_and_evaluate(config, workdir)
     assert_trees_equal(resumed, straight)
     records = (workdir / "metrics.jsonl").read_text().splitlines()
@@ -291,19 +284,7 @@ def test_batch_norm_and_dropout_resume_too(tmp_path, monkeypatch):
     config = tiny_config(model__norm="batch", model__dropout=0.2)
     straight = train_and_evaluate(config, tmp_path / "straight")
     assert straight.batch_stats
-    calls = 0
-
-    def crash(*args, **kwargs):  # in the second epoch, after the first one's save
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            raise KeyboardInterrupt
-        return validate(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxlung.train.validate", crash)
-        with pytest.raises(KeyboardInterrupt):
-            train_and_evaluate(config, tmp_path / "resumed")
+    train_until(monkeypatch, config, tmp_path / "resumed", epochs=1)
     with checkpoints.open_manager(tmp_path / "resumed", read_only=True) as manager:
         assert manager.latest_step() == 2
     assert_trees_equal(train_and_evaluate(config, tmp_path / "resumed"), straight)
