@@ -12,10 +12,11 @@ import argparse
 import gzip
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import matplotlib
@@ -24,7 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.corruptions import CORRUPTIONS  # noqa: E402
-from jaxlung import ct, gate  # noqa: E402
+from jaxlung import ct, gate, load  # noqa: E402
 from jaxlung.config import DataConfig  # noqa: E402
 from jaxlung.datasets import load_splits, whole_split  # noqa: E402
 from jaxlung.images import read_film  # noqa: E402
@@ -34,6 +35,7 @@ from jaxlung.threads import worker_count  # noqa: E402
 
 SAMPLES = Path(matplotlib.get_data_path()) / "sample_data"
 ANY = ""  # any words will do
+Fitted = dict[str, np.ndarray]  # as `gate.read` returns it
 
 
 class Wrong(NamedTuple):
@@ -180,29 +182,46 @@ def wrong_inputs(
     return found
 
 
-def report_wrong(wrongs: Sequence[Wrong]) -> dict[str, list[int]]:
-    """kind -> n, warned, with the right words, turned over; printed as a table."""
+def report_wrong(wrongs: Sequence[Wrong], fitted: Fitted, model: Any) -> dict[str, list[int]]:
+    """For each kind n, and how many are warned of, with the right words, turned over; with a model,
+    warned of by their masks, and by either. Printed as a table."""
+    heads = [
+        "n",
+        "warned",
+        "right words",
+        "turned over",
+        *(["mask warned", "either"] * bool(model)),
+    ]
     counts: dict[str, list[int]] = {}
     for wrong in wrongs:
-        verdict = gate.examine(wrong.image)
-        row = counts.setdefault(wrong.kind, [0, 0, 0, 0])
-        right = bool(verdict.warnings) and wrong.words in " ".join(verdict.warnings)
-        for k, hit in enumerate((True, bool(verdict.warnings), right, verdict.inverted)):
-            row[k] += hit
-    rows = list(counts.items())
-    rows.append(("all", [sum(row[k] for row in counts.values()) for k in range(4)]))
-    print("| wrong input | n | warned | right words | turned over |\n|---|---|---|---|---|")
-    for kind, row in rows:
+        verdict = gate.examine(wrong.image, fitted)
+        warned = bool(verdict.warnings)
+        right = warned and wrong.words in " ".join(verdict.warnings)
+        hits = [True, warned, right, verdict.inverted]
+        if model:
+            grey = to_grey8(wrong.image)
+            masked = bool(mask_warnings(model, 255 - grey if verdict.inverted else grey))
+            hits += [masked, warned or masked]
+        row = counts.get(wrong.kind, [0] * len(hits))
+        counts[wrong.kind] = [k + hit for k, hit in zip(row, hits, strict=True)]
+    counts["all"] = [sum(column) for column in zip(*counts.values(), strict=True)]
+    print(f"| wrong input | {' | '.join(heads)} |\n|---|" + "---|" * len(heads))
+    for kind, row in counts.items():
         print(f"| {kind} | " + " | ".join(map(str, row)) + " |")
-    return dict(rows)
+    return counts
 
 
-def false_warnings(split: Split, change: str) -> dict[str, list[str]]:
+def mask_warnings(model: Any, image: np.ndarray) -> tuple[str, ...]:
+    probability = model.predict_proba(image)
+    return gate.check_mask(model.to_mask(probability), probability)
+
+
+def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[str]]:
     """id -> warnings, of the films that are warned of."""
 
     def of(index: int) -> gate.Verdict:
         example = split.read(index)
-        return gate.examine(changed(change, to_grey8(example.image), example.mask, index))
+        return gate.examine(changed(change, to_grey8(example.image), example.mask, index), fitted)
 
     with ThreadPoolExecutor(worker_count()) as pool:
         verdicts = list(pool.map(of, range(len(split.ids))))
@@ -213,15 +232,15 @@ def false_warnings(split: Split, change: str) -> dict[str, list[str]]:
     }
 
 
-def mask_warnings(split: Split, model_name: str) -> dict[str, list[str]]:
-    from jaxlung import load
-
-    model, found = load(model_name), {}
-    for i, name in enumerate(split.ids):
-        probability = model.predict_proba(split.read(i).image)
-        if warnings := gate.check_mask(model.to_mask(probability), probability):
-            found[name] = list(warnings)
-    return found
+def milliseconds(split: Split) -> float:
+    """Median time of `gate.examine` on some films, one at a time."""
+    seconds = []
+    for i in range(min(50, len(split.ids))):
+        grey = to_grey8(split.read(i).image)
+        start = time.perf_counter()
+        gate.examine(grey)
+        seconds.append(time.perf_counter() - start)
+    return 1000 * float(np.median(seconds))
 
 
 def main() -> None:
@@ -239,23 +258,28 @@ def main() -> None:
     parser.add_argument("--model", help="also predict, and check the masks")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    model = gate.read(arguments.weights)
-    gate.read = lambda: model
+    fitted = gate.read(arguments.weights)
+    model = load(arguments.model) if arguments.model else None
     splits = [split_of(directory, arguments.split) for directory in arguments.dirs]
     wrongs = wrong_inputs(splits, arguments.films, arguments.ct, arguments.photos)
-    record: dict[str, object] = {"wrong": report_wrong(wrongs)}
+    record: dict[str, Any] = {"wrong": report_wrong(wrongs, fitted, model)}
     names = [directory.name for directory in arguments.dirs]
     print("\n| false warnings | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+
+    def report(name: str, found: Sequence[dict[str, list[str]]]) -> None:
+        record[name] = dict(zip(names, found, strict=True))
+        cells = [f"{len(f)} of {len(s.ids)}" for f, s in zip(found, splits, strict=True)]
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
     for change in (*CORRUPTIONS, *MORE_CHANGES):
-        found = [false_warnings(split, change) for split in splits]
-        record[change] = dict(zip(names, found, strict=True))
-        cells = [f"{len(f)} of {len(s.ids)}" for f, s in zip(found, splits, strict=True)]
-        print(f"| {change} | " + " | ".join(cells) + " |", flush=True)
-    if arguments.model:
-        found = [mask_warnings(split, arguments.model) for split in splits]
-        record["masks"] = dict(zip(names, found, strict=True))
-        cells = [f"{len(f)} of {len(s.ids)}" for f, s in zip(found, splits, strict=True)]
-        print(f"| masks of {arguments.model} | " + " | ".join(cells) + " |")
+        report(change, [false_warnings(split, change, fitted) for split in splits])
+    if model:
+        found = []
+        for split in splits:
+            told = ((i, mask_warnings(model, split.read(k).image)) for k, i in enumerate(split.ids))
+            found.append({i: list(warnings) for i, warnings in told if warnings})
+        report(f"masks of {arguments.model}", found)
+    print(f"\nexamine: {milliseconds(splits[0]):.1f} ms an image")
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=1))
 

@@ -13,6 +13,7 @@ business.
 
 import argparse
 import functools
+import io
 import os
 import zipfile
 from collections.abc import Sequence
@@ -48,7 +49,7 @@ WORDS = {
     "turned 90": "looks rotated by 90 degrees clockwise: turn it upright",
     "turned 180": "looks upside down (rotated by 180 degrees, or flipped): turn it upright",
     "turned 270": "looks rotated by 90 degrees counter-clockwise: turn it upright",
-    "part": "shows one lung or a part of the chest: give the whole film",
+    "part": "shows one lung or a part of the chest, if one at all: give the whole film",
     "photographed": "looks like a photograph of a film: give the image file itself",
     "other": "no frontal chest X-ray, as far as can be told: check that it is the right picture",
 }
@@ -91,7 +92,7 @@ def read(path: Path = WEIGHTS) -> dict[str, np.ndarray]:
     """
     names = ("mean", "weights", "bias", "centre", "basis", "limit")
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
             if tuple(arrays["classes"]) != CLASSES:
                 raise ValueError("it is of other classes")
             return {name: arrays[name].astype(np.float32) for name in names}
@@ -99,11 +100,12 @@ def read(path: Path = WEIGHTS) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: is damaged ({error}); install jaxlung anew") from error
 
 
-def examine(image: np.ndarray) -> Verdict:
+def examine(image: np.ndarray, fitted: dict[str, np.ndarray] | None = None) -> Verdict:
     """Whether an image is what the X-ray model was trained on: an upright frontal chest film.
 
     Args:
         image: as `preprocess.to_canvas` takes it: [H, W], [H, W, 1] or [H, W, 3 or 4].
+        fitted: as `read` returns it; by default what comes with the package.
 
     Returns:
         a verdict. `inverted` needs more evidence than a warning, since turning a good film over
@@ -129,12 +131,11 @@ def examine(image: np.ndarray) -> Verdict:
             f"is {max(aspect, 1 / aspect):.1f} times as {'wide' if aspect > 1 else 'high'} as "
             f"{'high' if aspect > 1 else 'wide'}, which no frontal chest X-ray is"
         )
-    inverted, told = _classify(square_SxS)
+    inverted, told = _classify(square_SxS, fitted or read())
     return Verdict(inverted, (*warnings, *told))
 
 
-def _classify(square_SxS: np.ndarray) -> Verdict:
-    model = read()
+def _classify(square_SxS: np.ndarray, model: dict[str, np.ndarray]) -> Verdict:
     seen_D = features(square_SxS)
     likely = probabilities(seen_D, model)
     if likely[0] >= UPRIGHT:

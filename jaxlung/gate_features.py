@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 SIDE, CELLS, BINS, THUMB = 64, 8, 12, 16  # pixels, cells a side, directions, thumbnail's pixels
-_SMALL = 256  # side at which plain borders are found
+_SMALL = 128  # side at which plain borders are found
 _PLAIN = 0.08  # of the image's range: the spread of a line of a plain border
 
 
@@ -24,9 +24,11 @@ def small_square(grey_HxW: np.ndarray) -> tuple[np.ndarray, float]:
     size = (min(width, _SMALL), min(height, _SMALL))
     small = cv2.resize(grey_HxW, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     low, high = np.quantile(small[::2, ::2], (0.01, 0.99))
-    top, bottom = _inner(small, _PLAIN * (high - low))
-    left, right = _inner(small[top:bottom].T, _PLAIN * (high - low))
-    kept = small[top:bottom, left:right]
+    kept = small
+    for _ in range(2):  # a band below the film shows once the bars beside both are gone
+        top, bottom = _inner(kept, _PLAIN * (high - low))
+        left, right = _inner(kept[top:bottom].T, _PLAIN * (high - low))
+        kept = kept[top:bottom, left:right]
     aspect = kept.shape[1] / small.shape[1] * width / (kept.shape[0] / small.shape[0] * height)
     shrinks = min(kept.shape) >= SIDE
     method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

@@ -12,12 +12,16 @@ from jaxlung.gate_pictures import SIZE, leaves, smooth, to_uint8
 def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A film as another hospital may store it; each change is drawn on its own.
 
-    Mirrored (the gate takes either side), turned by up to 16 degrees, zoomed, shifted, in other
-    tone, range, sharpness, noise, compression, and in bars.
+    Mirrored (the gate takes either side), with plain bands beside it, turned by up to 16 degrees,
+    zoomed, shifted, in other tone, range, sharpness, noise, compression, and in bars.
     """
-    height, width = grey.shape
     if rng.random() < 0.5:
         grey = grey[:, ::-1]
+    if rng.random() < 0.2:
+        top, bottom, left, right = (int(b) for b in rng.integers(0, 2, 4) * rng.integers(1, 50, 4))
+        band = int(rng.choice([0, 0, 255]))
+        grey = np.pad(grey, ((top, bottom), (left, right)), constant_values=band)
+    height, width = grey.shape
     if rng.random() < 0.6:
         angle = rng.uniform(-16, 16) if rng.random() < 0.6 else 0.0
         zoom = np.exp(rng.uniform(-0.15, 0.15))
