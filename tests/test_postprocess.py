@@ -1,5 +1,9 @@
 """Post-processing: at most two pieces without holes, and never less than something."""
 
+import subprocess
+import sys
+
+import cv2
 import numpy as np
 import pytest
 
@@ -73,3 +77,54 @@ def test_any_mask(density):
         assert ndimage.label(out)[1] <= 2
         added = out & ~mask
         assert not (added & ~ndimage.binary_fill_holes(mask)).any()
+
+
+def by_scipy(mask):
+    """The same, written with SciPy."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return np.zeros_like(mask, dtype=bool)
+    largest_two = 1 + np.argsort(-np.bincount(labels.ravel())[1:], kind="stable")[:2]
+    pieces = [ndimage.binary_fill_holes(labels == label) for label in largest_two]
+    enough = 0.1 * max(piece.sum() for piece in pieces)
+    return np.any([piece for piece in pieces if piece.sum() >= enough], axis=0)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3, 0.5, 0.6, 0.8, 0.95])
+@pytest.mark.parametrize("kind", ["noise", "blobs", "framed"])
+def test_masks_are_those_of_scipy(kind, density):
+    """Of equal pieces the first by rows counts; a hole at the border is none."""
+    rng = np.random.default_rng(int(100 * density))
+    shapes = [(1, 1), (1, 9), (9, 1), (0, 5), (2, 2), *rng.integers(2, 60, (60, 2)), (400, 700)]
+    for shape in map(tuple, shapes):
+        values = rng.random(shape)
+        if kind == "blobs" and values.size:
+            values = cv2.GaussianBlur(values, (0, 0), 2).reshape(shape)
+        mask = values < (np.quantile(values, density) if values.size else 0)
+        if kind == "framed":
+            mask[:1] = mask[-1:] = mask[:, :1] = mask[:, -1:] = True
+        out = keep_lungs(mask)
+        np.testing.assert_array_equal(out, by_scipy(mask))
+        assert out.any() == mask.any() and out.dtype == bool
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_empty_and_full_masks_stay(full):
+    for shape in ((1, 1), (1, 7), (5, 1), (6, 8)):
+        mask = np.full(shape, full)
+        np.testing.assert_array_equal(keep_lungs(mask), mask)
+
+
+def test_argument_is_left_alone_whatever_its_layout():
+    mask = lungs()
+    mask[10:14, 8:12] = False
+    for view in (mask, np.asfortranarray(mask), np.repeat(mask, 2, 1)[:, ::2]):
+        np.testing.assert_array_equal(keep_lungs(view), lungs())
+        assert not view[10:14, 8:12].any()
+
+
+def test_scipy_is_not_imported():
+    code = "import sys, jaxlung.postprocess; print('scipy.ndimage' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
