@@ -39,7 +39,7 @@ _PALETTE = tuple(
     for kind, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
 _ABOUT = ("Modality", "PixelSpacing", "ImagerPixelSpacing",
-          "EstimatedRadiographicMagnificationFactor")  # fmt: skip
+          "EstimatedRadiographicMagnificationFactor", "PatientOrientation")  # fmt: skip
 _ATTRIBUTES = [*_IMAGE, *_GREYS, *_PALETTE, *_ABOUT]
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bits
@@ -79,6 +79,8 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
             EstimatedRadiographicMagnificationFactor where there is one; else None, as where the
             file gives values that are not above 0. PixelAspectRatio is no millimetres, and unused.
         modality: as `film.Film` says.
+        mirrored: the first value of PatientOrientation, where rows run to, starts with R. No pixel
+            is moved: a picture that is upside down by the second value stays so.
 
     Raises:
         InputError: the file is missing, unreadable, no DICOM, without image, of several frames,
@@ -162,13 +164,20 @@ def _film(dataset: Any, path: str | os.PathLike[str]) -> Film:
             f"{path}: has an unknown PhotometricInterpretation; expected MONOCHROME1, "
             f"MONOCHROME2, PALETTE COLOR, RGB or YBR"
         )
-    return Film(image, _pixel_spacing(dataset), modality_of(dataset))
+    return Film(image, _pixel_spacing(dataset), modality_of(dataset), _is_mirrored(dataset))
 
 
 def modality_of(dataset: Any) -> str:
     """DICOM's term; "" where there is none, or what stands there cannot be one."""
     modality = str(dataset.get("Modality") or "").strip().upper()
     return modality if re.fullmatch("[A-Z]{2,16}", modality) else ""
+
+
+def _is_mirrored(dataset: Any) -> bool:
+    """Whether rows run to the patient's right (C.7.6.1.1.1): L, for the left, is the usual way."""
+    value = dataset.get("PatientOrientation") or ""
+    first = value if isinstance(value, str) or not hasattr(value, "__iter__") else (*value, "")[0]
+    return str(first).strip().upper().startswith("R")
 
 
 def stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:

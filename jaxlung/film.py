@@ -1,4 +1,4 @@
-"""What a file holds beside pixels: the size of a pixel, and what took the picture."""
+"""What a file holds beside pixels: the size of a pixel, what took the picture, and its sides."""
 
 import os
 from typing import NamedTuple
@@ -16,6 +16,7 @@ class Film(NamedTuple):
     image: np.ndarray  # [H, W] or [H, W, 3 or 4], as `preprocess.to_canvas` takes it
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
     modality: str = ""  # DICOM's term: CR, DX, CT...; "" where the file does not say
+    mirrored: bool = False  # the picture's left is the patient's left, against the usual display
 
 
 def check_xray(modality: str, path: str | os.PathLike[str]) -> None:

@@ -23,7 +23,8 @@ def read_film(path: str | os.PathLike[str]) -> Film:
 
     Returns:
         image: as `read_image` says.
-        spacing, modality: of DICOM alone, as `dicom.read_dicom` says; else None and "".
+        spacing, modality, mirrored: of DICOM alone, as `dicom.read_dicom` says; else None, "" and
+            False.
 
     Raises: as `read_image`.
     """

@@ -1,4 +1,4 @@
-"""DICOM in: shown as the standard says, spacing and modality told, nothing of the patient."""
+"""DICOM in: shown as the standard says, spacing, modality and sides told, no patient."""
 
 import contextlib
 import functools
@@ -471,6 +471,49 @@ def test_absent_modality_is_accepted(tmp_path):
     film = read_dicom(saved(tmp_path / "a.dcm", dataset))
     assert film.modality == ""
     check_xray(film.modality, "a.dcm")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "mirrored"),
+    [
+        (["L", "F"], False),
+        (["R", "F"], True),
+        (["LF", "FR"], False),
+        (["RH", "FL"], True),
+        (["L", "H"], False),  # upside down
+        (["R", "H"], True),  # turned by half a circle
+        (["A", "F"], False),  # from the side
+        (["F", "R"], False),  # its columns run to the right
+        (["", "R"], False),
+        ("R", True),
+        ("QX-4711", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_orientation(tmp_path, orientation, mirrored):
+    """Read, and the pixels left as they are."""
+    attributes = {} if orientation is None else {"PatientOrientation": orientation}
+    with silence():  # of values that break the standard
+        path = saved(tmp_path / "a.dcm", dicom(film8(), **attributes))
+    film = read_film(path)
+    assert film.mirrored is mirrored
+    np.testing.assert_array_equal(film.image, film8())
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_orientation_in_other_syntaxes(tmp_path, syntax):
+    dataset = dicom(film12(), 12, PatientOrientation=["R", "F"])
+    assert read_dicom(saved(tmp_path / "a.dcm", dataset, syntax)).mirrored
+
+
+@pytest.mark.parametrize(
+    ("vr", "value"), [("US", 7), ("US", [7, 8]), ("OB", b"R\\F "), ("FD", 1.5)]
+)
+def test_orientation_of_another_type_is_none(tmp_path, vr, value):
+    dataset = dicom(film8())
+    dataset.add_new("PatientOrientation", vr, value)
+    assert not read_dicom(saved(tmp_path / "a.dcm", dataset)).mirrored
 
 
 # --- what cannot be read -------------------------------------------------------------------

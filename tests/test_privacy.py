@@ -40,10 +40,10 @@ PLANTED = {
     **dict.fromkeys(("SH", "AE", "CS"), NUMBER),
     **{"DA": DAY, "DT": DAY, "UI": UNIQUE, "UR": f"http://{NUMBER}"},
 }
-# What says how to read the file, and where a slice lies.
+# What says how to read the file, and where a slice lies. Any orientation can be read.
 SPARED = {
     *_ATTRIBUTES, "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
-}  # fmt: skip
+} - {"PatientOrientation"}  # fmt: skip
 SPLITS = {"train": list("abcd"), "validation": ["e"], "test": ["f"]}
 STEMS = [stem for stems in SPLITS.values() for stem in stems]
 
