@@ -109,10 +109,15 @@ def open_nifti(path: Path) -> tuple[Any, Grid]:
     return image, Grid(shape, affine_4x4, header)
 
 
+def axial_shape(grid: Grid) -> tuple[int, int, int]:
+    """[Z, H, W] of the slices that `read_volume` makes of the grid."""
+    z, y, x = (grid.shape[axis] for axis in np.argsort(_turn(grid.affine_4x4)[:, 0]))
+    return z, y, x
+
+
 def slice_count(grid: Grid) -> int:
     """How many axial slices `read_volume` makes of the grid."""
-    [axis] = np.flatnonzero(_turn(grid.affine_4x4)[:, 0] == 0)
-    return grid.shape[axis]
+    return axial_shape(grid)[0]
 
 
 def _canonical(voxels: np.ndarray, grid: Grid) -> Volume:

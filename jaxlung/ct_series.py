@@ -1,9 +1,10 @@
 """A folder of DICOM files as one CT volume.
 
-Of a header only what `dicom.read_dataset` and `_PLACE` name is read, and no error quotes more of it
-than the modality.
+Of a header only what `dicom.read_dataset`, `_PLACE` and a caller of `sorted_slices` name is read,
+and no error quotes more of it than the modality.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +30,7 @@ _UNEVEN = 0.1
 _SAME = 1e-3  # of direction cosines and spacings, which carry some noise
 
 
-class _Slice(NamedTuple):
+class Slice(NamedTuple):
     path: Path
     dataset: Any
     series: str
@@ -53,25 +54,37 @@ def read_series(directory: Path) -> tuple[np.ndarray, np.ndarray]:
             colours, or whose pixels cannot be decoded.
     """
     with silence():
-        slices = _slices(directory)
-        row_3, column_3 = slices[0].directions_2x3
-        normal_3 = np.cross(row_3, column_3)
-        slices.sort(key=lambda one: float(one.position_3 @ normal_3))
-        step_3 = _even_step(np.array([one.position_3 for one in slices]), normal_3, directory)
-        height, width = slices[0].spacing_2
-        affine_4x4 = np.eye(4)
-        affine_4x4[:3, 0] = row_3 * width
-        affine_4x4[:3, 1] = column_3 * height
-        affine_4x4[:3, 2] = step_3
-        affine_4x4[:3, 3] = slices[0].position_3
+        slices, affine_4x4 = sorted_slices(directory)
         first_CxR = _hounsfield(slices[0]).T  # before memory is taken for what a header claims
         hu_CxRxS = np.empty((*first_CxR.shape, len(slices)), np.float32)
         for i, one in enumerate(slices):
             hu_CxRxS[..., i] = _hounsfield(one).T if i else first_CxR
-    return hu_CxRxS, _LPS_TO_RAS @ affine_4x4
+    return hu_CxRxS, affine_4x4
 
 
-def _slices(directory: Path) -> list[_Slice]:
+def sorted_slices(directory: Path, also: Sequence[str] = ()) -> tuple[list[Slice], np.ndarray]:
+    """The slices in the order of `read_series`, and its affine. Call it in `silence`.
+
+    Args:
+        also: keywords to read beside those that matter here.
+
+    Raises: as `read_series`, for what the headers tell.
+    """
+    slices = _slices(directory, also)
+    row_3, column_3 = slices[0].directions_2x3
+    normal_3 = np.cross(row_3, column_3)
+    slices.sort(key=lambda one: float(one.position_3 @ normal_3))
+    step_3 = _even_step(np.array([one.position_3 for one in slices]), normal_3, directory)
+    height, width = slices[0].spacing_2
+    affine_4x4 = np.eye(4)
+    affine_4x4[:3, 0] = row_3 * width
+    affine_4x4[:3, 1] = column_3 * height
+    affine_4x4[:3, 2] = step_3
+    affine_4x4[:3, 3] = slices[0].position_3
+    return slices, _LPS_TO_RAS @ affine_4x4
+
+
+def _slices(directory: Path, also: Sequence[str]) -> list[Slice]:
     """Every CT image of the folder, all of one series, size and direction."""
     slices = []
     modalities = set()
@@ -83,7 +96,7 @@ def _slices(directory: Path) -> list[_Slice]:
             if path.suffix.lower() in SUFFIXES or path.stat().st_size == 0:
                 raise InputError(f"{path}: is no DICOM file, or a damaged one; replace it")
             continue  # notes, thumbnails
-        dataset = read_dataset(path, _PLACE)
+        dataset = read_dataset(path, (*_PLACE, *also))
         modality = modality_of(dataset)
         if "PixelData" not in dataset:
             if modality in ("", "CT"):
@@ -113,7 +126,7 @@ def _slices(directory: Path) -> list[_Slice]:
     return slices
 
 
-def _slice(path: Path, dataset: Any) -> _Slice:
+def _slice(path: Path, dataset: Any) -> Slice:
     def valid(keyword: str, count: int) -> np.ndarray:
         values = np.array(numbers(dataset, keyword))
         if len(values) != count:
@@ -134,7 +147,7 @@ def _slice(path: Path, dataset: Any) -> _Slice:
             raise InputError(f"{path}: is a colour image; expected CT in Hounsfield units")
         shape = int(dataset.Rows), int(dataset.Columns)
         series = str(dataset.get("SeriesInstanceUID", ""))
-    return _Slice(path, dataset, series, shape, spacing_2, directions_2x3, position_3)
+    return Slice(path, dataset, series, shape, spacing_2, directions_2x3, position_3)
 
 
 def _even_step(positions_Sx3: np.ndarray, normal_3: np.ndarray, directory: Path) -> np.ndarray:
@@ -156,7 +169,7 @@ def _even_step(positions_Sx3: np.ndarray, normal_3: np.ndarray, directory: Path)
     return step_3
 
 
-def _hounsfield(one: _Slice) -> np.ndarray:
+def _hounsfield(one: Slice) -> np.ndarray:
     """[rows, columns]. Whether a screen would show the image inverted does not matter here."""
     with damage_named(one.path):
         return modality_values(stored_values(one.dataset, one.path), one.dataset, one.path)[0]

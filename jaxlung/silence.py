@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-_LOGS = ("pydicom", "nibabel.global")
+_LOGS = ("pydicom", "nibabel.global", "highdicom")
 _lock = threading.Lock()
 _inside = 0
 _restore = contextlib.ExitStack()
