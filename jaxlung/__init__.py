@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from jaxlung.mask_scores import score
     from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou, precision, recall
     from jaxlung.model import UNet
-    from jaxlung.predict import Predictor, load
+    from jaxlung.predict import load
+    from jaxlung.predictor import Prediction, Predictor
     from jaxlung.preprocess import Geometry, from_canvas, preprocess_image, to_canvas
     from jaxlung.surface import assd, hausdorff, nsd, surface_distances
     from jaxlung.train import train_and_evaluate
@@ -56,7 +57,8 @@ _HOME = {
     "precision": "metrics",
     "recall": "metrics",
     "UNet": "model",
-    "Predictor": "predict",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
     "load": "predict",
     "Geometry": "preprocess",
     "from_canvas": "preprocess",

@@ -30,6 +30,23 @@ def reliability(probability: np.ndarray, truth: np.ndarray, bins: int = BINS) ->
     )
 
 
+def expected_dice(probability: np.ndarray, mask: np.ndarray) -> float:
+    """The Dice that a mask may be expected to have, if the probabilities mean what they say.
+
+    2 sum(p m) / (sum(p) + sum(m)): the soft Dice of the mask and the probabilities it was cut
+    from, in the place of a truth that is not known. In [0, 1]; 0 of an empty mask, which no one
+    should trust.
+
+    Args:
+        probability: float in [0, 1], of any shape.
+        mask: bool, of the same shape.
+    """
+    both = float(probability[mask].sum(dtype=np.float64))
+    return (
+        2 * both / (float(probability.sum(dtype=np.float64)) + float(mask.sum())) if both else 0.0
+    )
+
+
 def total(parts: list[Reliability]) -> Reliability:
     """The sums over all parts."""
     return Reliability(*(np.sum(part, axis=0) for part in zip(*parts, strict=True)))

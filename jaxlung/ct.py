@@ -156,12 +156,17 @@ def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:
-    """Brings a mask of axial slices back to the axes of its file: uint8 of grid.shape."""
+    """Brings a mask of axial slices back to the axes of its file.
+
+    Returns:
+        uint8 of grid.shape; of probabilities float32.
+    """
+    kind = np.float32 if mask_ZxHxW.dtype.kind == "f" else np.uint8
     orientations = import_nibabel().orientations
     back = orientations.ornt_transform(
         orientations.axcodes2ornt(_AXES), orientations.io_orientation(grid.affine_4x4)
     )
-    mask = orientations.apply_orientation(mask_ZxHxW.astype(np.uint8), back)
+    mask = orientations.apply_orientation(mask_ZxHxW.astype(kind), back)
     if mask.shape != grid.shape:
         raise ValueError(f"mask of shape {mask.shape} for a grid of {grid.shape}")
     return np.ascontiguousarray(mask)
@@ -172,7 +177,7 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
 
     Args:
         path: ends in .nii.gz.
-        mask_ZxHxW: integers or bool, as `read_volume` turns slices.
+        mask_ZxHxW: integers or bool, or probabilities, as `read_volume` turns slices.
     """
     nibabel = import_nibabel()
     # NIfTI-2 has an affine of 64 bits, which NIfTI-1 would round.

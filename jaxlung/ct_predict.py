@@ -7,15 +7,16 @@ import numpy as np
 from jaxlung.ct import Volume, check_hounsfield, read_volume, window
 from jaxlung.errors import InputError
 from jaxlung.figures import overlay, sheet
-from jaxlung.predict import Predictor
+from jaxlung.predictor import Predictor
 from jaxlung.preprocess import from_canvas, to_canvas
 
 
-def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, Volume]:
+def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, Volume]:
     """The lungs of a NIfTI volume or DICOM series, slice by slice.
 
     Returns:
-        mask bool [Z, H, W] of axial slices, and the volume: `ct.write_mask` brings it back.
+        mask bool and probability float32 [Z, H, W] of axial slices, and the volume:
+        `ct.write_mask` brings them back.
 
     Raises:
         InputError: a model of X-rays, a volume that cannot be read, or one that is not in
@@ -25,13 +26,14 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, Volume]:
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
     volume = read_volume(path)
     check_hounsfield(volume, path)
-    return predict_slices(model, volume), volume
+    return *predict_slices(model, volume), volume
 
 
-def predict_slices(model: Predictor, volume: Volume) -> np.ndarray:
-    """Mask bool [Z, H, W] of a volume in Hounsfield units."""
+def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """Mask bool and probability float32 [Z, H, W] of a volume in Hounsfield units."""
     data, batch_size = model.config.data, model.config.train.batch_size
     mask_ZxHxW = np.zeros(volume.voxels_ZxHxW.shape, bool)
+    probability_ZxHxW = np.zeros(mask_ZxHxW.shape, np.float32)
     canvas_BxSxS = np.zeros((batch_size, data.size, data.size), np.uint8)
     for start in range(0, len(mask_ZxHxW), batch_size):
         slices = volume.voxels_ZxHxW[start : start + batch_size]
@@ -40,9 +42,9 @@ def predict_slices(model: Predictor, volume: Volume) -> np.ndarray:
             canvas_BxSxS[b], _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
         probability_BxSxS = model.predict_canvases(canvas_BxSxS)
         for b in range(len(slices)):
-            plane_HxW = from_canvas(probability_BxSxS[b], geometry)
-            mask_ZxHxW[start + b] = model.to_mask(plane_HxW)
-    return mask_ZxHxW
+            probability_ZxHxW[start + b] = from_canvas(probability_BxSxS[b], geometry)
+            mask_ZxHxW[start + b] = model.to_mask(probability_ZxHxW[start + b])
+    return mask_ZxHxW, probability_ZxHxW
 
 
 def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndarray:

@@ -15,7 +15,8 @@ from jaxlung.datasets import load_splits, whole_split
 from jaxlung.errors import InputError
 from jaxlung.model_scores import Task, score_split
 from jaxlung.named_sets import one_set, whole_set
-from jaxlung.predict import Predictor, load, weights_sha256
+from jaxlung.predict import load, weights_sha256
+from jaxlung.predictor import Predictor
 from jaxlung.report import write_report
 from jaxlung.results import check_out
 from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance, check_tolerance

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from jaxlung.calibration import expected_dice
 from jaxlung.errors import InputError, one_line_errors
 from jaxlung.gate_features import features, small_square
 from jaxlung.mask_checks import has_one_lung, mask_shape
@@ -204,8 +205,7 @@ def check_mask(mask_HxW: np.ndarray, probability_HxW: np.ndarray) -> tuple[str, 
     first, second = 1 - shape.second - shape.stray, shape.second
     if second and first > LUNG_RATIO * second:
         warnings.append(f"one lung is {first / second:.1f} times the other's size: check the mask")
-    total = float(probability_HxW.sum(dtype=np.float64)) + int(np.count_nonzero(mask_HxW))
-    dice = 2 * float(probability_HxW[mask_HxW].sum(dtype=np.float64)) / total
+    dice = expected_dice(probability_HxW, mask_HxW)
     if dice < EXPECTED_DICE:
         warnings.append(f"the outlines are uncertain (expected Dice {dice:.2f}): check the mask")
     return tuple(warnings)

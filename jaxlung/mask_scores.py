@@ -22,6 +22,8 @@ from jaxlung.splits import array_digest, fingerprint
 from jaxlung.threads import worker_count
 from jaxlung.workdir import environment
 
+PICTURES = ("_overlay", "_probability")  # what `jaxlung predict` writes beside masks
+
 Spacing = tuple[float, float]
 
 
@@ -163,11 +165,11 @@ def _name(directory: Path) -> str:
 
 
 def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
-    """The masks of a folder, by stem without _mask; less the overlays of `jaxlung predict`."""
+    """The masks of a folder, by stem without _mask; less `jaxlung predict`'s pictures."""
     masks: dict[str, Path] = {}
     for stem, path in images_by_stem(directory).items():
         image_id = stem if stem in known else stem.removesuffix("_mask")
-        if image_id not in known and stem.removesuffix("_overlay") in known:
+        if image_id not in known and any(stem.removesuffix(end) in known for end in PICTURES):
             continue
         if image_id in masks:
             raise InputError(f"{path}: and {masks[image_id].name} are of one image; keep one")

@@ -16,7 +16,7 @@ from jaxlung.calibration import Reliability
 from jaxlung.ct_folder import volume_of
 from jaxlung.errors import InputError
 from jaxlung.input_pipeline import eval_indices
-from jaxlung.predict import Predictor
+from jaxlung.predictor import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.results import Picture, Scores, columns_of
 from jaxlung.scoring import DEFAULT_TOLERANCE, Tolerance

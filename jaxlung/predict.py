@@ -1,12 +1,12 @@
-"""From a trained run to masks on the original grid."""
+"""From a trained run, or several, or a bundled model, to a `Predictor`."""
 
-import dataclasses
 import functools
 import hashlib
+import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -14,13 +14,9 @@ import numpy as np
 from jaxlung import bundled, steps
 from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
-from jaxlung.ct import window
 from jaxlung.errors import InputError
-from jaxlung.film import check_xray
-from jaxlung.images import read_film
-from jaxlung.model import build_model, to_mask
-from jaxlung.postprocess import keep_lungs
-from jaxlung.preprocess import from_canvas, to_canvas
+from jaxlung.model import build_model
+from jaxlung.predictor import Predictor
 from jaxlung.sharding import (
     jit_predict_step,
     make_mesh,
@@ -30,85 +26,25 @@ from jaxlung.sharding import (
 from jaxlung.threads import most_that_divide
 from jaxlung.workdir import Digests, read_config, read_digests
 
-ImageLike = np.ndarray | str | os.PathLike[str]
+ModelLike = str | os.PathLike[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Predictor:
-    """A trained model with the preprocessing it was trained with. Make one with `load`."""
-
-    workdir: Path  # of a bundled model: its name
-    bundled: bool  # it came with the package
+class _Member(NamedTuple):
     config: Config
-    step: int  # updates behind its parameters
-    data_digests: Digests  # what it was trained on: see `workdir.read_digests`
-    variables: Any  # what `UNet.apply` takes
-    tta: bool  # predictions are the mean with those of the mirror image
-    predict_canvases: Callable[[np.ndarray], np.ndarray]
-    """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
-
-    def predict_proba(self, image: ImageLike) -> np.ndarray:
-        """Lung probability of each pixel.
-
-        Args:
-            image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
-                is; other dtypes are scaled from their own minimum and maximum. For a model of CT
-                an axial slice [H, W], uint8 in the model's window or else Hounsfield units;
-                `ct_predict.predict_volume` reads files.
-
-        Returns:
-            float32 [H, W] in [0, 1], on the image's own grid.
-
-        Raises:
-            InputError: no image, a damaged one, DICOM that is no X-ray, a path for a model of
-                CT, or an array of another shape.
-        """
-        is_ct = self.config.modality == "ct"
-        if isinstance(image, str | os.PathLike):
-            if is_ct:
-                raise InputError(
-                    f"{image}: the model was trained on CT volumes; give it to "
-                    f"jaxlung.ct_predict.predict_volume, or a slice in Hounsfield units to predict"
-                )
-            film = read_film(image)
-            check_xray(film.modality, image)
-            pixels = film.image
-        else:
-            pixels = np.asarray(image)
-            if is_ct and pixels.dtype != np.uint8:
-                if not np.isfinite(pixels).all():
-                    raise InputError("the slice holds NaN or infinite values; replace them first")
-                pixels = window(pixels, self.config.data.window_low, self.config.data.window_high)
-        canvas_SxS, _, geometry = to_canvas(
-            pixels, size=self.config.data.size, fit=self.config.data.fit
-        )
-        return from_canvas(self.predict_canvases(canvas_SxS[None])[0], geometry)
-
-    def predict(self, image: ImageLike) -> np.ndarray:
-        """The lungs' mask: bool [H, W], True is lung, on the image's own grid.
-
-        Args and raises as `predict_proba`.
-        """
-        return self.to_mask(self.predict_proba(image))
-
-    def to_mask(self, probability_HxW: np.ndarray) -> np.ndarray:
-        """Probabilities, on any grid, to the mask that `predict` gives: bool [H, W].
-
-        The threshold is the config's `train.threshold`; of X-rays with `train.postprocess` what
-        is above it becomes at most two pieces without holes (`postprocess.keep_lungs`).
-        """
-        mask_HxW = to_mask(probability_HxW, self.config.train.threshold)
-        return keep_lungs(mask_HxW) if self.config.keeps_lungs else mask_HxW
+    step: int
+    data_digests: Digests
+    variables: Any
 
 
-def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predictor:
-    """A bundled model by its name, or the best model of a run of train.py by its workdir.
+def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = False) -> Predictor:
+    """A bundled model by its name, the best model of a run of train.py by its workdir, or several.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
     name is meant by "./cxr" or by a `Path`.
 
     Args:
-        model: a name or a workdir.
+        model: a name or a workdir; or several of the same network and preprocessing, an ensemble:
+            the mean of their probabilities is predicted.
         tta: predict with test-time augmentation: the mean of an image's and of its mirror image's
             prediction, in twice the time. What it gains is in docs/results.md.
 
@@ -118,10 +54,45 @@ def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predict
 
     Raises:
         InputError: there is neither a model nor a run of that name, or it has saved no checkpoint
-            yet, or its files are damaged.
+            yet, or its files are damaged; or members of an ensemble differ.
     """
+    models = [model] if isinstance(model, str | os.PathLike) else list(model)
+    if not models:
+        raise InputError("no model named; name a workdir of train.py or a bundled model")
+    members = [_read(one) for one in models]
+    config = members[0].config
+    for name, member in zip(models, members, strict=True):
+        if field := _difference(config, member.config):
+            raise InputError(f"{name}: differs from {models[0]} in {field}; no ensemble of both")
+    variables = members[0].variables
+    if len(members) > 1:
+        variables = jax.tree.map(lambda *arrays: np.stack(arrays), *(m.variables for m in members))
+    digests = members[0].data_digests
+    if len(members) > 1:  # one image may have had several ids
+        digests = {
+            split: {
+                f"{i}/{image}": digest
+                for i, member in enumerate(members)
+                for image, digest in member.data_digests.get(split, {}).items()
+            }
+            for split in sorted({split for member in members for split in member.data_digests})
+        }
+    return Predictor(
+        workdir=Path(models[0]),
+        bundled=all(map(bundled.is_name, models)),
+        config=config,
+        step=members[0].step,
+        data_digests=digests,
+        variables=variables,
+        members=len(members),
+        tta=tta,
+        predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
+    )
+
+
+def _read(model: ModelLike) -> _Member:
     if bundled.is_name(model):
-        return _predictor(Path(model), True, *bundled.read(str(model)), tta)
+        return _Member(*bundled.read(str(model)))
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.names())
@@ -132,20 +103,25 @@ def load(model: str | os.PathLike[str] = "cxr", *, tta: bool = False) -> Predict
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     variables, step = restore_best(workdir, abstract_like(abstract, device))
-    return _predictor(workdir, False, config, step, read_digests(workdir), variables, tta)
+    return _Member(config, step, read_digests(workdir), variables)
 
 
-def _predictor(
-    workdir: Path,
-    is_bundled: bool,
-    config: Config,
-    step: int,
-    data_digests: Digests,
-    variables: Any,
-    tta: bool,
-) -> Predictor:
-    model, devices = build_model(config.model), jax.local_devices()
-    compiled = jit_predict_step(functools.partial(steps.predict_step, model=model, tta=tta))
+def _difference(config: Config, other: Config) -> str:
+    """The first setting that members of an ensemble have to share and do not; "" if none."""
+    for name in ("model", "data.size", "data.fit", "data.window_low", "data.window_high",
+                 "train.threshold", "train.postprocess", "modality"):  # fmt: skip
+        values = operator.attrgetter(name)
+        if values(config) != values(other):
+            return name
+    return ""
+
+
+def _canvas_predictor(
+    workdir: Path, config: Config, variables: Any, members: int, tta: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    devices = jax.local_devices()
+    step = functools.partial(steps.predict_step, model=build_model(config.model), tta=tta)
+    compiled = jit_predict_step(step if members == 1 else steps.mean_of_members(step))
 
     @functools.cache
     def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
@@ -161,9 +137,7 @@ def _predictor(
             raise InputError(f"{workdir}: the model's output is not finite; retrain it")
         return probability_BxSxS
 
-    return Predictor(
-        workdir, is_bundled, config, step, data_digests, variables, tta, predict_canvases
-    )
+    return predict_canvases
 
 
 def weights_sha256(variables: Any) -> str:

@@ -6,6 +6,7 @@ evaluation, valid bool [B], False for the padding of the last batch.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -147,6 +148,15 @@ def predict_step(
     if not tta:
         return probability(image_BxSxS)
     return (probability(image_BxSxS) + probability(image_BxSxS[:, :, ::-1])[:, :, ::-1]) / 2
+
+
+def mean_of_members(step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """step(variables, image_BxSxS) for variables of several members, stacked [M, ...]: the mean."""
+
+    def mean(variables_M: Any, image_BxSxS: jax.Array) -> jax.Array:
+        return jax.vmap(step, in_axes=(0, None))(variables_M, image_BxSxS).mean(0)
+
+    return mean
 
 
 def _logits(model: UNet, variables: Any, image_BxSxS: jax.Array) -> Any:

@@ -16,7 +16,7 @@ R = TypeVar("R")
 def stream(
     items: Iterable[T],
     prepare: Callable[[T], P],
-    compute: Callable[[Sequence[P]], Sequence[C]],
+    compute: Callable[[Sequence[P]], Iterable[C]],
     finish: Callable[[P, C], R],
     *,
     batch_size: int,

@@ -1,6 +1,7 @@
 """CT volumes: orientation, grids, slices as examples, and masks back on the file's own grid."""
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -298,10 +299,11 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     hu, lungs = body((25, 20, 8))
     found = []
     for axes in ("RAS", "LPS"):
-        mask, volume = predict_volume(
+        mask, probability, volume = predict_volume(
             model, save(tmp_path / f"{axes}.nii.gz", hu, affine_of(), axes)
         )
         ct.write_mask(tmp_path / f"m{axes}.nii.gz", mask, volume.grid)
+        np.testing.assert_array_equal(mask, probability >= 0.5)
         found.append(in_ras(tmp_path / f"m{axes}.nii.gz")[0] > 0)
     np.testing.assert_array_equal(*found)
     # Hounsfield units, not shades from a slice's own lowest to its highest value.
@@ -324,8 +326,22 @@ def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
     arguments = ["--workdir", str(ct_run), "--out", str(tmp_path / "out")]
     cli.main(["predict", str(scan), *arguments])
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "scan_3.nii.gz", "scan_3_overlay.png",
+        "scan_3.nii.gz", "scan_3_overlay.png", "summary.csv", "summary.json",
     }  # fmt: skip
+    capsys.readouterr()
+    cli.main(["predict", str(scan.parent), "--sides", "--probabilities", "--workdir", str(ct_run),
+              "--out", str(tmp_path / "sides")])  # fmt: skip
+    plain, labels, probability = (
+        np.asarray(nibabel.load(tmp_path / name).dataobj)
+        for name in ("out/scan_3.nii.gz", "sides/scan_3.nii.gz", "sides/scan_3_probability.nii.gz")
+    )
+    np.testing.assert_array_equal(labels > 0, plain > 0)
+    np.testing.assert_array_equal(probability >= 0.5, plain > 0)
+    assert set(np.unique(labels)) == {0, 1, 2} and probability.dtype == np.float32
+    rows = json.loads((tmp_path / "sides" / "summary.json").read_text())["images"]
+    assert len(rows) == len(list(scan.parent.iterdir()))
+    [row] = [row for row in rows if row["image"] == str(scan)]
+    assert row["lung_px"] == (plain > 0).sum() and row["lung_ml"] > 0
     capsys.readouterr()
     for model, path, word in (
         (workdir, scan, "X-rays"), (ct_run, tmp_path / "out" / "scan_3_overlay.png", "CT volumes")

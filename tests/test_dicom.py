@@ -29,7 +29,6 @@ from pydicom.uid import (  # noqa: E402
     JPEGBaseline8Bit,
 )
 
-from jaxlung import cli  # noqa: E402
 from jaxlung.dicom import is_dicom, read_dicom  # noqa: E402
 from jaxlung.dicom_display import window  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
@@ -37,8 +36,10 @@ from jaxlung.film import check_xray  # noqa: E402
 from jaxlung.folder import find_pairs, images_by_stem, pair_split  # noqa: E402
 from jaxlung.images import read_film, read_image, read_mask, read_size  # noqa: E402
 from jaxlung.metadata import read_metadata  # noqa: E402
+from jaxlung.outputs import Options, plan  # noqa: E402
 from jaxlung.preprocess import to_canvas  # noqa: E402
 from jaxlung.silence import silence  # noqa: E402
+from jaxlung.sources import find_sources  # noqa: E402
 
 SHAPE = (24, 20)
 FLOAT32 = dict(rtol=0, atol=1e-6)  # one rounding of values in [0, 1] to float32
@@ -873,9 +874,10 @@ def test_folder_takes_dicom_with_and_without_suffix(folder):
 
 def test_masks_of_dicom_without_suffix_are_named_by_the_whole_name(tmp_path):
     names = ["1.2.840.7", "1.2.840.8", "IM0001", "a.dcm"]
-    plan = cli.plan_outputs([tmp_path / name for name in names], tmp_path / "o", overwrite=False)
+    sources = find_sources([tmp_path / name for name in names], volumes=False)
+    jobs = plan(sources, Options(out=tmp_path / "o"), volumes=False)
     stems = ["1.2.840.7.png", "1.2.840.8.png", "IM0001.png", "a.png"]
-    assert [mask.name for _, mask, _ in plan] == stems
+    assert [job.mask.name for job in jobs] == stems
 
 
 def test_folder_hands_on_the_spacing_and_metadata_wins(folder):

@@ -157,8 +157,8 @@ def test_overlays_of_predict_are_passed_over(folders, workdir):
     """What `jaxlung predict` writes can be scored as it is."""
     out = folders / "predicted"
     images = [str(folders / "images" / f"{name}.png") for name in "abcd"]
-    cli.main(["predict", *images, "--workdir", str(workdir), "--out", str(out)])
-    assert len(list(out.iterdir())) == 8
+    cli.main(["predict", *images, "--probabilities", "--workdir", str(workdir), "--out", str(out)])
+    assert len(list(out.glob("*.png"))) == 12
     cli.main(["score", "--pred", str(out), "--truth", str(folders / "truth"),
               "--out", str(folders / "out"), "--images", str(folders / "images")])  # fmt: skip
     result = json.loads((folders / "out" / "metrics.json").read_text())["results"][0]

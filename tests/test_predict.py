@@ -119,7 +119,9 @@ def test_command_writes_masks_and_overlays(workdir, model, radiograph, tmp_path)
     Image.fromarray(radiograph).save(tmp_path / "b.tif")
     predict(tmp_path / "a.png", tmp_path / "b.tif", "--workdir", workdir, "--out", tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["a.png", "a_overlay.png", "b.png", "b_overlay.png"]
+    assert names == [
+        "a.png", "a_overlay.png", "b.png", "b_overlay.png", "summary.csv", "summary.json"
+    ]  # fmt: skip
     mask = read_image(tmp_path / "out" / "a.png")
     np.testing.assert_array_equal(mask, model.predict(tmp_path / "a.png") * np.uint8(255))
     assert read_image(tmp_path / "out" / "a_overlay.png").shape == (50, 70, 3)

@@ -1,0 +1,79 @@
+"""How well a prediction's confidence foretells its Dice: python benchmarks/confidence.py MODEL DIR
+
+MODEL is a workdir of train.py or a bundled model's name that has not seen the images of DIR, a
+folder with images/ and masks/. Prints the correlation of `Prediction.confidence` with Dice on the
+original grid, and, for failures below some Dice, how many of them a warning at a stated share of
+false alarms would find. --json FILE keeps both of each image.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jaxlung import cpu, load, metrics  # noqa: E402
+from jaxlung.config import DataConfig  # noqa: E402
+from jaxlung.datasets import load_splits, whole_split  # noqa: E402
+from jaxlung.errors import InputError  # noqa: E402
+from jaxlung.splits import SPLITS  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("dir", type=Path)
+    parser.add_argument("--split", default="all", choices=("all", *SPLITS))
+    parser.add_argument("--tta", action="store_true", help="average with the mirror image's mask")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    cpu.use_cores()
+    model = load(arguments.model, tta=arguments.tta)
+    data = DataConfig(name="folder", dir=str(arguments.dir))
+    if arguments.split == "all":
+        split = whole_split(data, arguments.dir, "")
+    else:
+        split = load_splits(data)[arguments.split]
+    examples = [split.read(i) for i in range(len(split.ids))]
+    confidence, dice = [], []
+    found = model.predict_many([example.image for example in examples])
+    for example, (_, prediction) in zip(examples, found, strict=True):
+        assert not isinstance(prediction, InputError), prediction
+        counts = metrics.count_pixels(prediction.mask[None], example.mask[None])
+        confidence.append(prediction.confidence)
+        dice.append(float(metrics.dice(counts)[0]))
+    tell(np.array(confidence), np.array(dice))
+    if arguments.json:
+        rows = {"ids": list(split.ids), "confidence": confidence, "dice": dice}
+        arguments.json.write_text(json.dumps(rows))
+
+
+def tell(confidence: np.ndarray, dice: np.ndarray) -> None:
+    print(
+        f"n {len(dice)}  Dice {dice.mean():.4f}, confidence {confidence.mean():.4f} in the mean  "
+        f"Pearson {stats.pearsonr(confidence, dice)[0]:.3f}  "
+        f"Spearman {stats.spearmanr(confidence, dice)[0]:.3f}  "
+        f"mean |confidence - Dice| {np.abs(confidence - dice).mean():.4f}"
+    )
+    for limit in (0.9, 0.95):
+        failed = dice < limit
+        if not failed.any():
+            print(f"none below Dice {limit}")
+            continue
+        for alarms in (0.05, 0.1):
+            threshold = np.quantile(confidence[~failed], alarms)
+            recall = (confidence[failed] < threshold).mean()
+            print(
+                f"below Dice {limit}: {failed.sum()}; of them found at {alarms:.0%} false alarms: "
+                f"{recall:.0%} (confidence below {threshold:.4f})"
+            )
+
+
+if __name__ == "__main__":
+    main()

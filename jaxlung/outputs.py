@@ -1,0 +1,128 @@
+"""Where the outputs of `jaxlung predict` go, and writing them: each file appears whole."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlung.ct import Volume, write_mask
+from jaxlung.ct_predict import picture
+from jaxlung.errors import InputError
+from jaxlung.figures import overlay
+from jaxlung.images import write_png
+from jaxlung.predictor import Prediction, Predictor
+from jaxlung.sources import Source, on_disk
+from jaxlung.summary import Row
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What `jaxlung predict` writes."""
+
+    out: Path
+    sides: bool = False  # labels 1 (right lung) and 2 (left), not one mask
+    overlay: bool = True
+    probabilities: bool = False
+    model: str = "cxr"  # whose masks they are, for dicom-seg
+    format: str = "png"  # of masks: "png" (NIfTI of volumes) or "dicom-seg"
+    strict: bool = False  # what the sanity gate warns of is refused
+    resume: bool = False  # what is done is passed over
+    overwrite: bool = False  # what is there is replaced
+
+
+class Job(NamedTuple):
+    """A source and where its outputs go."""
+
+    source: Source
+    mask: Path
+    overlay: Path | None
+    probability: Path | None
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [path for path in (self.mask, self.overlay, self.probability) if path]
+
+
+def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[Job]:
+    """Where each source's outputs go.
+
+    Raises:
+        InputError: two sources would write one file, or an output is an input.
+    """
+    suffix = ".nii.gz" if volumes else ".png"
+    mask_suffix = ".dcm" if options.format == "dicom-seg" else suffix
+    inputs = {source.path.resolve() for source in sources}
+    owner: dict[Path, Source] = {}
+    jobs = []
+    for source in sources:
+        stem = options.out / source.name
+
+        def named(end: str, stem: Path = stem) -> Path:
+            return stem.with_name(stem.name + end)
+
+        job = Job(
+            source,
+            named(mask_suffix),
+            named("_overlay.png") if options.overlay else None,
+            named(f"_probability{suffix}") if options.probabilities else None,
+        )
+        for target in job.outputs:
+            if target in owner:
+                raise InputError(
+                    f"{source} and {owner[target]} would both write {target}; use two --out folders"
+                )
+            owner[target] = source
+            if target.resolve() in inputs:
+                raise InputError(f"{target} is an input image; name another --out folder")
+        jobs.append(job)
+    return jobs
+
+
+def is_done(job: Job, rows: dict[str, Row]) -> bool:
+    """Whether its row and all its outputs are there, and its file is still the same."""
+    row = rows.get(str(job.source), {})
+    if row.get("status") != "ok" or not all(path.is_file() for path in job.outputs):
+        return False
+    try:
+        return row["stamp"] == job.source.stamp
+    except InputError:
+        return False
+
+
+def write_image(job: Job, found: Prediction, labels_HxW: np.ndarray, options: Options) -> None:
+    """Writes an X-ray's outputs."""
+    job.mask.parent.mkdir(parents=True, exist_ok=True)
+    if job.overlay:
+        write_png(job.overlay, overlay(found.image, found.mask))
+    if job.probability:  # 65535 is 1
+        write_png(job.probability, np.rint(found.probability * 65535).astype(np.uint16))
+    if options.format == "dicom-seg":
+        _write_segmentation(job, labels_HxW, options)
+    else:
+        write_png(job.mask, labels_HxW if options.sides else found.mask.astype(np.uint8) * 255)
+
+
+def write_volume(
+    job: Job, labels_ZxHxW: np.ndarray, probability_ZxHxW: np.ndarray, volume: Volume,
+    model: Predictor, options: Options,
+) -> None:  # fmt: skip
+    """Writes a CT volume's outputs."""
+    job.mask.parent.mkdir(parents=True, exist_ok=True)
+    if job.overlay:
+        write_png(job.overlay, picture(model, labels_ZxHxW > 0, volume))
+    if job.probability:
+        write_mask(job.probability, probability_ZxHxW, volume.grid)
+    if options.format == "dicom-seg":
+        _write_segmentation(job, labels_ZxHxW, options)
+    else:
+        write_mask(job.mask, labels_ZxHxW if options.sides else labels_ZxHxW > 0, volume.grid)
+
+
+def _write_segmentation(job: Job, labels: np.ndarray, options: Options) -> None:
+    from jaxlung.dicom_seg import write_segmentation
+
+    label = labels if options.sides else (labels > 0).astype(np.uint8)
+    with on_disk(job.source) as path:
+        write_segmentation(job.mask, path, label, sides=options.sides, model=options.model)

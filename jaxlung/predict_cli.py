@@ -1,0 +1,100 @@
+"""`jaxlung predict`: its flags, and what it sets up before the work."""
+
+import argparse
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxlung.errors import InputError
+
+
+def add_predict_command(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="draw the lungs of images",
+        description="For each image writes NAME.png, the mask at the image's own size (255 is "
+        "lung), and NAME_overlay.png, the image with the mask's outline; with a model of CT, for "
+        "each NIfTI file or folder of a DICOM series, NAME.nii.gz on the scan's own grid (1 is "
+        "lung), and NAME_overlay.png with some slices. summary.csv and summary.json have a row "
+        "for each image. docs/predict.md says more. Not a medical device.",
+    )
+    predict.add_argument(
+        "paths", nargs="+", type=Path, metavar="PATH",
+        help="images (PNG, JPEG, TIFF, DICOM...), folders of them, zip archives or 'globs'; - "
+        "reads paths from standard input, one a line",
+    )  # fmt: skip
+    predict.add_argument(
+        "--model", "--workdir", action="append", metavar="MODEL",
+        help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest "
+        "X-rays); several times: their mean",
+    )  # fmt: skip
+    predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
+    predict.add_argument(
+        "--sides", action="store_true",
+        help="masks hold 1 for the patient's right lung and 2 for the left one",
+    )  # fmt: skip
+    predict.add_argument(
+        "--probabilities", action="store_true",
+        help="also NAME_probability.png, 16 bits, 65535 is 1 (of CT .nii.gz, floats)",
+    )  # fmt: skip
+    predict.add_argument("--no-overlay", action="store_true", help="no pictures of outlines")
+    predict.add_argument(
+        "--format", choices=("png", "dicom-seg"), default="png",
+        help="of masks; dicom-seg needs DICOM images and the extra dicom-seg",
+    )  # fmt: skip
+    predict.add_argument(
+        "--tta", action="store_true",
+        help="average with the mirror image's prediction, in twice the time: see docs/results.md",
+    )  # fmt: skip
+    predict.add_argument(
+        "--strict", action="store_true",
+        help="refuse what would be warned of: inverted, rotated, no chest X-ray...",
+    )  # fmt: skip
+    again = predict.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="skip what is done already")
+    again.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
+    predict.set_defaults(run=predict_command)
+
+
+def predict_command(arguments: argparse.Namespace) -> None:
+    """Raises SystemExit 1 where an image failed, InputError before any work."""
+    if arguments.format == "dicom-seg":
+        from jaxlung.dicom_seg import import_highdicom
+
+        import_highdicom()
+    from jaxlung.sources import find_sources, read_list
+
+    paths: list[Path] = []
+    for path in arguments.paths:
+        paths += read_list(sys.stdin) if str(path) == "-" else [path]
+    if not paths:
+        raise InputError("standard input names no image; give a path on each line")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
+    from jaxlung import compile_cache, cpu
+
+    cpu.collect_garbage_seldom()
+    cpu.keep_freed_memory()
+    cpu.use_cores()
+    compile_cache.enable()
+
+    from jaxlung.bulk import run
+    from jaxlung.outputs import Options
+    from jaxlung.predict import load
+
+    models = arguments.model or ["cxr"]
+    model = load(models[0] if len(models) == 1 else models, tta=arguments.tta)
+    sources = find_sources(paths, volumes=model.config.modality == "ct", but_not=arguments.out)
+    options = Options(
+        out=arguments.out,
+        sides=arguments.sides,
+        overlay=not arguments.no_overlay,
+        probabilities=arguments.probabilities,
+        model=Path(models[0]).name,
+        format=arguments.format,
+        strict=arguments.strict,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+    )
+    if run(model, sources, options):
+        raise SystemExit(1)
