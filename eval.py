@@ -21,7 +21,7 @@ _SPLIT = flags.DEFINE_string(
 _OUT = flags.DEFINE_string("out", None, "Default: WORKDIR/eval/ and the data's name and split.")
 _TOLERANCE_PX = flags.DEFINE_float("tolerance_px", 2.0, "Of NSD, in pixels of either grid.")
 _TOLERANCE_MM = flags.DEFINE_float("tolerance_mm", 2.0, "Of NSD, where the spacing is known.")
-_TTA = flags.DEFINE_bool("tta", False, "Average with the mirror image's prediction.")
+_TTA = flags.DEFINE_bool("tta", True, "Average with the mirror image's; --notta: predict once.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report.")
 
 

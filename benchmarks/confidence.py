@@ -30,7 +30,8 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("dir", type=Path)
     parser.add_argument("--split", default="all", choices=("all", *SPLITS))
-    parser.add_argument("--tta", action="store_true", help="average with the mirror image's mask")
+    parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True,
+                        help="average with the mirror image's prediction")  # fmt: skip
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     cpu.use_cores()

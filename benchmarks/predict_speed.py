@@ -30,7 +30,7 @@ def main() -> None:
     )
     parser.add_argument("directory", type=Path)
     parser.add_argument("--model", default="cxr")
-    parser.add_argument("--tta", action="store_true")
+    parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--repeats", type=int, default=3, help="of each; the median is printed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -34,7 +34,7 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     tolerance: Tolerance = DEFAULT_TOLERANCE,
     overwrite: bool = False,
-    tta: bool = False,
+    tta: bool = True,
 ) -> dict[str, Any]:
     """Scores the best checkpoint of each run on each set of images.
 

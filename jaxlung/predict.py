@@ -36,7 +36,7 @@ class _Member(NamedTuple):
     variables: Any
 
 
-def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = False) -> Predictor:
+def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
     """A bundled model by its name, the best model of a run of train.py by its workdir, or several.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
@@ -45,8 +45,9 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = False) -
     Args:
         model: a name or a workdir; or several of the same network and preprocessing, an ensemble:
             the mean of their probabilities is predicted.
-        tta: predict with test-time augmentation: the mean of an image's and of its mirror image's
-            prediction, in twice the time. What it gains is in docs/results.md.
+        tta: test-time augmentation: the mean of an image's and of its mirror image's prediction,
+            so that a mirrored image gets the mirrored mask. False: once, in half the time;
+            docs/results.md has the figures of both.
 
     Example:
         >>> model = jaxlung.load("cxr")

@@ -44,8 +44,8 @@ def add_predict_command(commands: Any) -> None:
         help="of masks; dicom-seg needs DICOM images and the extra dicom-seg",
     )  # fmt: skip
     predict.add_argument(
-        "--tta", action="store_true",
-        help="average with the mirror image's prediction, in twice the time: see docs/results.md",
+        "--tta", action=argparse.BooleanOptionalAction, default=True,
+        help="average with the mirror image's prediction (--no-tta: once, in half the time)",
     )  # fmt: skip
     predict.add_argument(
         "--strict", action="store_true",

@@ -154,7 +154,7 @@ def test_resume_by_another_model_or_other_masks_is_refused(workdir, films, tmp_p
     one = next(films.rglob("*.png"))
     predict(one, "--model", workdir, "--out", tmp_path / "out")
     before = contents(tmp_path / "out")
-    for changed, word in (("--sides", "masks"), ("--tta", "tta")):
+    for changed, word in (("--sides", "masks"), ("--no-tta", "tta")):
         predict(one, "--model", workdir, "--out", tmp_path / "out", "--resume", changed, code=2)
         assert word in capsys.readouterr().err
     assert contents(tmp_path / "out") == before

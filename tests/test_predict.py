@@ -48,13 +48,14 @@ def test_same_image_by_path_and_as_an_array(model, radiograph, tmp_path):
     np.testing.assert_array_equal(model.predict_proba(rgb), expected)
 
 
-def test_training_and_prediction_feed_the_network_alike(model, radiograph):
+def test_training_and_prediction_feed_the_network_alike(model, workdir, radiograph):
     """The network's input of `predict` is `preprocess_image`'s, and that of the train step."""
     image_SxS, _, _ = preprocess_image(radiograph, size=32, fit="letterbox")
     unet = jaxlung.model.build_model(model.config.model)
     logits = unet.apply(model.variables, image_SxS[None, ..., None])
     expected = jax.nn.sigmoid(logits[0, ..., 0])
-    np.testing.assert_allclose(model.predict_proba(radiograph), expected, atol=1e-5)
+    once = jaxlung.load(workdir, tta=False)
+    np.testing.assert_allclose(once.predict_proba(radiograph), expected, atol=1e-5)
 
 
 def test_brightness_and_contrast_hardly_matter(model, radiograph):
