@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 from jaxlung import summary
@@ -12,7 +13,7 @@ from jaxlung.calibration import expected_dice
 from jaxlung.ct import is_volume
 from jaxlung.ct_predict import predict_volume
 from jaxlung.errors import InputError, print_error
-from jaxlung.outputs import Job, Options, is_done, plan, write_image, write_volume
+from jaxlung.outputs import Job, Options, check_free, is_done, plan, write_image, write_volume
 from jaxlung.predict import weights_sha256
 from jaxlung.predictor import BATCH, Predictor, Prepared
 from jaxlung.sides import label_sides
@@ -37,29 +38,26 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
     volumes = model.config.modality == "ct"
     jobs = plan(sources, options, volumes=volumes)
     settings = _settings(model, options)
-    before, rows = summary.earlier_rows(options.out)
-    if not any(row["status"] == "ok" for row in rows.values()):
-        before, rows = None, {}  # nothing was written that could be mixed up
-    if before is not None and before != settings and not options.overwrite:
-        field = next(name for name in settings if before.get(name) != settings[name])
-        raise InputError(
-            f"{options.out}: holds predictions of another {field} ({before.get(field)}, now "
-            f"{settings[field]}); name another --out folder, or pass --overwrite"
-        )
-    ours = before == settings
-    todo = [job for job in jobs if not (options.resume and ours and is_done(job, rows))]
-    if not options.overwrite and not (options.resume and ours):
-        for target in (target for job in todo for target in job.outputs if target.exists()):
-            raise InputError(
-                f"{target} exists; name another --out folder, or pass --resume to go on with what "
-                f"was interrupted, or --overwrite to replace it"
-            )
     options.out.mkdir(parents=True, exist_ok=True)
-    journal = summary.Journal(options.out, settings, rows if ours else {})
-    results = (_volumes if volumes else _images)(model, todo, options)
-    failed = _follow(results, len(todo), journal)
-    journal.close(str(job.source) for job in jobs)
-    odd = sum(bool(journal.rows[str(job.source)].get("warnings")) for job in jobs)
+    with _alone_in(options.out):
+        before, rows = summary.earlier_rows(options.out)
+        any_good = any(row["status"] == "ok" for row in rows.values())
+        if before is not None and before != settings and any_good and not options.overwrite:
+            field = next(name for name in settings if before.get(name) != settings[name])
+            raise InputError(
+                f"{options.out}: holds predictions of another {field} ({before.get(field)}, now "
+                f"{settings[field]}); name another --out folder, or pass --overwrite"
+            )
+        ours = before == settings
+        resume = options.resume and ours
+        todo = [job for job in jobs if not (resume and is_done(job, rows))]
+        if not options.overwrite:
+            check_free(todo, rows if resume else None)
+        journal = summary.Journal(options.out, settings, rows if ours else {})
+        results = (_volumes if volumes else _images)(model, todo, options)
+        failed = _follow(results, len(todo), journal)
+        journal.close(str(job.source.name) for job in jobs)
+    odd = sum(bool(journal.rows[str(job.source.name)].get("warnings")) for job in jobs)
     if len(jobs) > 1:
         counts = f"{len(jobs)} in all: {len(jobs) - len(failed)} predicted"
         counts += f" ({len(jobs) - len(todo)} of them before)" if len(todo) < len(jobs) else ""
@@ -68,6 +66,24 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
         print("\n".join(["failed:", *(f"  {name}" for name in listed)]))
     return len(failed)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Raises InputError where another process writes into the folder."""
+    path = folder / ".jaxlung.lock"
+    lock = filelock.FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise InputError(
+            f"{folder}: another jaxlung predict writes there; wait, or name another --out folder"
+        ) from error
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
 
 
 def _settings(model: Predictor, options: Options) -> Row:
@@ -97,7 +113,8 @@ def _follow(
             name = str(job.source)
             if isinstance(row, InputError):
                 message = str(row) if str(row).startswith(name) else f"{name}: {row}"
-                journal.add({"image": name, "status": "failed", "error": message})
+                about = {"name": str(job.source.name), "image": name}
+                journal.add({**about, "status": "failed", "error": message})
                 failed.append(name)
                 with tqdm.external_write_mode():
                     print_error(message)
@@ -185,9 +202,10 @@ def _row(
 ) -> Row:
     *slices, height, width = labels.shape
     return {
+        "name": str(job.source.name),
         "image": str(job.source),
         "status": "ok",
-        "mask": str(job.mask),
+        "mask": str(job.source.name.with_name(job.mask.name)),
         "height": height,
         "width": width,
         "slices": slices[0] if slices else None,

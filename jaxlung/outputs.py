@@ -1,6 +1,7 @@
 """Where the outputs of `jaxlung predict` go, and writing them: each file appears whole."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -82,13 +83,40 @@ def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[
 
 def is_done(job: Job, rows: dict[str, Row]) -> bool:
     """Whether its row and all its outputs are there, and its file is still the same."""
-    row = rows.get(str(job.source), {})
+    row = rows.get(str(job.source.name), {})
     if row.get("status") != "ok" or not all(path.is_file() for path in job.outputs):
         return False
     try:
         return row["stamp"] == job.source.stamp
     except InputError:
         return False
+
+
+def check_free(jobs: Sequence[Job], rows: dict[str, Row] | None) -> None:
+    """Refuses to write over what is there.
+
+    Args:
+        rows: of a batch that goes on, whose own outputs are replaced; None: of none.
+
+    Raises:
+        InputError: an output that exists, unless it is of a batch that goes on and of this source.
+    """
+    for job in jobs:
+        row = None if rows is None else rows.get(str(job.source.name), {})
+        if row is not None and _same_source(row.get("image"), job.source):
+            continue
+        for target in job.outputs:
+            if target.exists():
+                of = f", of {row['image']}," if row else ","
+                raise InputError(
+                    f"{target} exists{of} and is not replaced; name another --out folder, or pass "
+                    f"--resume to go on with what was interrupted, or --overwrite"
+                )
+
+
+def _same_source(image: str | None, source: Source) -> bool:
+    """Without a row it was being written when the batch was interrupted."""
+    return image is None or os.path.abspath(image) == os.path.abspath(str(source))
 
 
 def write_image(job: Job, found: Prediction, labels_HxW: np.ndarray, options: Options) -> None:

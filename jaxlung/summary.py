@@ -21,7 +21,7 @@ SCHEMA = "jaxlung-predict-1"  # changes when a field changes its meaning or goes
 JSON, CSV, JOURNAL = "summary.json", "summary.csv", ".summary.jsonl"
 # Of each image; None where it does not apply. docs/predict.md says what they mean.
 FIELDS = (
-    "image", "status", "mask", "height", "width", "slices",
+    "name", "image", "status", "mask", "height", "width", "slices",
     "lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2",
     "lung_ml", "right_ml", "left_ml", "right_to_left", "confidence",
     "warnings", "error", "seconds",
@@ -61,7 +61,7 @@ class Journal:
 
     def add(self, row: Row) -> None:
         """Keeps a row, whatever happens next to the process."""
-        self.rows[row["image"]] = row
+        self.rows[row["name"]] = row
         with open(self.folder / JOURNAL, "a", encoding="utf-8") as file:
             file.write(_line(row))
 
@@ -94,13 +94,13 @@ def earlier_rows(folder: Path) -> tuple[Row | None, dict[str, Row]]:
             if summary["schema"] != SCHEMA:
                 raise ValueError(f"its schema is {summary['schema']!r}, not {SCHEMA!r}")
             settings = summary["settings"]
-            rows = {row["image"]: row for row in summary["images"]}
+            rows = {row["name"]: row for row in summary["images"]}
         path = folder / JOURNAL
         if path.exists():
             lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be torn
             if lines:
                 settings = json.loads(lines[0])
-                rows |= {row["image"]: row for row in map(json.loads, lines[1:])}
+                rows |= {row["name"]: row for row in map(json.loads, lines[1:])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: is damaged ({error}); remove it, or name another --out"

@@ -11,6 +11,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image
@@ -57,7 +58,7 @@ def rows(folder: Path) -> list[dict]:
 
 
 def untimed(folder: Path) -> list[dict]:
-    return [{**row, "seconds": 0, "mask": Path(row["mask"]).name} for row in rows(folder)]
+    return [{**row, "seconds": 0} for row in rows(folder)]
 
 
 def test_masks_are_those_of_the_python_interface(workdir, model, films, tmp_path):
@@ -167,6 +168,27 @@ def test_a_second_batch_adds_to_the_summary(workdir, films, tmp_path):
     assert {row["image"] for row in rows(tmp_path / "out")} == set(map(str, paths[:2]))
 
 
+def test_resume_replaces_no_output_of_another_image(workdir, films, tmp_path, capsys):
+    one, other = sorted(films.rglob("*.png"))[:2]
+    for folder, path in (("x", one), ("y", other)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "same.png").write_bytes(path.read_bytes())
+    out = tmp_path / "out"
+    predict(tmp_path / "x" / "same.png", "--model", workdir, "--out", out)
+    before = contents(out)
+    predict(tmp_path / "y" / "same.png", "--model", workdir, "--out", out, "--resume", code=2)
+    assert f"{tmp_path}/x/same.png" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_two_batches_in_one_folder_are_refused(workdir, films, tmp_path, capsys):
+    lock = filelock.FileLock(tmp_path / ".jaxlung.lock")
+    with lock:
+        predict(films, "--model", workdir, "--out", tmp_path, code=2)
+    assert "another jaxlung predict" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.png"))
+
+
 def test_strict_refuses_what_is_warned_of_and_writes_nothing(workdir, films, tmp_path, capsys):
     blank = tmp_path / "blank.png"
     Image.new("L", (128, 128), 90).save(blank)
@@ -219,8 +241,8 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
 
 def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
     journal = summary.Journal(tmp_path, {"model": "m"}, {})
-    journal.add({"image": "a", "warnings": []})
-    journal.add({"image": "b", "warnings": []})
+    journal.add({"name": "a", "warnings": []})
+    journal.add({"name": "b", "warnings": []})
     path = tmp_path / summary.JOURNAL
     os.truncate(path, path.stat().st_size - 5)
     settings, found = summary.earlier_rows(tmp_path)
