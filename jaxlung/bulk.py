@@ -1,25 +1,28 @@
 """`jaxlung predict` over any number of files: what is written, what is skipped, what failed."""
 
 import contextlib
+import errno
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import numpy as np
 
 from jaxlung import summary
 from jaxlung.calibration import expected_dice
-from jaxlung.ct import is_volume
+from jaxlung.ct import is_volume, voxel_volume
 from jaxlung.ct_predict import predict_volume
 from jaxlung.errors import InputError, print_error
 from jaxlung.outputs import Job, Options, check_free, is_done, plan, write_image, write_volume
 from jaxlung.predict import weights_sha256
 from jaxlung.predictor import BATCH, Predictor, Prepared
 from jaxlung.sides import label_sides
+from jaxlung.silence import STDERR
 from jaxlung.sources import Source, on_disk
 from jaxlung.stream import stream
-from jaxlung.summary import Row
+from jaxlung.summary import Earlier, Row
 from jaxlung.threads import worker_count
 
 _TOLD = 20  # images that get a line each; of more only what is odd, and a bar
@@ -40,41 +43,66 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
     settings = _settings(model, options)
     options.out.mkdir(parents=True, exist_ok=True)
     with _alone_in(options.out):
-        before, rows = summary.earlier_rows(options.out)
-        any_good = any(row["status"] == "ok" for row in rows.values())
-        if before is not None and before != settings and any_good and not options.overwrite:
-            field = next(name for name in settings if before.get(name) != settings[name])
-            raise InputError(
-                f"{options.out}: holds predictions of another {field} ({before.get(field)}, now "
-                f"{settings[field]}); name another --out folder, or pass --overwrite"
-            )
-        ours = before == settings
-        resume = options.resume and ours
-        todo = [job for job in jobs if not (resume and is_done(job, rows))]
+        earlier = summary.read_earlier(options.out)
+        same = _is_same(earlier, settings)
+        if not same:
+            _check_replaced(earlier, settings, jobs, options)
+        resume = options.resume and same
+        todo = [job for job in jobs if not (resume and is_done(job, earlier.rows, options))]
         if not options.overwrite:
-            check_free(todo, rows if resume else None)
-        journal = summary.Journal(options.out, settings, rows if ours else {})
-        results = (_volumes if volumes else _images)(model, todo, options)
-        failed = _follow(results, len(todo), journal)
+            check_free(todo, earlier if resume else None)
+        pending = {str(job.source.name): job.source.place for job in todo}
+        journal = summary.Journal(options.out, settings, earlier.rows if same else {}, pending)
+        work = _volumes if volumes else _images
+        failed = _follow(work(model, todo, options, BATCH if len(jobs) > 1 else 1), todo, journal)
         journal.close(str(job.source.name) for job in jobs)
-    odd = sum(bool(journal.rows[str(job.source.name)].get("warnings")) for job in jobs)
+    rows = [journal.rows[str(job.source.name)] for job in jobs]
     if len(jobs) > 1:
+        odd = sum(bool(row["warnings"]) for row in rows)
         counts = f"{len(jobs)} in all: {len(jobs) - len(failed)} predicted"
         counts += f" ({len(jobs) - len(todo)} of them before)" if len(todo) < len(jobs) else ""
         print(f"{counts}, {odd} with warnings, {len(failed)} failed; {options.out / summary.CSV}")
-    if len(failed) > 1:
-        listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
-        print("\n".join(["failed:", *(f"  {name}" for name in listed)]))
+        if failed:
+            listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
+            print("\n".join(["failed:", *(f"  {message}" for message in listed)]))
     return len(failed)
+
+
+def _is_same(earlier: Earlier, settings: Row) -> bool:
+    """Whether the settings are those of what is there; where a model's folder lies is none."""
+    before = earlier.settings
+    return before is not None and {**before, "model": ""} == {**settings, "model": ""}
+
+
+def _check_replaced(earlier: Earlier, settings: Row, jobs: Sequence[Job], options: Options) -> None:
+    """Refuses to mix predictions of two models, or of other settings, in one folder.
+
+    Raises:
+        InputError: some are there that are not to be replaced.
+    """
+    if earlier.settings is None:
+        return
+    kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
+    if options.overwrite:
+        kept -= {str(job.source.name) for job in jobs}
+    if not kept:
+        return
+    before = earlier.settings
+    field = next((f for f in settings if f != "model" and before.get(f) != settings[f]), "settings")
+    remedy = "" if options.overwrite else ", or pass --overwrite to replace them all"
+    raise InputError(
+        f"{options.out}: holds {len(kept)} predictions of another {field} ({before.get(field)}, "
+        f"now {settings.get(field)}); name another --out folder{remedy}"
+    )
 
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Raises InputError where another process writes into the folder."""
     path = folder / ".jaxlung.lock"
-    lock = filelock.FileLock(path, blocking=False)
+    lock = filelock.FileLock(path)
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise InputError(
             f"{folder}: another jaxlung predict writes there; wait, or name another --out folder"
@@ -82,7 +110,8 @@ def _alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # Windows keeps open files
+            path.unlink()
         lock.release()
 
 
@@ -102,68 +131,87 @@ def _settings(model: Predictor, options: Options) -> Row:
 
 
 def _follow(
-    results: Iterator[tuple[Job, Row | InputError]], total: int, journal: summary.Journal
+    results: Iterator[tuple[Job, Row | InputError]], todo: Sequence[Job], journal: summary.Journal
 ) -> list[str]:
-    """Keeps each row and tells of it; returns the names of those that failed."""
+    """Keeps each row and tells of it; returns what was told of those that failed."""
     from tqdm import tqdm
 
     failed = []
-    with tqdm(results, total=total, unit="image", disable=None if total > _TOLD else True) as bar:
+    few = len(todo) <= _TOLD
+    with tqdm(results, total=len(todo), unit="image", disable=True if few else None) as bar:
         for job, row in bar:
             name = str(job.source)
             if isinstance(row, InputError):
                 message = str(row) if str(row).startswith(name) else f"{name}: {row}"
-                about = {"name": str(job.source.name), "image": name}
-                journal.add({**about, "status": "failed", "error": message})
-                failed.append(name)
-                with tqdm.external_write_mode():
+                if any(path.exists() for path in job.outputs):
+                    message += " (outputs of an earlier run are still there)"
+                journal.add(
+                    summary.row_of(
+                        name=str(job.source.name), image=name, status="failed", error=message,
+                        source=job.source.place,
+                    )
+                )  # fmt: skip
+                failed.append(message)
+                with tqdm.external_write_mode(), STDERR:
                     print_error(message)
                 continue
             journal.add(row)
             odd = "".join(f"; {warning}" for warning in row["warnings"])
-            if total <= _TOLD or odd:
+            if few or odd:
                 with tqdm.external_write_mode():
                     print(f"{name} -> {job.mask}, {row['share']:.1%} lung{odd}", flush=True)
     return failed
 
 
+class _Ready(NamedTuple):
+    """An X-ray that has been read."""
+
+    job: Job
+    prepared: Prepared
+    stamp: str  # of the file as it was before it was read
+    seconds: float
+
+
 def _images(
-    model: Predictor, jobs: Sequence[Job], options: Options
+    model: Predictor, jobs: Sequence[Job], options: Options, batch_size: int
 ) -> Iterator[tuple[Job, Row | InputError]]:
     """Each X-ray's row, in order, once its outputs are written."""
 
-    def prepare(job: Job) -> tuple[Job, Prepared, float]:
+    def prepare(job: Job) -> _Ready:
         start = time.perf_counter()
+        stamp = job.source.stamp if job.source.path.exists() else ""
         if not job.source.member and is_volume(job.source.path):
             raise InputError(f"{job.source}: is a volume, but the model was trained on X-rays")
         with _any_error_named(job), on_disk(job.source) as path:
             prepared = model.prepare(path)
         _refuse(job, prepared.warnings, options)
-        return job, prepared, time.perf_counter() - start
+        return _Ready(job, prepared, stamp, time.perf_counter() - start)
 
-    def compute(ready: Sequence[tuple[Job, Prepared, float]]) -> list[tuple[np.ndarray, float]]:
+    def compute(ready: Sequence[_Ready]) -> list[tuple[np.ndarray, float]]:
         start = time.perf_counter()
-        planes = model.compute([prepared for _, prepared, _ in ready])
+        planes = model.compute([one.prepared for one in ready], batch_size)
         return [(plane, (time.perf_counter() - start) / len(ready)) for plane in planes]
 
-    def finish(ready: tuple[Job, Prepared, float], computed: tuple[np.ndarray, float]) -> Row:
+    def finish(ready: _Ready, computed: tuple[np.ndarray, float]) -> Row:
         start = time.perf_counter()
-        job, prepared, seconds = ready
-        found = model.finish(prepared, computed[0])
-        _refuse(job, found.warnings, options)
-        labels = found.labels()
-        write_image(job, found, labels, options)
-        seconds += computed[1] + time.perf_counter() - start
-        return _row(job, labels, found.spacing, found.confidence, found.warnings, seconds)
+        job = ready.job
+        with _any_error_named(job):
+            found = model.finish(ready.prepared, computed[0])
+            _refuse(job, found.warnings, options)
+            labels_HxW = found.labels()
+            write_image(job, found, labels_HxW, options)
+        seconds = ready.seconds + computed[1] + time.perf_counter() - start
+        unit = None if found.spacing is None else found.spacing[0] * found.spacing[1]
+        return _row(
+            job, labels_HxW, unit, ready.stamp, seconds,
+            confidence=found.confidence, warnings=found.warnings,
+        )  # fmt: skip
 
-    return stream(
-        jobs, prepare, compute, finish,
-        batch_size=BATCH if len(jobs) > 1 else 1, workers=worker_count(),
-    )  # fmt: skip
+    return stream(jobs, prepare, compute, finish, batch_size=batch_size, workers=worker_count())
 
 
 def _volumes(
-    model: Predictor, jobs: Sequence[Job], options: Options
+    model: Predictor, jobs: Sequence[Job], options: Options, _: int
 ) -> Iterator[tuple[Job, Row | InputError]]:
     """Each CT volume's row, in order, once its outputs are written."""
     for job in jobs:
@@ -175,7 +223,7 @@ def _volumes(
 
 
 def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
-    start = time.perf_counter()
+    start, stamp = time.perf_counter(), job.source.stamp
     if not is_volume(path):
         raise InputError(
             f"{path}: is a single image, but the model was trained on CT volumes; name a NIfTI "
@@ -187,35 +235,39 @@ def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
     # Columns run from the patient's right to left, as in the usual display of a radiograph.
     labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
     write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model, options)
-    confidence = expected_dice(probability_ZxHxW, mask_ZxHxW)
-    seconds = time.perf_counter() - start
-    return _row(job, labels_ZxHxW, volume.spacing, confidence, warnings, seconds)
+    return _row(
+        job, labels_ZxHxW, voxel_volume(volume), stamp, time.perf_counter() - start,
+        confidence=expected_dice(probability_ZxHxW, mask_ZxHxW), warnings=warnings,
+    )  # fmt: skip
 
 
 def _row(
     job: Job,
     labels: np.ndarray,
-    spacing: tuple[float, ...] | None,
+    unit: float | None,
+    stamp: str,
+    seconds: float,
+    *,
     confidence: float,
     warnings: Sequence[str],
-    seconds: float,
 ) -> Row:
     *slices, height, width = labels.shape
-    return {
-        "name": str(job.source.name),
-        "image": str(job.source),
-        "status": "ok",
-        "mask": str(job.source.name.with_name(job.mask.name)),
-        "height": height,
-        "width": width,
-        "slices": slices[0] if slices else None,
-        "share": float((labels > 0).mean()),
-        **summary.measure(labels, spacing),
-        "confidence": round(confidence, 4),
-        "warnings": list(warnings),
-        "seconds": round(seconds, 3),
-        "stamp": job.source.stamp,
-    }
+    return summary.row_of(
+        name=str(job.source.name),
+        image=str(job.source),
+        status="ok",
+        mask=str(job.source.name.with_name(job.mask.name)),
+        height=height,
+        width=width,
+        slices=slices[0] if slices else None,
+        **summary.measure(labels, unit),
+        confidence=round(confidence, 4),
+        warnings=list(warnings),
+        seconds=round(seconds, 3),
+        share=float((labels > 0).mean()),
+        source=job.source.place,
+        stamp=stamp,
+    )
 
 
 def _refuse(job: Job, warnings: Sequence[str], options: Options) -> None:
@@ -225,14 +277,18 @@ def _refuse(job: Job, warnings: Sequence[str], options: Options) -> None:
 
 @contextlib.contextmanager
 def _any_error_named(job: Job) -> Iterator[None]:
-    """A damaged file may break a reader in ways of its own: the batch goes on all the same.
+    """A damaged file may break a reader or writer in ways of its own: the batch goes on.
 
-    What the reader says is left out: it may quote a header.
+    What these say is left out: it may quote a header.
     """
     try:
         yield
-    except (InputError, OSError):
+    except InputError:
         raise
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{job.source}: its outputs' names are too long; rename it") from error
+        raise  # a full disk: no other image would do better
     except Exception as error:
         raise InputError(
             f"{job.source}: cannot be read ({type(error).__name__}); is it damaged?"

@@ -42,6 +42,13 @@ class Volume(NamedTuple):
     grid: Grid
 
 
+def voxel_volume(volume: Volume) -> float:
+    """Of a voxel, mm3: less than the product of the spacings where a tilted gantry shears them."""
+    axes_3x3 = volume.grid.affine_4x4[:3, :3]
+    upright = np.prod(np.linalg.norm(axes_3x3, axis=0))
+    return float(np.prod(volume.spacing) * abs(np.linalg.det(axes_3x3)) / upright)
+
+
 def is_volume(path: Path) -> bool:
     """A NIfTI file by its name, or a folder, as of a DICOM series."""
     return path.name.lower().endswith(SUFFIXES) or path.is_dir()

@@ -1,8 +1,8 @@
 """Where the outputs of `jaxlung predict` go, and writing them: each file appears whole."""
 
 import dataclasses
-import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from jaxlung.figures import overlay
 from jaxlung.images import write_png
 from jaxlung.predictor import Prediction, Predictor
 from jaxlung.sources import Source, on_disk
-from jaxlung.summary import Row
+from jaxlung.summary import Earlier, Row
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[
     suffix = ".nii.gz" if volumes else ".png"
     mask_suffix = ".dcm" if options.format == "dicom-seg" else suffix
     inputs = {source.path.resolve() for source in sources}
-    owner: dict[Path, Source] = {}
+    owner: dict[str, Source] = {}
     jobs = []
     for source in sources:
         stem = options.out / source.name
@@ -70,21 +70,25 @@ def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[
             named(f"_probability{suffix}") if options.probabilities else None,
         )
         for target in job.outputs:
-            if target in owner:
+            # Some file systems tell neither case nor the forms of an accented letter apart.
+            alike = unicodedata.normalize("NFC", str(target)).casefold()
+            if alike in owner:
                 raise InputError(
-                    f"{source} and {owner[target]} would both write {target}; use two --out folders"
+                    f"{source} and {owner[alike]} would both write {target}; use two --out folders"
                 )
-            owner[target] = source
+            owner[alike] = source
             if target.resolve() in inputs:
                 raise InputError(f"{target} is an input image; name another --out folder")
         jobs.append(job)
     return jobs
 
 
-def is_done(job: Job, rows: dict[str, Row]) -> bool:
+def is_done(job: Job, rows: Mapping[str, Row], options: Options) -> bool:
     """Whether its row and all its outputs are there, and its file is still the same."""
-    row = rows.get(str(job.source.name), {})
-    if row.get("status") != "ok" or not all(path.is_file() for path in job.outputs):
+    row = rows.get(str(job.source.name))
+    if row is None or row["status"] != "ok" or row["source"] != job.source.place:
+        return False
+    if options.strict and row["warnings"] or not all(path.is_file() for path in job.outputs):
         return False
     try:
         return row["stamp"] == job.source.stamp
@@ -92,31 +96,30 @@ def is_done(job: Job, rows: dict[str, Row]) -> bool:
         return False
 
 
-def check_free(jobs: Sequence[Job], rows: dict[str, Row] | None) -> None:
+def check_free(jobs: Sequence[Job], earlier: Earlier | None) -> None:
     """Refuses to write over what is there.
 
     Args:
-        rows: of a batch that goes on, whose own outputs are replaced; None: of none.
+        earlier: what a batch that goes on has done or was about to do, whose own outputs are
+            replaced; None: nothing is.
 
     Raises:
-        InputError: an output that exists, unless it is of a batch that goes on and of this source.
+        InputError: an output that exists, unless it is of the same source in such a batch.
     """
+    owners: dict[str, str] = {}
+    if earlier is not None:
+        owners = {name: row["source"] for name, row in earlier.rows.items()} | {**earlier.pending}
     for job in jobs:
-        row = None if rows is None else rows.get(str(job.source.name), {})
-        if row is not None and _same_source(row.get("image"), job.source):
+        owner = owners.get(str(job.source.name))
+        if owner == job.source.place:
             continue
         for target in job.outputs:
             if target.exists():
-                of = f", of {row['image']}," if row else ","
+                of = f", of {owner}," if owner else ""
                 raise InputError(
                     f"{target} exists{of} and is not replaced; name another --out folder, or pass "
                     f"--resume to go on with what was interrupted, or --overwrite"
                 )
-
-
-def _same_source(image: str | None, source: Source) -> bool:
-    """Without a row it was being written when the batch was interrupted."""
-    return image is None or os.path.abspath(image) == os.path.abspath(str(source))
 
 
 def write_image(job: Job, found: Prediction, labels_HxW: np.ndarray, options: Options) -> None:

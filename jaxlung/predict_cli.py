@@ -1,6 +1,7 @@
 """`jaxlung predict`: its flags, and what it sets up before the work."""
 
 import argparse
+import io
 import logging
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ def add_predict_command(commands: Any) -> None:
         "for each image. docs/predict.md says more. Not a medical device.",
     )
     predict.add_argument(
-        "paths", nargs="+", type=Path, metavar="PATH",
+        "paths", nargs="+", metavar="PATH",
         help="images (PNG, JPEG, TIFF, DICOM...), folders of them, zip archives or 'globs'; - "
         "reads paths from standard input, one a line",
     )  # fmt: skip
@@ -65,8 +66,13 @@ def predict_command(arguments: argparse.Namespace) -> None:
         import_highdicom()
     from jaxlung.sources import find_sources, read_list
 
+    for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
+        if isinstance(file, io.TextIOWrapper):
+            file.reconfigure(errors="surrogateescape")
+    if "" in arguments.paths:
+        raise InputError("an empty path names no image; is a variable not set?")
     paths: list[Path] = []
-    for path in arguments.paths:
+    for path in map(Path, arguments.paths):
         paths += read_list(sys.stdin) if str(path) == "-" else [path]
     if not paths:
         raise InputError("standard input names no image; give a path on each line")
@@ -90,7 +96,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         sides=arguments.sides,
         overlay=not arguments.no_overlay,
         probabilities=arguments.probabilities,
-        model=Path(models[0]).name,
+        model="+".join(Path(one).name for one in models),
         format=arguments.format,
         strict=arguments.strict,
         resume=arguments.resume,

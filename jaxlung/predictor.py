@@ -75,12 +75,16 @@ class Predictor:
     def predict(self, image: Any) -> Any:
         """The lungs' mask: bool, True is lung, on the image's own grid.
 
+        An inverted film (see `gate.examine`) is turned over first.
+
         Args and raises as `predict_proba`, and so the shape of what is returned.
         """
         return self._field("mask", image)
 
     def predict_proba(self, image: Any) -> Any:
         """Lung probability of each pixel.
+
+        An inverted film (see `gate.examine`) is turned over first.
 
         Args:
             image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
@@ -116,7 +120,8 @@ class Predictor:
         """Each image and its prediction, in order, read in threads while the device works.
 
         Args:
-            images: any number of them; few are in memory at a time.
+            images: any number of them; up to about 30 are in memory at a time (2 GB of them at
+                20 megapixels each).
             progress: a bar on stderr, where that is a terminal.
 
         Yields:
@@ -128,9 +133,10 @@ class Predictor:
         """
         from tqdm import tqdm
 
+        batch_size = BATCH if len(images) > 1 else 1
         results = stream(
-            images, self.prepare, self.compute, self.finish,
-            batch_size=BATCH if len(images) > 1 else 1, workers=worker_count(),
+            images, self.prepare, lambda prepared: self.compute(prepared, batch_size), self.finish,
+            batch_size=batch_size, workers=worker_count(),
         )  # fmt: skip
         yield from tqdm(
             results, total=len(images), unit="image", disable=None if progress else True
@@ -167,11 +173,10 @@ class Predictor:
         )
         return Prepared(grey_HxW, canvas_SxS, geometry, warnings, film.mirrored, film.spacing)
 
-    def compute(self, prepared: Sequence[Prepared]) -> np.ndarray:
-        """Probabilities float32 [B, S, S] of up to BATCH images; more than one fill a batch up."""
+    def compute(self, prepared: Sequence[Prepared], batch_size: int = BATCH) -> np.ndarray:
+        """Probabilities float32 [B, S, S] of up to batch_size images, by one compiled shape."""
         canvas_BxSxS = np.stack([one.canvas for one in prepared])
-        missing = BATCH - len(prepared) if len(prepared) > 1 else 0
-        padded = np.pad(canvas_BxSxS, ((0, missing), (0, 0), (0, 0)))
+        padded = np.pad(canvas_BxSxS, ((0, batch_size - len(prepared)), (0, 0), (0, 0)))
         return self.predict_canvases(padded)[: len(prepared)]
 
     def finish(self, prepared: Prepared, probability_SxS: np.ndarray) -> Prediction:

@@ -12,7 +12,7 @@ _LOGS = ("pydicom", "nibabel.global", "highdicom")
 _lock = threading.Lock()
 _inside = 0
 _restore = contextlib.ExitStack()
-_stderr_lock = threading.Lock()
+STDERR = threading.Lock()  # held while nothing may be written there: see `silent_stderr`
 
 
 @contextlib.contextmanager
@@ -52,9 +52,10 @@ def quiet_tensorflow() -> None:
 def silent_stderr() -> Iterator[None]:
     """Nothing on the process's standard error, where C libraries write past Python.
 
-    One thread at a time, and for short calls alone: what other threads write meanwhile is lost.
+    One thread at a time, and for short calls alone: what other threads write meanwhile is lost,
+    unless they hold `STDERR`.
     """
-    with _stderr_lock, contextlib.ExitStack() as restore:
+    with STDERR, contextlib.ExitStack() as restore:
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or none
             sys.stderr.flush()
         with contextlib.suppress(OSError):

@@ -6,7 +6,9 @@ to name outputs, never to write.
 """
 
 import contextlib
+import functools
 import glob
+import hashlib
 import itertools
 import os
 import tempfile
@@ -18,11 +20,13 @@ from typing import NamedTuple
 
 from jaxlung.ct import SUFFIXES as VOLUMES
 from jaxlung.ct import is_volume, volume_stem
+from jaxlung.dicom import SUFFIXES as DICOM
 from jaxlung.dicom import is_dicom
 from jaxlung.errors import InputError
 from jaxlung.folder import is_image, stem_of
+from jaxlung.images import SUFFIXES
 
-_LARGEST_MEMBER = 2**31  # bytes of an archive's member: a bomb must not fill the disk
+_LARGEST = 2**31  # bytes unpacked at once: a bomb must not fill the disk
 
 
 class Source(NamedTuple):
@@ -36,6 +40,11 @@ class Source(NamedTuple):
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @property
+    def place(self) -> str:
+        """The same from wherever the command is given."""
+        return os.path.abspath(str(self))
+
+    @property
     def stamp(self) -> str:
         """Changes when the file does: its size and time, in an archive its size and CRC.
 
@@ -43,14 +52,17 @@ class Source(NamedTuple):
             InputError: it is no longer there.
         """
         try:
-            if self.member and not self.member.endswith("/"):
-                with zipfile.ZipFile(self.path) as archive:
-                    info = archive.getinfo(self.member)
-                    return f"{info.file_size}-{info.CRC}"
-            status = self.path.stat()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            if self.member:
+                archive = _opened(self.path)
+                infos = [archive.getinfo(member) for member in _members(archive, self.member)]
+                parts = [f"{info.filename}-{info.file_size}-{info.CRC}" for info in infos]
+            else:
+                files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+                statuses = [(file.name, file.stat()) for file in files]
+                parts = [f"{name}-{s.st_size}-{s.st_mtime_ns}" for name, s in statuses]
+        except (OSError, KeyError) as error:
             raise InputError(f"{self}: cannot be read ({error})") from error
-        return f"{status.st_size}-{status.st_mtime_ns}"
+        return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def read_list(lines: Iterable[str]) -> list[Path]:
@@ -61,56 +73,75 @@ def read_list(lines: Iterable[str]) -> list[Path]:
 def find_sources(
     paths: Sequence[Path], *, volumes: bool, but_not: Path | None = None
 ) -> list[Source]:
-    """Every image that the paths lead to, in the order given.
+    """Every image that the paths lead to, once, in the order given.
 
     Args:
         volumes: look for CT volumes (NIfTI files, folders that hold a DICOM series) instead.
         but_not: a folder to pass over: that of the outputs, where it lies in one of the inputs.
 
     Raises:
-        InputError: a path that leads to nothing: no such file, a glob without match, a folder or
-            an archive without an image, or an archive that is damaged.
+        InputError: a path that leads to nothing: a glob without match, a folder or an archive
+            without an image; the folder to pass over; or an archive that is damaged.
     """
     sources: list[Source] = []
     for path in paths:
         if path.exists() or not glob.has_magic(str(path)):
-            sources += _at(path, volumes, but_not)  # a missing file is reported in its turn
+            # A missing file is reported in its turn.
+            found = _at(path, volumes, but_not)
+            if not found:
+                raise InputError(f"{path}: holds no {'CT volume' if volumes else 'image'}")
+            sources += found
             continue
         matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        if not matches:
-            raise InputError(f"{path}: matches no file")
         plain_parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
+        found = []
         for match in matches:
             folder = match if match.is_dir() else match.parent
             below = PurePosixPath(folder.relative_to(Path(*plain_parts)).as_posix())
-            sources += [
-                source._replace(name=below / source.name) for source in _at(match, volumes, but_not)
-            ]
-    return sources
+            if but_not is None or not _is_within(match, but_not):
+                found += [
+                    source._replace(name=below / source.name)
+                    for source in _at(match, volumes, but_not)
+                ]
+        if not found:
+            raise InputError(f"{path}: matches no {'CT volume' if volumes else 'image'}")
+        sources += found
+    # A glob may name a folder and the files in it.
+    return list({(source.path, source.member): source for source in sources}.values())
+
+
+def _is_within(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())
 
 
 def _at(path: Path, volumes: bool, but_not: Path | None) -> list[Source]:
-    kind = "CT volume" if volumes else "image"
     if path.suffix.lower() == ".zip" and path.is_file():
-        found = _in_archive(path, volumes)
-    elif path.is_dir() and not (volumes and _is_series(path)):
-        hidden = None if but_not is None else but_not.resolve()
-        found = [
+        return _in_archive(path, volumes)
+    if path.is_dir() and not (volumes and _is_series(path)):
+        if but_not is not None and path.resolve() == but_not.resolve():
+            raise InputError(f"{path}: is the folder of the images; name another --out folder")
+        return [
             Source(file, "", _name(file, path, volumes))
             for file in _below(path, volumes)
-            if hidden is None or hidden not in file.resolve().parents
+            if but_not is None or not _is_within(file, but_not)
         ]
-    else:
-        stem = volume_stem(path) if is_volume(path) else stem_of(path)
-        return [Source(path, "", PurePosixPath(stem))]
-    if not found:
-        raise InputError(f"{path}: holds no {kind}")
-    return found
+    stem = volume_stem(path) if is_volume(path) else stem_of(path)
+    return [Source(path, "", PurePosixPath(stem))]
 
 
 def _below(folder: Path, volumes: bool) -> Iterator[Path]:
     """Images in a folder and below, or with volumes NIfTI files and folders of a series."""
-    for where, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
+
+    seen = set()  # links may lead round
+    for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         if volumes and Path(where) != folder and _is_series(Path(where)):
             yield Path(where)
@@ -136,54 +167,73 @@ def _name(file: Path, folder: Path, volumes: bool) -> PurePosixPath:
     return PurePosixPath(file.relative_to(folder).with_name(stem).as_posix())
 
 
+def _is_hidden(name: str) -> bool:
+    return (name.startswith(".") and name != "..") or name == "__MACOSX"
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    """An archive, which is kept open: to read its list of members anew for each takes long.
+
+    Raises:
+        InputError: it is no archive that can be read.
+    """
+    try:
+        return _open_archive(path, path.stat().st_mtime_ns)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
+
+
+@functools.lru_cache(maxsize=8)  # those that fall out are closed by their finaliser
+def _open_archive(path: Path, _: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
 def _in_archive(path: Path, volumes: bool) -> list[Source]:
-    with _open_archive(path) as archive:
-        members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-        found: dict[str, PurePosixPath] = {}
-        for member in members:
-            place = PurePosixPath(member)
-            if place.is_absolute() or ".." in place.parts or "\\" in member:
-                raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
-            if any(map(_is_hidden, place.parts)):
-                continue
-            if volumes and member.lower().endswith(VOLUMES):
-                found[member] = place.with_name(volume_stem(Path(place)))
-            elif volumes and _is_dicom_member(archive, member):
-                folder = place.parent
-                name = folder if folder.name else PurePosixPath(path.stem)
-                found[f"{folder}/"] = name
-            elif not volumes and _is_image_member(archive, member):
-                found[member] = place.with_name(stem_of(Path(place)))
+    archive = _opened(path)
+    names = [info.filename for info in archive.infolist() if not info.is_dir()]
+    if len(set(names)) < len(names):
+        raise InputError(f"{path}: holds two members of one name; repack it")
+    found: dict[str, PurePosixPath] = {}
+    for member in sorted(names):
+        place = PurePosixPath(member)
+        if any(map(_is_hidden, place.parts)):
+            continue
+        if place.is_absolute() or ".." in place.parts or "\\" in member:
+            raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
+        if volumes and member.lower().endswith(VOLUMES):
+            found[member] = place.with_name(volume_stem(Path(place)))
+        elif volumes and _is_dicom_member(archive, member):
+            folder = place.parent
+            found[f"{folder}/"] = folder if folder.name else PurePosixPath(path.stem)
+        elif not volumes and _is_image_member(archive, member):
+            found[member] = place.with_name(stem_of(Path(place)))
     return [Source(path, member, name) for member, name in found.items()]
 
 
 def _is_image_member(archive: zipfile.ZipFile, member: str) -> bool:
-    path = Path(member)
-    return is_image(path) if path.suffix else _is_dicom_member(archive, member)
+    return PurePosixPath(member).suffix.lower() in SUFFIXES or _is_dicom_member(archive, member)
 
 
 def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
     path = PurePosixPath(member)
     if path.name == "DICOMDIR":
         return False
+    if path.suffix.lower() in DICOM:
+        return True
     try:
         with archive.open(member) as file:
             return file.read(132)[128:] == b"DICM"
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError):
-        return path.suffix.lower() in (".dcm", ".dicom")  # its error is told in its turn
+    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError):
+        return False
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-@contextlib.contextmanager
-def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (OSError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
+def _members(archive: zipfile.ZipFile, member: str) -> list[str]:
+    """A file's own name, or those of the files in a folder of the archive."""
+    if not member.endswith("/"):
+        return [member]
+    folder = PurePosixPath(member)
+    names = [name for name in archive.namelist() if not name.endswith("/")]
+    return [name for name in names if PurePosixPath(name).parent == folder]
 
 
 @contextlib.contextmanager
@@ -197,21 +247,22 @@ def on_disk(source: Source) -> Iterator[Path]:
     if not source.member:
         yield source.path
         return
+    archive = _opened(source.path)
     with tempfile.TemporaryDirectory(prefix="jaxlung-") as name:
-        folder = Path(name)
-        place = PurePosixPath(source.member)
+        path = Path(name, PurePosixPath(source.member).name or source.path.stem)
         try:
-            with _open_archive(source.path) as archive:
-                if not source.member.endswith("/"):
-                    path = _unpack(archive, source.member, folder / place.name)
-                else:
-                    path = folder / (place.name or source.path.stem)
-                    path.mkdir()
-                    for member in archive.namelist():
-                        inside = PurePosixPath(member)
-                        if inside.parent == place and not member.endswith("/"):
-                            _unpack(archive, member, path / inside.name)
-        except (RuntimeError, NotImplementedError, KeyError, zlib.error, EOFError) as error:
+            members = _members(archive, source.member)
+            if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
+                raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
+            if source.member.endswith("/"):
+                path.mkdir()
+                for member in members:
+                    _unpack(archive, member, path / PurePosixPath(member).name)
+            else:
+                _unpack(archive, source.member, path)
+        except (
+            RuntimeError, NotImplementedError, KeyError, EOFError, zlib.error, zipfile.BadZipFile,
+        ) as error:  # fmt: skip
             raise InputError(f"{source}: cannot be unpacked ({error})") from error
         try:
             yield path
@@ -219,14 +270,11 @@ def on_disk(source: Source) -> Iterator[Path]:
             raise InputError(str(error).replace(str(path), str(source))) from error
 
 
-def _unpack(archive: zipfile.ZipFile, member: str, path: Path) -> Path:
-    if archive.getinfo(member).file_size > _LARGEST_MEMBER:
-        raise InputError(f"{archive.filename}/{member}: is larger than 2 GiB; unpack it yourself")
+def _unpack(archive: zipfile.ZipFile, member: str, path: Path) -> None:
+    left = archive.getinfo(member).file_size
     with archive.open(member) as packed, open(path, "wb") as file:
-        left = _LARGEST_MEMBER  # whatever the archive says of its size
-        while block := packed.read(min(left, 2**20)):
+        while block := packed.read(2**20):
             left -= len(block)
+            if left < 0:  # whatever the archive says of its size
+                raise InputError(f"{archive.filename}/{member}: is larger than it says")
             file.write(block)
-            if left <= 0:
-                raise InputError(f"{archive.filename}/{member}: is larger than 2 GiB")
-    return path

@@ -8,9 +8,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,12 +30,25 @@ FIELDS = (
 Row = dict[str, Any]
 
 
-def measure(labels: np.ndarray, spacing: tuple[float, ...] | None) -> Row:
+class Earlier(NamedTuple):
+    """What a folder of predictions holds already."""
+
+    settings: Row | None  # what they were made with; None: it holds none
+    rows: dict[str, Row]  # by the outputs' name
+    pending: Mapping[str, str]  # name to source: of a batch that was interrupted
+
+
+def row_of(**values: Any) -> Row:
+    """A row with all of FIELDS."""
+    return {**dict.fromkeys(FIELDS), "warnings": [], **values}
+
+
+def measure(labels: np.ndarray, unit: float | None) -> Row:
     """Sizes of the lungs.
 
     Args:
         labels: uint8 [H, W] or [Z, H, W] of 1, the patient's right lung, and 2, the left one.
-        spacing: of its axes, mm; None: not known.
+        unit: of a pixel's area in mm2 or a voxel's volume in mm3; None: not known.
 
     Returns:
         the fields *_px (pixels, or voxels), *_mm2 of an image or *_ml of a volume, and
@@ -44,10 +57,9 @@ def measure(labels: np.ndarray, spacing: tuple[float, ...] | None) -> Row:
     right, left = (int(np.count_nonzero(labels == label)) for label in (1, 2))
     sizes = {"lung": right + left, "right": right, "left": left}
     row: Row = {f"{lung}_px": size for lung, size in sizes.items()}
-    if spacing is not None:
-        unit, each = ("mm2", 1.0) if labels.ndim == 2 else ("ml", 1e-3)
-        each *= float(np.prod(spacing))
-        row |= {f"{lung}_{unit}": round(size * each, 1) for lung, size in sizes.items()}
+    if unit is not None:
+        name, each = ("mm2", unit) if labels.ndim == 2 else ("ml", unit / 1000)
+        row |= {f"{lung}_{name}": round(size * each, 1) for lung, size in sizes.items()}
     row["right_to_left"] = round(right / left, 3) if left else None
     return row
 
@@ -55,9 +67,13 @@ def measure(labels: np.ndarray, spacing: tuple[float, ...] | None) -> Row:
 class Journal:
     """The rows of a folder of predictions, on disk as soon as they are added."""
 
-    def __init__(self, folder: Path, settings: Row, rows: dict[str, Row]):
+    def __init__(
+        self, folder: Path, settings: Row, rows: dict[str, Row], pending: Mapping[str, str]
+    ):
+        """Starts with the rows to keep, and the names and sources of what is about to be done."""
         self.folder, self.settings, self.rows = folder, settings, rows
-        write_text(folder / JOURNAL, "".join(map(_line, [settings, *rows.values()])))
+        head = {"settings": settings, "pending": dict(pending)}
+        write_text(folder / JOURNAL, "".join(map(_line, [head, *rows.values()])))
 
     def add(self, row: Row) -> None:
         """Keeps a row, whatever happens next to the process."""
@@ -69,43 +85,52 @@ class Journal:
         """Writes the summaries, images of this batch first, in their order; drops the journal."""
         names = [name for name in dict.fromkeys([*order, *self.rows]) if name in self.rows]
         rows = [self.rows[name] for name in names]
+        write_text(self.folder / CSV, to_csv(rows))
         write_json(
             self.folder / JSON, {"schema": SCHEMA, "settings": self.settings, "images": rows}
         )
-        write_text(self.folder / CSV, to_csv(rows))
         os.remove(self.folder / JOURNAL)
 
 
-def earlier_rows(folder: Path) -> tuple[Row | None, dict[str, Row]]:
-    """Settings and rows of what is in a folder already, a killed batch's included.
-
-    Returns:
-        (None, {}) where there is neither a summary nor a journal.
+def read_earlier(folder: Path) -> Earlier:
+    """What is in a folder already, a killed batch's rows included.
 
     Raises:
-        InputError: a summary that is damaged, or of another version.
+        InputError: a summary that is damaged, of another version, or not jaxlung's.
     """
-    settings: Row | None = None
-    rows: dict[str, Row] = {}
-    path = folder / JSON
-    try:
-        if path.exists():
-            summary = json.loads(path.read_text(encoding="utf-8"))
-            if summary["schema"] != SCHEMA:
-                raise ValueError(f"its schema is {summary['schema']!r}, not {SCHEMA!r}")
-            settings = summary["settings"]
-            rows = {row["name"]: row for row in summary["images"]}
-        path = folder / JOURNAL
-        if path.exists():
-            lines = path.read_text(encoding="utf-8").split("\n")[:-1]  # the last may be torn
-            if lines:
-                settings = json.loads(lines[0])
-                rows |= {row["name"]: row for row in map(json.loads, lines[1:])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    for name, read in ((JOURNAL, _read_journal), (JSON, _read_summary)):  # a journal has it all
+        path = folder / name
+        try:
+            if path.exists():
+                return read(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                f"{path}: is damaged ({error}); remove it, or name another --out folder"
+            ) from error
+    if (folder / CSV).exists():
         raise InputError(
-            f"{path}: is damaged ({error}); remove it, or name another --out"
-        ) from error
-    return settings, rows
+            f"{folder / CSV}: exists, without {JSON}; remove it, or name another --out folder"
+        )
+    return Earlier(None, {}, {})
+
+
+def _read_journal(text: str) -> Earlier:
+    head, *lines = text.split("\n")[:-1]  # the last may be torn
+    start = json.loads(head)
+    return Earlier(
+        dict(start["settings"]), _by_name(map(json.loads, lines)), dict(start["pending"])
+    )
+
+
+def _read_summary(text: str) -> Earlier:
+    summary = json.loads(text)
+    if summary["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {summary['schema']!r}, not {SCHEMA!r}")
+    return Earlier(dict(summary["settings"]), _by_name(summary["images"]), {})
+
+
+def _by_name(rows: Iterable[Row]) -> dict[str, Row]:
+    return {row["name"]: row for row in rows if row["status"] and row["source"]}
 
 
 def to_csv(rows: Iterable[Row]) -> str:
@@ -114,8 +139,8 @@ def to_csv(rows: Iterable[Row]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(FIELDS)
     for row in rows:
-        values = {**row, "warnings": "; ".join(row.get("warnings", ()))}
-        table.writerow(["" if values.get(f) is None else values[f] for f in FIELDS])
+        values = {**row, "warnings": "; ".join(row["warnings"])}
+        table.writerow(["" if values[f] is None else values[f] for f in FIELDS])
     return text.getvalue()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung import cli, summary
+from jaxlung import bulk, cli, summary
 from jaxlung.datasets import load_splits
 from jaxlung.images import read_image, read_labels
 
@@ -85,7 +85,8 @@ def test_summary_has_a_row_for_each_image(workdir, model, films, tmp_path):
         assert (row["height"], row["width"]) == mask.shape
         assert row["lung_px"] == row["right_px"] + row["left_px"] == mask.sum()
         assert 0 < row["confidence"] <= 1 and row["status"] == "ok" and row["seconds"] > 0
-        assert "lung_mm2" not in row  # PNG does not say how large a pixel is
+        assert set(summary.FIELDS) < set(row)
+        assert row["lung_mm2"] is None  # PNG does not say how large a pixel is
     table = list(csv.DictReader(io.StringIO((out / summary.CSV).read_text())))
     assert tuple(table[0]) == summary.FIELDS
     assert [row["image"] for row in table] == [row["image"] for row in found]
@@ -118,7 +119,8 @@ def test_bad_files_are_told_at_the_end_and_in_the_summary(workdir, films, tmp_pa
     assert [line.split(":")[1].strip() for line in captured.err.splitlines()] == [
         f"{folder}/2.png", f"{folder}/4.dcm"
     ]  # fmt: skip
-    assert captured.out.splitlines()[-3:] == ["failed:", f"  {folder}/2.png", f"  {folder}/4.dcm"]
+    told = [line.removeprefix("error:") for line in captured.err.splitlines()]
+    assert captured.out.splitlines()[-3:] == ["failed:", *(f" {line}" for line in told)]
     assert [row["status"] for row in rows(tmp_path / "out")] == ["ok", "failed", "ok", "failed"]
     assert "2.png" in rows(tmp_path / "out")[1]["error"]
 
@@ -181,6 +183,111 @@ def test_resume_replaces_no_output_of_another_image(workdir, films, tmp_path, ca
     assert contents(out) == before
 
 
+def test_of_the_same_size_and_time_in_another_folder_is_another_image(workdir, films, tmp_path):
+    one, other = (read_image(path)[:60, :60] for path in sorted(films.rglob("*.png"))[:2])
+    for folder, pixels in (("x", one), ("y", other)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels).save(tmp_path / folder / "1.bmp")
+        os.utime(tmp_path / folder / "1.bmp", (1, 1))
+    out = tmp_path / "out"
+    predict(tmp_path / "x", "--model", workdir, "--out", out)
+    before = contents(out)
+    predict(tmp_path / "y", "--model", workdir, "--out", out, "--resume", code=2)
+    assert contents(out) == before
+
+
+def test_paths_mean_the_same_from_elsewhere(workdir, films, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.chdir(films)
+    predict("a", "--model", workdir, "--out", out)
+    times = [path.stat().st_mtime_ns for path in sorted(out.glob("*.png"))]
+    monkeypatch.chdir(films.parent)
+    predict(f"{films.name}/a", "--model", workdir, "--out", out, "--resume")
+    assert [path.stat().st_mtime_ns for path in sorted(out.glob("*.png"))] == times
+
+
+def test_an_image_named_as_an_overlay_does_not_replace_it(workdir, films, tmp_path, capsys):
+    one, other = sorted(films.rglob("*.png"))[:2]
+    for name, path in (("1.png", one), ("1_overlay.png", other)):
+        (tmp_path / name).write_bytes(path.read_bytes())
+    out = tmp_path / "out"
+    predict(tmp_path / "1.png", "--model", workdir, "--out", out)
+    before = contents(out)
+    predict(tmp_path / "1_overlay.png", "--model", workdir, "--out", out, "--resume", code=2)
+    assert "1_overlay.png exists" in capsys.readouterr().err
+    assert contents(out) == before
+
+
+def test_a_killed_overwrite_by_another_model_is_not_taken_for_done(
+    workdir, films, tmp_path, monkeypatch
+):
+    """The journal of a killed batch counts, and not the summary of the one before."""
+    out, plain = tmp_path / "out", tmp_path / "plain"
+    predict(films, "--model", workdir, "--out", out)
+    predict(films, "--model", workdir, "--no-tta", "--probabilities", "--out", plain)
+    monkeypatch.setattr(summary.Journal, "close", lambda *_: None)  # killed before its end
+    monkeypatch.setattr(bulk, "_follow", lambda *_: [])
+    with pytest.raises(KeyError):
+        predict(films, "--model", workdir, "--no-tta", "--overwrite", "--out", out)
+    monkeypatch.undo()
+    predict(films, "--model", workdir, "--no-tta", "--probabilities", "--resume", "--out", out)
+    assert contents(out) == contents(plain)
+
+
+def test_overwrite_with_other_settings_needs_all_that_is_there(workdir, films, tmp_path, capsys):
+    out = tmp_path / "out"
+    predict(films, "--model", workdir, "--out", out)
+    before = contents(out)
+    one = next(films.rglob("*.png"))
+    predict(one.parent, "--model", workdir, "--no-tta", "--overwrite", "--out", out, code=2)
+    assert "11 predictions of another tta" in capsys.readouterr().err
+    assert contents(out) == before
+    predict(films, "--model", workdir, "--no-tta", "--overwrite", "--out", out)
+    assert contents(out) != before
+
+
+def test_a_summary_of_another_program_is_left_alone(workdir, films, tmp_path, capsys):
+    (tmp_path / summary.CSV).write_text("mine")
+    predict(next(films.rglob("*.png")), "--model", workdir, "--out", tmp_path, code=2)
+    assert summary.CSV in capsys.readouterr().err
+    assert (tmp_path / summary.CSV).read_text() == "mine"
+
+
+def test_strict_goes_on_with_what_was_warned_of(workdir, tmp_path):
+    Image.new("L", (128, 128), 90).save(tmp_path / "blank.png")
+    arguments = (tmp_path / "blank.png", "--model", workdir, "--out", tmp_path / "out")
+    predict(*arguments)
+    predict(*arguments, "--resume", "--strict", code=1)
+    assert "earlier run" in rows(tmp_path / "out")[0]["error"]
+
+
+def test_names_of_any_bytes(workdir, films, tmp_path):
+    folder = os.fsencode(tmp_path / "odd")
+    os.mkdir(folder)
+    for name in (b"a\xff.png", b"line\nbreak.png", b"50%.png"):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(next(films.rglob("*.png")).read_bytes())
+    predict(tmp_path / "odd", "--model", workdir, "--out", tmp_path / "out")
+    assert len(rows(tmp_path / "out")) == 3
+    assert b"a\xff.png" in (tmp_path / "out" / summary.CSV).read_bytes()
+
+
+def test_an_error_of_writing_one_image_does_not_end_the_batch(
+    workdir, films, tmp_path, monkeypatch, capsys
+):
+    def write(job, *arguments):
+        if job.source.name.name == "2":
+            raise ValueError("name of a patient")
+        written(job, *arguments)
+
+    written = bulk.write_image
+    monkeypatch.setattr(bulk, "write_image", write)
+    predict(films, "--model", workdir, "--out", tmp_path, code=1)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "2.png" in line and "ValueError" in line and "patient" not in line
+    assert [row["status"] for row in rows(tmp_path)].count("ok") == 10
+
+
 def test_two_batches_in_one_folder_are_refused(workdir, films, tmp_path, capsys):
     lock = filelock.FileLock(tmp_path / ".jaxlung.lock")
     with lock:
@@ -216,10 +323,10 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
     for i in range(60):
         (many / f"{i:02d}.png").write_bytes(sorted(films.rglob("*.png"))[i % 11].read_bytes())
     whole, out = tmp_path / "whole", tmp_path / "out"
-    predict(many, "--model", workdir, "--out", whole)
+    predict(many, "--model", workdir, "--out", whole, "--probabilities")
     rng = np.random.default_rng(0)
     command = [sys.executable, "-m", "jaxlung", "predict", str(many), "--model", str(workdir),
-               "--out", str(out), "--resume"]  # fmt: skip
+               "--out", str(out), "--probabilities", "--resume"]  # fmt: skip
     for _ in range(kills):
         done = len(list(out.glob("*_overlay.png")))
         with subprocess.Popen(
@@ -240,22 +347,22 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
 
 
 def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
-    journal = summary.Journal(tmp_path, {"model": "m"}, {})
-    journal.add({"name": "a", "warnings": []})
-    journal.add({"name": "b", "warnings": []})
+    journal = summary.Journal(tmp_path, {"model": "m"}, {}, {"a": "/a", "b": "/b"})
+    for name in "ab":
+        journal.add(summary.row_of(name=name, status="ok", source=f"/{name}"))
     path = tmp_path / summary.JOURNAL
     os.truncate(path, path.stat().st_size - 5)
-    settings, found = summary.earlier_rows(tmp_path)
-    assert settings == {"model": "m"} and list(found) == ["a"]
+    settings, found, pending = summary.read_earlier(tmp_path)
+    assert settings == {"model": "m"} and list(found) == ["a"] and list(pending) == ["a", "b"]
 
 
 def test_measure_by_hand():
     labels = np.zeros((4, 6), np.uint8)
     labels[:, :2], labels[:2, 3:] = 1, 2
-    row = summary.measure(labels, (0.5, 2.0))
+    row = summary.measure(labels, 1.0)
     assert (row["right_px"], row["left_px"], row["lung_px"]) == (8, 6, 14)
     assert (row["right_mm2"], row["left_mm2"], row["lung_mm2"]) == (8, 6, 14)
     assert row["right_to_left"] == round(8 / 6, 3)
-    assert summary.measure(labels[None], (10.0, 10.0, 10.0))["lung_ml"] == 14
+    assert summary.measure(labels[None], 1000.0)["lung_ml"] == 14
     alone = summary.measure((labels == 1).astype(np.uint8), None)
     assert alone["right_to_left"] is None and "lung_mm2" not in alone

@@ -321,6 +321,15 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     assert entry["patients"] < entry["n"] and entry["grids"]["original"]["per_image"]["hd_mm"]["n"]
 
 
+def test_volume_of_a_voxel_of_a_tilted_gantry():
+    """A shear changes no volume, though it makes an axis longer."""
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    affine[1, 2] = 2.0 * np.tan(np.radians(20))
+    spacing = (2.0 / np.cos(np.radians(20)), 0.5, 0.5)
+    volume = ct.Volume(np.zeros((4, 3, 2)), spacing, ct.Grid((2, 3, 4), affine, None))
+    assert ct.voxel_volume(volume) == pytest.approx(0.5)
+
+
 def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
     scan = folder / "images" / "scan_3.nii.gz"
     arguments = ["--workdir", str(ct_run), "--out", str(tmp_path / "out")]

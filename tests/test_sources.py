@@ -23,7 +23,8 @@ def films(tmp_path) -> Path:
     for name in ("b.png", "a.jpg", "sub/b.png", "sub/deep/c.tif"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (8, 6), len(name)).save(folder / name)
-    saved(folder / "sub" / "IM0001", dicom(np.zeros((6, 8), np.uint16)))
+    for name in ("IM0001", "1.2.840.7"):
+        saved(folder / "sub" / name, dicom(np.zeros((6, 8), np.uint16)))
     (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.png").write_bytes(b"")
     (folder / "__MACOSX").mkdir()
@@ -31,7 +32,7 @@ def films(tmp_path) -> Path:
     return folder
 
 
-EXPECTED = ["a", "b", "sub/IM0001", "sub/b", "sub/deep/c"]
+EXPECTED = ["a", "b", "sub/1.2.840.7", "sub/IM0001", "sub/b", "sub/deep/c"]
 
 
 def names(sources):
@@ -64,6 +65,11 @@ def test_globs_files_and_lists(films):
     assert names(find_sources([films / "*.png"], volumes=False)) == ["b"]
     assert names(find_sources([films / "**" / "*.tif"], volumes=False)) == ["sub/deep/c"]
     assert names(find_sources([films / "s*"], volumes=False)) == EXPECTED[2:]
+    everything = find_sources([films / "**"], volumes=False)
+    assert len(everything) == len({source.path for source in everything})
+    assert len(find_sources([films / "**" / "*.*"], volumes=False, but_not=films / "sub")) < len(
+        everything
+    )
     assert names(find_sources([films / "sub" / "b.png"], volumes=False)) == ["b"]
     assert read_list(["a b.png\n", "\n", "c.png"]) == [Path("a b.png"), Path("c.png")]
 
@@ -76,6 +82,25 @@ def test_a_name_with_the_signs_of_a_glob_is_a_file_where_there_is_one(tmp_path):
 def test_outputs_within_the_inputs_are_passed_over(films):
     out = films / "sub"
     assert names(find_sources([films], volumes=False, but_not=out)) == ["a", "b"]
+
+
+def test_the_folder_of_the_outputs_is_no_input(films):
+    with pytest.raises(InputError, match="--out"):
+        find_sources([films], volumes=False, but_not=films)
+
+
+def test_links_are_followed_and_lead_nowhere_twice(films, tmp_path):
+    (tmp_path / "linked").symlink_to(films)
+    (films / "sub" / "round").symlink_to(films)
+    assert names(find_sources([tmp_path / "linked"], volumes=False)) == EXPECTED
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, pytest.warns(UserWarning):
+        for _ in range(2):
+            archive.writestr("1.png", b"")
+    with pytest.raises(InputError, match="two members"):
+        find_sources([tmp_path / "a.zip"], volumes=False)
 
 
 def test_a_missing_file_is_left_for_its_turn(tmp_path):
