@@ -1,6 +1,8 @@
 """`jaxlung predict` over any number of files: what is written, what is skipped, what failed."""
 
 import contextlib
+import errno
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,7 +13,7 @@ from jaxlung import summary
 from jaxlung.calibration import expected_dice
 from jaxlung.ct import is_volume
 from jaxlung.ct_predict import predict_volume
-from jaxlung.errors import InputError, print_error
+from jaxlung.errors import InputError, one_line, print_error
 from jaxlung.outputs import Job, Options, is_done, plan, write_image, write_volume
 from jaxlung.predict import weights_sha256
 from jaxlung.predictor import BATCH, Predictor, Prepared
@@ -19,7 +21,7 @@ from jaxlung.sides import label_sides
 from jaxlung.sources import Source, on_disk
 from jaxlung.stream import stream
 from jaxlung.summary import Row
-from jaxlung.threads import worker_count
+from jaxlung.threads import in_turn, worker_count
 
 _TOLD = 20  # images that get a line each; of more only what is odd, and a bar
 
@@ -38,7 +40,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
     jobs = plan(sources, options, volumes=volumes)
     settings = _settings(model, options)
     before, rows = summary.earlier_rows(options.out)
-    if not any(row["status"] == "ok" for row in rows.values()):
+    if before != settings and not any(row["status"] == "ok" for row in rows.values()):
         before, rows = None, {}  # nothing was written that could be mixed up
     if before is not None and before != settings and not options.overwrite:
         field = next(name for name in settings if before.get(name) != settings[name])
@@ -49,7 +51,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
     ours = before == settings
     todo = [job for job in jobs if not (options.resume and ours and is_done(job, rows))]
     if not options.overwrite and not (options.resume and ours):
-        for target in (target for job in todo for target in job.outputs if target.exists()):
+        for target in (target for job in todo for target in job.outputs if os.path.exists(target)):
             raise InputError(
                 f"{target} exists; name another --out folder, or pass --resume to go on with what "
                 f"was interrupted, or --overwrite to replace it"
@@ -66,7 +68,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         print(f"{counts}, {odd} with warnings, {len(failed)} failed; {options.out / summary.CSV}")
     if len(failed) > 1:
         listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
-        print("\n".join(["failed:", *(f"  {name}" for name in listed)]))
+        print("\n".join(["failed:", *(f"  {one_line(name)}" for name in listed)]))
     return len(failed)
 
 
@@ -106,7 +108,8 @@ def _follow(
             odd = "".join(f"; {warning}" for warning in row["warnings"])
             if total <= _TOLD or odd:
                 with tqdm.external_write_mode():
-                    print(f"{name} -> {job.mask}, {row['share']:.1%} lung{odd}", flush=True)
+                    told = one_line(f"{name} -> {job.mask}, {row['share']:.1%} lung{odd}")
+                    print(told, flush=True)
     return failed
 
 
@@ -132,10 +135,11 @@ def _images(
     def finish(ready: tuple[Job, Prepared, float], computed: tuple[np.ndarray, float]) -> Row:
         start = time.perf_counter()
         job, prepared, seconds = ready
-        found = model.finish(prepared, computed[0])
-        _refuse(job, found.warnings, options)
-        labels = found.labels()
-        write_image(job, found, labels, options)
+        with _any_error_named(job), in_turn(prepared.image.size):
+            found = model.finish(prepared, computed[0])
+            _refuse(job, found.warnings, options)
+            labels = found.labels()
+            write_image(job, found, labels, options)
         seconds += computed[1] + time.perf_counter() - start
         return _row(job, labels, found.spacing, found.confidence, found.warnings, seconds)
 
@@ -213,8 +217,14 @@ def _any_error_named(job: Job) -> Iterator[None]:
     """
     try:
         yield
-    except (InputError, OSError):
+    except InputError:
         raise
+    except OSError as error:  # a full disk ends the batch
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise InputError(
+            f"{job.source}: has too long a name for its outputs'; rename it"
+        ) from error
     except Exception as error:
         raise InputError(
             f"{job.source}: cannot be read ({type(error).__name__}); is it damaged?"

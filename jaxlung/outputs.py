@@ -1,6 +1,7 @@
 """Where the outputs of `jaxlung predict` go, and writing them: each file appears whole."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -80,10 +81,23 @@ def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[
     return jobs
 
 
+def check_out(out: Path) -> None:
+    """Refuses a folder that cannot be written to; makes none.
+
+    Raises:
+        InputError: that, or a file stands in its place.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there} is no folder; name another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {there} cannot be written to; name another folder")
+
+
 def is_done(job: Job, rows: dict[str, Row]) -> bool:
     """Whether its row and all its outputs are there, and its file is still the same."""
     row = rows.get(str(job.source), {})
-    if row.get("status") != "ok" or not all(path.is_file() for path in job.outputs):
+    if row.get("status") != "ok" or not all(map(os.path.isfile, job.outputs)):
         return False
     try:
         return row["stamp"] == job.source.stamp

@@ -6,12 +6,12 @@ to name outputs, never to write.
 """
 
 import contextlib
+import errno
 import glob
 import itertools
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -48,7 +48,7 @@ class Source(NamedTuple):
                     info = archive.getinfo(self.member)
                     return f"{info.file_size}-{info.CRC}"
             status = self.path.stat()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+        except Exception as error:  # a damaged archive breaks zipfile in many ways
             raise InputError(f"{self}: cannot be read ({error})") from error
         return f"{status.st_size}-{status.st_mtime_ns}"
 
@@ -169,7 +169,7 @@ def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
     try:
         with archive.open(member) as file:
             return file.read(132)[128:] == b"DICM"
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError):
+    except Exception:
         return path.suffix.lower() in (".dcm", ".dicom")  # its error is told in its turn
 
 
@@ -180,10 +180,11 @@ def _is_hidden(name: str) -> bool:
 @contextlib.contextmanager
 def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except (OSError, zipfile.BadZipFile) as error:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # damage breaks zipfile in many ways
         raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
+    with archive:
+        yield archive
 
 
 @contextlib.contextmanager
@@ -211,7 +212,11 @@ def on_disk(source: Source) -> Iterator[Path]:
                         inside = PurePosixPath(member)
                         if inside.parent == place and not member.endswith("/"):
                             _unpack(archive, member, path / inside.name)
-        except (RuntimeError, NotImplementedError, KeyError, zlib.error, EOFError) as error:
+        except InputError:
+            raise
+        except Exception as error:  # as above
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise  # the disk's fault, which ends the batch
             raise InputError(f"{source}: cannot be unpacked ({error})") from error
         try:
             yield path

@@ -72,7 +72,8 @@ class Journal:
         write_json(
             self.folder / JSON, {"schema": SCHEMA, "settings": self.settings, "images": rows}
         )
-        write_text(self.folder / CSV, to_csv(rows))
+        text = to_csv(rows).encode(errors="backslashreplace")  # of names that are no UTF-8
+        write_text(self.folder / CSV, text.decode())
         os.remove(self.folder / JOURNAL)
 
 
