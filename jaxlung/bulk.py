@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,16 +15,15 @@ from jaxlung import summary
 from jaxlung.calibration import expected_dice
 from jaxlung.ct import is_volume, voxel_volume
 from jaxlung.ct_predict import predict_volume
-from jaxlung.errors import InputError, print_error
+from jaxlung.errors import InputError, one_line, print_error
 from jaxlung.outputs import Job, Options, check_free, is_done, plan, write_image, write_volume
 from jaxlung.predict import weights_sha256
 from jaxlung.predictor import BATCH, Predictor, Prepared
 from jaxlung.sides import label_sides
-from jaxlung.silence import STDERR
 from jaxlung.sources import Source, on_disk
 from jaxlung.stream import stream
 from jaxlung.summary import Earlier, Row
-from jaxlung.threads import worker_count
+from jaxlung.threads import in_turn, worker_count
 
 _TOLD = 20  # images that get a line each; of more only what is odd, and a bar
 
@@ -64,7 +64,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         print(f"{counts}, {odd} with warnings, {len(failed)} failed; {options.out / summary.CSV}")
         if failed:
             listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
-            print("\n".join(["failed:", *(f"  {message}" for message in listed)]))
+            print("\n".join(["failed:", *(f"  {one_line(message)}" for message in listed)]))
     return len(failed)
 
 
@@ -143,7 +143,7 @@ def _follow(
             name = str(job.source)
             if isinstance(row, InputError):
                 message = str(row) if str(row).startswith(name) else f"{name}: {row}"
-                if any(path.exists() for path in job.outputs):
+                if any(map(os.path.exists, job.outputs)):
                     message += " (outputs of an earlier run are still there)"
                 journal.add(
                     summary.row_of(
@@ -152,14 +152,15 @@ def _follow(
                     )
                 )  # fmt: skip
                 failed.append(message)
-                with tqdm.external_write_mode(), STDERR:
+                with tqdm.external_write_mode():
                     print_error(message)
                 continue
             journal.add(row)
             odd = "".join(f"; {warning}" for warning in row["warnings"])
             if few or odd:
                 with tqdm.external_write_mode():
-                    print(f"{name} -> {job.mask}, {row['share']:.1%} lung{odd}", flush=True)
+                    told = one_line(f"{name} -> {job.mask}, {row['share']:.1%} lung{odd}")
+                    print(told, flush=True)
     return failed
 
 
@@ -195,7 +196,7 @@ def _images(
     def finish(ready: _Ready, computed: tuple[np.ndarray, float]) -> Row:
         start = time.perf_counter()
         job = ready.job
-        with _any_error_named(job):
+        with _any_error_named(job), in_turn(ready.prepared.image.size):
             found = model.finish(ready.prepared, computed[0])
             _refuse(job, found.warnings, options)
             labels_HxW = found.labels()

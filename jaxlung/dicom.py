@@ -10,6 +10,8 @@ Decoding is always by the same library, so that what else is installed changes n
 import contextlib
 import os
 import re
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +21,10 @@ import numpy as np
 from jaxlung.dicom_display import numbers, shown_values
 from jaxlung.dicom_stream import stated
 from jaxlung.errors import InputError
-from jaxlung.film import Film
+from jaxlung.film import MOST_BYTES, Film, check_file, check_size
 from jaxlung.preprocess import to_grey8
 from jaxlung.silence import silence, silent_stderr
+from jaxlung.threads import in_turn
 
 SUFFIXES = (".dcm", ".dicom")
 
@@ -29,7 +32,6 @@ _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YB
 _IMAGE = ("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns",
           "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames",
           "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")  # fmt: skip
-_MOST_PIXELS = 2**27  # 11585 x 11585: a damaged header must not fill the memory
 _GREYS = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence",
           "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape",
           "PixelPaddingValue", "PixelPaddingRangeLimit")  # fmt: skip
@@ -44,6 +46,7 @@ _ATTRIBUTES = [*_IMAGE, *_GREYS, *_PALETTE, *_ABOUT]
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bits
 _RLE = "1.2.840.10008.1.2.5"
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.20"  # JPEG 2000's three
 _BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # group 2 or 8, either byte order
 
@@ -54,6 +57,8 @@ def is_dicom(path: str | os.PathLike[str]) -> bool:
     That is DICM at byte 128, or, with the suffix .dcm or .dicom, a data set without that header.
     """
     try:
+        if not os.path.isfile(path):  # of a pipe the start may never come
+            return False
         with open(path, "rb") as file:
             start = file.read(132)
     except OSError:
@@ -89,7 +94,7 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
     """
     with silence():
         dataset = _image_dataset(path)
-        with damage_named(path):
+        with damage_named(path), in_turn(int(dataset.Rows) * int(dataset.Columns)):
             return _film(dataset, path)
 
 
@@ -130,8 +135,12 @@ def read_dataset(path: str | os.PathLike[str], also: Sequence[str] = ()) -> Any:
         import pydicom
     except ImportError as error:
         raise InputError(f'{path}: is DICOM; to read it: pip install "jaxlung[dicom]"') from error
+    check_file(path)
     try:
+        _check_unpacked(path)
         return pydicom.dcmread(path, force=True, specific_tags=[*_ATTRIBUTES, *also])
+    except InputError:
+        raise
     except OSError as error:
         if error.errno is None:  # pydicom's own, of a file that ends too early
             raise InputError(f"{path}: is truncated; copy it again") from None
@@ -139,6 +148,26 @@ def read_dataset(path: str | os.PathLike[str], also: Sequence[str] = ()) -> Any:
         raise InputError(f"{path}: cannot be read ({reason})") from None
     except Exception:
         raise InputError(f"{path}: is no DICOM file, or a damaged one") from None
+
+
+def _check_unpacked(path: str | os.PathLike[str]) -> None:
+    """Refuses a deflated data set that unpacks to more than any image, as pydicom would do at once.
+
+    Raises:
+        InputError: that; struct.error, zlib.error: it is damaged.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4096)
+        if start[128:132] != b"DICM" or _DEFLATED not in start:
+            return
+        file.seek(144 + struct.unpack_from("<I", start, 140)[0])  # past the group of the syntax
+        unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        packed = file.read(2**16)
+        while packed and not unpacker.eof:
+            size += len(unpacker.decompress(packed, 2**20))
+            packed = unpacker.unconsumed_tail or file.read(2**16)
+            if size > MOST_BYTES:
+                raise InputError(f"{path}: unpacks to more than {MOST_BYTES >> 20} MiB")
 
 
 def _image_dataset(path: str | os.PathLike[str]) -> Any:
@@ -195,11 +224,7 @@ def stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     if frames > 1:
         raise InputError(f"{path}: has {frames} frames; expected one image")
     shape = int(dataset.Rows), int(dataset.Columns)
-    if shape[0] * shape[1] > _MOST_PIXELS:
-        raise InputError(
-            f"{path}: says it has {shape[0]}x{shape[1]} pixels, more than an image of a chest has; "
-            f"export it again"
-        )
+    check_size(*shape, path)
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if not syntax:  # a data set without the header that would name it
         implicit, little = dataset.original_encoding

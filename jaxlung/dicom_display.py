@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.preprocess import row_blocks
 
 
 def shown_values(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
@@ -27,28 +28,41 @@ def shown_values(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str])
     values, signed = modality_values(stored, dataset, path)
     centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
-    if dataset.get("VOILUTSequence"):
-        entries, bits = _look_up(values, dataset.VOILUTSequence[0], signed, dataset, path)
-        shown = entries / (2.0**bits - 1)
-    elif centers and widths and widths[0] >= (1 if function == "LINEAR" else np.finfo(float).tiny):
-        shown = window(values, centers[0], widths[0], function, path)
-    elif stored is values and stored.dtype == np.uint8 and int(dataset.BitsStored) == 8:
-        return 255 - stored if inverted else stored
-    else:
-        shown = _stretched(values, _is_padding(stored, dataset))
-    if shown.min() == shown.max() and values.min() < values.max():
+    low = high = 0.0
+    has_window = bool(centers and widths) and widths[0] >= (
+        1 if function == "LINEAR" else np.finfo(float).tiny
+    )
+    if not dataset.get("VOILUTSequence") and not has_window:
+        if stored is values and stored.dtype == np.uint8 and int(dataset.BitsStored) == 8:
+            return 255 - stored if inverted else stored
+        low, high = _range(values, _is_padding(stored, dataset))
+
+    def show(block: np.ndarray) -> np.ndarray:
+        if dataset.get("VOILUTSequence"):
+            entries, bits = _look_up(block, dataset.VOILUTSequence[0], signed, dataset, path)
+            return entries / (2.0**bits - 1)
+        if has_window:
+            return window(block, centers[0], widths[0], function, path)
+        return np.clip((block - low) / max(high - low, np.finfo(float).tiny), 0, 1)
+
+    shown_HxW = np.empty(values.shape, np.float32)
+    ends = []
+    for rows in row_blocks(shown_HxW):
+        shown = show(values[rows])
+        ends += [shown.min(), shown.max()]
+        shown_HxW[rows] = 1 - shown if inverted else shown
+    if min(ends) == max(ends) and values.min() < values.max():
         raise InputError(
             f"{path}: its window or VOI LUT turns the whole image into a single grey; correct "
             f"or remove it"
         )
-    return (1 - shown if inverted else shown).astype(np.float32)
+    return shown_HxW
 
 
-def _stretched(values: np.ndarray, padding_HxW: np.ndarray) -> np.ndarray:
-    """Values [H, W] from lowest to highest, padding aside unless there is nothing else: [0, 1]."""
+def _range(values: np.ndarray, padding_HxW: np.ndarray) -> tuple[float, float]:
+    """The lowest of values [H, W] and the highest, padding aside unless there is nothing else."""
     image_N = values if padding_HxW.all() else values[~padding_HxW]
-    low, high = float(image_N.min()), float(image_N.max())
-    return np.clip((values - low) / max(high - low, np.finfo(float).tiny), 0, 1)
+    return float(image_N.min()), float(image_N.max())
 
 
 def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:
@@ -86,7 +100,9 @@ def modality_values(
     span = 2 ** int(dataset.BitsStored)
     lowest, highest = (-span // 2, span // 2 - 1) if signed else (0, span - 1)
     negative = min(lowest * slope, highest * slope) + intercept < 0
-    return stored * np.float64(slope) + intercept, negative
+    values = stored * np.float64(slope)
+    values += intercept  # in place: it may be large
+    return values, negative
 
 
 def _look_up(

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
 
+from jaxlung.silence import stderr_lock
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -17,9 +19,16 @@ class TrainingError(RuntimeError):
     """Training cannot go on; one line that names the step and says what was kept."""
 
 
+def one_line(text: object) -> str:
+    """Text that moves no cursor: white space is a blank, what cannot be printed its escape."""
+    shown = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
 def print_error(error: object) -> None:
     """One line on stderr."""
-    print("error: " + " ".join(str(error).split()), file=sys.stderr, flush=True)
+    with stderr_lock:
+        print("error: " + one_line(error), file=sys.stderr, flush=True)
 
 
 def fail(error: object) -> NoReturn:
@@ -41,8 +50,8 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(141) from None  # as a shell says of SIGPIPE
         except OSError as error:  # a full disk, a folder that may not be written
             fail(f"{error.filename}: {error.strerror}" if error.filename else error)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr, flush=True)
+        except KeyboardInterrupt as stop:
+            print(str(stop) or "interrupted", file=sys.stderr, flush=True)
             raise SystemExit(130) from None
 
     return wrapped

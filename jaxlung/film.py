@@ -1,6 +1,7 @@
 """What a file holds beside pixels: the size of a pixel, what took the picture, and its sides."""
 
 import os
+import stat
 from typing import NamedTuple
 
 import numpy as np
@@ -11,12 +12,49 @@ from jaxlung.errors import InputError
 XRAY = ("CR", "DX", "RG", "RF", "XA")
 _UNTOLD = ("", "OT", "SC", "HC")  # not said, other, secondary capture, hard copy
 
+# No film of a chest is larger, at 50 micrometres a pixel: a damaged header must not fill memory.
+MOST_PIXELS = 2**26
+LONGEST_SIDE = 2**15 - 1  # pixels: OpenCV draws no further
+MOST_BYTES = 2**29  # of a file, and of one unpacked
+
 
 class Film(NamedTuple):
     image: np.ndarray  # [H, W] or [H, W, 3 or 4], as `preprocess.to_canvas` takes it
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
     modality: str = ""  # DICOM's term: CR, DX, CT...; "" where the file does not say
     mirrored: bool = False  # the picture's left is the patient's left, against the usual display
+
+
+def check_size(height: int, width: int, path: str | os.PathLike[str]) -> None:
+    """Refuses more pixels than any film has. The size is not quoted: it may be of a DICOM header.
+
+    Raises:
+        InputError: it is too large.
+    """
+    if height * width > MOST_PIXELS or max(height, width) > LONGEST_SIDE:
+        raise InputError(
+            f"{path}: says it has more pixels than an image of a chest has (at most 2^26, and "
+            f"{LONGEST_SIDE} a side); export it again, or make it smaller"
+        )
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Refuses what is no file, from which reading may never end, and one that fills the memory.
+
+    Raises:
+        InputError: that, or it is missing.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read ({reason})") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise InputError(f"{path}: cannot be read (Is a directory)")
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: is no file but a pipe or a device")
+    if status.st_size > MOST_BYTES:
+        raise InputError(f"{path}: is larger than {MOST_BYTES >> 20} MiB, as no X-ray is")
 
 
 def check_xray(modality: str, path: str | os.PathLike[str]) -> None:

@@ -1,5 +1,6 @@
 """Reading and writing image files, strictly: a damaged file is an error, never half an image."""
 
+import contextlib
 import io
 import os
 from pathlib import Path
@@ -10,11 +11,15 @@ from PIL import Image
 
 from jaxlung import dicom
 from jaxlung.errors import InputError
-from jaxlung.film import Film
-from jaxlung.silence import silence
+from jaxlung.film import Film, check_file, check_size
+from jaxlung.silence import silence, silent_stderr
+from jaxlung.threads import in_turn
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 _NPY = b"\x93NUMPY"
+_MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
+_MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
+_LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *dicom.SUFFIXES)
 
 
@@ -55,6 +60,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    check_file(path)
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -75,6 +81,7 @@ def _read_npy(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (3, 4))
     if not is_image or 0 in pixels.shape:
         raise InputError(f"{path}: has shape {pixels.shape}; expected HxW, HxWx3 or HxWx4")
+    check_size(pixels.shape[0], pixels.shape[1], path)
     return np.where(pixels, 255, 0).astype(np.uint8) if pixels.dtype == bool else pixels
 
 
@@ -82,15 +89,19 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     try:
         with silence():  # Pillow warns of very large images and odd metadata; what matters raises
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                check_size(image.height, image.width, path)
                 if image.format == "PNG":
                     image.verify()  # checksums, which decoding a small file would not reach
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                frames = getattr(image, "n_frames", 1)
-                if frames > 1:
-                    raise InputError(f"{path}: has {frames} frames; expected one image")
-                pixels = _pixels(image)
-                if _is_deep_colour(image, data):
-                    pixels = _decode_deep_colour(data)
+                if getattr(image, "is_animated", False):  # counting them may take long
+                    raise InputError(f"{path}: has several frames; expected one image")
+                _check_effort(path, image, data)
+                # Libraries tell of damage to TIFF in lines of their own.
+                quiet = silent_stderr() if image.format == "TIFF" else contextlib.nullcontext()
+                with in_turn(image.height * image.width), quiet:
+                    pixels = _pixels(image)
+                    if _is_deep_colour(image, data):
+                        pixels = _decode_deep_colour(data)
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -111,6 +122,7 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     if dicom.is_dicom(path):
         return dicom.read_dicom_size(path)
     try:
+        check_file(path)
         with open(path, "rb") as file:
             is_npy = file.read(len(_NPY)) == _NPY
         if is_npy:
@@ -130,6 +142,19 @@ def _pixels(image: Image.Image) -> np.ndarray:
     elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.asarray(image)
+
+
+def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
+    """Refuses what would keep a decoder busy for long.
+
+    Raises:
+        InputError: that.
+    """
+    if image.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise InputError(f"{path}: has more than {_MOST_SCANS} scans; save it again")
+    packed = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
+    if packed and image.height * image.width > _MOST_RLE_PIXELS:
+        raise InputError(f"{path}: is a compressed BMP too large to unpack; save it as PNG")
 
 
 def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
@@ -225,7 +250,8 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     partial = path.with_name(f".{path.name}.partial")
     try:
         # 6, Pillow's own, takes more than twice the time for films and makes them no smaller.
-        Image.fromarray(image).save(partial, format="PNG", compress_level=3)
+        level = 1 if image.size > _LARGE_PNG else 3
+        Image.fromarray(image).save(partial, format="PNG", compress_level=level)
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """Where the outputs of `jaxlung predict` go, and writing them: each file appears whole."""
 
 import dataclasses
+import os
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,12 +84,25 @@ def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[
     return jobs
 
 
+def check_out(out: Path) -> None:
+    """Refuses a folder that cannot be written to; makes none.
+
+    Raises:
+        InputError: that, or a file stands in its place.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there} is no folder; name another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {there} cannot be written to; name another folder")
+
+
 def is_done(job: Job, rows: Mapping[str, Row], options: Options) -> bool:
     """Whether its row and all its outputs are there, and its file is still the same."""
     row = rows.get(str(job.source.name))
     if row is None or row["status"] != "ok" or row["source"] != job.source.place:
         return False
-    if options.strict and row["warnings"] or not all(path.is_file() for path in job.outputs):
+    if options.strict and row["warnings"] or not all(map(os.path.isfile, job.outputs)):
         return False
     try:
         return row["stamp"] == job.source.stamp
@@ -114,7 +128,7 @@ def check_free(jobs: Sequence[Job], earlier: Earlier | None) -> None:
         if owner == job.source.place:
             continue
         for target in job.outputs:
-            if target.exists():
+            if os.path.exists(target):
                 of = f", of {owner}," if owner else ""
                 raise InputError(
                     f"{target} exists{of} and is not replaced; name another --out folder, or pass "

@@ -9,6 +9,8 @@ from typing import Any
 
 from jaxlung.errors import InputError
 
+_GO_ON = "the same command with --resume goes on"
+
 
 def add_predict_command(commands: Any) -> None:
     predict = commands.add_parser(
@@ -64,6 +66,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         from jaxlung.dicom_seg import import_highdicom
 
         import_highdicom()
+    from jaxlung.outputs import check_out
     from jaxlung.sources import find_sources, read_list
 
     for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
@@ -71,6 +74,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
             file.reconfigure(errors="surrogateescape")
     if "" in arguments.paths:
         raise InputError("an empty path names no image; is a variable not set?")
+    check_out(arguments.out)
+
     paths: list[Path] = []
     for path in map(Path, arguments.paths):
         paths += read_list(sys.stdin) if str(path) == "-" else [path]
@@ -102,5 +107,14 @@ def predict_command(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         overwrite=arguments.overwrite,
     )
-    if run(model, sources, options):
+    try:
+        failed = run(model, sources, options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise OSError(f"{arguments.out}: cannot go on ({reason or error}); {_GO_ON}") from error
+    if failed:
         raise SystemExit(1)

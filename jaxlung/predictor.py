@@ -20,7 +20,7 @@ from jaxlung.postprocess import keep_lungs
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas, to_grey8
 from jaxlung.sides import label_sides
 from jaxlung.stream import stream
-from jaxlung.threads import worker_count
+from jaxlung.threads import in_turn, worker_count
 from jaxlung.workdir import Digests
 
 BATCH = 8  # canvases at once: one compiled shape for many images, beside that of a single one
@@ -160,6 +160,11 @@ class Predictor:
                     raise InputError("the slice holds NaN or infinite values; replace them first")
                 pixels = window(pixels, self.config.data.window_low, self.config.data.window_high)
             film = Film(pixels)
+        with in_turn(film.image.size):
+            return self._prepare(film)
+
+    def _prepare(self, film: Film) -> Prepared:
+        is_ct = self.config.modality == "ct"
         grey_HxW = to_grey8(film.image)
         warnings: tuple[str, ...] = ()
         if not is_ct:

@@ -100,7 +100,8 @@ def from_canvas(plane_SxS: np.ndarray, geometry: Geometry) -> np.ndarray:
     columns = slice(geometry.left, geometry.left + geometry.box_width)
     box = np.ascontiguousarray(plane_SxS[rows, columns], np.float32)
     # Linear weights may sum to a rounding more than 1: stay within the plane's own range.
-    return np.clip(_resize(box, geometry.height, geometry.width), box.min(), box.max())
+    plane_HxW = _resize(box, geometry.height, geometry.width)
+    return np.clip(plane_HxW, box.min(), box.max(), out=plane_HxW)
 
 
 def normalize(canvas_BxSxS: Array) -> Array:
@@ -137,23 +138,35 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
         if (colour == colour[..., :1]).all():
             image = colour[..., 0]  # grey stored as RGB: keep it exactly
         else:
-            image = colour @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-            if colour.dtype == np.uint8:
-                image = np.rint(image).astype(np.uint8)
+            weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+            is_8_bit = colour.dtype == np.uint8
+            image = np.empty(colour.shape[:2], np.uint8 if is_8_bit else np.float64)
+            for rows in row_blocks(image):
+                luma = colour[rows] @ weights
+                image[rows] = np.rint(luma) if is_8_bit else luma
     elif image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim != 2 or 0 in image.shape:
         raise InputError(f"image has shape {image.shape}; expected HxW, HxWx1, HxWx3 or HxWx4")
     if image.dtype == np.uint8:
         return image
-    values = image.astype(np.float64)
-    if not np.isfinite(values).all():
+    with np.errstate(over="ignore"):  # floats of more than 64 bits
+        low, high = (float(end) for end in (image.min(), image.max()))
+    if not np.isfinite((low, high)).all():  # NaN is the least and the most of whatever holds it
         raise InputError("image holds NaN or infinite values; replace them first")
-    low, high = float(values.min()), float(values.max())
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    # Halved before subtracting, so that no finite range overflows.
-    return np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0).astype(np.uint8)
+    grey_HxW = np.zeros(image.shape, np.uint8)
+    for rows in row_blocks(grey_HxW) if high > low else ():
+        values = image[rows].astype(np.float64)
+        # Halved before subtracting, so that no finite range overflows.
+        grey_HxW[rows] = np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0)
+    return grey_HxW
+
+
+def row_blocks(plane_HxW: np.ndarray) -> list[slice]:
+    """Rows, some at a time: what is made of a large image on the way stays small."""
+    height, width = plane_HxW.shape
+    step = max(1, 2**20 // width)
+    return [slice(start, start + step) for start in range(0, height, step)]
 
 
 def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -8,11 +8,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 
-_LOGS = ("pydicom", "nibabel.global", "highdicom")
+_LOGS = ("pydicom", "nibabel.global", "highdicom", "PIL")
 _lock = threading.Lock()
 _inside = 0
 _restore = contextlib.ExitStack()
-STDERR = threading.Lock()  # held while nothing may be written there: see `silent_stderr`
+stderr_lock = threading.RLock()  # held while standard error leads nowhere
 
 
 @contextlib.contextmanager
@@ -53,9 +53,9 @@ def silent_stderr() -> Iterator[None]:
     """Nothing on the process's standard error, where C libraries write past Python.
 
     One thread at a time, and for short calls alone: what other threads write meanwhile is lost,
-    unless they hold `STDERR`.
+    unless they hold `stderr_lock`, as `errors.print_error` does.
     """
-    with STDERR, contextlib.ExitStack() as restore:
+    with stderr_lock, contextlib.ExitStack() as restore:
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or none
             sys.stderr.flush()
         with contextlib.suppress(OSError):

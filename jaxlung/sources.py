@@ -6,6 +6,7 @@ to name outputs, never to write.
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import hashlib
@@ -13,7 +14,6 @@ import itertools
 import os
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -60,7 +60,7 @@ class Source(NamedTuple):
                 files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
                 statuses = [(file.name, file.stat()) for file in files]
                 parts = [f"{name}-{s.st_size}-{s.st_mtime_ns}" for name, s in statuses]
-        except (OSError, KeyError) as error:
+        except Exception as error:  # a damaged archive breaks zipfile in many ways
             raise InputError(f"{self}: cannot be read ({error})") from error
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
@@ -179,7 +179,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     """
     try:
         return _open_archive(path, path.stat().st_mtime_ns)
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # as above
         raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
 
 
@@ -223,7 +223,7 @@ def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
     try:
         with archive.open(member) as file:
             return file.read(132)[128:] == b"DICM"
-    except (OSError, RuntimeError, zipfile.BadZipFile, NotImplementedError, zlib.error, EOFError):
+    except Exception:  # as above; its error is told in its turn
         return False
 
 
@@ -260,9 +260,11 @@ def on_disk(source: Source) -> Iterator[Path]:
                     _unpack(archive, member, path / PurePosixPath(member).name)
             else:
                 _unpack(archive, source.member, path)
-        except (
-            RuntimeError, NotImplementedError, KeyError, EOFError, zlib.error, zipfile.BadZipFile,
-        ) as error:  # fmt: skip
+        except InputError:
+            raise
+        except Exception as error:  # as above
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                raise  # the disk's fault, which ends the batch
             raise InputError(f"{source}: cannot be unpacked ({error})") from error
         try:
             yield path

@@ -85,7 +85,8 @@ class Journal:
         """Writes the summaries, images of this batch first, in their order; drops the journal."""
         names = [name for name in dict.fromkeys([*order, *self.rows]) if name in self.rows]
         rows = [self.rows[name] for name in names]
-        write_text(self.folder / CSV, to_csv(rows))
+        text = to_csv(rows).encode(errors="backslashreplace")  # of names that are no UTF-8
+        write_text(self.folder / CSV, text.decode())
         write_json(
             self.folder / JSON, {"schema": SCHEMA, "settings": self.settings, "images": rows}
         )

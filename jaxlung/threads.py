@@ -1,10 +1,23 @@
 """How many cores there are to use, and how many threads read and score images."""
 
+import contextlib
 import math
 import os
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")  # a container's share (cgroup v2): quota and period
+
+_LARGE = 2**24  # pixels
+_large = threading.RLock()
+
+
+@contextlib.contextmanager
+def in_turn(pixels: int) -> Iterator[None]:
+    """Of large images one at a time is worked on, so that memory need do for one alone."""
+    with _large if pixels > _LARGE else contextlib.nullcontext():
+        yield
 
 
 def core_count() -> int:

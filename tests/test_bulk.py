@@ -269,7 +269,7 @@ def test_names_of_any_bytes(workdir, films, tmp_path):
             file.write(next(films.rglob("*.png")).read_bytes())
     predict(tmp_path / "odd", "--model", workdir, "--out", tmp_path / "out")
     assert len(rows(tmp_path / "out")) == 3
-    assert b"a\xff.png" in (tmp_path / "out" / summary.CSV).read_bytes()
+    assert rb"a\udcff.png" in (tmp_path / "out" / summary.CSV).read_bytes()
 
 
 def test_an_error_of_writing_one_image_does_not_end_the_batch(

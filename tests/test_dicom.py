@@ -542,7 +542,7 @@ def edited(path, **attributes):
         ({"PhotometricInterpretation": None}, "incomplete"),
         ({"PhotometricInterpretation": "ARGB"}, "PhotometricInterpretation"),
         ({"Rows": 25}, "truncated"),
-        ({"Rows": 65535, "Columns": 65535}, "65535x65535"),
+        ({"Rows": 65535, "Columns": 65535}, "more pixels than"),
         ({"BitsStored": 17}, "damaged"),
         ({"HighBit": 3}, "high bit"),
         ({"RescaleSlope": 0, "RescaleIntercept": 0}, "RescaleSlope"),

@@ -213,7 +213,7 @@ def test_missing_file_and_folder(tmp_path, function):
 def test_several_frames_are_refused(tmp_path, name):
     frames = [Image.fromarray(np.roll(picture(), 5 * i, axis=0)) for i in range(3)]
     frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
-    assert_refused(read_image, tmp_path / name, "3 frames")
+    assert_refused(read_image, tmp_path / name, "several frames")
 
 
 @pytest.mark.parametrize("labels", [(0, 1), (0, 255), (0, 128)])
