@@ -116,7 +116,7 @@ def test_a_batch_of_mutated_files(workdir, images, tmp_path, count, seed):
         assert mask.any() or row["warnings"], f"{what}: {row}"
     masks = [row["mask"].removesuffix(".png") for row in rows if row["status"] == "ok"]
     written = {f"{mask}{end}" for mask in masks for end in (".png", "_overlay.png")}
-    assert written == set(map(str, out.rglob("*.png"))), what
+    assert written == {str(path.relative_to(out)) for path in out.rglob("*.png")}, what
     assert spent < SECONDS, f"{what}: {slowest} took {spent:.1f} s"
     assert memory < MEMORY, f"{what}: {memory / 2**30:.2f} GiB"
     counts = Counter(
