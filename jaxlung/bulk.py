@@ -8,15 +8,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import numpy as np
 
 from jaxlung import summary
 from jaxlung.calibration import expected_dice
 from jaxlung.ct import is_volume, voxel_volume
 from jaxlung.ct_predict import predict_volume
+from jaxlung.dicom import is_dicom
 from jaxlung.errors import InputError, one_line, print_error
-from jaxlung.outputs import Job, Options, check_free, is_done, plan, write_image, write_volume
+from jaxlung.outputs import (
+    Job,
+    Options,
+    alone_in,
+    check_free,
+    check_replaced,
+    is_done,
+    plan,
+    write_image,
+    write_volume,
+)
 from jaxlung.predict import weights_sha256
 from jaxlung.predictor import BATCH, Predictor, Prepared
 from jaxlung.sides import label_sides
@@ -42,11 +52,11 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
     jobs = plan(sources, options, volumes=volumes)
     settings = _settings(model, options)
     options.out.mkdir(parents=True, exist_ok=True)
-    with _alone_in(options.out):
+    with alone_in(options.out):
         earlier = summary.read_earlier(options.out)
         same = _is_same(earlier, settings)
         if not same:
-            _check_replaced(earlier, settings, jobs, options)
+            check_replaced(earlier, settings, jobs, options)
         resume = options.resume and same
         todo = [job for job in jobs if not (resume and is_done(job, earlier.rows, options))]
         if not options.overwrite:
@@ -62,7 +72,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         counts = f"{len(jobs)} in all: {len(jobs) - len(failed)} predicted"
         counts += f" ({len(jobs) - len(todo)} of them before)" if len(todo) < len(jobs) else ""
         print(f"{counts}, {odd} with warnings, {len(failed)} failed; {options.out / summary.CSV}")
-        if failed:
+        if failed and len(todo) > _TOLD:  # of fewer the lines are still in sight
             listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
             print("\n".join(["failed:", *(f"  {one_line(message)}" for message in listed)]))
     return len(failed)
@@ -72,47 +82,6 @@ def _is_same(earlier: Earlier, settings: Row) -> bool:
     """Whether the settings are those of what is there; where a model's folder lies is none."""
     before = earlier.settings
     return before is not None and {**before, "model": ""} == {**settings, "model": ""}
-
-
-def _check_replaced(earlier: Earlier, settings: Row, jobs: Sequence[Job], options: Options) -> None:
-    """Refuses to mix predictions of two models, or of other settings, in one folder.
-
-    Raises:
-        InputError: some are there that are not to be replaced.
-    """
-    if earlier.settings is None:
-        return
-    kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
-    if options.overwrite:
-        kept -= {str(job.source.name) for job in jobs}
-    if not kept:
-        return
-    before = earlier.settings
-    field = next((f for f in settings if f != "model" and before.get(f) != settings[f]), "settings")
-    remedy = "" if options.overwrite else ", or pass --overwrite to replace them all"
-    raise InputError(
-        f"{options.out}: holds {len(kept)} predictions of another {field} ({before.get(field)}, "
-        f"now {settings.get(field)}); name another --out folder{remedy}"
-    )
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Raises InputError where another process writes into the folder."""
-    path = folder / ".jaxlung.lock"
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout as error:
-        raise InputError(
-            f"{folder}: another jaxlung predict writes there; wait, or name another --out folder"
-        ) from error
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):  # Windows keeps open files
-            path.unlink()
-        lock.release()
 
 
 def _settings(model: Predictor, options: Options) -> Row:
@@ -138,17 +107,18 @@ def _follow(
 
     failed = []
     few = len(todo) <= _TOLD
+    before = {job for job in todo if any(map(os.path.exists, job.outputs))}
     with tqdm(results, total=len(todo), unit="image", disable=True if few else None) as bar:
         for job, row in bar:
             name = str(job.source)
             if isinstance(row, InputError):
                 message = str(row) if str(row).startswith(name) else f"{name}: {row}"
-                if any(map(os.path.exists, job.outputs)):
+                if job in before:
                     message += " (outputs of an earlier run are still there)"
                 journal.add(
                     summary.row_of(
                         name=str(job.source.name), image=name, status="failed", error=message,
-                        source=job.source.place,
+                        source=job.source.place, warnings=getattr(row, "warnings", []),
                     )
                 )  # fmt: skip
                 failed.append(message)
@@ -184,6 +154,8 @@ def _images(
         if not job.source.member and is_volume(job.source.path):
             raise InputError(f"{job.source}: is a volume, but the model was trained on X-rays")
         with _any_error_named(job), on_disk(job.source) as path:
+            if options.format == "dicom-seg" and not is_dicom(path):
+                raise InputError(f"{path}: is no DICOM file, as DICOM SEG needs; use --format png")
             prepared = model.prepare(path)
         _refuse(job, prepared.warnings, options)
         return _Ready(job, prepared, stamp, time.perf_counter() - start)
@@ -199,12 +171,11 @@ def _images(
         with _any_error_named(job), in_turn(ready.prepared.image.size):
             found = model.finish(ready.prepared, computed[0])
             _refuse(job, found.warnings, options)
-            labels_HxW = found.labels()
-            write_image(job, found, labels_HxW, options)
+            write_image(job, found, options)
         seconds = ready.seconds + computed[1] + time.perf_counter() - start
         unit = None if found.spacing is None else found.spacing[0] * found.spacing[1]
         return _row(
-            job, labels_HxW, unit, ready.stamp, seconds,
+            job, found.labels, unit, ready.stamp, seconds, sides_known=found.sides_known,
             confidence=found.confidence, warnings=found.warnings,
         )  # fmt: skip
 
@@ -238,6 +209,7 @@ def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
     write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model, options)
     return _row(
         job, labels_ZxHxW, voxel_volume(volume), stamp, time.perf_counter() - start,
+        sides_known=True,
         confidence=expected_dice(probability_ZxHxW, mask_ZxHxW), warnings=warnings,
     )  # fmt: skip
 
@@ -249,10 +221,14 @@ def _row(
     stamp: str,
     seconds: float,
     *,
+    sides_known: bool,
     confidence: float,
     warnings: Sequence[str],
 ) -> Row:
     *slices, height, width = labels.shape
+    sizes = summary.measure(labels, unit)
+    if not sides_known:
+        sizes |= {field: None for field in sizes if not field.startswith("lung")}
     return summary.row_of(
         name=str(job.source.name),
         image=str(job.source),
@@ -261,7 +237,7 @@ def _row(
         height=height,
         width=width,
         slices=slices[0] if slices else None,
-        **summary.measure(labels, unit),
+        **sizes,
         confidence=round(confidence, 4),
         warnings=list(warnings),
         seconds=round(seconds, 3),
@@ -271,9 +247,17 @@ def _row(
     )
 
 
+class _Refused(InputError):
+    """What `--strict` makes of warnings."""
+
+    warnings: list[str]
+
+
 def _refuse(job: Job, warnings: Sequence[str], options: Options) -> None:
     if warnings and options.strict:
-        raise InputError(f"{job.source}: refused: {'; '.join(warnings)}")
+        refusal = _Refused(f"{job.source}: refused: {'; '.join(warnings)}")
+        refusal.warnings = list(warnings)
+        raise refusal
 
 
 @contextlib.contextmanager

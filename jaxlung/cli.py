@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import jaxlung
 from jaxlung.data_cli import add_data_commands
 from jaxlung.errors import one_line_errors
 from jaxlung.predict_cli import add_predict_command
@@ -12,6 +13,7 @@ from jaxlung.predict_cli import add_predict_command
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="jaxlung", description="Finds the lungs in chest X-rays.")
+    parser.add_argument("--version", action="version", version=f"jaxlung {jaxlung.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     add_predict_command(commands)
     score = commands.add_parser(

@@ -59,11 +59,20 @@ WORDS = {
 }
 
 
+# With these a picture's left need not be the patient's right.
+_SIDES_UNSURE = {WORDS[name] for name in WORDS if name != "inverted"}
+
+
 class Verdict(NamedTuple):
     """What `examine` finds."""
 
     inverted: bool  # turn the grey image over (255 - image) before prediction
     warnings: tuple[str, ...]  # a sentence each; none for an upright frontal chest X-ray
+
+
+def shows_sides(warnings: Sequence[str]) -> bool:
+    """Whether right and left can be told by place: not so of turned or partial films."""
+    return not _SIDES_UNSURE.intersection(warnings)
 
 
 def probabilities(features_D: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:

@@ -232,7 +232,14 @@ def read_labels(path: str | os.PathLike[str], *, sides: bool = False) -> np.ndar
             )
         return pixels.astype(np.uint8)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0) or values[0] < 0:
-        remedy = "; for 1 right lung and 2 left lung pass --sides" if values.max() == 2 else ""
+        remedy = (
+            (
+                "; for 1 right lung and 2 left lung pass --sides, if true masks have them too; "
+                "else predict without --sides"
+            )
+            if values.max() == 2
+            else ""
+        )
         raise InputError(
             f"{path}: holds {_listed(values)}; a mask has two values, 0 and one other{remedy}"
         )

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from jaxlung import scoring
 from jaxlung.errors import InputError
-from jaxlung.folder import images_by_stem
+from jaxlung.folder import images_by_stem, is_image
 from jaxlung.images import read_image, read_labels, read_size
 from jaxlung.metadata import is_spacing, read_metadata
 from jaxlung.report import write_report
@@ -140,6 +140,12 @@ def match(pred: Path, truth: Path, images: Path | None) -> list[Files]:
     """
     truths = _by_id(truth, {})
     predictions = _by_id(pred, truths)
+    for folder in sorted(path for path in pred.iterdir() if path.is_dir()):
+        if any(is_image(path) for path in folder.rglob("*") if path.is_file()):
+            raise InputError(
+                f"{folder}: holds masks in a folder below; score compares two folders without: "
+                f"score each in its turn"
+            )
     for image_id, path in predictions.items():
         if image_id not in truths:
             raise InputError(

@@ -1,12 +1,14 @@
 """Where the outputs of `jaxlung predict` go, and writing them: each file appears whole."""
 
+import contextlib
 import dataclasses
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import filelock
 import numpy as np
 
 from jaxlung.ct import Volume, write_mask
@@ -75,7 +77,8 @@ def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[
             alike = unicodedata.normalize("NFC", str(target)).casefold()
             if alike in owner:
                 raise InputError(
-                    f"{source} and {owner[alike]} would both write {target}; use two --out folders"
+                    f"{source} and {owner[alike]} would both write {target}; "
+                    f"rename one, or give them in two commands with two --out folders"
                 )
             owner[alike] = source
             if target.resolve() in inputs:
@@ -136,17 +139,61 @@ def check_free(jobs: Sequence[Job], earlier: Earlier | None) -> None:
                 )
 
 
-def write_image(job: Job, found: Prediction, labels_HxW: np.ndarray, options: Options) -> None:
-    """Writes an X-ray's outputs."""
+def check_replaced(earlier: Earlier, settings: Row, jobs: Sequence[Job], options: Options) -> None:
+    """Refuses to mix predictions of two models, or of other settings, in one folder.
+
+    Raises:
+        InputError: some are there that are not to be replaced.
+    """
+    if earlier.settings is None:
+        return
+    kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
+    if options.overwrite:
+        kept -= {str(job.source.name) for job in jobs}
+    if not kept:
+        return
+    before = earlier.settings
+    field = next((f for f in settings if f != "model" and before.get(f) != settings[f]), "settings")
+    remedy = "" if options.overwrite else ", or pass --overwrite to replace them all"
+    raise InputError(
+        f"{options.out}: holds {len(kept)} predictions made otherwise ({field}: "
+        f"{before.get(field)} then, {settings.get(field)} now); give the same flags as then, name "
+        f"another --out folder{remedy}"
+    )
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Raises InputError where another process writes into the folder."""
+    path = folder / ".jaxlung.lock"
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout as error:
+        raise InputError(
+            f"{folder}: another jaxlung predict writes there; wait, or name another --out folder"
+        ) from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows keeps open files
+            path.unlink()
+        lock.release()
+
+
+def write_image(job: Job, found: Prediction, options: Options) -> None:
+    """Writes an X-ray's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
-    if job.overlay:
+    if options.format == "dicom-seg":
+        _write_segmentation(job, found.labels, options)
+    else:
+        write_png(job.mask, found.labels if options.sides else found.mask.astype(np.uint8) * 255)
+    if job.overlay and options.sides:  # the right lung orange, the left one cyan
+        write_png(job.overlay, overlay(found.image, found.labels == 1, found.labels == 2))
+    elif job.overlay:
         write_png(job.overlay, overlay(found.image, found.mask))
     if job.probability:  # 65535 is 1
         write_png(job.probability, np.rint(found.probability * 65535).astype(np.uint16))
-    if options.format == "dicom-seg":
-        _write_segmentation(job, labels_HxW, options)
-    else:
-        write_png(job.mask, labels_HxW if options.sides else found.mask.astype(np.uint8) * 255)
 
 
 def write_volume(

@@ -13,7 +13,7 @@ from jaxlung.config import Config
 from jaxlung.ct import window
 from jaxlung.errors import InputError
 from jaxlung.film import Film, check_xray
-from jaxlung.gate import check_mask, examine
+from jaxlung.gate import check_mask, examine, shows_sides
 from jaxlung.images import read_film
 from jaxlung.model import to_mask
 from jaxlung.postprocess import keep_lungs
@@ -47,14 +47,20 @@ class Prediction(NamedTuple):
     image: np.ndarray  # uint8 [H, W], as the model saw it: an inverted film turned over
     probability: np.ndarray  # float32 [H, W] in [0, 1]: of lung
     mask: np.ndarray  # bool [H, W]
+    labels: np.ndarray  # uint8 [H, W]: 1 the patient's right lung, 2 the left: `sides.label_sides`
+    sides_known: bool  # False: one lung, or a turned or partial film; labels are by place alone
     confidence: float  # the Dice to expect: see `calibration.expected_dice`
     warnings: tuple[str, ...]  # what is odd about image or mask, in words
     mirrored: bool  # the picture's left is the patient's left
     spacing: tuple[float, float] | None  # mm, height and width of a pixel, where DICOM says so
 
-    def labels(self) -> np.ndarray:
-        """uint8 [H, W]: 1 the patient's right lung, 2 the left one: see `sides.label_sides`."""
-        return label_sides(self.mask, mirrored=self.mirrored)
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        odd = "".join(f"; {warning}" for warning in self.warnings)
+        return (
+            f"<Prediction of {height}x{width} pixels: {self.mask.mean():.1%} lung, "
+            f"confidence {self.confidence:.3f}{odd}>"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Predictor:
     tta: bool  # predictions are the mean with those of the mirror image
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
+
+    def __repr__(self) -> str:
+        kind = f"ensemble of {self.members}" if self.members > 1 else "model"
+        size = self.config.data.size
+        return f"<Predictor: {kind} {self.workdir}, {self.config.modality}, {size}x{size}>"
 
     def predict(self, image: Any) -> Any:
         """The lungs' mask: bool, True is lung, on the image's own grid.
@@ -188,13 +199,18 @@ class Predictor:
         """From the canvas back to the image's own grid."""
         probability_HxW = from_canvas(probability_SxS, prepared.geometry)
         mask_HxW = self.to_mask(probability_HxW)
+        labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
         warnings = prepared.warnings
         if self.config.modality != "ct":
             warnings += check_mask(mask_HxW, probability_HxW)
+        # The left half of a film shows the right lung in the picture's right half.
+        sides_known = shows_sides(warnings) and (labels_HxW == 1).any() and (labels_HxW == 2).any()
         return Prediction(
             prepared.image,
             probability_HxW,
             mask_HxW,
+            labels_HxW,
+            bool(sides_known),
             expected_dice(probability_HxW, mask_HxW),
             warnings,
             prepared.mirrored,

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import filelock
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,7 +70,7 @@ def test_masks_are_those_of_the_python_interface(workdir, model, films, tmp_path
         found = model.prediction(path)
         labels = read_labels(f"{stem}.png", sides=True)
         np.testing.assert_array_equal(labels > 0, found.mask)
-        np.testing.assert_array_equal(labels, found.labels())
+        np.testing.assert_array_equal(labels, found.labels)
         probability = read_image(f"{stem}_probability.png") / 65535
         np.testing.assert_allclose(probability, found.probability, atol=1e-4)
         assert read_image(f"{stem}_overlay.png").shape == (*found.mask.shape, 3)
@@ -119,8 +120,7 @@ def test_bad_files_are_told_at_the_end_and_in_the_summary(workdir, films, tmp_pa
     assert [line.split(":")[1].strip() for line in captured.err.splitlines()] == [
         f"{folder}/2.png", f"{folder}/4.dcm"
     ]  # fmt: skip
-    told = [line.removeprefix("error:") for line in captured.err.splitlines()]
-    assert captured.out.splitlines()[-3:] == ["failed:", *(f" {line}" for line in told)]
+    assert "4 in all: 2 predicted" in captured.out and "2 failed" in captured.out
     assert [row["status"] for row in rows(tmp_path / "out")] == ["ok", "failed", "ok", "failed"]
     assert "2.png" in rows(tmp_path / "out")[1]["error"]
 
@@ -240,7 +240,7 @@ def test_overwrite_with_other_settings_needs_all_that_is_there(workdir, films, t
     before = contents(out)
     one = next(films.rglob("*.png"))
     predict(one.parent, "--model", workdir, "--no-tta", "--overwrite", "--out", out, code=2)
-    assert "11 predictions of another tta" in capsys.readouterr().err
+    assert "11 predictions made otherwise (tta: True then, False now)" in capsys.readouterr().err
     assert contents(out) == before
     predict(films, "--model", workdir, "--no-tta", "--overwrite", "--out", out)
     assert contents(out) != before
@@ -344,6 +344,31 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert contents(out) == contents(whole)
     assert untimed(out) == untimed(whole)
+
+
+def test_of_a_turned_or_partial_film_sides_are_not_told(tmp_path):
+    """Half a film has its lung on the other side of the picture's middle."""
+    import jaxlung
+
+    film = np.asarray(jaxlung.phantom.radiographs(jax.random.key(5), 1)[0][0])
+    Image.fromarray(film).save(tmp_path / "whole.png")
+    Image.fromarray(film[:, :128]).save(tmp_path / "right_half.png")
+    Image.fromarray(np.rot90(film).copy()).save(tmp_path / "turned.png")
+    predict(tmp_path / "*.png", "--sides", "--out", tmp_path / "out")
+    found = {row["name"]: row for row in rows(tmp_path / "out")}
+    assert found["whole"]["right_px"] and found["whole"]["left_px"]
+    for name in ("right_half", "turned"):
+        row = found[name]
+        assert row["warnings"] and row["lung_px"]
+        assert row["right_px"] is row["left_px"] is row["right_to_left"] is None
+
+
+def test_dicom_seg_of_a_picture_is_refused_before_anything_is_written(films, workdir, tmp_path):
+    pytest.importorskip("highdicom")
+    predict(next(films.rglob("*.png")), "--model", workdir, "--out", tmp_path / "out",
+            "--format", "dicom-seg", code=1)  # fmt: skip
+    assert contents(tmp_path / "out") == {}
+    assert "earlier" not in rows(tmp_path / "out")[0]["error"]
 
 
 def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):

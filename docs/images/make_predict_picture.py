@@ -25,7 +25,7 @@ def main() -> None:
         grey_HxWx3 = np.repeat(found.image[..., None], 3, axis=-1)
         labels_HxWx3 = grey_HxWx3.astype(np.float32)
         for label, colour in SIDES.items():
-            inside = found.labels() == label
+            inside = found.labels == label
             labels_HxWx3[inside] = 0.55 * labels_HxWx3[inside] + 0.45 * np.array(colour)
         probability = np.rint(found.probability * 255).astype(np.uint8)
         pictures += [
