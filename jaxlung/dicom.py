@@ -10,8 +10,6 @@ Decoding is always by the same library, so that what else is installed changes n
 import contextlib
 import os
 import re
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,9 @@ from typing import Any
 import numpy as np
 
 from jaxlung.dicom_display import numbers, shown_values
-from jaxlung.dicom_stream import stated
+from jaxlung.dicom_stream import check_unpacked, stated
 from jaxlung.errors import InputError
-from jaxlung.film import MOST_BYTES, Film, check_file, check_size
+from jaxlung.film import Film, check_file, check_size
 from jaxlung.preprocess import to_grey8
 from jaxlung.silence import silence, silent_stderr
 from jaxlung.threads import in_turn
@@ -46,7 +44,6 @@ _ATTRIBUTES = [*_IMAGE, *_GREYS, *_PALETTE, *_ABOUT]
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bits
 _RLE = "1.2.840.10008.1.2.5"
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HIGH_THROUGHPUT = "1.2.840.10008.1.2.4.20"  # JPEG 2000's three
 _BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # group 2 or 8, either byte order
 
@@ -137,7 +134,7 @@ def read_dataset(path: str | os.PathLike[str], also: Sequence[str] = ()) -> Any:
         raise InputError(f'{path}: is DICOM; to read it: pip install "jaxlung[dicom]"') from error
     check_file(path)
     try:
-        _check_unpacked(path)
+        check_unpacked(path)
         return pydicom.dcmread(path, force=True, specific_tags=[*_ATTRIBUTES, *also])
     except InputError:
         raise
@@ -148,26 +145,6 @@ def read_dataset(path: str | os.PathLike[str], also: Sequence[str] = ()) -> Any:
         raise InputError(f"{path}: cannot be read ({reason})") from None
     except Exception:
         raise InputError(f"{path}: is no DICOM file, or a damaged one") from None
-
-
-def _check_unpacked(path: str | os.PathLike[str]) -> None:
-    """Refuses a deflated data set that unpacks to more than any image, as pydicom would do at once.
-
-    Raises:
-        InputError: that; struct.error, zlib.error: it is damaged.
-    """
-    with open(path, "rb") as file:
-        start = file.read(4096)
-        if start[128:132] != b"DICM" or _DEFLATED not in start:
-            return
-        file.seek(144 + struct.unpack_from("<I", start, 140)[0])  # past the group of the syntax
-        unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        packed = file.read(2**16)
-        while packed and not unpacker.eof:
-            size += len(unpacker.decompress(packed, 2**20))
-            packed = unpacker.unconsumed_tail or file.read(2**16)
-            if size > MOST_BYTES:
-                raise InputError(f"{path}: unpacks to more than {MOST_BYTES >> 20} MiB")
 
 
 def _image_dataset(path: str | os.PathLike[str]) -> Any:

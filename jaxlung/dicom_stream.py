@@ -4,11 +4,17 @@ GDCM ends the whole process on some damaged headers, and takes JPEG-LS of anothe
 header states for a scrambled picture.
 """
 
+import os
 import struct
+import zlib
 from typing import NamedTuple
+
+from jaxlung.errors import InputError
+from jaxlung.film import MOST_BYTES
 
 _SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # frame headers: of JPEG, of JPEG-LS
 _SOS, _DHT, _JPEG_LS = 0xDA, 0xC4, 0xF7
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 class Stated(NamedTuple):
@@ -56,3 +62,23 @@ def _jpeg(frame: bytes) -> Stated:
     if found is None or not seen & {_DHT, _JPEG_LS}:
         raise ValueError("no frame header, or no tables")
     return found
+
+
+def check_unpacked(path: str | os.PathLike[str]) -> None:
+    """Refuses a deflated data set that unpacks to more than any image, as pydicom would do at once.
+
+    Raises:
+        InputError: that; struct.error, zlib.error: it is damaged.
+    """
+    with open(path, "rb") as file:
+        start = file.read(4096)
+        if start[128:132] != b"DICM" or _DEFLATED not in start:
+            return
+        file.seek(144 + struct.unpack_from("<I", start, 140)[0])  # past the group of the syntax
+        unpacker, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        packed = file.read(2**16)
+        while packed and not unpacker.eof:
+            size += len(unpacker.decompress(packed, 2**20))
+            packed = unpacker.unconsumed_tail or file.read(2**16)
+            if size > MOST_BYTES:
+                raise InputError(f"{path}: unpacks to more than {MOST_BYTES >> 20} MiB")

@@ -48,7 +48,7 @@ def add_predict_command(commands: Any) -> None:
     )  # fmt: skip
     predict.add_argument(
         "--tta", action=argparse.BooleanOptionalAction, default=True,
-        help="average with the mirror image's prediction, the default; --no-tta: once, twice as fast",
+        help="average with the mirror image's prediction (default); --no-tta: once, in less time",
     )  # fmt: skip
     predict.add_argument(
         "--strict", action="store_true",
