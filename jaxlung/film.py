@@ -12,8 +12,9 @@ from jaxlung.errors import InputError
 XRAY = ("CR", "DX", "RG", "RF", "XA")
 _UNTOLD = ("", "OT", "SC", "HC")  # not said, other, secondary capture, hard copy
 
-# No film of a chest is larger, at 50 micrometres a pixel: a damaged header must not fill memory.
-MOST_PIXELS = 2**26
+# A film of 43 cm has so many at 75 micrometres a pixel; more would take memory and seconds that a
+# damaged header must not take.
+MOST_PIXELS = 2**25
 LONGEST_SIDE = 2**15 - 1  # pixels: OpenCV draws no further
 MOST_BYTES = 2**29  # of a file, and of one unpacked
 
@@ -33,7 +34,7 @@ def check_size(height: int, width: int, path: str | os.PathLike[str]) -> None:
     """
     if height * width > MOST_PIXELS or max(height, width) > LONGEST_SIDE:
         raise InputError(
-            f"{path}: says it has more pixels than an image of a chest has (at most 2^26, and "
+            f"{path}: says it has more pixels than an image of a chest has (at most 2^25, and "
             f"{LONGEST_SIDE} a side); export it again, or make it smaller"
         )
 

@@ -1,8 +1,10 @@
 """How many cores there are to use, and how many threads read and score images."""
 
 import contextlib
+import ctypes
 import math
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,22 @@ _large = threading.RLock()
 @contextlib.contextmanager
 def in_turn(pixels: int) -> Iterator[None]:
     """Of large images one at a time is worked on, so that memory need do for one alone."""
-    with _large if pixels > _LARGE else contextlib.nullcontext():
+    if pixels <= _LARGE:
         yield
+        return
+    with _large:
+        try:
+            yield
+        finally:
+            _give_memory_back()
+
+
+def _give_memory_back() -> None:
+    """What `cpu.keep_freed_memory` keeps, in pieces that the next large image may not fit into."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def core_count() -> int:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections import Counter
@@ -23,12 +24,23 @@ from PIL import Image
 pytest.importorskip("pydicom", reason='needs pip install "jaxlung[dicom]"')
 pytest.importorskip("gdcm", reason='needs pip install "jaxlung[dicom]"')
 
-from mutated_files import SECRETS, encoded, gif, mutated_files, seeds, tiff  # noqa: E402
+from mutated_files import (  # noqa: E402
+    SECRETS,
+    deflated_bomb,
+    encoded,
+    gif,
+    jpeg_of_many_scans,
+    mutated_files,
+    png,
+    seeds,
+    tiff,
+)
 
 from jaxlung import cli, outputs, summary  # noqa: E402
-from jaxlung.errors import InputError, one_line  # noqa: E402
+from jaxlung.errors import InputError, one_line, print_error  # noqa: E402
 from jaxlung.images import read_film, read_image  # noqa: E402
 from jaxlung.phantom import radiographs  # noqa: E402
+from jaxlung.silence import silent_stderr  # noqa: E402
 from jaxlung.sources import find_sources, on_disk  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -139,6 +151,46 @@ def test_many_frames_are_not_counted(tmp_path):
     for name, data in (("a.tif", tiff(8, 8, chain=20000)), ("a.gif", gif(8, 8, 100_000))):
         (tmp_path / name).write_bytes(data)
         assert_refused_soon(tmp_path / name, "several frames")
+
+
+def test_what_unpacks_to_too_much_or_for_too_long_is_refused(tmp_path):
+    for name, data, words in (
+        ("a.dcm", deflated_bomb(2**30, tmp_path), "unpacks to more than"),
+        ("a.png", png(2**15, 8), "more pixels than"),
+        ("b.png", png(6000, 6000, b""), "more pixels than"),
+        ("a.jpg", jpeg_of_many_scans(np.zeros((64, 64), np.uint8), 200), "scans"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        assert_refused_soon(tmp_path / name, words)
+
+
+def test_an_error_is_told_though_a_library_is_being_silenced(capfd):
+    silenced, told = threading.Event(), threading.Event()
+
+    def decode():
+        with silent_stderr():
+            silenced.set()
+            told.wait(0.3)
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    silenced.wait()
+    print_error("one")
+    told.set()
+    thread.join()
+    assert capfd.readouterr().err == "error: one\n"
+
+
+def test_names_that_are_no_text_are_told_in_one_line_each(workdir, images, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a\nb", "\x1b[31mc", "\udcff", "d" * 245):
+        (folder / f"{name}.png").write_bytes(encoded(images[0], "PNG"))
+    assert predict(folder, "--model", workdir, "--out", out) == 1  # the last's outputs have no name
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and "too long a name" in said.err
+    assert len(said.out.splitlines()) == 4 and "\x1b" not in said.out and "\udcff" not in said.out
+    assert len((out / summary.CSV).read_text().split(".png,ok,")) == 4
 
 
 def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
