@@ -272,7 +272,9 @@ def _any_error_named(job: Job) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise InputError(f"{job.source}: its outputs' names are too long; rename it") from error
+            raise InputError(
+                f"{job.source}: has too long a name for those of its outputs; rename it"
+            ) from error
         raise  # a full disk: no other image would do better
     except Exception as error:
         raise InputError(
