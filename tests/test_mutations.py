@@ -254,7 +254,7 @@ def films(images, tmp_path) -> Path:
 
 
 def test_interrupted_it_says_how_to_go_on(workdir, films, tmp_path):
-    for i in range(24, 400):
+    for i in range(24, 2000):
         os.link(films / "00.png", films / f"{i}.png")
     out = tmp_path / "out"
     with subprocess.Popen(
@@ -268,7 +268,7 @@ def test_interrupted_it_says_how_to_go_on(workdir, films, tmp_path):
     assert errors.decode() == "interrupted; the same command with --resume goes on\n"
     assert (out / summary.JOURNAL).exists()
     cli.main(["predict", str(films), "--model", str(workdir), "--out", str(out), "--resume"])
-    assert len(json.loads((out / summary.JSON).read_text())["images"]) == 400
+    assert len(json.loads((out / summary.JSON).read_text())["images"]) == 2000
 
 
 def test_a_full_disk_ends_it_in_one_line_and_it_can_go_on(
