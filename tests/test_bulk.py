@@ -320,13 +320,14 @@ def test_an_ensemble_of_one_model_twice_is_that_model(workdir, model, films):
 def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_path, kills):
     many = tmp_path / "many"
     many.mkdir()
-    for i in range(60):
-        (many / f"{i:02d}.png").write_bytes(sorted(films.rglob("*.png"))[i % 11].read_bytes())
+    for i in range(20 * kills + 20):
+        (many / f"{i:03d}.png").write_bytes(sorted(films.rglob("*.png"))[i % 11].read_bytes())
     whole, out = tmp_path / "whole", tmp_path / "out"
     predict(many, "--model", workdir, "--out", whole, "--probabilities")
     rng = np.random.default_rng(0)
     command = [sys.executable, "-m", "jaxlung", "predict", str(many), "--model", str(workdir),
                "--out", str(out), "--probabilities", "--resume"]  # fmt: skip
+    killed = 0
     for _ in range(kills):
         done = len(list(out.glob("*_overlay.png")))
         with subprocess.Popen(
@@ -334,13 +335,15 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
         ) as process:
             deadline = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < deadline:
-                if len(list(out.glob("*_overlay.png"))) > min(done + 1, 58):
-                    time.sleep(rng.uniform(0, 0.02))
+                if len(list(out.glob("*_overlay.png"))) > done + 1:
+                    time.sleep(rng.uniform(0, 0.03))
                     process.send_signal(signal.SIGKILL)
                     break
                 time.sleep(0.001)
+            killed += process.wait() == -signal.SIGKILL
         for path in out.glob("*.png"):  # whatever is there is whole
             assert path.read_bytes() == (whole / path.name).read_bytes()
+    assert killed == kills
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     assert contents(out) == contents(whole)
     assert untimed(out) == untimed(whole)
