@@ -16,31 +16,19 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from jaxlung import cpu, load, metrics  # noqa: E402
-from jaxlung.config import DataConfig  # noqa: E402
-from jaxlung.datasets import load_splits, whole_split  # noqa: E402
+from benchmarks import model_on_split  # noqa: E402
+from jaxlung import cpu, metrics  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
-from jaxlung.splits import SPLITS  # noqa: E402
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("model")
-    parser.add_argument("dir", type=Path)
-    parser.add_argument("--split", default="all", choices=("all", *SPLITS))
-    parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True,
-                        help="average with the mirror image's prediction")  # fmt: skip
-    parser.add_argument("--json", type=Path)
+    model_on_split.add_arguments(parser)
     arguments = parser.parse_args()
     cpu.use_cores()
-    model = load(arguments.model, tta=arguments.tta)
-    data = DataConfig(name="folder", dir=str(arguments.dir))
-    if arguments.split == "all":
-        split = whole_split(data, arguments.dir, "")
-    else:
-        split = load_splits(data)[arguments.split]
+    model, split = model_on_split.read(arguments)
     examples = [split.read(i) for i in range(len(split.ids))]
     confidence, dice = [], []
     found = model.predict_many([example.image for example in examples])

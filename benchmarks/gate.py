@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.corruptions import CORRUPTIONS  # noqa: E402
 from jaxlung import ct, gate, load  # noqa: E402
+from jaxlung.calibration import expected_dice  # noqa: E402
 from jaxlung.config import DataConfig  # noqa: E402
 from jaxlung.datasets import load_splits, whole_split  # noqa: E402
 from jaxlung.images import read_film  # noqa: E402
@@ -213,7 +214,8 @@ def report_wrong(wrongs: Sequence[Wrong], fitted: Fitted, model: Any) -> dict[st
 
 def mask_warnings(model: Any, image: np.ndarray) -> tuple[str, ...]:
     probability = model.predict_proba(image)
-    return gate.check_mask(model.to_mask(probability), probability)
+    mask = model.to_mask(probability)
+    return gate.check_mask(mask, expected_dice(probability, mask))
 
 
 def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[str]]:

@@ -14,12 +14,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks import model_on_split  # noqa: E402
 from benchmarks.corruptions import CORRUPTIONS  # noqa: E402
-from jaxlung import cpu, load, metrics, statistics  # noqa: E402
-from jaxlung.config import DataConfig  # noqa: E402
-from jaxlung.datasets import load_splits, whole_split  # noqa: E402
+from jaxlung import cpu, metrics, statistics  # noqa: E402
 from jaxlung.preprocess import from_canvas, to_canvas, to_grey8  # noqa: E402
-from jaxlung.splits import SPLITS  # noqa: E402
 
 BATCH = 8
 
@@ -28,21 +26,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("model")
-    parser.add_argument("dir", type=Path)
-    parser.add_argument("--split", default="all", choices=("all", *SPLITS))
+    model_on_split.add_arguments(parser)
     parser.add_argument("--only", help="corruptions by name, separated by commas")
-    parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True,
-                        help="average with the mirror image's prediction")  # fmt: skip
-    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     cpu.use_cores(BATCH)
-    model = load(arguments.model, tta=arguments.tta)
-    data = DataConfig(name="folder", dir=str(arguments.dir))
-    if arguments.split == "all":
-        split = whole_split(data, arguments.dir, "")
-    else:
-        split = load_splits(data)[arguments.split]
+    model, split = model_on_split.read(arguments)
     chosen = list(CORRUPTIONS)
     if arguments.only:
         chosen = ["none", *(name for name in arguments.only.split(",") if name != "none")]

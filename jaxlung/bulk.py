@@ -14,7 +14,6 @@ from jaxlung import summary
 from jaxlung.calibration import expected_dice
 from jaxlung.ct import is_volume, voxel_volume
 from jaxlung.ct_predict import predict_volume
-from jaxlung.dicom import is_dicom
 from jaxlung.errors import InputError, one_line, print_error
 from jaxlung.outputs import (
     Job,
@@ -63,8 +62,11 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
             check_free(todo, earlier if resume else None)
         pending = {str(job.source.name): job.source.place for job in todo}
         journal = summary.Journal(options.out, settings, earlier.rows if same else {}, pending)
-        work = _volumes if volumes else _images
-        failed = _follow(work(model, todo, options, BATCH if len(jobs) > 1 else 1), todo, journal)
+        if volumes:
+            results = _volumes(model, todo, options)
+        else:
+            results = _images(model, todo, options, BATCH if len(jobs) > 1 else 1)
+        failed = _follow(results, todo, journal)
         journal.close(str(job.source.name) for job in jobs)
     rows = [journal.rows[str(job.source.name)] for job in jobs]
     if len(jobs) > 1:
@@ -154,8 +156,7 @@ def _images(
         if not job.source.member and is_volume(job.source.path):
             raise InputError(f"{job.source}: is a volume, but the model was trained on X-rays")
         with _any_error_named(job), on_disk(job.source) as path:
-            if options.format == "dicom-seg" and not is_dicom(path):
-                raise InputError(f"{path}: is no DICOM file, as DICOM SEG needs; use --format png")
+            _check_source(path, options)
             prepared = model.prepare(path)
         _refuse(job, prepared.warnings, options)
         return _Ready(job, prepared, stamp, time.perf_counter() - start)
@@ -183,7 +184,7 @@ def _images(
 
 
 def _volumes(
-    model: Predictor, jobs: Sequence[Job], options: Options, _: int
+    model: Predictor, jobs: Sequence[Job], options: Options
 ) -> Iterator[tuple[Job, Row | InputError]]:
     """Each CT volume's row, in order, once its outputs are written."""
     for job in jobs:
@@ -201,6 +202,7 @@ def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
             f"{path}: is a single image, but the model was trained on CT volumes; name a NIfTI "
             f"file or the folder of a DICOM series"
         )
+    _check_source(path, options)
     mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
     warnings = () if mask_ZxHxW.any() else ("no lung found",)
     _refuse(job, warnings, options)
@@ -245,6 +247,13 @@ def _row(
         source=job.source.place,
         stamp=stamp,
     )
+
+
+def _check_source(path: Path, options: Options) -> None:
+    if options.format == "dicom-seg":
+        from jaxlung.dicom_seg import check_source
+
+        check_source(path)
 
 
 class _Refused(InputError):

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.silence import silence
+from jaxlung.whole import written_whole
 
 SUFFIXES = (".nii", ".nii.gz")
 _AXES = ("S", "P", "L")
@@ -200,12 +201,8 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
     else:
         for field in _GEOMETRY:
             image.header[field] = grid.header[field]
-    partial = path.with_name(f".partial_{path.name}")
-    try:
+    with written_whole(path, by_suffix=True) as partial:
         nibabel.save(image, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def import_nibabel() -> Any:

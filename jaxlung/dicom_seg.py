@@ -21,6 +21,7 @@ from jaxlung.dicom_display import numbers
 from jaxlung.errors import InputError
 from jaxlung.film import check_xray
 from jaxlung.silence import silence
+from jaxlung.whole import written_whole
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _FRAME_OF_REFERENCE = "FrameOfReferenceUID"
@@ -77,12 +78,8 @@ def write_segmentation(
         else:
             references, frames_SxRxC = [_radiograph(source, label)], label[None]
         segmentation = _segmentation(highdicom, references, frames_SxRxC, sides, model)
-        partial = path.with_name(f".{path.name}.partial")
-        try:
+        with written_whole(path) as partial:
             segmentation.save_as(partial)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def import_highdicom() -> Any:
@@ -95,6 +92,13 @@ def import_highdicom() -> Any:
     return highdicom
 
 
+def check_source(source: Path) -> None:
+    """Refuses what no segmentation can refer to, before work begins. Raises InputError."""
+    if source.is_file() and not is_dicom(source):
+        remedy = "" if is_volume(source) else "; use --format png"
+        raise InputError(f"{source}: is no DICOM file; DICOM SEG needs a DICOM source{remedy}")
+
+
 def _radiograph(source: Path, label: np.ndarray) -> Any:
     """The reference to a file of one image.
 
@@ -102,9 +106,7 @@ def _radiograph(source: Path, label: np.ndarray) -> Any:
     segmentation lies on its pixels. With a spacing but no SliceThickness, which a radiograph has
     not, highdicom would write what it then refuses to read.
     """
-    if source.is_file() and not is_dicom(source):
-        remedy = "" if is_volume(source) else "; use --format png"
-        raise InputError(f"{source}: is no DICOM file; DICOM SEG needs a DICOM source{remedy}")
+    check_source(source)
     dataset = read_dataset(source, _READ)
     check_xray(modality_of(dataset), source)
     with damage_named(source):

@@ -17,7 +17,6 @@ business.
 import argparse
 import functools
 import io
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,11 +25,11 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from jaxlung.calibration import expected_dice
 from jaxlung.errors import InputError, one_line_errors
 from jaxlung.gate_features import features, small_square
 from jaxlung.mask_checks import has_one_lung, mask_shape
 from jaxlung.preprocess import to_grey8
+from jaxlung.whole import written_whole
 
 WEIGHTS = Path(__file__).parent / "weights" / "gate.npz"
 CLASSES = (
@@ -188,12 +187,12 @@ def is_coloured(image: np.ndarray) -> bool:
     return float((away_Nx2.max(1) > COLOUR).mean()) > COLOURED_SHARE
 
 
-def check_mask(mask_HxW: np.ndarray, probability_HxW: np.ndarray) -> tuple[str, ...]:
+def check_mask(mask_HxW: np.ndarray, confidence: float) -> tuple[str, ...]:
     """What a prediction says against itself; it knows nothing of the image.
 
     Args:
         mask_HxW: bool [H, W], the lungs as they will be written.
-        probability_HxW: float32 [H, W], from which the mask was made.
+        confidence: the Dice to expect, `calibration.expected_dice`.
 
     Returns:
         a sentence for each fault; none for two lungs of likely sizes, outlined with certainty.
@@ -214,9 +213,10 @@ def check_mask(mask_HxW: np.ndarray, probability_HxW: np.ndarray) -> tuple[str, 
     first, second = 1 - shape.second - shape.stray, shape.second
     if second and first > LUNG_RATIO * second:
         warnings.append(f"one lung is {first / second:.1f} times the other's size: check the mask")
-    dice = expected_dice(probability_HxW, mask_HxW)
-    if dice < EXPECTED_DICE:
-        warnings.append(f"the outlines are uncertain (expected Dice {dice:.2f}): check the mask")
+    if confidence < EXPECTED_DICE:
+        warnings.append(
+            f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
+        )
     return tuple(warnings)
 
 
@@ -232,10 +232,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     from jaxlung.gate_fit import fit  # which reads films, with JAX
 
-    partial = arguments.out.with_name(f".{arguments.out.stem}.partial.npz")
     arrays: Any = fit(arguments.dirs)
-    np.savez_compressed(partial, **arrays)
-    os.replace(partial, arguments.out)
+    with written_whole(arguments.out, by_suffix=True) as partial:
+        np.savez_compressed(partial, **arrays)
     print(arguments.out)
 
 

@@ -14,6 +14,7 @@ from jaxlung.errors import InputError
 from jaxlung.film import Film, check_file, check_size
 from jaxlung.silence import silence, silent_stderr
 from jaxlung.threads import in_turn
+from jaxlung.whole import written_whole
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 _NPY = b"\x93NUMPY"
@@ -254,11 +255,7 @@ def _listed(values: np.ndarray) -> str:
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Writes uint8 [H, W] or RGB [H, W, 3]; the file appears whole or not at all."""
     path = Path(path)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         # 6, Pillow's own, takes more than twice the time for films and makes them no smaller.
         level = 1 if image.size > _LARGE_PNG else 3
         Image.fromarray(image).save(partial, format="PNG", compress_level=level)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -200,9 +200,10 @@ class Predictor:
         probability_HxW = from_canvas(probability_SxS, prepared.geometry)
         mask_HxW = self.to_mask(probability_HxW)
         labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
+        confidence = expected_dice(probability_HxW, mask_HxW)
         warnings = prepared.warnings
         if self.config.modality != "ct":
-            warnings += check_mask(mask_HxW, probability_HxW)
+            warnings += check_mask(mask_HxW, confidence)
         # The left half of a film shows the right lung in the picture's right half.
         sides_known = shows_sides(warnings) and (labels_HxW == 1).any() and (labels_HxW == 2).any()
         return Prediction(
@@ -211,7 +212,7 @@ class Predictor:
             mask_HxW,
             labels_HxW,
             bool(sides_known),
-            expected_dice(probability_HxW, mask_HxW),
+            confidence,
             warnings,
             prepared.mirrored,
             prepared.spacing,

@@ -20,6 +20,7 @@ import jaxlung
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
 from jaxlung.splits import fingerprint
+from jaxlung.whole import written_whole
 
 Digests = Mapping[str, Mapping[str, str]]  # split to id to `splits.content_digest`
 
@@ -136,12 +137,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8; the file appears whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def differing_fields(old: Config, new: Config) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.corruptions import CORRUPTIONS
 from benchmarks.gate import MORE_CHANGES, changed, of_film
 from jaxlung import bundled, gate, phantom
+from jaxlung.calibration import expected_dice
 from jaxlung.config import DataConfig
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
@@ -136,15 +137,15 @@ def lungs(left=60, right=60, size=256):
     ],
 )
 def test_masks_are_judged_by_shape(mask, told):
-    warnings = gate.check_mask(mask, mask.astype(np.float32))
+    warnings = gate.check_mask(mask, expected_dice(mask.astype(np.float32), mask))
     assert told in " ".join(warnings) and bool(warnings) == bool(told), warnings
 
 
 def test_masks_are_judged_by_certainty():
     """Expected Dice 2 sum(pm) / (sum(p) + sum(m)); with p = 0.8 in the mask alone, 1.6 / 1.8."""
     mask = lungs()
-    assert gate.check_mask(mask, 0.97 * mask.astype(np.float32)) == ()
-    [warning] = gate.check_mask(mask, 0.8 * mask.astype(np.float32))
+    assert gate.check_mask(mask, expected_dice(0.97 * mask.astype(np.float32), mask)) == ()
+    [warning] = gate.check_mask(mask, expected_dice(0.8 * mask.astype(np.float32), mask))
     assert "expected Dice 0.89" in warning
 
 
@@ -158,7 +159,7 @@ def test_real_films(shared_data, name):
         grey = to_grey8(example.image)
         for change in (*CORRUPTIONS, *MORE_CHANGES):
             assert not words(changed(change, grey, example.mask, i)), (split.ids[i], change)
-        assert gate.check_mask(example.mask, example.mask.astype(np.float32)) == ()
+        assert gate.check_mask(example.mask, 1.0) == ()
         for case in of_film(grey, example.mask, np.random.default_rng(i)):
             verdict = gate.examine(case.image)
             wrong += 1
