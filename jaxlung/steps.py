@@ -5,6 +5,7 @@ evaluation, valid bool [B], False for the padding of the last batch.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -98,6 +99,8 @@ def train_step(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update; its randomness is fold_in(key, state.step), so a resumed run repeats it.
 
+    Where the loss or the gradient is not finite, `step` alone counts on and all else is kept.
+
     Returns:
         the next state, and the batch's mean loss and gradient norm (float32 scalars) before it.
     """
@@ -124,7 +127,11 @@ def train_step(
         opt_state=opt_state,
         average=_moved_average(state, params, ema) if ema else {},
     )
-    return next_state, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
+    grad_norm = optax.tree.norm(grads)
+    skipped_state = dataclasses.replace(state, step=state.step + 1)
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    next_state = jax.tree.map(functools.partial(jnp.where, finite), next_state, skipped_state)
+    return next_state, {"loss": loss, "grad_norm": grad_norm}
 
 
 def _moved_average(state: TrainState, params: Any, decay: float) -> Any:
