@@ -30,6 +30,10 @@ class DataConfig:
     split_file: str = ""  # JSON {"train": [ids], "validation": [...], "test": [...]}
     validation_fraction: float = 0.10  # share of patients, by hash, without split_file
     test_fraction: float = 0.20
+    # Cross-validation: patients outside the test split fall into so many folds, by hash, of which
+    # one validates and the others train, whatever validation_fraction is; 0: none
+    folds: int = 0
+    fold: int = 0  # the one that validates, in 0 ... folds - 1
     phantom_train: int = 128  # phantom: how many of each
     phantom_validation: int = 32
     phantom_test: int = 32
@@ -108,6 +112,14 @@ class TrainConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class EnsembleConfig:
+    # Trained at once by `train_ensemble`; at most one of the three
+    members: int = 1  # member i has train.seed + i
+    folds: bool = False  # a member for each fold of data.folds: cross-validation
+    learning_rates: tuple[float, ...] = ()  # a member for each, in optim.learning_rate's place
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -115,6 +127,7 @@ class Config:
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
 
     @property
     def modality(self) -> Literal["xray", "ct"]:
@@ -126,6 +139,11 @@ class Config:
         """Whether predictions are reduced to lungs by `postprocess.keep_lungs`."""
         return self.train.postprocess and self.modality == "xray"
 
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it asks for several members, which `train_ensemble` trains."""
+        return self.ensemble != EnsembleConfig()
+
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
@@ -135,6 +153,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "data.size": (16, 8192),
     "data.validation_fraction": (0.001, 0.999),
     "data.test_fraction": (0.001, 0.999),
+    "data.folds": (0, 1000),
+    "data.fold": (0, 999),
     "data.phantom_train": (1, 10**5),
     "data.phantom_validation": (1, 10**5),
     "data.phantom_test": (1, 10**5),
@@ -177,6 +197,12 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.steps_per_call": (1, 10**4),
     "train.seed": (0, 2**31 - 1),
     "train.threshold": (0.001, 0.999),
+    "ensemble.members": (1, 1000),
+}
+# The same of each number in a field that holds several.
+_RANGES_OF_EACH: dict[str, tuple[float, float]] = {
+    "data.weights": (1e-6, 1e6),
+    "ensemble.learning_rates": (1e-12, 10),
 }
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "data.split": ("hash", "published", "fold1", "fold2"),
@@ -234,7 +260,7 @@ def _check_value(path: str, expected: Any, value: Any) -> Any:
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(min(max(value, -(10**300)), 10**300))
     if expected is tuple:
-        return _check_weights(path, value)
+        return _check_numbers(path, value)
     if type(value) is not expected:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
     if path in _CHOICES and value not in _CHOICES[path]:
@@ -247,15 +273,18 @@ def _check_value(path: str, expected: Any, value: Any) -> Any:
     return value
 
 
-def _check_weights(path: str, value: Any) -> tuple[float, ...]:
+def _check_numbers(path: str, value: Any) -> tuple[float, ...]:
     """JSON has lists where Python has tuples."""
     if not isinstance(value, tuple | list):
         raise InputError(f"{path} must be of type tuple, as in (1.0, 2.0), got {value!r}")
-    for weight in value:
+    low, high = _RANGES_OF_EACH[path]
+    for number in value:
         if (
-            isinstance(weight, bool)
-            or not isinstance(weight, int | float)
-            or not (1e-6 <= weight <= 1e6)
+            isinstance(number, bool)
+            or not isinstance(number, int | float)
+            or not (low <= number <= high)
         ):
-            raise InputError(f"{path} must hold numbers between 1e-06 and 1e+06, got {weight!r}")
-    return tuple(float(weight) for weight in value)
+            raise InputError(
+                f"{path} must hold numbers between {low:g} and {high:g}, got {number!r}"
+            )
+    return tuple(float(number) for number in value)

@@ -20,6 +20,8 @@ def check_combinations(config: "Config") -> None:
     if config.data.name == "phantom" and config.data.size % 16:
         raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
     _check_sets(config.data)
+    _check_folds(config.data)
+    _check_ensemble(config)
     if config.data.validation_fraction + config.data.test_fraction >= 1:
         raise InputError("data.validation_fraction + data.test_fraction must be below 1")
     if config.train.steps_per_call > 1 and config.data.loader != "device":
@@ -49,6 +51,51 @@ def check_combinations(config: "Config") -> None:
         )
     if config.data.name in FOLDERS and not config.data.dir:
         raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
+
+
+def _check_folds(data: "DataConfig") -> None:
+    if data.folds == 1:
+        raise InputError("data.folds=1 leaves nothing to train on; use 2 or more, or 0 for none")
+    if data.fold and data.fold >= data.folds:
+        raise InputError(
+            f"data.fold={data.fold} must be below data.folds={data.folds}: folds count from 0"
+        )
+    if data.folds and data.split_file:
+        raise InputError(
+            "data.folds and data.split_file both say what validates; leave one of them out"
+        )
+
+
+def _check_ensemble(config: "Config") -> None:
+    ensemble, data = config.ensemble, config.data
+    chosen = {
+        f"ensemble.members={ensemble.members}": ensemble.members > 1,
+        "ensemble.folds=True": ensemble.folds,
+        f"ensemble.learning_rates={ensemble.learning_rates}": bool(ensemble.learning_rates),
+    }
+    named = [text for text, is_set in chosen.items() if is_set]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} each say what the members are; leave one")
+    if ensemble.folds and not data.folds:
+        raise InputError("ensemble.folds trains a member for each fold; set data.folds to how many")
+    if ensemble.folds and data.fold:
+        raise InputError(
+            f"ensemble.folds trains every fold, data.fold={data.fold} names one; leave one out"
+        )
+    if len(ensemble.learning_rates) == 1:
+        raise InputError(
+            f"ensemble.learning_rates={ensemble.learning_rates} is of one member; name more, or "
+            f"set optim.learning_rate"
+        )
+    if config.is_ensemble and data.loader == "device":
+        raise InputError(
+            "data.loader='device' is for single runs; set data.loader='auto' for an ensemble"
+        )
+    last = config.train.seed + ensemble.members - 1
+    if last >= 2**31:
+        raise InputError(
+            f"train.seed + ensemble.members - 1 is {last}; it must be below 2**31: lower train.seed"
+        )
 
 
 def _check_sets(data: "DataConfig") -> None:

@@ -7,10 +7,11 @@ import jax
 
 from jaxlung.config import DataConfig
 from jaxlung.ct_folder import ct_split, ct_splits
-from jaxlung.folder import folder_split, folder_splits
+from jaxlung.folder import folder_split, folder_splits, select
+from jaxlung.folds import into_folds
 from jaxlung.named_sets import named_splits
 from jaxlung.phantom import radiographs
-from jaxlung.splits import SPLITS, Split, array_split
+from jaxlung.splits import SPLITS, Split, array_split, patients_by_id
 
 
 def load_splits(config: DataConfig) -> dict[str, Split]:
@@ -44,9 +45,10 @@ def phantom_splits(config: DataConfig) -> dict[str, Split]:
         jax.random.key(config.seed), sum(counts), size=config.size
     )
     ids = [f"phantom_{config.seed}_{i:05d}" for i in range(sum(counts))]
-    splits, start = {}, 0
+    whole = array_split("all", ids, images_NxSxS, masks_NxSxS)
+    ids_by_split, start = {}, 0
     for name, count in zip(SPLITS, counts, strict=True):
-        part = slice(start, start + count)
-        splits[name] = array_split(name, ids[part], images_NxSxS[part], masks_NxSxS[part])
+        ids_by_split[name] = ids[start : start + count]
         start += count
-    return splits
+    ids_by_split = into_folds(ids_by_split, patients_by_id(whole), config, config.name)
+    return {name: select(whole, chosen, name) for name, chosen in ids_by_split.items()}

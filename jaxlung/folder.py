@@ -14,6 +14,7 @@ from jaxlung.config import DataConfig
 from jaxlung.dicom import is_dicom
 from jaxlung.errors import InputError
 from jaxlung.film import check_xray
+from jaxlung.folds import into_folds
 from jaxlung.images import SUFFIXES, read_film, read_mask
 from jaxlung.metadata import Metadata, read_metadata
 from jaxlung.splits import SPLITS, Example, Split, patients_by_id
@@ -55,6 +56,7 @@ def split_stems(
     stems_by_split = hash_split(
         stems, patients.__getitem__, config.validation_fraction, config.test_fraction
     )
+    stems_by_split = into_folds(stems_by_split, patients, config, config.dir)
     for name, chosen in stems_by_split.items():
         if not chosen:
             raise InputError(

@@ -16,6 +16,7 @@ from jaxlung.catalog import CATALOG, NamedSet, set_names
 from jaxlung.config import DataConfig
 from jaxlung.errors import InputError
 from jaxlung.folder import hash_split, read_split_file, select
+from jaxlung.folds import into_folds
 from jaxlung.metadata import useful_groups
 from jaxlung.prepared_sets import open_set
 from jaxlung.splits import SPLITS, Block, Example, Split, patients_by_id
@@ -39,7 +40,11 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
         lists = read_split_file(Path(config.split_file), ids)
     parts: dict[str, list[Split]] = {name: [] for name in SPLITS}
     for entry, whole in wholes.items():
-        ids_by_split = _split(entry, whole, config) if lists is None else _own(lists, whole)
+        if lists is None:
+            by_split = _split(entry, whole, config)
+            ids_by_split = into_folds(by_split, patients_by_id(whole), config, entry.name)
+        else:
+            ids_by_split = _own(lists, whole)
         for name in SPLITS:
             parts[name].append(select(whole, ids_by_split[name], name))
     for name in SPLITS:

@@ -47,6 +47,8 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
         TrainingError: a loss that is not finite, with the step named.
     """
     config, workdir = parse_config(config), Path(workdir)
+    if config.is_ensemble:
+        raise InputError("config.ensemble asks for several members: train_ensemble trains them")
     mesh = sharding.make_mesh(config.train.batch_size)
     check_config(workdir, config)
     if not checkpoints.exist(workdir):  # a resumed run has no more need of its source

@@ -40,6 +40,7 @@ def another_value(path):
     """A valid value of a field that is not its default."""
     default = DEFAULTS[path]
     special = {"data.name": "montgomery+shenzhen", "data.weights": (1.0, 2.0), "data.size": 512,
+               "data.folds": 3, "ensemble.learning_rates": (1e-3, 2e-3),
                "model.depth": 3, "model.norm": "none", "loss.bce": 0.5}  # fmt: skip
     if path in special:
         return special[path]
@@ -61,10 +62,13 @@ def test_default_config_round_trips():
 def test_config_with_every_field_changed_round_trips_and_lists_each():
     values = {section: {} for section in Config().to_dict()}
     # Public sets with a split refuse them: see tests/test_named_sets.py.
-    alone = ("data.patient_pattern", "data.split_file")
+    alone = [
+        "data.patient_pattern", "data.split_file",
+        *(path for path in DEFAULTS if path.startswith("ensemble.")),
+    ]  # fmt: skip
     for path in DEFAULTS:
         section, field = path.split(".")
-        values[section][field] = "" if path in alone else another_value(path)
+        values[section][field] = DEFAULTS[path] if path in alone else another_value(path)
     values["data"]["loader"] = "device"  # the only one that takes several steps in a call
     changed = parse_config(values)
     assert changed.to_dict() == values
@@ -106,6 +110,13 @@ def test_differing_fields_says_old_and_new():
     for field in ("patient_pattern", "split_file"):
         old, new = (parse_config({"data": folder | more}) for more in ({}, {field: "(x)"}))
         assert differing_fields(old, new) == [f"data.{field}: '' -> '(x)'"]
+    for field in Config().to_dict()["ensemble"]:  # one at most is not its default
+        value = another_value(f"ensemble.{field}")
+        old = parse_config({"data": {"folds": 3}})
+        new = parse_config({"data": {"folds": 3}, "ensemble": {field: value}})
+        default = DEFAULTS[f"ensemble.{field}"]
+        assert differing_fields(old, new) == [f"ensemble.{field}: {default!r} -> {value!r}"]
+        assert parse_config(json.loads(json.dumps(new.to_dict()))) == new
 
 
 def test_unknown_section_and_field():
@@ -193,6 +204,8 @@ def test_values_that_make_no_run(path, value):
 
 def test_every_field_has_its_check():
     numbers = {p for p, v in DEFAULTS.items() if type(v) in (int, float)}
+    tuples = {path for path, value in DEFAULTS.items() if isinstance(value, tuple)}
+    assert tuples == set(config_module._RANGES_OF_EACH)
     texts = {path for path, value in DEFAULTS.items() if isinstance(value, str)}
     assert numbers <= set(RANGES) | set(CHOICES)
     assert texts == {path for path in CHOICES if path in texts} | FREE_TEXT
@@ -229,6 +242,17 @@ def test_size_must_be_a_multiple(patch, depth):
          ["data.validation_fraction", "data.test_fraction"]),
         ({"loss": {"dice": 0.0, "bce": 0.0}}, ["loss.dice", "loss.bce"]),
         ({"data": {"name": "folder"}}, ["data.dir"]),
+        ({"data": {"folds": 1}}, ["data.folds=1"]),
+        ({"data": {"folds": 3, "fold": 3}}, ["data.fold=3", "data.folds=3"]),
+        ({"data": {"fold": 1}}, ["data.fold=1", "data.folds=0"]),
+        ({"data": {"folds": 3, "split_file": "s.json"}}, ["data.folds", "data.split_file"]),
+        ({"ensemble": {"folds": True}}, ["ensemble.folds", "data.folds"]),
+        ({"ensemble": {"folds": True}, "data": {"folds": 3, "fold": 1}}, ["data.fold=1"]),
+        ({"ensemble": {"members": 2, "learning_rates": (0.1, 0.2)}},
+         ["ensemble.members=2", "ensemble.learning_rates=(0.1, 0.2)"]),
+        ({"ensemble": {"learning_rates": (0.1,)}}, ["ensemble.learning_rates=(0.1,)"]),
+        ({"ensemble": {"members": 2}, "data": {"loader": "device"}}, ["data.loader"]),
+        ({"ensemble": {"members": 2}, "train": {"seed": 2**31 - 1}}, ["train.seed"]),
     ],
 )  # fmt: skip
 def test_combinations(values, words):
@@ -242,6 +266,12 @@ def test_config_files_parse(module):
     config = parse_config(module.get_config())
     assert module.get_config() is not module.get_config()  # a caller may change its own
     assert config.model == parse_config(module.get_config()).model
+
+
+def test_learning_rates_are_each_in_range():
+    for rate in (0.0, -1.0, 10.5, math.nan):
+        with pytest.raises(InputError, match=r"ensemble\.learning_rates .* 1e-12 and 10"):
+            parse_config({"ensemble": {"learning_rates": (1e-3, rate)}})
 
 
 def test_unet_is_the_recipe():

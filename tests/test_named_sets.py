@@ -335,6 +335,24 @@ def test_a_mixture_holds_every_set(data_dir):
         assert split.sources == parts[0].sources + parts[1].sources
 
 
+def test_folds_of_a_mixture_are_those_of_each_set(data_dir):
+    names = ("montgomery", "shenzhen")
+    plain = named_splits(DataConfig(name="+".join(names), dir=data_dir, **FRACTIONS))
+    validated = []
+    for fold in range(2):
+        own = {"dir": data_dir, **FRACTIONS, "folds": 2, "fold": fold}
+        splits = named_splits(DataConfig(name="+".join(names), weights=(1.0, 1.0), **own))
+        alone = [named_splits(DataConfig(name=name, **own)) for name in names]
+        for split in SPLITS:
+            assert splits[split].ids == alone[0][split].ids + alone[1][split].ids
+        sizes = [block.size for block in splits["train"].blocks]
+        assert sizes == [len(part["train"].ids) for part in alone]
+        assert splits["test"].ids == plain["test"].ids
+        validated += splits["validation"].ids
+    assert sorted(validated) == sorted(plain["train"].ids + plain["validation"].ids)
+    refused({"name": "montgomery", "dir": data_dir, "folds": 50}, "montgomery: data.folds=50")
+
+
 def test_a_subgroup_of_one_set_is_unknown_of_the_others(data_dir):
     wholes = [open_set(name, data_dir) for name in ("montgomery", "jsrt", "covid_cxr")]
     joined = named_sets.join("all", ["montgomery", "jsrt", "covid_cxr"], wholes)
