@@ -31,14 +31,16 @@ from jaxlung.predictor import BATCH, Predictor, Prepared
 from jaxlung.sides import label_sides
 from jaxlung.sources import Source, on_disk
 from jaxlung.stream import stream
-from jaxlung.summary import Earlier, Row
+from jaxlung.summary import Row
 from jaxlung.threads import in_turn, worker_count
 
 _TOLD = 20  # images that get a line each; of more only what is odd, and a bar
 
 
 def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
-    """Writes every source's outputs and the summaries; a bad one is reported, the others go on.
+    """Writes the outputs and the summaries of every source, or of a share of them.
+
+    A bad one is reported, the others go on.
 
     Returns:
         how many failed.
@@ -47,13 +49,15 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         InputError: before anything is written: two sources with one output, an output that is an
             input or exists (unless resume or overwrite), or a summary of other settings.
     """
-    volumes = model.config.modality == "ct"
-    jobs = plan(sources, options, volumes=volumes)
+    volumes, share = model.config.modality == "ct", options.share
+    jobs = planned = plan(sources, options, volumes=volumes)
+    if share:
+        jobs = planned[share.number - 1 :: share.of]
     settings = _settings(model, options)
     options.out.mkdir(parents=True, exist_ok=True)
-    with alone_in(options.out):
-        earlier = summary.read_earlier(options.out)
-        same = _is_same(earlier, settings)
+    with alone_in(options.out, share):
+        earlier = summary.read_all(options.out)
+        same = summary.same_settings(earlier.settings, settings)
         if not same:
             check_replaced(earlier, settings, jobs, options)
         resume = options.resume and same
@@ -61,29 +65,30 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         if not options.overwrite:
             check_free(todo, earlier if resume else None)
         pending = {str(job.source.name): job.source.place for job in todo}
-        journal = summary.Journal(options.out, settings, earlier.rows if same else {}, pending)
+        kept = earlier.rows if same else {}
+        if share:  # of what others have done, what is this one's by now: there may be new files
+            own = set(summary.read_earlier(options.out, share).rows)
+            own |= {str(job.source.name) for job in jobs}
+            kept = {name: row for name, row in kept.items() if name in own}
+        journal = summary.Journal(options.out, settings, kept, pending, share)
         if volumes:
             results = _volumes(model, todo, options)
         else:
-            results = _images(model, todo, options, BATCH if len(jobs) > 1 else 1)
+            results = _images(model, todo, options, BATCH if len(planned) > 1 else 1)
         failed = _follow(results, todo, journal)
         journal.close(str(job.source.name) for job in jobs)
     rows = [journal.rows[str(job.source.name)] for job in jobs]
-    if len(jobs) > 1:
+    if len(planned) > 1:
         odd = sum(bool(row["warnings"]) for row in rows)
-        counts = f"{len(jobs)} in all: {len(jobs) - len(failed)} predicted"
+        counts = f"share {share.number}/{share.of}: " if share else ""
+        counts += f"{len(jobs)} in all: {len(jobs) - len(failed)} predicted"
         counts += f" ({len(jobs) - len(todo)} of them before)" if len(todo) < len(jobs) else ""
-        print(f"{counts}, {odd} with warnings, {len(failed)} failed; {options.out / summary.CSV}")
+        table = summary.path_of(options.out, summary.CSV, share)
+        print(f"{counts}, {odd} with warnings, {len(failed)} failed; {table}")
         if failed and len(todo) > _TOLD:  # of fewer the lines are still in sight
             listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
             print("\n".join(["failed:", *(f"  {one_line(message)}" for message in listed)]))
     return len(failed)
-
-
-def _is_same(earlier: Earlier, settings: Row) -> bool:
-    """Whether the settings are those of what is there; where a model's folder lies is none."""
-    before = earlier.settings
-    return before is not None and {**before, "model": ""} == {**settings, "model": ""}
 
 
 def _settings(model: Predictor, options: Options) -> Row:

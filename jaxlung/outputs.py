@@ -17,8 +17,9 @@ from jaxlung.errors import InputError
 from jaxlung.figures import overlay
 from jaxlung.images import write_png
 from jaxlung.predictor import Prediction, Predictor
+from jaxlung.processes import Share
 from jaxlung.sources import Source, on_disk
-from jaxlung.summary import Earlier, Row
+from jaxlung.summary import Earlier, Row, shares_in
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,7 @@ class Options:
     strict: bool = False  # what the sanity gate warns of is refused
     resume: bool = False  # what is done is passed over
     overwrite: bool = False  # what is there is replaced
+    share: Share | None = None  # of the files, which processes work on side by side; None: all
 
 
 class Job(NamedTuple):
@@ -148,7 +150,7 @@ def check_replaced(earlier: Earlier, settings: Row, jobs: Sequence[Job], options
     if earlier.settings is None:
         return
     kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
-    if options.overwrite:
+    if options.overwrite and options.share is None:  # another share would find the rest
         kept -= {str(job.source.name) for job in jobs}
     if not kept:
         return
@@ -163,12 +165,41 @@ def check_replaced(earlier: Earlier, settings: Row, jobs: Sequence[Job], options
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Raises InputError where another process writes into the folder."""
-    path = folder / ".jaxlung.lock"
-    lock = filelock.FileLock(path)
+def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
+    """Raises InputError where another process writes the same files into the folder.
+
+    Shares of one batch work side by side; a batch of all files has the folder to itself.
+    """
+    everything = filelock.FileLock(folder / ".jaxlung.lock")
+    if share is None:
+        with _held(everything, folder):
+            for path in sorted(folder.glob(".jaxlung.*-of-*.lock")):
+                with _held(filelock.FileLock(path), folder):
+                    pass
+            yield
+        return
+    with _held(filelock.FileLock(folder / f".jaxlung.{share}.lock"), folder):
+        # After its own lock is held: of a share and a batch of all files one sees the other. Shares
+        # that start together take turns.
+        with _held(everything, folder, wait=10, keep=True):
+            pass
+        other = next((one for one in shares_in(folder) if one.of != share.of), None)
+        if other:
+            raise InputError(
+                f"{folder}: holds share {other.number}/{other.of}, and this is "
+                f"{share.number}/{share.of}; join those first, by the command without --share, "
+                f"with --resume"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _held(
+    lock: filelock.BaseFileLock, folder: Path, *, wait: float = 0, keep: bool = False
+) -> Iterator[None]:
+    """With the lock, whose file is removed at the end, or kept for others that wait for it."""
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait)
     except filelock.Timeout as error:
         raise InputError(
             f"{folder}: another jaxlung predict writes there; wait, or name another --out folder"
@@ -176,8 +207,9 @@ def alone_in(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # Windows keeps open files
-            path.unlink()
+        if not keep:
+            with contextlib.suppress(OSError):  # Windows keeps open files
+                os.unlink(lock.lock_file)
         lock.release()
 
 

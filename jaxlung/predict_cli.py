@@ -54,6 +54,12 @@ def add_predict_command(commands: Any) -> None:
         "--strict", action="store_true",
         help="refuse what would be warned of: inverted, rotated, no chest X-ray...",
     )  # fmt: skip
+    predict.add_argument(
+        "--share", metavar="I/N",
+        help="every Nth image from the Ith on, as one of N processes that write into one --out; "
+        "with --resume and without --share the summaries are joined. Default: all images, or the "
+        "task's share in a Slurm step of several tasks",
+    )  # fmt: skip
     again = predict.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="skip what is done already")
     again.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
@@ -67,6 +73,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
         import_highdicom()
     from jaxlung.outputs import check_out
+    from jaxlung.processes import share_of_files
     from jaxlung.sources import find_sources, read_list
 
     for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
@@ -75,6 +82,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     if "" in arguments.paths:
         raise InputError("an empty path names no image; is a variable not set?")
     check_out(arguments.out)
+    share = share_of_files(arguments.share)
 
     paths: list[Path] = []
     for path in map(Path, arguments.paths):
@@ -106,6 +114,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         strict=arguments.strict,
         resume=arguments.resume,
         overwrite=arguments.overwrite,
+        share=share,
     )
     try:
         failed = run(model, sources, options)
