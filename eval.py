@@ -3,7 +3,7 @@
 from absl import app, flags
 
 from jaxlung.errors import one_line_errors
-from jaxlung.flags import parse_flags
+from jaxlung.flags import define_processes, parse_flags
 
 _WORKDIR = flags.DEFINE_list(
     "workdir", None, "Workdirs of train.py; several are compared on the same images.", required=True
@@ -23,10 +23,13 @@ _TOLERANCE_PX = flags.DEFINE_float("tolerance_px", 2.0, "Of NSD, in pixels of ei
 _TOLERANCE_MM = flags.DEFINE_float("tolerance_mm", 2.0, "Of NSD, where the spacing is known.")
 _TTA = flags.DEFINE_bool("tta", True, "Average with the mirror image's; --notta: predict once.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an earlier report.")
+_PROCESSES = define_processes()
 
 
 @one_line_errors
 def main(_: list[str]) -> None:
+    processes = _PROCESSES()
+
     from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
 
     cpu.collect_garbage_seldom()
@@ -34,14 +37,16 @@ def main(_: list[str]) -> None:
     cpu.use_cores()
     compile_cache.enable()
 
+    from jaxlung.distributed import joined
     from jaxlung.evaluation import evaluate
     from jaxlung.scoring import Tolerance
 
-    evaluate(
-        _WORKDIR.value, data=_DATA.value, split=_SPLIT.value, out=_OUT.value,
-        tolerance=Tolerance(_TOLERANCE_PX.value, _TOLERANCE_MM.value), overwrite=_OVERWRITE.value,
-        tta=_TTA.value,
-    )  # fmt: skip
+    tolerance = Tolerance(_TOLERANCE_PX.value, _TOLERANCE_MM.value)
+    with joined(processes):
+        evaluate(
+            _WORKDIR.value, data=_DATA.value, split=_SPLIT.value, out=_OUT.value,
+            tolerance=tolerance, overwrite=_OVERWRITE.value, tta=_TTA.value,
+        )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from ml_collections import config_flags
 
 from jaxlung.config import parse_config
 from jaxlung.errors import one_line_errors
-from jaxlung.flags import parse_flags
+from jaxlung.flags import define_processes, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -15,24 +15,27 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Checkpoints, logs and pictures; an interrupted run goes on from here. "
     "Default: runs/ and the config file's name."
 )  # fmt: skip
+_PROCESSES = define_processes()
 
 
 @one_line_errors
 def main(_: list[str]) -> None:
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
-    workdir = _WORKDIR.value or Path("runs") / Path(config_file).stem
-    config = parse_config(_CONFIG.value)
+    workdir = Path(_WORKDIR.value or Path("runs") / Path(config_file).stem)
+    config, processes = parse_config(_CONFIG.value), _PROCESSES()
 
     from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
 
     cpu.collect_garbage_seldom()
     cpu.keep_freed_memory()
-    cpu.use_cores(config.train.batch_size)
+    cpu.use_cores(config.train.batch_size, processes.number if processes else 1)
     compile_cache.enable()
 
+    from jaxlung.distributed import joined
     from jaxlung.train import train_and_evaluate
 
-    train_and_evaluate(config, workdir)
+    with joined(processes, workdir):
+        train_and_evaluate(config, workdir)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,25 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from absl import flags, logging
 
 from jaxlung.errors import fail
+from jaxlung.processes import Processes, named
+
+flags.disclaim_key_flags()  # `define_processes` is called by commands: the flags are theirs
+
+
+def define_processes() -> Callable[[], Processes | None]:
+    """Flags for a command of several processes; returns what reads them, once they are parsed."""
+    coordinator = flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0, to work in several processes. Slurm, "
+        "Kubernetes and Cloud TPU need none of these three: docs/scaling.md."
+    )  # fmt: skip
+    processes = flags.DEFINE_integer("processes", None, "How many; 1: alone, on a cluster too.")
+    process = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+    return lambda: named(coordinator.value, processes.value, process.value)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
