@@ -2,15 +2,16 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import filelock
 import numpy as np
 
+from jaxlung import lock
 from jaxlung.ct import Volume, write_mask
 from jaxlung.ct_predict import picture
 from jaxlung.errors import InputError
@@ -170,18 +171,22 @@ def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
 
     Shares of one batch work side by side; a batch of all files has the folder to itself.
     """
-    everything = filelock.FileLock(folder / ".jaxlung.lock")
+    held = functools.partial(
+        lock.alone_in,
+        folder,
+        "another jaxlung predict writes there; wait, or name another --out folder",
+    )
     if share is None:
-        with _held(everything, folder):
+        with held():
             for path in sorted(folder.glob(".jaxlung.*-of-*.lock")):
-                with _held(filelock.FileLock(path), folder):
+                with held(name=path.name):
                     pass
             yield
         return
-    with _held(filelock.FileLock(folder / f".jaxlung.{share}.lock"), folder):
+    with held(name=f".jaxlung.{share}.lock"):
         # After its own lock is held: of a share and a batch of all files one sees the other. Shares
         # that start together take turns.
-        with _held(everything, folder, wait=10, keep=True):
+        with held(wait=10, keep=True):
             pass
         other = next((one for one in shares_in(folder) if one.of != share.of), None)
         if other:
@@ -191,26 +196,6 @@ def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
                 f"with --resume"
             )
         yield
-
-
-@contextlib.contextmanager
-def _held(
-    lock: filelock.BaseFileLock, folder: Path, *, wait: float = 0, keep: bool = False
-) -> Iterator[None]:
-    """With the lock, whose file is removed at the end, or kept for others that wait for it."""
-    try:
-        lock.acquire(timeout=wait)
-    except filelock.Timeout as error:
-        raise InputError(
-            f"{folder}: another jaxlung predict writes there; wait, or name another --out folder"
-        ) from error
-    try:
-        yield
-    finally:
-        if not keep:
-            with contextlib.suppress(OSError):  # Windows keeps open files
-                os.unlink(lock.lock_file)
-        lock.release()
 
 
 def write_image(job: Job, found: Prediction, options: Options) -> None:
