@@ -16,6 +16,9 @@ _WORKDIR = flags.DEFINE_string(
     "Default: runs/ and the config file's name."
 )  # fmt: skip
 _PROCESSES = define_processes()
+_PROFILE = flags.DEFINE_bool(
+    "profile", False, "Write a trace of ten steps to the workdir's profile/, for ui.perfetto.dev."
+)  # fmt: skip
 
 
 @one_line_errors
@@ -35,7 +38,7 @@ def main(_: list[str]) -> None:
     from jaxlung.train import train_and_evaluate
 
     with joined(processes, workdir):
-        train_and_evaluate(config, workdir)
+        train_and_evaluate(config, workdir, profile=_PROFILE.value)
 
 
 if __name__ == "__main__":

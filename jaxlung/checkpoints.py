@@ -1,9 +1,12 @@
-"""Checkpoints of a run: the latest, to resume from, and the best, to predict with.
+"""Checkpoints of a run: the latest two, to resume from, and the best, to predict with.
 
 Items: `model` (all that prediction needs: params, or their average where one is kept, and
 batch_stats), `optimizer` (step, opt_state and, beside an average, the params themselves) and
-`early_stop` (JSON). Orbax writes each checkpoint under a temporary name and renames it, so a killed
-run leaves whole checkpoints only.
+`progress` (JSON; `early_stop` in runs of earlier versions). Orbax writes each checkpoint under a
+temporary name and renames it, so a killed run leaves whole checkpoints only.
+
+Those in `checkpoints/` are validated, and one of them is the best. Those in `interim/` were saved
+in the course of an epoch or before its validation: a run resumes from them, and that is all.
 """
 
 import contextlib
@@ -16,49 +19,87 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from jaxlung.errors import InputError
+from jaxlung import integrity
+from jaxlung.errors import InputError, TrainingError
+from jaxlung.integrity import INTERIM, VALIDATED
+from jaxlung.progress import EarlyStop, Progress
 from jaxlung.steps import TrainState
 
 
-class EarlyStop(NamedTuple):
-    """Pure early stopping on a score where higher is better."""
+class Managers(NamedTuple):
+    """Of a run's two folders of checkpoints."""
 
-    best: float = -1.0
-    best_step: int = -1
-    stale: int = 0  # validations since the best
+    validated: ocp.CheckpointManager
+    interim: ocp.CheckpointManager
 
-    def update(self, score: float, step: int) -> "EarlyStop":
-        """The state after one more validation; NaN counts as no improvement.
+    def latest(self) -> ocp.CheckpointManager | None:
+        """That of the latest checkpoint; None where there is none."""
+        steps = [-1 if m.latest_step() is None else m.latest_step() for m in self]
+        return self[steps.index(max(steps))] if max(steps) >= 0 else None
 
-        Of equal scores the latest is the best, as Orbax has it, but it is no improvement.
+    def wait(self) -> None:
+        """Until everything is on disk.
+
+        Raises:
+            TrainingError: a checkpoint could not be written.
         """
-        stale = 0 if score > self.best else self.stale + 1
-        if score >= self.best:
-            return EarlyStop(score, step, stale)
-        return self._replace(stale=stale)
-
-    def should_stop(self, patience: int) -> bool:
-        return patience > 0 and self.stale >= patience
+        for manager in self:
+            with _write_errors(manager):
+                manager.wait_until_finished()
 
 
-def open_manager(workdir: Path, *, read_only: bool = False) -> ocp.CheckpointManager:
-    """Keeps the latest and the best by the metric "score" (higher is better)."""
+@contextlib.contextmanager
+def open_run(workdir: Path) -> Iterator[Managers]:
+    """To train in the workdir; what is being saved is waited for at the end."""
+    with _orbax_silent(), contextlib.ExitStack() as stack:
+        managers = Managers(open_manager(workdir), open_manager(workdir, folder=INTERIM))
+        for manager in managers:
+            stack.callback(_close, manager)
+        yield managers
+
+
+def _close(manager: ocp.CheckpointManager) -> None:
+    with _write_errors(manager):
+        manager.close()
+
+
+def open_manager(
+    workdir: Path, *, folder: str = VALIDATED, read_only: bool = False
+) -> ocp.CheckpointManager:
+    """Keeps the latest two and, of those that are validated, the best by the metric "score".
+
+    Raises:
+        InputError: a checkpoint's metrics are damaged; all are read.
+    """
+    path = (workdir / folder).absolute()
+    latest = policies.LatestN(2)
+    # One that was being deleted when the run was killed may have lost its metrics.
+    best = policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
+    validated = folder == VALIDATED
+
+    def write_digests() -> None:
+        # Orbax calls it once all is written and before the folder gets its name.
+        for partial in path.glob(f"*{ocp.utils.TMP_DIR_SUFFIX}*"):
+            integrity.write_digests(partial)
+
     options = ocp.CheckpointManagerOptions(
         # The policy decides what is kept; best_fn makes Orbax write the metrics to disk, without
         # which a restarted manager would not know its best.
-        preservation_policy=policies.AnyPreservationPolicy(
-            [
-                policies.LatestN(1),
-                policies.BestN(get_metric_fn=_score, n=1),
-            ]
-        ),
-        best_fn=_score,
+        preservation_policy=policies.AnyPreservationPolicy([latest, best]) if validated else latest,
+        best_fn=_score if validated else None,
         best_mode="max",
         read_only=read_only,
         cleanup_tmp_directories=not read_only,  # what killed runs were writing
         create=not read_only,
+        async_options=ocp.AsyncOptions(post_finalization_callback=write_digests),
     )
-    return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
+    try:
+        return ocp.CheckpointManager(path, options=options)
+    except ValueError as error:  # of JSON
+        raise InputError(
+            f"{path}: a checkpoint's metrics cannot be read ({_reason(error)}); the command that "
+            f"trained it sets damaged checkpoints aside"
+        ) from error
 
 
 def _score(metrics: Any) -> float:
@@ -66,15 +107,48 @@ def _score(metrics: Any) -> float:
 
 
 def save(
-    manager: ocp.CheckpointManager, state: TrainState, early_stop: EarlyStop, score: float
-) -> None:
-    """Saves in the background; `manager.wait_until_finished()` waits for it."""
+    manager: ocp.CheckpointManager, state: TrainState, progress: Progress,
+    score: float | None = None,
+) -> None:  # fmt: skip
+    """Saves in the background; `Managers.wait` waits for it.
+
+    Args:
+        score: the validation's; None for an interim checkpoint.
+
+    Raises:
+        TrainingError: the checkpoint before this one could not be written.
+    """
+    if int(state.step) in manager.all_steps():  # asked to stop just after an interim one
+        return
     items = ocp.args.Composite(
         model=ocp.args.StandardSave(state.variables),
         optimizer=ocp.args.StandardSave(_beside_model(state)),
-        early_stop=ocp.args.JsonSave(early_stop._asdict()),
+        progress=ocp.args.JsonSave(progress.to_json()),
     )
-    manager.save(int(state.step), args=items, metrics={"score": score})
+    metrics = None if score is None else {"score": score}
+    with _write_errors(manager):
+        manager.save(int(state.step), args=items, metrics=metrics)
+
+
+def delete_interim(managers: Managers) -> None:
+    """At the end of a run nothing goes on from them."""
+    for step in managers.interim.all_steps():
+        managers.interim.delete(step)
+
+
+@contextlib.contextmanager
+def _write_errors(manager: ocp.CheckpointManager) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # of many types: Orbax's, TensorStore's, the system's
+        raise TrainingError(
+            f"{manager.directory}: a checkpoint could not be written ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:200]
 
 
 def _beside_model(state: TrainState) -> dict[str, Any]:
@@ -85,18 +159,20 @@ def _beside_model(state: TrainState) -> dict[str, Any]:
 
 def restore(
     manager: ocp.CheckpointManager, step: int, abstract: TrainState
-) -> tuple[TrainState, EarlyStop]:
+) -> tuple[TrainState, Progress]:
     """Restores a whole state onto the shardings of `abstract` (from `jax.eval_shape`).
 
     Raises:
         InputError: the checkpoint is damaged or of another model.
     """
+    earlier_version = (Path(manager.directory) / str(step) / "early_stop").is_dir()
+    name = "early_stop" if earlier_version else "progress"
     items = _restore_items(
         manager,
         step,
         model=ocp.args.StandardRestore(abstract.variables),
         optimizer=ocp.args.StandardRestore(_beside_model(abstract)),
-        early_stop=ocp.args.JsonRestore(),
+        **{name: ocp.args.JsonRestore()},
     )
     averaged = bool(abstract.average)
     state = TrainState(
@@ -106,12 +182,23 @@ def restore(
         opt_state=items.optimizer["opt_state"],
         average=items.model["params"] if averaged else {},
     )
-    return state, EarlyStop(**items.early_stop)
+    if earlier_version:
+        return state, Progress(EarlyStop(**items.early_stop))
+    return state, Progress.from_json(items.progress)
 
 
-def exist(workdir: Path) -> bool:
-    """Whether a run has saved a checkpoint."""
-    return any(path.name.isdecimal() for path in (workdir / "checkpoints").glob("*"))
+@contextlib.contextmanager
+def last_one_told(workdir: Path) -> Iterator[None]:
+    """What ends a training in its course is told with the checkpoint to go on from."""
+    try:
+        yield
+    except (InputError, TrainingError, OSError) as error:
+        kept = integrity.saved(workdir)
+        then = f"the last checkpoint is of step {kept[0].name}" if kept else "nothing was saved yet"
+        what, kind = str(error), type(error)
+        if isinstance(error, OSError):
+            what, kind = f"{error.filename or workdir}: {error.strerror or error}", TrainingError
+        raise kind(f"{what}; {then}") from error
 
 
 def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
@@ -122,6 +209,10 @@ def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     """
     with _opened_to_read(workdir) as manager:
         step = _best_step(workdir, manager)
+        folder = workdir / VALIDATED / str(step)
+        file = integrity.damaged_file(folder, "model")
+        if file:
+            raise _unreadable(folder, f"{file} is damaged")
         model = ocp.args.StandardRestore(abstract_variables)
         return _restore_items(manager, step, model=model).model, step
 
@@ -138,14 +229,20 @@ def best_step(workdir: Path) -> int:
 
 @contextlib.contextmanager
 def _opened_to_read(workdir: Path) -> Iterator[ocp.CheckpointManager]:
-    if not (workdir / "checkpoints").is_dir():
-        raise InputError(f"{workdir}: holds no checkpoints/; is it a workdir of train.py?")
+    if not (workdir / VALIDATED).is_dir():
+        raise InputError(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
+    with _orbax_silent(), open_manager(workdir, read_only=True) as manager:
+        yield manager
+
+
+@contextlib.contextmanager
+def _orbax_silent() -> Iterator[None]:
+    """Its warnings and tracebacks; what it raises is told in one line."""
     log = logging.getLogger("absl")
     level = log.level
-    log.setLevel(logging.ERROR)  # Orbax warns that what is opened to be read is read-only
+    log.setLevel(logging.CRITICAL)
     try:
-        with open_manager(workdir, read_only=True) as manager:
-            yield manager
+        yield
     finally:
         log.setLevel(level)
 
@@ -153,7 +250,7 @@ def _opened_to_read(workdir: Path) -> Iterator[ocp.CheckpointManager]:
 def _best_step(workdir: Path, manager: ocp.CheckpointManager) -> int:
     step = manager.best_step()
     if step is None:
-        raise InputError(f"{workdir}: training has not saved a checkpoint yet")
+        raise InputError(f"{workdir}: training has not come to its first validation yet")
     return step
 
 
@@ -161,11 +258,14 @@ def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> A
     try:
         return manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:  # Orbax and TensorStore raise many types on damaged files
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(
-            f"{manager.directory / str(step)}: this checkpoint cannot be read ({reason[0][:200]}); "
-            f"remove that folder to go on from another, or start a new workdir"
-        ) from error
+        raise _unreadable(Path(manager.directory) / str(step), _reason(error)) from error
+
+
+def _unreadable(folder: Path, reason: str) -> InputError:
+    return InputError(
+        f"{folder}: this checkpoint cannot be read ({reason}); remove that folder to go on from "
+        f"another, or start a new workdir"
+    )
 
 
 def abstract_like(tree: Any, sharding: jax.sharding.Sharding) -> Any:

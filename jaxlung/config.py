@@ -106,6 +106,8 @@ class TrainConfig:
     ema: float = 0.0  # decay of the parameters' moving average, which is evaluated; 0: none
     init_from: str = ""  # a workdir whose best parameters training starts from
     steps_per_call: int = 1  # updates in one dispatch, for data.loader="device" on accelerators
+    checkpoint_steps: int = 0  # also saved every so many updates; 0: after each epoch alone
+    skip_nonfinite: int = 3  # updates in a row that may be skipped, as not finite, before stopping
     seed: int = 0  # of the parameters, augmentation and dropout
     postprocess: bool = True  # X-rays: predictions keep two pieces at most, with holes filled
     threshold: float = 0.5  # a pixel is lung where its probability is at least this
@@ -195,6 +197,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "train.patience": (0, 10**6),
     "train.ema": (0, 0.999999),
     "train.steps_per_call": (1, 10**4),
+    "train.checkpoint_steps": (0, 10**9),
+    "train.skip_nonfinite": (0, 10**6),
     "train.seed": (0, 2**31 - 1),
     "train.threshold": (0.001, 0.999),
     "ensemble.members": (1, 1000),

@@ -19,6 +19,10 @@ class TrainingError(RuntimeError):
     """Training cannot go on; one line that names the step and says what was kept."""
 
 
+class Stopped(Exception):
+    """Asked to leave by SIGTERM, with everything saved; one line that says how to go on."""
+
+
 def one_line(text: object) -> str:
     """Text that moves no cursor: white space is a blank, what cannot be printed its escape."""
     shown = " ".join(str(text).split())
@@ -50,6 +54,9 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(141) from None  # as a shell says of SIGPIPE
         except OSError as error:  # a full disk, a folder that may not be written
             fail(f"{error.filename}: {error.strerror}" if error.filename else error)
+        except Stopped as stop:
+            print(one_line(stop), file=sys.stderr, flush=True)
+            raise SystemExit(143) from None  # as a shell says of SIGTERM
         except KeyboardInterrupt as stop:
             print(str(stop) or "interrupted", file=sys.stderr, flush=True)
             raise SystemExit(130) from None

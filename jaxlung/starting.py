@@ -3,15 +3,14 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxlung import checkpoints, sharding
-from jaxlung.checkpoints import EarlyStop
 from jaxlung.config import Config
 from jaxlung.errors import InputError
+from jaxlung.progress import Progress
 from jaxlung.steps import TrainState
 from jaxlung.workdir import differing_fields, read_config
 
@@ -40,21 +39,23 @@ def check_source(config: Config) -> None:
 
 
 def restore_or_init(
-    manager: Any,
+    managers: checkpoints.Managers,
     init: Callable[[jax.Array], TrainState],
     key: jax.Array,
     config: Config,
     mesh: jax.sharding.Mesh,
-) -> tuple[TrainState, EarlyStop]:
+) -> tuple[TrainState, Progress]:
     """The run's latest state; of a new one `init(key)`, or that with train.init_from's parameters.
 
     Raises:
         InputError: a checkpoint is damaged, or of another model.
     """
     abstract = checkpoints.abstract_like(jax.eval_shape(init, key), sharding.replicated(mesh))
-    latest = manager.latest_step()
+    latest = managers.latest()
     if latest is not None:
-        return checkpoints.restore(manager, latest, abstract)
+        step = latest.latest_step()
+        assert step is not None
+        return checkpoints.restore(latest, step, abstract)
     state = init(key)
     if config.train.init_from:
         variables, _ = checkpoints.restore_best(Path(config.train.init_from), abstract.variables)
@@ -64,4 +65,4 @@ def restore_or_init(
         state = dataclasses.replace(
             state, params=params, average=average, batch_stats=variables["batch_stats"]
         )
-    return state, EarlyStop()
+    return state, Progress()

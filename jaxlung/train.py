@@ -7,90 +7,146 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 import optax
 
-from jaxlung import checkpoints, figures, metrics, sharding, steps
+from jaxlung import checkpoints, figures, sharding, steps
 from jaxlung.config import Config, parse_config
 from jaxlung.datasets import load_splits
-from jaxlung.epochs import host_calls, not_finite, resident_calls, train_epoch
-from jaxlung.errors import InputError
-from jaxlung.images import write_png
+from jaxlung.epochs import (
+    Guard,
+    host_calls,
+    next_pause,
+    not_finite,
+    resident_calls,
+    train_until,
+)
+from jaxlung.errors import InputError, Stopped
 from jaxlung.input_pipeline import (
     Canvases,
-    batches,
     check_canvases,
-    eval_indices,
     import_tensorflow,
     make_canvases,
 )
-from jaxlung.model import build_model, to_mask
-from jaxlung.runlog import RunLog
+from jaxlung.integrity import saved, set_damaged_aside
+from jaxlung.model import build_model
+from jaxlung.profiling import profiled
+from jaxlung.progress import Progress
+from jaxlung.runlog import RunLog, device_memory
 from jaxlung.starting import check_source, restore_or_init
-from jaxlung.workdir import Digests, check_config, write_record
+from jaxlung.stopping import Stop
+from jaxlung.validation import validate, write_overlays
+from jaxlung.workdir import Digests, alone_to_train, check_config, write_record
 
 _UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
 
 
-def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
+def train_and_evaluate(
+    config: Any, workdir: str | Path, *, profile: bool = False
+) -> steps.TrainState:
     """Trains until the last epoch or early stopping; goes on where the workdir's run stopped.
 
     Args:
         config: a `Config`, a ConfigDict or a plain dict with its fields.
         workdir: where checkpoints, logs and pictures go; docs/architecture.md lists them.
+        profile: write a trace of some steps to the workdir's profile/.
 
     Returns:
         The final state. The best one is the workdir's best checkpoint: `jaxlung.load(workdir)`.
 
     Raises:
-        InputError: bad settings or data, before any training and with nothing written.
-        TrainingError: a loss that is not finite, with the step named.
+        InputError: bad settings or data, before any training and with nothing written; or a file
+            that is gone when its turn comes.
+        TrainingError: steps that are not finite, or what cannot be written; the checkpoints before
+            it are whole.
+        Stopped: SIGTERM came while it trained; everything is saved.
     """
     config, workdir = parse_config(config), Path(workdir)
     if config.is_ensemble:
         raise InputError("config.ensemble asks for several members: train_ensemble trains them")
     mesh = sharding.make_mesh(config.train.batch_size)
+    if workdir.is_dir():  # another run's is told of before any work
+        with alone_to_train(workdir):
+            pass
     check_config(workdir, config)
-    if not checkpoints.exist(workdir):  # a resumed run has no more need of its source
+    if not saved(workdir):  # a resumed run has no more need of its source
         check_source(config)
     canvases, digests = prepare_data(config)
-    write_record(workdir, config, digests)
+    workdir.mkdir(parents=True, exist_ok=True)
+    with alone_to_train(workdir):
+        check_config(workdir, config)  # once more, as a run may have begun and ended meanwhile
+        if jax.process_index() == 0:
+            write_record(workdir, config, digests)
+        with checkpoints.last_one_told(workdir):
+            return _train(config, workdir, mesh, canvases, profile)
 
-    count, batch_size = len(canvases["train"].split.ids), config.train.batch_size
-    steps_per_epoch, num_epochs = count // batch_size, config.train.num_epochs
+
+def _train(
+    config: Config, workdir: Path, mesh: jax.sharding.Mesh, canvases: Mapping[str, Canvases],
+    profile: bool,
+) -> steps.TrainState:  # fmt: skip
+    train_ids, batch_size = canvases["train"].split.ids, config.train.batch_size
+    steps_per_epoch, num_epochs = len(train_ids) // batch_size, config.train.num_epochs
+    total_steps = steps_per_epoch * num_epochs
     compiled = compile_steps(config, mesh, steps_per_epoch)
-    with checkpoints.open_manager(workdir) as manager:
-        state, early_stop = restore_or_init(
-            manager, compiled.init, _keys(config.train.seed)[0], config, mesh
+    warnings = set_damaged_aside(workdir)
+    with checkpoints.open_run(workdir) as managers, Stop() as stop:
+        state, (early_stop, tally) = restore_or_init(
+            managers, compiled.init, _keys(config.train.seed)[0], config, mesh
         )
         start_step = int(state.step)
+        epoch_start = start_step - tally.steps
         feed = resident_calls if config.data.loader == "device" else host_calls
         with (
-            feed(canvases["train"], config, start_step, compiled.train, mesh) as calls,
-            RunLog(workdir, start_step, steps_per_epoch * num_epochs, batch_size) as log,
+            RunLog(workdir, epoch_start, start_step, total_steps, batch_size) as log,
+            feed(canvases["train"], config, start_step, compiled.train, mesh) as fed,
+            profiled(fed, workdir / "profile", start_step, log.say, on=profile) as calls,
         ):
+            for line in warnings:
+                log.say(line)
             sizes = ", ".join(f"{len(c.split.ids)} {name}" for name, c in canvases.items())
             source = " ".join((config.data.name, config.data.dir)).strip()
-            rest = count % batch_size
+            rest = len(train_ids) % batch_size
             log.say(
                 f"data: {source}: {sizes} {_UNIT[config.modality]}; {steps_per_epoch} steps of "
                 f"{batch_size} an epoch{f', {rest} left over, others each time' if rest else ''}"
             )
             if start_step:
-                done = start_step >= steps_per_epoch * num_epochs
-                log.say(f"{workdir}: {'complete at' if done else 'goes on from'} step {start_step}")
+                complete = epoch_start == total_steps
+                log.say(
+                    f"{workdir}: {'complete at' if complete else 'goes on from'} step {start_step}"
+                )
+            guard = Guard(train_ids, config.train.skip_nonfinite, log.say)
             # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats
             # from its last save with the same batches and keys, and logs and draws again.
-            for epoch in range(start_step // steps_per_epoch, num_epochs):
+            for epoch in range(epoch_start // steps_per_epoch, num_epochs):
                 if early_stop.should_stop(config.train.patience):
                     break
-                state, train_loss = train_epoch(
-                    state, epoch * steps_per_epoch, steps_per_epoch, calls, log
-                )
-                scores = validate(
-                    state.variables, compiled.evaluate, canvases["validation"], config, mesh
-                )
-                step = (epoch + 1) * steps_per_epoch
+                epoch_start = epoch * steps_per_epoch
+                log.start_epoch()
+                while tally.steps < steps_per_epoch and not stop.asked:
+                    end = next_pause(
+                        tally, steps_per_epoch, epoch_start, config.train.checkpoint_steps
+                    )
+                    state, tally = train_until(
+                        end, state, tally, calls, epoch_start=epoch_start, log=log, guard=guard,
+                        stop=stop,
+                    )  # fmt: skip
+                    if tally.steps < steps_per_epoch and not stop.asked:
+                        _save_interim(managers, state, Progress(early_stop, tally))
+                scores = None
+                if not stop.asked:
+                    scores = validate(
+                        state.variables, compiled.evaluate, canvases["validation"], config, mesh,
+                        stop,
+                    )  # fmt: skip
+                if scores is None:
+                    _save_interim(managers, state, Progress(early_stop, tally))
+                    managers.wait()
+                    raise Stopped(
+                        f"stopped by SIGTERM; step {epoch_start + tally.steps} is saved in "
+                        f"{workdir}: the same command goes on from there"
+                    )
+                step = epoch_start + steps_per_epoch
                 if not math.isfinite(scores["loss"]):  # the epoch's last update, say
                     raise not_finite(f"validation loss {scores['loss']} after step {step}")
                 early_stop = early_stop.update(scores["dice"], step)
@@ -98,25 +154,48 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> steps.TrainState:
                     step,
                     {
                         "epoch": epoch + 1,
-                        "train_loss": train_loss,
+                        "train_loss": tally.mean(tally.loss),
                         **{f"validation_{name}": score for name, score in scores.items()},
                         "learning_rate": float(compiled.schedule(step - 1)),
-                        "images_per_second": log.rate,
+                        "grad_norm": tally.mean(tally.grad_norm),
+                        "grad_norm_max": tally.grad_norm_max,
+                        "skipped_steps": tally.skipped,
+                        **log.speed(),
+                        **device_memory(),
                     },
                     best=early_stop.best_step == step,
                 )
-                figures.write_learning_curve(workdir / "learning_curve.png", log.history)
+                if jax.process_index() == 0:
+                    figures.write_learning_curve(workdir / "learning_curve.png", log.history)
                 if early_stop.best_step == step:
-                    _write_overlays(
+                    write_overlays(
                         workdir, state.variables, compiled.predict, canvases["validation"], config
                     )
-                checkpoints.save(manager, state, early_stop, scores["dice"])
-            manager.wait_until_finished()
-    print(
-        f"best validation Dice {early_stop.best:.4f} at step {early_stop.best_step}; "
-        f"next: python eval.py --workdir {workdir}"
-    )
+                tally = tally.next_epoch()
+                progress = Progress(early_stop, tally)
+                checkpoints.save(managers.validated, state, progress, scores["dice"])
+        managers.wait()
+        checkpoints.delete_interim(managers)
+    if jax.process_index() == 0:
+        print(
+            f"best validation Dice {early_stop.best:.4f} at step {early_stop.best_step}; "
+            f"next: python eval.py --workdir {workdir}"
+        )
     return state
+
+
+def _save_interim(
+    managers: checkpoints.Managers, state: steps.TrainState, progress: Progress
+) -> None:
+    """A state of which no validation says that it is sound.
+
+    Raises:
+        TrainingError: its parameters are not finite.
+    """
+    norm = float(jax.jit(optax.tree.norm)(state.params))
+    if not math.isfinite(norm):
+        raise not_finite(f"parameters of norm {norm} after step {int(state.step)}")
+    checkpoints.save(managers.interim, state, progress)
 
 
 def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
@@ -206,55 +285,3 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
 def _keys(seed: int) -> jax.Array:
     """Keys for the parameters and for the steps."""
     return jax.random.split(jax.random.key(seed))
-
-
-def validate(
-    variables: Any,
-    eval_step: Callable[..., Any],
-    canvases: Canvases,
-    config: Config,
-    mesh: jax.sharding.Mesh,
-) -> dict[str, float]:
-    """Scores of a split at the network's size.
-
-    Returns:
-        loss, dice, iou and accuracy, each the mean over images, and pooled_dice, of all pixels.
-    """
-    indices = eval_indices(len(canvases.split.ids), config.train.batch_size)
-    results = [
-        jax.device_get(eval_step(variables, sharding.to_devices(batch, mesh)))
-        for batch in batches(canvases, indices, loader=canvases.loader(config.data.loader))
-    ]
-    valid = np.concatenate([result["valid"] for result in results])
-    loss = np.concatenate([result["loss"] for result in results])[valid]
-    parts = zip(*(result["counts"] for result in results), strict=True)
-    counts = metrics.Counts(*(np.concatenate(part)[valid] for part in parts))
-    return {
-        "loss": float(loss.mean()),
-        "dice": float(metrics.dice(counts).mean()),
-        "iou": float(metrics.iou(counts).mean()),
-        "accuracy": float(metrics.accuracy(counts).mean()),
-        "pooled_dice": float(metrics.dice(metrics.pool(counts))[0]),
-    }
-
-
-def _write_overlays(
-    workdir: Path,
-    variables: Mapping[str, Any],
-    predict_step: Callable[..., Any],
-    canvases: Canvases,
-    config: Config,
-) -> None:
-    """validation.png: up to 8 validation images with truth and prediction."""
-    shown = min(8, len(canvases.split.ids))
-    images, truths = zip(*(canvases.read(i) for i in range(shown)), strict=True)
-    padded_BxSxS = np.stack([*images, *[images[0]] * (8 - shown)])  # one shape, one compile
-    probability_BxSxS = np.asarray(predict_step(variables, padded_BxSxS))
-    predictions = to_mask(probability_BxSxS, config.train.threshold)
-    pictures, captions = [], []
-    for i in range(shown):
-        truth = truths[i] > 0
-        pictures.append(figures.overlay(images[i], predictions[i], truth))
-        counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
-        captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")
-    write_png(workdir / "validation.png", figures.sheet(pictures, captions))

@@ -5,12 +5,13 @@ data.json     split to id to content digest: what it was trained on, to recognis
 run.json      package versions, devices and the data's fingerprint, a line for each start
 """
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import jax
 import jaxlung
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
+from jaxlung.lock import alone_in
 from jaxlung.splits import fingerprint
 from jaxlung.whole import written_whole
 
@@ -60,6 +62,16 @@ def check_config(workdir: Path, config: Config) -> None:
             f"{workdir}: was made with another config ({'; '.join(changes)}); "
             f"use a new --workdir, or the old settings to resume"
         )
+
+
+@contextlib.contextmanager
+def alone_to_train(workdir: Path) -> Iterator[None]:
+    """Raises InputError where another training runs in the workdir."""
+    if jax.process_index() > 0:  # of a run's processes the first one holds the lock
+        yield
+        return
+    with alone_in(workdir, "another training is running there; wait, or use a new --workdir"):
+        yield
 
 
 def write_record(workdir: Path, config: Config, digests: Digests) -> None:
@@ -150,7 +162,7 @@ def differing_fields(old: Config, new: Config) -> list[str]:
     """
     harmless = (
         "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "train.postprocess",
-        "model.remat",
+        "train.checkpoint_steps", "train.skip_nonfinite", "model.remat",
     )  # fmt: skip
     return [
         f"{section}.{field}: {old_fields[field]!r} -> {value!r}"

@@ -1,0 +1,52 @@
+"""Leaving when asked to: SIGTERM, as schedulers and clouds send it before they take a machine."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Stop:
+    """Whether the run has been asked to leave; a context, after which SIGTERM is as before.
+
+    Over several processes JAX hears the signal of any of them, and all stop at the same step.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._many = jax.process_count() > 1
+        self._before: object = None
+
+    def __enter__(self) -> "Stop":
+        return self
+
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type]
+
+    def listen(self) -> None:
+        """From now on SIGTERM asks; until then it ends the process, which has nothing to lose."""
+        in_main = threading.current_thread() is threading.main_thread()  # signals are its alone
+        if self._before is None and in_main and not self._many:
+            self._before = signal.signal(signal.SIGTERM, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+    def after(self, steps: range) -> bool:
+        """Whether to stop after these steps, which have just been done; all processes agree."""
+        if self._many:
+            # Each step is told, as JAX names one of them for all to stop at.
+            self.asked |= any([_agreed(step) for step in steps])
+        return self.asked
+
+
+def _agreed(step: int) -> bool:
+    try:
+        return bool(multihost_utils.reached_preemption_sync_point(step))
+    except RuntimeError:  # switched off: jax_enable_preemption_service
+        return False

@@ -1,0 +1,71 @@
+"""The scores and the picture at an epoch's end."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxlung import figures, metrics, sharding
+from jaxlung.config import Config
+from jaxlung.images import write_png
+from jaxlung.input_pipeline import Canvases, batches, eval_indices
+from jaxlung.model import to_mask
+from jaxlung.stopping import Stop
+
+
+def validate(
+    variables: Any,
+    eval_step: Callable[..., Any],
+    canvases: Canvases,
+    config: Config,
+    mesh: jax.sharding.Mesh,
+    stop: Stop,
+) -> dict[str, float] | None:
+    """Scores of a split at the network's size.
+
+    Returns:
+        loss, dice, iou and accuracy, each the mean over images, and pooled_dice, of all pixels;
+        None where the run was asked to stop meanwhile.
+    """
+    indices = eval_indices(len(canvases.split.ids), config.train.batch_size)
+    results = []
+    for batch in batches(canvases, indices, loader=canvases.loader(config.data.loader)):
+        results.append(jax.device_get(eval_step(variables, sharding.to_devices(batch, mesh))))
+        if stop.asked:
+            return None
+    valid = np.concatenate([result["valid"] for result in results])
+    loss = np.concatenate([result["loss"] for result in results])[valid]
+    parts = zip(*(result["counts"] for result in results), strict=True)
+    counts = metrics.Counts(*(np.concatenate(part)[valid] for part in parts))
+    return {
+        "loss": float(loss.mean()),
+        "dice": float(metrics.dice(counts).mean()),
+        "iou": float(metrics.iou(counts).mean()),
+        "accuracy": float(metrics.accuracy(counts).mean()),
+        "pooled_dice": float(metrics.dice(metrics.pool(counts))[0]),
+    }
+
+
+def write_overlays(
+    workdir: Path,
+    variables: Mapping[str, Any],
+    predict_step: Callable[..., Any],
+    canvases: Canvases,
+    config: Config,
+) -> None:
+    """The workdir's validation.png: up to 8 validation images with truth and prediction."""
+    shown = min(8, len(canvases.split.ids))
+    images, truths = zip(*(canvases.read(i) for i in range(shown)), strict=True)
+    padded_BxSxS = np.stack([*images, *[images[0]] * (8 - shown)])  # one shape, one compile
+    probability_BxSxS = np.asarray(predict_step(variables, padded_BxSxS))
+    predictions = to_mask(probability_BxSxS, config.train.threshold)
+    pictures, captions = [], []
+    for i in range(shown):
+        truth = truths[i] > 0
+        pictures.append(figures.overlay(images[i], predictions[i], truth))
+        counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
+        captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")
+    if jax.process_index() == 0:
+        write_png(workdir / "validation.png", figures.sheet(pictures, captions))
