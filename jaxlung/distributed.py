@@ -18,11 +18,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlung.errors import InputError, one_line, one_line_errors
+from jaxlung.errors import InputError, Stopped, one_line, one_line_errors
 from jaxlung.processes import Processes
 
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
-_HEARTBEAT = 30  # seconds without a sign of life after which a process counts as gone
+_HEARTBEAT = 20  # seconds without a sign of life after which a process counts as gone
 _PATIENCE = 3600  # seconds that the others wait at the end, while process 0 writes a report
 
 
@@ -61,6 +61,8 @@ def joined(processes: Processes | None, workdir: Path | None = None) -> Iterator
     _last_words = functools.partial(_gone, workdir)
     try:
         yield
+    except Stopped:  # all of them, at the same step
+        raise
     except BaseException as error:
         _leave(error, workdir)
 

@@ -47,12 +47,14 @@ def host_calls(
     order = functools.partial(
         train_indices, data.seed, start_step, count, config.train.batch_size, canvases.split.blocks
     )
-    stream = batches(canvases, order(), loader=canvases.loader(data.loader))
+    rows = sharding.local_rows(mesh, config.train.batch_size)  # of several processes not all
+    own = (indices_B[rows] for indices_B in order())
+    stream = batches(canvases, own, loader=canvases.loader(data.loader))
 
     def calls() -> Iterator[Call]:
         # Its order once more, as the stream reads ahead of what it gives.
         for batch, indices_B in zip(stream, order(), strict=False):
-            placed = sharding.to_devices(batch, mesh)
+            placed = sharding.to_devices(batch, mesh, config.train.batch_size)
 
             def run(state: TrainState, placed=placed) -> Any:
                 return train_step(state, placed)

@@ -38,13 +38,35 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, P("data"))
 
 
-def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """Splits a host batch's first axis over the mesh."""
+def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """The rows of a global batch that this process's devices hold, ascending."""
+    held: Any = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    rows = {row for index in held.values() for row in range(*index[0].indices(batch_size))}
+    return np.array(sorted(rows))
+
+
+def to_devices(
+    batch: dict[str, np.ndarray], mesh: Mesh, batch_size: int | None = None
+) -> dict[str, jax.Array]:
+    """Splits a batch's first axis over the mesh.
+
+    Args:
+        batch: arrays of this process's `local_rows`, which in a single process are all.
+        batch_size: of the global batch; None: that of the arrays.
+    """
     sharding = batch_sharding(mesh)
-    return {
-        name: jax.make_array_from_process_local_data(sharding, array)
-        for name, array in batch.items()
-    }
+    if batch_size is None:
+        batch_size = len(next(iter(batch.values())))
+    place = {row: i for i, row in enumerate(local_rows(mesh, batch_size))}
+
+    def placed(array: np.ndarray) -> jax.Array:
+        def shard(index: Any) -> np.ndarray:
+            start, stop, _ = index[0].indices(batch_size)
+            return array[place[start] : place[stop - 1] + 1]
+
+        return jax.make_array_from_callback((batch_size, *array.shape[1:]), sharding, shard)
+
+    return {name: placed(array) for name, array in batch.items()}
 
 
 def jit_init(init: Callable[[jax.Array], Any], mesh: Mesh) -> Callable[[jax.Array], Any]:

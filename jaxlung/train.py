@@ -1,6 +1,7 @@
 """The training loop, and nothing else."""
 
 import functools
+import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxlung import checkpoints, figures, sharding, steps
+from jaxlung import checkpoints, distributed, figures, sharding, steps
 from jaxlung.config import Config, parse_config
 from jaxlung.datasets import load_splits
 from jaxlung.epochs import (
@@ -32,6 +33,7 @@ from jaxlung.model import build_model
 from jaxlung.profiling import profiled
 from jaxlung.progress import Progress
 from jaxlung.runlog import RunLog, device_memory
+from jaxlung.splits import fingerprint
 from jaxlung.starting import check_source, restore_or_init
 from jaxlung.stopping import Stop
 from jaxlung.validation import validate, write_overlays
@@ -64,6 +66,7 @@ def train_and_evaluate(
     if config.is_ensemble:
         raise InputError("config.ensemble asks for several members: train_ensemble trains them")
     mesh = sharding.make_mesh(config.train.batch_size)
+    distributed.check_same("config", json.dumps(config.to_dict()))
     if workdir.is_dir():  # another run's is told of before any work
         with alone_to_train(workdir):
             pass
@@ -71,6 +74,7 @@ def train_and_evaluate(
     if not saved(workdir):  # a resumed run has no more need of its source
         check_source(config)
     canvases, digests = prepare_data(config)
+    distributed.check_same("data", fingerprint(digests))
     workdir.mkdir(parents=True, exist_ok=True)
     with alone_to_train(workdir):
         check_config(workdir, config)  # once more, as a run may have begun and ended meanwhile

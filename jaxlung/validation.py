@@ -29,10 +29,13 @@ def validate(
         loss, dice, iou and accuracy, each the mean over images, and pooled_dice, of all pixels;
         None where the run was asked to stop meanwhile.
     """
-    indices = eval_indices(len(canvases.split.ids), config.train.batch_size)
+    batch_size = config.train.batch_size
+    rows = sharding.local_rows(mesh, batch_size)  # of several processes not all
+    indices = (batch[rows] for batch in eval_indices(len(canvases.split.ids), batch_size))
     results = []
     for batch in batches(canvases, indices, loader=canvases.loader(config.data.loader)):
-        results.append(jax.device_get(eval_step(variables, sharding.to_devices(batch, mesh))))
+        placed = sharding.to_devices(batch, mesh, batch_size)
+        results.append(jax.device_get(eval_step(variables, placed)))
         if stop.asked:
             return None
     valid = np.concatenate([result["valid"] for result in results])
