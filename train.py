@@ -31,7 +31,11 @@ def main(_: list[str]) -> None:
 
     cpu.collect_garbage_seldom()
     cpu.keep_freed_memory()
-    cpu.use_cores(config.train.batch_size, processes.number if processes else 1)
+    cpu.use_cores(
+        config.mesh.data or config.train.batch_size // config.train.accumulate,
+        processes.number if processes else 1,
+        config.mesh.model * config.mesh.space,
+    )
     compile_cache.enable()
 
     from jaxlung.distributed import joined

@@ -268,6 +268,13 @@ def _unreadable(folder: Path, reason: str) -> InputError:
     )
 
 
-def abstract_like(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """Shapes and dtypes of a tree (of arrays or of `jax.eval_shape`), placed by `sharding`."""
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+def abstract_like(tree: Any, sharding: Any) -> Any:
+    """Shapes and dtypes of a tree (of arrays or of `jax.eval_shape`), placed by `sharding`.
+
+    `sharding`: one for all, or a tree of them like the first.
+    """
+    if isinstance(sharding, jax.sharding.Sharding):
+        sharding = jax.tree.map(lambda _: sharding, tree)
+    return jax.tree.map(
+        lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree, sharding
+    )

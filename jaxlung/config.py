@@ -12,6 +12,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from jaxlung.config_checks import check_combinations
+from jaxlung.config_ranges import CHOICES, RANGES, RANGES_OF_EACH
 from jaxlung.errors import InputError
 
 
@@ -105,6 +106,7 @@ class TrainConfig:
     patience: int = 12  # epochs without a better validation Dice before stopping; 0: never
     ema: float = 0.0  # decay of the parameters' moving average, which is evaluated; 0: none
     init_from: str = ""  # a workdir whose best parameters training starts from
+    accumulate: int = 1  # parts of a batch done one after another, in as much less memory
     steps_per_call: int = 1  # updates in one dispatch, for data.loader="device" on accelerators
     checkpoint_steps: int = 0  # also saved every so many updates; 0: after each epoch alone
     skip_nonfinite: int = 3  # updates in a row that may be skipped, as not finite, before stopping
@@ -122,6 +124,14 @@ class EnsembleConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    data: int = 0  # devices that a batch is split over; 0: all that the other axes leave
+    model: int = 1  # that each layer's channels are split over
+    space: int = 1  # that each image's rows are split over
+    fsdp: bool = False  # parameters and optimiser state are split over "data" too, not copied
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
@@ -130,6 +140,7 @@ class Config:
     optim: OptimConfig = OptimConfig()
     train: TrainConfig = TrainConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    mesh: MeshConfig = MeshConfig()
 
     @property
     def modality(self) -> Literal["xray", "ct"]:
@@ -148,74 +159,6 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
-
-
-# Inclusive (low, high) of each number; a field not listed here is text, a choice or a switch.
-_RANGES: dict[str, tuple[float, float]] = {
-    "data.size": (16, 8192),
-    "data.validation_fraction": (0.001, 0.999),
-    "data.test_fraction": (0.001, 0.999),
-    "data.folds": (0, 1000),
-    "data.fold": (0, 999),
-    "data.phantom_train": (1, 10**5),
-    "data.phantom_validation": (1, 10**5),
-    "data.phantom_test": (1, 10**5),
-    "data.seed": (0, 2**31 - 1),
-    "data.cache_gib": (0, 10**6),
-    "data.window_low": (-2000, 4000),
-    "data.window_high": (-2000, 4000),
-    "augment.rotation": (0, 180),
-    "augment.flip": (0, 1),
-    "augment.scale": (0, 4),
-    "augment.aspect": (0, 4),
-    "augment.shift": (0, 1),
-    "augment.contrast": (0, 1),
-    "augment.brightness": (0, 1),
-    "augment.gamma": (0, 9),
-    "augment.elastic": (0, 0.05),  # beyond, the image folds over itself
-    "augment.opacity": (0, 1),
-    "augment.shade": (0, 1),
-    "augment.blur": (0, 1.5),  # beyond, the Gaussian's tails are cut: appearance.random_blur
-    "augment.noise": (0, 1),
-    "augment.invert": (0, 1),
-    "augment.occlusion": (0, 1),
-    "model.width": (1, 4096),
-    "model.depth": (1, 8),
-    "model.dropout": (0, 0.9),
-    "loss.dice": (0, 1000),
-    "loss.bce": (0, 1000),
-    "loss.tversky": (0.05, 0.95),  # at 0 or 1 an empty or a full mask costs nothing
-    "loss.robust": (0, 1),
-    "loss.edge": (0, 1000),
-    "optim.learning_rate": (1e-12, 10),
-    "optim.warmup_epochs": (0, 10**6),
-    "optim.final_fraction": (0, 1),
-    "optim.weight_decay": (0, 10),
-    "optim.clip_norm": (0, 10**6),
-    "train.batch_size": (1, 10**6),
-    "train.num_epochs": (1, 10**6),
-    "train.patience": (0, 10**6),
-    "train.ema": (0, 0.999999),
-    "train.steps_per_call": (1, 10**4),
-    "train.checkpoint_steps": (0, 10**9),
-    "train.skip_nonfinite": (0, 10**6),
-    "train.seed": (0, 2**31 - 1),
-    "train.threshold": (0.001, 0.999),
-    "ensemble.members": (1, 1000),
-}
-# The same of each number in a field that holds several.
-_RANGES_OF_EACH: dict[str, tuple[float, float]] = {
-    "data.weights": (1e-6, 1e6),
-    "ensemble.learning_rates": (1e-12, 10),
-}
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "data.split": ("hash", "published", "fold1", "fold2"),
-    "data.fit": ("letterbox", "stretch"),
-    "data.loader": ("auto", "tfdata", "memory", "device"),
-    "model.patch": (1, 2, 4),
-    "model.norm": ("group", "batch", "none"),
-    "model.dtype": ("float32", "bfloat16"),
-}
 
 
 def default_config() -> ConfigDict:
@@ -267,11 +210,11 @@ def _check_value(path: str, expected: Any, value: Any) -> Any:
         return _check_numbers(path, value)
     if type(value) is not expected:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
-    if path in _CHOICES and value not in _CHOICES[path]:
-        options = " or ".join(repr(choice) for choice in _CHOICES[path])
+    if path in CHOICES and value not in CHOICES[path]:
+        options = " or ".join(repr(choice) for choice in CHOICES[path])
         raise InputError(f"{path} must be {options}, got {value!r}")
-    if path in _RANGES:
-        low, high = _RANGES[path]
+    if path in RANGES:
+        low, high = RANGES[path]
         if not low <= value <= high:  # NaN included
             raise InputError(f"{path} must be between {low:g} and {high:g}, got {value!r}")
     return value
@@ -281,7 +224,7 @@ def _check_numbers(path: str, value: Any) -> tuple[float, ...]:
     """JSON has lists where Python has tuples."""
     if not isinstance(value, tuple | list):
         raise InputError(f"{path} must be of type tuple, as in (1.0, 2.0), got {value!r}")
-    low, high = _RANGES_OF_EACH[path]
+    low, high = RANGES_OF_EACH[path]
     for number in value:
         if (
             isinstance(number, bool)

@@ -17,6 +17,23 @@ def check_combinations(config: "Config") -> None:
             f"data.size must be a multiple of {multiple} "
             f"(model.patch x 2^model.depth), got {config.data.size}"
         )
+    rows = config.mesh.space * multiple
+    if config.data.size % rows:
+        raise InputError(
+            f"data.size={config.data.size} does not split into mesh.space={config.mesh.space} "
+            f"strips of rows that the network can halve; use a multiple of {rows} "
+            f"(mesh.space x model.patch x 2^model.depth)"
+        )
+    if config.train.batch_size % config.train.accumulate:
+        raise InputError(
+            f"train.batch_size={config.train.batch_size} does not divide into "
+            f"train.accumulate={config.train.accumulate} parts; use a multiple"
+        )
+    if config.mesh.model > 1 and config.model.width % config.mesh.model:
+        raise InputError(
+            f"model.width={config.model.width} does not divide over "
+            f"mesh.model={config.mesh.model} devices; use a multiple"
+        )
     if config.data.name == "phantom" and config.data.size % 16:
         raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
     _check_sets(config.data)

@@ -13,7 +13,7 @@ from jaxlung.threads import most_that_divide, worker_count
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
-def use_cores(batch_size: int = 0, processes: int | None = 1) -> None:
+def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -> None:
     """Makes each core a device, so that a batch is split over them as over accelerators.
 
     XLA runs many of a U-Net's convolutions on one core however many there are; two devices of one
@@ -21,15 +21,17 @@ def use_cores(batch_size: int = 0, processes: int | None = 1) -> None:
     started, or where the user has set the number (JAX_NUM_CPU_DEVICES, or XLA_FLAGS).
 
     Args:
-        batch_size: the number of devices divides it; 0: any number will do.
+        batch_size: of what is split over the mesh's axis "data", which divides it; 0: any will do.
         processes: how many share the batch; None: not known yet, so that one device has to do.
+        others: devices along the mesh's other axes: there are as many times more.
     """
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if by_flag or jax.config.values["jax_num_cpu_devices"] != -1:
         return
     if processes is None and batch_size:
         batch_size = processes = 1
-    count = most_that_divide(batch_size // (processes or 1), worker_count())
+    cores = max(1, worker_count() // others)
+    count = most_that_divide(batch_size // (processes or 1), cores) * others
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # JAX has started: its devices stay as they are

@@ -39,6 +39,30 @@ class UpConv(nn.Module):
         return x + bias.astype(x.dtype)
 
 
+class PatchStem(nn.Module):
+    """The convolution of kernel and stride `side`, as space-to-depth and a matrix product.
+
+    With `nn.Conv`'s parameters and values. XLA's partitioner loses a part of that convolution's
+    gradients where rows and channels are both split over devices (jax 0.10.2).
+    [B, H, W, C_in] -> [B, H/side, W/side, features].
+    """
+
+    features: int
+    side: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        side, features = self.side, self.features
+        kernel = self.param("kernel", _he, (side, side, channels, features))
+        bias = self.param("bias", nn.initializers.zeros, (features,))
+        x = x.reshape(batch, height // side, side, width // side, side, channels)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)
+        x = x @ kernel.reshape(-1, features).astype(self.dtype)
+        return x + bias[None, None, None].astype(self.dtype)
+
+
 class GroupNorm(nn.Module):
     """Group normalisation (Wu and He 2018, arXiv:1803.08494) over H, W and a group's channels.
 
@@ -112,6 +136,7 @@ class UNet(nn.Module):
     dtype: str = "float32"
     remat: bool = False
     standardize: bool = True
+    split: bool = False  # its rows or channels lie on several devices
 
     @nn.compact
     def __call__(self, image_BxHxWx1: jax.Array, *, train: bool = False) -> jax.Array:
@@ -123,7 +148,9 @@ class UNet(nn.Module):
             )
         x = standardize(image_BxHxWx1) if self.standardize else image_BxHxWx1
         x = x.astype(self.dtype)
-        if self.patch > 1:
+        if self.patch > 1 and self.split:
+            x = PatchStem(self.width, self.patch, self.dtype, name="stem")(x)
+        elif self.patch > 1:
             side = self.patch
             x = nn.Conv(self.width, (side, side), strides=side, padding="VALID", dtype=self.dtype,
                         kernel_init=_he, name="stem")(x)  # fmt: skip
@@ -153,7 +180,8 @@ class UNet(nn.Module):
         for i in range(2):
             x = nn.Conv(features, (3, 3), padding="SAME", use_bias=self.norm == "none",
                         dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}",
-                        conv_general_dilated=conv.for_flax)(x)  # fmt: skip
+                        # The fast ways of a CPU regroup rows and channels: devices would send all.
+                        conv_general_dilated=None if self.split else conv.for_flax)(x)  # fmt: skip
             x = self._norm(f"{name}_norm{i}", features, train)(x)
             x = nn.relu(x + shortcut if self.residual and i == 1 else x)
         if self.dropout and features >= self.width * 2 ** (self.depth - 1):
@@ -199,10 +227,11 @@ def to_mask(probability: Array, threshold: float = 0.5) -> Array:
     return probability >= threshold
 
 
-def build_model(config: ModelConfig) -> UNet:
-    """The U-Net of a config; a field that the U-Net lacks fails here."""
+def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
+    """The U-Net of a config; `split`: its rows or channels lie on several devices."""
     return UNet(
         width=config.width, depth=config.depth, patch=config.patch, norm=config.norm,
         residual=config.residual, attention=config.attention, dropout=config.dropout,
         dtype=config.dtype, remat=config.remat, standardize=config.standardize,
+        split=split,
     )  # fmt: skip

@@ -1,4 +1,9 @@
-"""Devices: the mesh, where arrays live on it, and the jit of each step. Same code for 1 or N."""
+"""Devices: the mesh, where arrays live on it, and the jit of each step. Same code for 1 or N.
+
+The mesh has three axes. A batch is split over "data"; over "space" the rows of each image, with
+XLA exchanging what convolutions need of their neighbours' rows; over "model" the channels of each
+layer. Parameters and optimiser state are split over "model", and over "data" with fsdp.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,23 +14,52 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxlung.config import MeshConfig
 from jaxlung.errors import InputError
 
 
-def make_mesh(batch_size: int, devices: list[jax.Device] | None = None) -> Mesh:
-    """A one-axis mesh over all devices: each holds the state and its share of the batch.
+def make_mesh(
+    batch_size: int,
+    devices: list[jax.Device] | None = None,
+    config: MeshConfig = MeshConfig(),  # noqa: B008 (frozen)
+    accumulate: int = 1,
+) -> Mesh:
+    """A mesh of axes "data", "model" and "space" over all devices, of all processes.
+
+    Args:
+        batch_size: global, of a whole update.
+        devices: those to use; None: all.
+        config: the axes' sizes.
+        accumulate: parts of a batch that are done one after another; each is split over "data".
 
     Raises:
-        InputError: the global batch does not divide over the devices.
+        InputError: the axes do not multiply to the devices, or the batch does not divide over them.
     """
     devices = jax.devices() if devices is None else devices
-    if batch_size % len(devices):
+    others = config.model * config.space
+    data = config.data or max(1, len(devices) // others)
+    if data * others != len(devices):
         raise InputError(
-            f"train.batch_size={batch_size} does not divide over {len(devices)} devices; "
-            f"use a multiple of {len(devices)}"
+            f"mesh.data={config.data or 'the rest'} x mesh.model={config.model} x "
+            f"mesh.space={config.space} do not make up the {len(devices)} devices; "
+            f"set axes whose product is {len(devices)}"
+        )
+    if batch_size % (data * accumulate):
+        parts = f" in train.accumulate={accumulate} parts" if accumulate > 1 else ""
+        raise InputError(
+            f"train.batch_size={batch_size} does not divide over {data} devices{parts}; "
+            f"use a multiple of {data * accumulate}"
         )
     # Auto axes: linen's layers do not name output shardings, so the partitioner infers them.
-    return jax.make_mesh((len(devices),), ("data",), axis_types=(AxisType.Auto,), devices=devices)
+    return jax.make_mesh(
+        (data, config.model, config.space), ("data", "model", "space"),
+        axis_types=(AxisType.Auto,) * 3, devices=devices,
+    )  # fmt: skip
+
+
+def splits_layers(mesh: Mesh) -> bool:
+    """Whether a convolution's rows or channels lie on several devices."""
+    return mesh.shape["model"] * mesh.shape["space"] > 1
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -34,8 +68,52 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis split over the devices."""
+    """The first axis split over "data"."""
     return NamedSharding(mesh, P("data"))
+
+
+def state_sharding(state: Any, mesh: Mesh, *, fsdp: bool = False) -> Any:
+    """Where each array of a train state, or of a part of one, lives: a tree of shardings.
+
+    A kernel's last axis, its output channels, is split over "model"; with fsdp the largest axis
+    that is left and divides is split over "data". What is small, or does not divide, is whole.
+
+    Args:
+        state: arrays or their shapes. The rule goes by shapes alone, so that the optimiser's
+            moments and the average lie where their parameters do.
+    """
+
+    def one(array: Any) -> NamedSharding:
+        axes: list[str | None] = [None] * len(array.shape)
+        if len(axes) > 1 and mesh.shape["model"] > 1 and array.shape[-1] % mesh.shape["model"] == 0:
+            axes[-1] = "model"
+        if len(axes) > 1 and fsdp:
+            count = mesh.shape["data"]
+            free = [i for i, size in enumerate(array.shape) if not axes[i] and size % count == 0]
+            if free:
+                axes[max(free, key=lambda i: array.shape[i])] = "data"
+        return NamedSharding(mesh, P(*axes))
+
+    return jax.tree.map(one, state)
+
+
+def spread_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
+    """For inside a step: [B, H, W, ...] to the same, B split over "data" and H over "space"."""
+    sharding = NamedSharding(mesh, P("data", "space"))
+    return lambda image: jax.lax.with_sharding_constraint(image, sharding)
+
+
+def gather_params(mesh: Mesh) -> Callable[[Any], Any]:
+    """For inside a step: parameters, whole but for "model", whose gradient is split as they were.
+
+    Left to itself the partitioner may split a convolution by the axis that a kernel happens to be
+    split by, and send images about instead of kernels.
+    """
+
+    def gather(params: Any) -> Any:
+        return jax.lax.with_sharding_constraint(params, state_sharding(params, mesh))
+
+    return gather
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
@@ -69,33 +147,43 @@ def to_devices(
     return {name: placed(array) for name, array in batch.items()}
 
 
-def jit_init(init: Callable[[jax.Array], Any], mesh: Mesh) -> Callable[[jax.Array], Any]:
+def jit_init(
+    init: Callable[[jax.Array], Any], mesh: Mesh, *, fsdp: bool = False
+) -> Callable[[jax.Array], Any]:
     """Parameters are born where they live."""
     # Run once: on a CPU, half the time that full optimisation of its many random draws takes.
     options: Any = {"xla_backend_optimization_level": 1} if _on_cpu(mesh) else None
-    return jax.jit(init, out_shardings=replicated(mesh), compiler_options=options)
+    shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
+    return jax.jit(
+        init, out_shardings=state_sharding(shapes, mesh, fsdp=fsdp), compiler_options=options
+    )
 
 
 def _on_cpu(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
-def jit_train_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """step(state, batch) -> (state, metrics); the state's buffers are donated."""
+def jit_train_step(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> Callable[..., Any]:
+    """step(state, batch) -> (state, metrics); the state's buffers are donated.
+
+    `state`: its `state_sharding`; None: whole on every device.
+    """
+    state = replicated(mesh) if state is None else state
     return jax.jit(
         step,
-        in_shardings=(replicated(mesh), batch_sharding(mesh)),
-        out_shardings=(replicated(mesh), replicated(mesh)),
+        in_shardings=(state, batch_sharding(mesh)),
+        out_shardings=(state, replicated(mesh)),
         donate_argnums=(0,),
     )
 
 
-def jit_train_steps(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def jit_train_steps(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> Callable[..., Any]:
     """steps(state, resident, indices_KxB, count) -> (state, metrics [K]); the state is donated.
 
     Does the first `count` of K steps in one dispatch. `resident` holds arrays [N, ...], whole on
     each device; a step's batch is gathered from them, and split over the mesh.
     """
+    placed = replicated(mesh) if state is None else state
 
     def steps(state: Any, resident: Any, indices_KxB: jax.Array, count: jax.Array) -> Any:
         def one(i: jax.Array, carry: Any) -> Any:
@@ -112,10 +200,11 @@ def jit_train_steps(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
         # A traced count: an epoch's last, shorter call needs no program of its own.
         return jax.lax.fori_loop(0, count, one, (state, empty_K))
 
+    whole = replicated(mesh)
     return jax.jit(
         steps,
-        in_shardings=replicated(mesh),
-        out_shardings=replicated(mesh),
+        in_shardings=(placed, whole, whole, whole),
+        out_shardings=(placed, whole),
         donate_argnums=(0,),
     )
 
@@ -125,10 +214,12 @@ def jit_predict_step(step: Callable[..., Any]) -> Callable[..., Any]:
     return jax.jit(step)
 
 
-def jit_eval_step(step: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
+def jit_eval_step(
+    step: Callable[..., Any], mesh: Mesh, variables: Any = None
+) -> Callable[..., Any]:
     """step(variables, batch) -> per-image results; nothing is donated: the variables live on."""
     return jax.jit(
         step,
-        in_shardings=(replicated(mesh), batch_sharding(mesh)),
+        in_shardings=(replicated(mesh) if variables is None else variables, batch_sharding(mesh)),
         out_shardings=replicated(mesh),
     )

@@ -50,7 +50,9 @@ def restore_or_init(
     Raises:
         InputError: a checkpoint is damaged, or of another model.
     """
-    abstract = checkpoints.abstract_like(jax.eval_shape(init, key), sharding.replicated(mesh))
+    shapes = jax.eval_shape(init, key)
+    placed = sharding.state_sharding(shapes, mesh, fsdp=config.mesh.fsdp)
+    abstract = checkpoints.abstract_like(shapes, placed)
     latest = managers.latest()
     if latest is not None:
         step = latest.latest_step()

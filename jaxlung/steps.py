@@ -25,6 +25,10 @@ from jaxlung.preprocess import normalize
 Batch = dict[str, jax.Array]
 
 
+def _as_it_is(tree: Any) -> Any:
+    return tree
+
+
 @flax.struct.dataclass
 class TrainState:
     """Everything that training changes; arrays only."""
@@ -96,10 +100,20 @@ def train_step(
     loss_config: LossConfig,
     key: jax.Array,
     ema: float = 0.0,
+    accumulate: int = 1,
+    spread_rows: Callable[[jax.Array], jax.Array] = _as_it_is,
+    gather_params: Callable[[Any], Any] = _as_it_is,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One update; its randomness is fold_in(key, state.step), so a resumed run repeats it.
 
     Where the loss or the gradient is not finite, `step` alone counts on and all else is kept.
+
+    Args:
+        accumulate: parts of the batch that go through the network one after another. The batch is
+            augmented as a whole, so that the update does not depend on it, but for rounding,
+            dropout and batch statistics.
+        spread_rows, gather_params: where images and parameters lie while the network runs:
+            `sharding` has them.
 
     Returns:
         the next state, and the batch's mean loss and gradient norm (float32 scalars) before it.
@@ -108,16 +122,25 @@ def train_step(
     image_BxSxSx1 = normalize(batch["image"])
     mask_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
     image_BxSxSx1, mask_BxSxSx1 = augment(augment_key, image_BxSxSx1, mask_BxSxSx1, augment_config)
+    image_BxSxSx1, mask_BxSxSx1 = spread_rows(image_BxSxSx1), spread_rows(mask_BxSxSx1)
 
-    def mean_loss(params: Any) -> tuple[jax.Array, Any]:
+    def mean_loss(params: Any, batch_stats: Any, part: Any, key: jax.Array) -> Any:
+        image_BxSxSx1, mask_BxSxSx1 = part
         logits, updated = model.apply(
-            {"params": params, "batch_stats": state.batch_stats}, image_BxSxSx1, train=True,
-            rngs={"dropout": dropout_key}, mutable=["batch_stats"],
+            {"params": gather_params(params), "batch_stats": batch_stats}, image_BxSxSx1,
+            train=True, rngs={"dropout": key}, mutable=["batch_stats"],
         )  # fmt: skip
         loss_B = segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(loss_config))
         return loss_B.mean(), updated.get("batch_stats", {})
 
-    (loss, batch_stats), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+    grads_of = jax.value_and_grad(mean_loss, has_aux=True)
+    whole = (image_BxSxSx1, mask_BxSxSx1)
+    if accumulate == 1:
+        (loss, batch_stats), grads = grads_of(state.params, state.batch_stats, whole, dropout_key)
+    else:
+        loss, batch_stats, grads = _accumulated(
+            grads_of, state.params, state.batch_stats, whole, dropout_key, accumulate, spread_rows
+        )
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     next_state = TrainState(
@@ -132,6 +155,36 @@ def train_step(
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     next_state = jax.tree.map(functools.partial(jnp.where, finite), next_state, skipped_state)
     return next_state, {"loss": loss, "grad_norm": grad_norm}
+
+
+def _accumulated(
+    grads_of: Callable[..., Any],
+    params: Any,
+    batch_stats: Any,
+    batch: Any,
+    key: jax.Array,
+    accumulate: int,
+    spread_rows: Callable[[jax.Array], jax.Array],
+) -> tuple[jax.Array, Any, Any]:
+    """The means of the parts' losses and gradients, and the batch statistics after the last."""
+
+    def split(x_Bx: jax.Array) -> jax.Array:
+        # Every accumulate-th row makes a part, so that each device has its own rows of every part.
+        return jnp.moveaxis(x_Bx.reshape(-1, accumulate, *x_Bx.shape[1:]), 1, 0)
+
+    def one(carry: Any, numbered: Any) -> Any:
+        loss, batch_stats, grads = carry
+        i, part = numbered
+        part = jax.tree.map(spread_rows, part)
+        (part_loss, batch_stats), part_grads = grads_of(
+            params, batch_stats, part, jax.random.fold_in(key, i)
+        )
+        return (loss + part_loss, batch_stats, jax.tree.map(jnp.add, grads, part_grads)), None
+
+    start = (jnp.zeros(()), batch_stats, jax.tree.map(jnp.zeros_like, params))
+    numbered = (jnp.arange(accumulate), jax.tree.map(split, batch))
+    (loss, batch_stats, grads), _ = jax.lax.scan(one, start, numbered)
+    return loss / accumulate, batch_stats, jax.tree.map(lambda g: g / accumulate, grads)
 
 
 def _moved_average(state: TrainState, params: Any, decay: float) -> Any:
@@ -171,14 +224,22 @@ def _logits(model: UNet, variables: Any, image_BxSxS: jax.Array) -> Any:
 
 
 def eval_step(
-    variables: Any, batch: Batch, *, model: UNet, loss_config: LossConfig, threshold: float
+    variables: Any,
+    batch: Batch,
+    *,
+    model: UNet,
+    loss_config: LossConfig,
+    threshold: float,
+    spread_rows: Callable[[jax.Array], jax.Array] = _as_it_is,
+    gather_params: Callable[[Any], Any] = _as_it_is,
 ) -> dict[str, Any]:
     """Per-image results of a batch at the network's size, padding included (see `valid`).
 
     Returns:
         loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
     """
-    logits = _logits(model, variables, batch["image"])
+    variables = {**variables, "params": gather_params(variables["params"])}
+    logits = _logits(model, variables, spread_rows(batch["image"]))
     truth_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
     prediction_BxSxS = to_mask(lung_probability(logits), threshold)
     return {

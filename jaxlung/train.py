@@ -65,7 +65,9 @@ def train_and_evaluate(
     config, workdir = parse_config(config), Path(workdir)
     if config.is_ensemble:
         raise InputError("config.ensemble asks for several members: train_ensemble trains them")
-    mesh = sharding.make_mesh(config.train.batch_size)
+    mesh = sharding.make_mesh(
+        config.train.batch_size, config=config.mesh, accumulate=config.train.accumulate
+    )
     distributed.check_same("config", json.dumps(config.to_dict()))
     if workdir.is_dir():  # another run's is told of before any work
         with alone_to_train(workdir):
@@ -255,7 +257,7 @@ class CompiledSteps(NamedTuple):
 
 def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> CompiledSteps:
     """Binds a config to the pure steps and jits each, once, with its shardings."""
-    model = build_model(config.model)
+    model = build_model(config.model, split=sharding.splits_layers(mesh))
     optimizer, schedule = steps.make_optimizer(
         config.optim, steps_per_epoch=steps_per_epoch, num_epochs=config.train.num_epochs
     )
@@ -266,21 +268,28 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         size=config.data.size,
         ema=config.train.ema > 0,
     )
+    key = _keys(config.train.seed)[0]
+    placed = sharding.state_sharding(jax.eval_shape(init, key), mesh, fsdp=config.mesh.fsdp)
+    places: dict[str, Any] = {
+        "spread_rows": sharding.spread_rows(mesh), "gather_params": sharding.gather_params(mesh)
+    }  # fmt: skip
     train = functools.partial(
         steps.train_step, model=model, optimizer=optimizer, augment_config=config.augment,
         loss_config=config.loss, key=_keys(config.train.seed)[1], ema=config.train.ema,
+        accumulate=config.train.accumulate, **places,
     )  # fmt: skip
     evaluate = functools.partial(
-        steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold
-    )
+        steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold,
+        **places,
+    )  # fmt: skip
     if config.data.loader == "device":
-        compiled_train = sharding.jit_train_steps(train, mesh)
+        compiled_train = sharding.jit_train_steps(train, mesh, placed)
     else:
-        compiled_train = sharding.jit_train_step(train, mesh)
+        compiled_train = sharding.jit_train_step(train, mesh, placed)
     return CompiledSteps(
-        init=sharding.jit_init(init, mesh),
+        init=sharding.jit_init(init, mesh, fsdp=config.mesh.fsdp),
         train=compiled_train,
-        evaluate=sharding.jit_eval_step(evaluate, mesh),
+        evaluate=sharding.jit_eval_step(evaluate, mesh, placed.variables),
         predict=sharding.jit_predict_step(functools.partial(steps.predict_step, model=model)),
         schedule=schedule,
     )

@@ -157,12 +157,13 @@ def differing_fields(old: Config, new: Config) -> list[str]:
     """Fields, as 'section.field: old -> new', in which two configs differ.
 
     Left out are those that cannot change the result, or by rounding alone: where the data lie
-    (their fingerprint tells whether they are the same), how they are fed, what is recomputed, and
-    what becomes of predictions.
+    (their fingerprint tells whether they are the same), how they are fed, what is recomputed, what
+    becomes of predictions, and the devices.
     """
     harmless = (
         "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "train.postprocess",
         "train.checkpoint_steps", "train.skip_nonfinite", "model.remat",
+        "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
     )  # fmt: skip
     return [
         f"{section}.{field}: {old_fields[field]!r} -> {value!r}"

@@ -10,12 +10,13 @@ import pytest
 
 from configs import tiny, unet, unet_large
 from jaxlung import config as config_module
+from jaxlung import config_ranges
 from jaxlung.config import Config, default_config, parse_config
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
 from jaxlung.workdir import differing_fields
 
-RANGES, CHOICES = config_module._RANGES, config_module._CHOICES
+RANGES, CHOICES = config_ranges.RANGES, config_ranges.CHOICES
 DEFAULTS = {
     f"{section}.{field}": value
     for section, fields in Config().to_dict().items()
@@ -41,6 +42,7 @@ def another_value(path):
     default = DEFAULTS[path]
     special = {"data.name": "montgomery+shenzhen", "data.weights": (1.0, 2.0), "data.size": 512,
                "data.folds": 3, "ensemble.learning_rates": (1e-3, 2e-3),
+               "model.width": 18, "train.batch_size": 18,
                "model.depth": 3, "model.norm": "none", "loss.bce": 0.5}  # fmt: skip
     if path in special:
         return special[path]
@@ -79,7 +81,8 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
     # Where the data lie and how they are fed cannot change a run; their fingerprint is checked.
     harmless = (
         "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "model.remat",
-        "train.postprocess",
+        "train.postprocess", "train.checkpoint_steps", "train.skip_nonfinite",
+        "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
     )  # fmt: skip
     expected = [path for path in DEFAULTS if path not in (*harmless, *alone)]
     assert [line.split(":")[0] for line in differing_fields(Config(), changed)] == expected
@@ -205,7 +208,7 @@ def test_values_that_make_no_run(path, value):
 def test_every_field_has_its_check():
     numbers = {p for p, v in DEFAULTS.items() if type(v) in (int, float)}
     tuples = {path for path, value in DEFAULTS.items() if isinstance(value, tuple)}
-    assert tuples == set(config_module._RANGES_OF_EACH)
+    assert tuples == set(config_ranges.RANGES_OF_EACH)
     texts = {path for path, value in DEFAULTS.items() if isinstance(value, str)}
     assert numbers <= set(RANGES) | set(CHOICES)
     assert texts == {path for path in CHOICES if path in texts} | FREE_TEXT

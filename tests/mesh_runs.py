@@ -1,0 +1,122 @@
+"""Trains on meshes of 8 virtual devices, in a process of its own, and prints JSON.
+
+python tests/mesh_runs.py FOLDER
+"""
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+from unittest import mock
+
+import jax
+import numpy as np
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from configs import tiny  # noqa: E402
+from jaxlung import sharding, train  # noqa: E402
+from jaxlung.config import parse_config  # noqa: E402
+
+# Name to the number of devices, and what is changed in the config.
+MESHES = {
+    "single": (1, {}),
+    "data": (8, {}),
+    "fsdp": (8, {"mesh": {"fsdp": True}}),
+    "space": (8, {"mesh": {"space": 4}}),
+    "mixed": (8, {"mesh": {"model": 2, "space": 2, "fsdp": True}}),
+    "accumulated": (2, {"train": {"accumulate": 4}}),
+}
+
+
+def config_of(changes):
+    config = tiny.get_config()
+    config.data.loader = "memory"
+    config.data.phantom_train = 16
+    config.train.batch_size = 8
+    config.update(changes)
+    return parse_config(config)
+
+
+def five_steps(devices, changes):
+    """Losses, parameters and how some array is split."""
+    config = config_of(changes)
+    mesh = sharding.make_mesh(8, jax.devices()[:devices], config.mesh, config.train.accumulate)
+    compiled = train.compile_steps(config, mesh, 10)
+    state = compiled.init(jax.random.key(0))
+    rng, losses = np.random.default_rng(0), []
+    for _ in range(5):
+        batch = {
+            "image": rng.integers(0, 255, (8, 32, 32)).astype(np.uint8),
+            "mask": rng.integers(0, 2, (8, 32, 32)).astype(np.uint8),
+        }
+        state, metrics = compiled.train(state, sharding.to_devices(batch, mesh))
+        losses.append(float(metrics["loss"]))
+    held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
+    whole = sum(x.nbytes for x in jax.tree.leaves(state))
+    return losses, jax.device_get(state.params), held / whole
+
+
+def largest(errors):
+    return max(map(float, errors))
+
+
+def equal_runs():
+    """Bar: the same losses and parameters on every mesh."""
+    found = {}
+    for name, (devices, changes) in MESHES.items():
+        losses, params, share = five_steps(devices, changes)
+        if name == "single":
+            first_losses, first_params = losses, params
+        found[name] = {
+            "loss": largest(abs(a - b) / b for a, b in zip(losses, first_losses, strict=True)),
+            "params": largest(
+                np.linalg.norm(a - b) / np.linalg.norm(b)
+                for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(first_params), strict=True)
+            ),
+            "share_of_state": share,
+        }
+    return found
+
+
+def resumed_runs(folder):
+    """Losses of the second epoch after a checkpoint on 4 devices, on other numbers of them."""
+
+    def run(name, devices, mesh, epochs_before_stop=None):
+        config = config_of({"train": {"num_epochs": 2}, "mesh": mesh})
+        make_mesh = partial(sharding.make_mesh, devices=jax.devices()[:devices])
+        validate, calls = train.validate, 0
+
+        def stop(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == epochs_before_stop:
+                raise KeyboardInterrupt
+            return validate(*args, **kwargs)
+
+        with (
+            mock.patch("jaxlung.sharding.make_mesh", make_mesh),
+            mock.patch("jaxlung.train.validate", stop),
+        ):
+            train.train_and_evaluate(config, folder / name)
+        lines = (folder / name / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["train_loss"] for line in lines]
+
+    import shutil
+
+    found = {"4": run("whole", 4, {})}
+    try:
+        run("stopped", 4, {}, 2)
+    except KeyboardInterrupt:
+        pass
+    for name, devices, mesh in (("1", 1, {}), ("8", 8, {"fsdp": True, "space": 2})):
+        shutil.copytree(folder / "stopped", folder / name)
+        found[name] = run(name, devices, mesh)
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout = sys.stderr
+    results = {"equal": equal_runs(), "resumed": resumed_runs(Path(sys.argv[1]))}
+    print(json.dumps(results), file=sys.__stdout__)

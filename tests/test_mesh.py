@@ -1,0 +1,89 @@
+"""Meshes: the same training on any number of devices, however they are arranged."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from configs import tiny
+from jaxlung import sharding
+from jaxlung.config import MeshConfig, parse_config
+from jaxlung.errors import InputError
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What tests/mesh_runs.py finds on 8 devices."""
+    command = [sys.executable, "-m", "tests.mesh_runs", str(tmp_path_factory.mktemp("runs"))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    # It compiles nine programs, and runs them a few times.
+    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "space", "mixed", "accumulated"])
+def test_training_is_that_of_one_device(runs, mesh):
+    found = runs["equal"][mesh]
+    assert found["loss"] < 1e-5 and found["params"] < 1e-5
+
+
+def test_state_is_split_where_it_is_said_to_be(runs):
+    share = {name: found["share_of_state"] for name, found in runs["equal"].items()}
+    assert share["data"] == share["space"] == share["accumulated"] == 1
+    assert share["fsdp"] < 0.25 and share["mixed"] < 0.35  # of 8 and 4 parts; small arrays: whole
+
+
+@pytest.mark.parametrize("devices", ["1", "8"])
+def test_other_devices_go_on_alike(runs, devices):
+    np.testing.assert_allclose(runs["resumed"][devices], runs["resumed"]["4"], rtol=1e-5)
+
+
+def test_batch_that_does_not_divide_is_refused_with_the_numbers():
+    with pytest.raises(InputError, match="train.batch_size=3 does not divide over 2 devices"):
+        sharding.make_mesh(3)
+    with pytest.raises(InputError, match="=4 does .* 2 devices in train.accumulate=4 parts; .* 8$"):
+        sharding.make_mesh(4, accumulate=4)
+    sharding.make_mesh(1, config=MeshConfig(space=2))
+
+
+def test_axes_that_do_not_make_up_the_devices_are_refused():
+    with pytest.raises(InputError, match="mesh.space=4 do not make up the 2 devices"):
+        sharding.make_mesh(4, config=MeshConfig(space=4))
+    with pytest.raises(InputError, match="mesh.data=1 x .* whose product is 2"):
+        sharding.make_mesh(4, config=MeshConfig(data=1))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        ("mesh", {"space": 16}, "data.size=32 does not split into mesh.space=16 .* multiple of 64"),
+        ("mesh", {"model": 3}, "model.width=4 does not divide over mesh.model=3"),
+        ("train", {"accumulate": 3}, "train.batch_size=4 does not divide into train.accumulate=3"),
+    ],
+)
+def test_settings_that_do_not_divide_are_refused(section, values, message):
+    config = tiny.get_config()
+    config.update({section: values})
+    with pytest.raises(InputError, match=message):
+        parse_config(config)
+
+
+def test_a_process_needs_the_rows_of_its_devices():
+    """One process: all, in order; and what it is given lands in its row."""
+    mesh = sharding.make_mesh(4)
+    np.testing.assert_array_equal(sharding.local_rows(mesh, 4), np.arange(4))
+    batch = {"image": np.arange(4 * 2 * 2, dtype=np.uint8).reshape(4, 2, 2)}
+    placed = sharding.to_devices(batch, mesh)["image"]
+    np.testing.assert_array_equal(placed, batch["image"])
+    assert placed.sharding.spec == jax.P("data") and len(placed.addressable_shards) == 2
