@@ -39,10 +39,16 @@ def main(_: list[str]) -> None:
     compile_cache.enable()
 
     from jaxlung.distributed import joined
-    from jaxlung.train import train_and_evaluate
 
     with joined(processes, workdir):
-        train_and_evaluate(config, workdir, profile=_PROFILE.value)
+        if config.is_ensemble:
+            from jaxlung.ensemble import train_ensemble
+
+            train_ensemble(config, workdir)
+        else:
+            from jaxlung.train import train_and_evaluate
+
+            train_and_evaluate(config, workdir, profile=_PROFILE.value)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     )
     from jaxlung.augmentation import augment
     from jaxlung.config import Config, default_config, parse_config
+    from jaxlung.ensemble import train_ensemble
     from jaxlung.errors import InputError, TrainingError
     from jaxlung.evaluation import evaluate
     from jaxlung.images import read_image, read_mask
     from jaxlung.losses import segmentation_loss, soft_dice_loss
     from jaxlung.mask_scores import score
+    from jaxlung.members import member_configs
     from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou, precision, recall
     from jaxlung.model import UNet
     from jaxlung.predict import load
@@ -41,6 +43,8 @@ _HOME = {
     "Config": "config",
     "default_config": "config",
     "parse_config": "config",
+    "train_ensemble": "ensemble",
+    "member_configs": "members",
     "InputError": "errors",
     "TrainingError": "errors",
     "evaluate": "evaluation",

@@ -26,6 +26,14 @@ from jaxlung.progress import EarlyStop, Progress
 from jaxlung.steps import TrainState
 
 
+class Parts(NamedTuple):
+    """The items of a checkpoint."""
+
+    model: Any
+    optimizer: Any = None  # and progress: None in one to predict with alone
+    progress: Any = None  # as JSON has it
+
+
 class Managers(NamedTuple):
     """Of a run's two folders of checkpoints."""
 
@@ -118,16 +126,35 @@ def save(
     Raises:
         TrainingError: the checkpoint before this one could not be written.
     """
-    if int(state.step) in manager.all_steps():  # asked to stop just after an interim one
+    parts = Parts(state.variables, _beside_model(state), progress.to_json())
+    save_parts(manager, int(state.step), parts, score)
+
+
+def save_parts(
+    manager: ocp.CheckpointManager, step: int, parts: Parts, score: float | None = None
+) -> None:
+    """`save`, of an ensemble too."""
+    if step in manager.all_steps():  # asked to stop just after an interim one
         return
-    items = ocp.args.Composite(
-        model=ocp.args.StandardSave(state.variables),
-        optimizer=ocp.args.StandardSave(_beside_model(state)),
-        progress=ocp.args.JsonSave(progress.to_json()),
-    )
+    items: dict[str, Any] = {"model": ocp.args.StandardSave(parts.model)}
+    if parts.optimizer is not None:
+        items["optimizer"] = ocp.args.StandardSave(parts.optimizer)
+        items["progress"] = ocp.args.JsonSave(parts.progress)
     metrics = None if score is None else {"score": score}
     with _write_errors(manager):
-        manager.save(int(state.step), args=items, metrics=metrics)
+        manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
+
+
+def restore_parts(manager: ocp.CheckpointManager, step: int, model: Any, optimizer: Any) -> Parts:
+    """What `save_parts` was given, onto the shardings of these abstract trees."""
+    items = _restore_items(
+        manager,
+        step,
+        model=ocp.args.StandardRestore(model),
+        optimizer=ocp.args.StandardRestore(optimizer),
+        progress=ocp.args.JsonRestore(),
+    )
+    return Parts(items.model, items.optimizer, items.progress)
 
 
 def delete_interim(managers: Managers) -> None:

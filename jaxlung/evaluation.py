@@ -103,6 +103,11 @@ def _plan(
         if predictor.bundled:  # whatever lies here under the same name, its own data do not
             kind = data.name if data.name in FOLDERS else "folder"
             data = dataclasses.replace(data, name=kind, dir=os.devnull)
+        if predictor.config.ensemble.folds and split in ("train", "validation"):
+            raise InputError(
+                f"--split {split}: each fold has its own; {predictor.workdir}/cross_validation.csv "
+                f"has the images' scores, and {predictor.workdir}/members/0 is a model of one"
+            )
         chosen, warning = choose_split(data, folder, split, predictor.data_digests)
         source = str(folder or (data.dir if data.name in FOLDERS else data.name))
         tasks.append(Task(name, predictor, source, source, chosen, warning))

@@ -15,6 +15,7 @@ from jaxlung import bundled, steps
 from jaxlung.checkpoints import abstract_like, restore_best
 from jaxlung.config import Config
 from jaxlung.errors import InputError
+from jaxlung.members import member_configs
 from jaxlung.model import build_model
 from jaxlung.predictor import Predictor
 from jaxlung.sharding import (
@@ -29,11 +30,11 @@ from jaxlung.workdir import Digests, read_config, read_digests
 ModelLike = str | os.PathLike[str]
 
 
-class _Member(NamedTuple):
+class _Model(NamedTuple):
     config: Config
     step: int
     data_digests: Digests
-    variables: Any
+    variables: list[Any]  # of each member; of a single run one
 
 
 def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
@@ -60,29 +61,30 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     if not models:
         raise InputError("no model named; name a workdir of train.py or a bundled model")
-    members = [_read(one) for one in models]
-    config = members[0].config
-    for name, member in zip(models, members, strict=True):
-        if field := _difference(config, member.config):
+    read = [_read(one) for one in models]
+    config = read[0].config
+    for name, one in zip(models, read, strict=True):
+        if field := _difference(config, one.config):
             raise InputError(f"{name}: differs from {models[0]} in {field}; no ensemble of both")
-    variables = members[0].variables
+    members = [variables for one in read for variables in one.variables]
+    variables = members[0]
     if len(members) > 1:
-        variables = jax.tree.map(lambda *arrays: np.stack(arrays), *(m.variables for m in members))
-    digests = members[0].data_digests
-    if len(members) > 1:  # one image may have had several ids
+        variables = jax.tree.map(lambda *arrays: np.stack(arrays), *members)
+    digests = read[0].data_digests
+    if len(read) > 1:  # one image may have had several ids
         digests = {
             split: {
                 f"{i}/{image}": digest
-                for i, member in enumerate(members)
-                for image, digest in member.data_digests.get(split, {}).items()
+                for i, one in enumerate(read)
+                for image, digest in one.data_digests.get(split, {}).items()
             }
-            for split in sorted({split for member in members for split in member.data_digests})
+            for split in sorted({split for one in read for split in one.data_digests})
         }
     return Predictor(
         workdir=Path(models[0]),
         bundled=all(map(bundled.is_name, models)),
         config=config,
-        step=members[0].step,
+        step=read[0].step,
         data_digests=digests,
         variables=variables,
         members=len(members),
@@ -91,9 +93,10 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     )
 
 
-def _read(model: ModelLike) -> _Member:
+def _read(model: ModelLike) -> _Model:
     if bundled.is_name(model):
-        return _Member(*bundled.read(str(model)))
+        one = bundled.read(str(model))
+        return _Model(one.config, one.step, one.data_digests, [one.variables])
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.names())
@@ -102,9 +105,21 @@ def _read(model: ModelLike) -> _Member:
     example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
     abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
+    count = len(member_configs(config)) if config.is_ensemble else 0
+    if count:
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), abstract
+        )
+        abstract["validated"] = jax.ShapeDtypeStruct((count,), bool)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    variables, step = restore_best(workdir, abstract_like(abstract, device))
-    return _Member(config, step, read_digests(workdir), variables)
+    restored, step = restore_best(workdir, abstract_like(abstract, device))
+    members = [restored]
+    if count:
+        validated = restored.pop("validated")
+        members = [jax.tree.map(lambda x, i=i: x[i], restored) for i in np.flatnonzero(validated)]
+        if not members:
+            raise InputError(f"{workdir}: the numbers of all its members were not finite; retrain")
+    return _Model(config, step, read_digests(workdir), members)
 
 
 def _difference(config: Config, other: Config) -> str:

@@ -29,6 +29,8 @@ def check_source(config: Config) -> None:
         checkpoints.best_step(path)
     except InputError as error:
         raise InputError(f"train.init_from: {error}") from error
+    if source.is_ensemble:
+        raise InputError(f"train.init_from={path}: is of several members; name {path}/members/0")
     # Neither changes the parameters.
     model = dataclasses.replace(
         source.model, dropout=config.model.dropout, dtype=config.model.dtype

@@ -49,21 +49,31 @@ def make_optimizer(
     config: OptimConfig, *, steps_per_epoch: int, num_epochs: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Adam (AdamW with weight decay), linear warm-up, cosine decay; and its schedule."""
+    schedule = make_schedule(config, steps_per_epoch=steps_per_epoch, num_epochs=num_epochs)
+    return optimizer_of(config, schedule), schedule
+
+
+def make_schedule(config: OptimConfig, *, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
+    """The learning rate by step: linear warm-up, cosine decay."""
     total = steps_per_epoch * num_epochs
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
-    schedule = optax.warmup_cosine_decay_schedule(
+    return optax.warmup_cosine_decay_schedule(
         init_value=0.0 if warmup else config.learning_rate,
         peak_value=config.learning_rate,
         warmup_steps=warmup,
         decay_steps=total,
         end_value=config.learning_rate * config.final_fraction,
     )
+
+
+def optimizer_of(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Adam (AdamW with weight decay) with the clipping of a config, at a schedule's rates."""
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.weight_decay:
         adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels)
     else:
         adam = optax.adam(schedule)
-    return optax.chain(*parts, adam), schedule
+    return optax.chain(*parts, adam)
 
 
 def _kernels(params: Any) -> Any:

@@ -1,6 +1,6 @@
 """The scores and the picture at an epoch's end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,20 @@ def validate(
         results.append(jax.device_get(eval_step(variables, placed)))
         if stop.asked:
             return None
+    return mean_scores(*per_image(results))
+
+
+def per_image(results: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, metrics.Counts]:
+    """Loss [N] and counts of [N] of a split, of `steps.eval_step`'s results on its batches."""
     valid = np.concatenate([result["valid"] for result in results])
     loss = np.concatenate([result["loss"] for result in results])[valid]
     parts = zip(*(result["counts"] for result in results), strict=True)
     counts = metrics.Counts(*(np.concatenate(part)[valid] for part in parts))
+    return loss, counts
+
+
+def mean_scores(loss: np.ndarray, counts: metrics.Counts) -> dict[str, float]:
+    """What `validate` returns, of `per_image`."""
     return {
         "loss": float(loss.mean()),
         "dice": float(metrics.dice(counts).mean()),

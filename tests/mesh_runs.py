@@ -34,6 +34,7 @@ def config_of(changes):
     config = tiny.get_config()
     config.data.loader = "memory"
     config.data.phantom_train = 16
+    config.model.width = 8
     config.train.batch_size = 8
     config.update(changes)
     return parse_config(config)

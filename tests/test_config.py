@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs import tiny, unet, unet_large
+from configs import ensemble, tiny, unet, unet_large
 from jaxlung import config as config_module
 from jaxlung import config_ranges
 from jaxlung.config import Config, default_config, parse_config
@@ -264,7 +264,7 @@ def test_combinations(values, words):
     assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize("module", [unet, unet_large, tiny])
+@pytest.mark.parametrize("module", [unet, unet_large, tiny, ensemble])
 def test_config_files_parse(module):
     config = parse_config(module.get_config())
     assert module.get_config() is not module.get_config()  # a caller may change its own

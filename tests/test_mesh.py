@@ -79,6 +79,15 @@ def test_settings_that_do_not_divide_are_refused(section, values, message):
         parse_config(config)
 
 
+def test_ensemble_of_other_axes_is_refused():
+    config = tiny.get_config()
+    config.ensemble.members = 2
+    parse_config(config)
+    config.mesh.fsdp = True
+    with pytest.raises(InputError, match="leave config.mesh and train.accumulate"):
+        parse_config(config)
+
+
 def test_a_process_needs_the_rows_of_its_devices():
     """One process: all, in order; and what it is given lands in its row."""
     mesh = sharding.make_mesh(4)
