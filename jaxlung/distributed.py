@@ -126,7 +126,7 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
 
 
 def _connection_lost(error: BaseException | None) -> bool:
-    """Whether the error, or one behind it, as behind a checkpoint's, is of JAX's runtime or gloo."""
+    """Whether the error, or one behind it (as of a checkpoint), is of JAX's runtime or gloo."""
     words = ("gloo", "nccl", "connection", "coordination", "socket", "unavailable", "peer")
     while error is not None:
         is_jax = isinstance(error, jax.errors.JaxRuntimeError)
