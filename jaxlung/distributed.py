@@ -110,7 +110,7 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
     def again() -> None:
         raise error
 
-    if isinstance(error, jax.errors.JaxRuntimeError) and _connection_lost(error):
+    if _connection_lost(error):
         print(f"\nerror: {_gone(workdir)}", file=sys.stderr)
     else:
         try:
@@ -125,9 +125,15 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
     os._exit(code if isinstance(code, int) else 1)
 
 
-def _connection_lost(error: Exception) -> bool:
+def _connection_lost(error: BaseException | None) -> bool:
+    """Whether the error, or one behind it (as of a checkpoint), is of JAX's runtime or gloo."""
     words = ("gloo", "nccl", "connection", "coordination", "socket", "unavailable", "peer")
-    return any(word in str(error).lower() for word in words)
+    while error is not None:
+        is_jax = isinstance(error, jax.errors.JaxRuntimeError)
+        if is_jax and any(word in str(error).lower() for word in words):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def is_main() -> bool:

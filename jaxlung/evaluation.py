@@ -2,13 +2,14 @@
 
 import dataclasses
 import itertools
+import json
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlung import bundled
+from jaxlung import bundled, distributed
 from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
 from jaxlung.config import DataConfig
 from jaxlung.datasets import load_splits, whole_split
@@ -50,7 +51,7 @@ def evaluate(
         tta: predict with test-time augmentation, as `load` does.
 
     Returns:
-        what metrics.json holds.
+        what metrics.json holds; {} of several processes in all but the first, which writes.
 
     Raises:
         InputError: naming what stands in the way; before anything is scored, but for damaged
@@ -70,8 +71,13 @@ def evaluate(
     tasks = _plan(models_named, folders, split, tta)
     if out is None:
         out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
-    check_out(Path(out), overwrite=overwrite)
+    if distributed.is_main():
+        check_out(Path(out), overwrite=overwrite)
+    for task in tasks:
+        distributed.check_same(f"{task.source}: the images", json.dumps(task.split.ids))
     results = [score_split(task, tolerance) for task in tasks]
+    if not distributed.is_main():
+        return {}
     models = {task.model: _about(task.predictor) for task in tasks}
     seconds = time.monotonic() - started
     return write_report(Path(out), results, models, tolerance, environment(), seconds)

@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxlung import calibration, scoring
+from jaxlung import calibration, distributed, scoring
 from jaxlung.calibration import Reliability
 from jaxlung.ct_folder import volume_of
 from jaxlung.errors import InputError
-from jaxlung.input_pipeline import eval_indices
 from jaxlung.predictor import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.results import Picture, Scores, columns_of
@@ -51,18 +51,20 @@ class _Scored(NamedTuple):
 
 
 def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
-    """Predicts and scores every image of a split."""
+    """Predicts and scores every image of a split; several processes each a share of them."""
     started = time.monotonic()
     predictor, split = task.predictor, task.split
+    own = np.arange(len(split.ids))[jax.process_index() :: jax.process_count()]
     with (
         ThreadPoolExecutor(worker_count()) as pool,
-        tqdm(total=len(split.ids), desc=f"{task.model} on {task.data}", unit="image",
-             disable=None, leave=False) as progress,
+        tqdm(total=len(own), desc=f"{task.model} on {task.data}", unit="image",
+             disable=None if distributed.is_main() else True, leave=False) as progress,
     ):  # fmt: skip
         scored: list[_Scored] = []
-        for batch in _predictions(predictor, split, pool):
+        for batch in _predictions(predictor, split, own, pool):
             scored += pool.map(lambda row: _score(row, predictor.to_mask, tolerance), batch)
             progress.update(len(batch))
+    scored = _of_all_processes(scored, len(split.ids))
     digests = {split.name: dict(zip(split.ids, (s.digest for s in scored), strict=True))}
     facts = {
         "source": task.source,
@@ -100,6 +102,23 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     )
 
 
+def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
+    """Every image's, in order, of those that each process has scored."""
+    if jax.process_count() == 1:
+        return scored
+    rows = [
+        {**one._asdict(), "reliability": [part.tolist() for part in one.reliability]}
+        for one in scored
+    ]
+    found: dict[int, _Scored] = {}
+    for process, theirs in enumerate(distributed.gather(rows)):
+        for index, row in zip(range(process, count, jax.process_count()), theirs, strict=True):
+            sums = Reliability(*map(np.array, row.pop("reliability")))
+            tuples = {name: tuple(row.pop(name)) for name in ("flags", "stray", "size")}
+            found[index] = _Scored(**row, **tuples, reliability=sums)  # type: ignore[arg-type]
+    return [found[index] for index in range(count)]
+
+
 class _Predicted(NamedTuple):
     """One image on its way from the network to its scores."""
 
@@ -111,9 +130,9 @@ class _Predicted(NamedTuple):
 
 
 def _predictions(
-    predictor: Predictor, split: Split, pool: ThreadPoolExecutor
+    predictor: Predictor, split: Split, chosen: np.ndarray, pool: ThreadPoolExecutor
 ) -> Iterator[list[_Predicted]]:
-    """Every image once, in order, in batches without padding."""
+    """Every image chosen, in order, in batches without padding."""
     data = predictor.config.data
 
     def place(index: int) -> tuple[Example, np.ndarray, np.ndarray, Geometry]:
@@ -127,8 +146,8 @@ def _predictions(
         assert mask_SxS is not None
         return example, canvas_SxS, mask_SxS, geometry
 
-    for indices in eval_indices(len(split.ids), BATCH):
-        placed = list(pool.map(place, (int(i) for i in indices if i >= 0)))
+    for start in range(0, len(chosen), BATCH):
+        placed = list(pool.map(place, chosen[start : start + BATCH].tolist()))
         # Filled up to the batch size: one shape, so one compile.
         canvas_BxSxS = np.zeros((BATCH, data.size, data.size), np.uint8)
         canvas_BxSxS[: len(placed)] = [canvas_SxS for _, canvas_SxS, _, _ in placed]
