@@ -32,10 +32,15 @@ def runs(tmp_path_factory):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("mesh", ["data", "fsdp", "space", "mixed", "accumulated"])
+@pytest.mark.parametrize("mesh", ["data", "fsdp", "space", "mixed"])
 def test_training_is_that_of_one_device(runs, mesh):
     found = runs["equal"][mesh]
     assert found["loss"] < 1e-5 and found["params"] < 1e-5
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(runs):
+    found = runs["equal"]["accumulated"]
+    assert found["loss"] < 1e-5 and found["all_params"] < 1e-5
 
 
 def test_state_is_split_where_it_is_said_to_be(runs):
