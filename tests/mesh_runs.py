@@ -1,6 +1,7 @@
 """Trains on meshes of 8 virtual devices, in a process of its own, and prints JSON.
 
-python tests/mesh_runs.py FOLDER
+python -m tests.mesh_runs equal
+python -m tests.mesh_runs resumed FOLDER
 """
 
 import json
@@ -125,5 +126,5 @@ def resumed_runs(folder):
 
 if __name__ == "__main__":
     sys.stdout = sys.stderr
-    results = {"equal": equal_runs(), "resumed": resumed_runs(Path(sys.argv[1]))}
+    results = equal_runs() if sys.argv[1] == "equal" else resumed_runs(Path(sys.argv[2]))
     print(json.dumps(results), file=sys.__stdout__)
