@@ -1,9 +1,9 @@
 """Accuracy against speed: a table, and docs/trade_off.svg.
 
-python benchmarks/trade_off.py runs/a=runs/a_report/metrics.json [...] --svg docs/trade_off.svg
+python benchmarks/trade_off.py runs/a=runs/a_eval/metrics.json ... --svg docs/trade_off.svg
 
 Each argument is a workdir and eval.py's metrics.json of one set of images. The speed is the
-python benchmarks/trade_off.py runs/a=runs/a_eval/metrics.json ... --svg docs/trade_off.svg
+network's, predicted once, in batches of 8; the models take turns, and the median of 5 rounds counts.
 """
 
 import argparse
