@@ -3,7 +3,7 @@
 python benchmarks/trade_off.py runs/a=runs/a_eval/metrics.json ... --svg docs/trade_off.svg
 
 Each argument is a workdir and eval.py's metrics.json of one set of images. The speed is the
-network's, predicted once, in batches of 8; the models take turns, and the median of 5 rounds counts.
+network's, predicted once, in batches of 8; models take turns, and the median of 5 rounds counts.
 """
 
 import argparse
