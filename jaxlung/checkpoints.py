@@ -10,7 +10,6 @@ in the course of an epoch or before its validation: a run resumes from them, and
 """
 
 import contextlib
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from jaxlung import integrity
 from jaxlung.errors import InputError, TrainingError
 from jaxlung.integrity import INTERIM, VALIDATED
 from jaxlung.progress import EarlyStop, Progress
+from jaxlung.silence import quiet_orbax
 from jaxlung.steps import TrainState
 
 
@@ -59,7 +59,7 @@ class Managers(NamedTuple):
 @contextlib.contextmanager
 def open_run(workdir: Path) -> Iterator[Managers]:
     """To train in the workdir; what is being saved is waited for at the end."""
-    with _orbax_silent(), contextlib.ExitStack() as stack:
+    with quiet_orbax(), contextlib.ExitStack() as stack:
         managers = Managers(open_manager(workdir), open_manager(workdir, folder=INTERIM))
         for manager in managers:
             stack.callback(_close, manager)
@@ -258,20 +258,8 @@ def best_step(workdir: Path) -> int:
 def _opened_to_read(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     if not (workdir / VALIDATED).is_dir():
         raise InputError(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
-    with _orbax_silent(), open_manager(workdir, read_only=True) as manager:
+    with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
         yield manager
-
-
-@contextlib.contextmanager
-def _orbax_silent() -> Iterator[None]:
-    """Its warnings and tracebacks; what it raises is told in one line."""
-    log = logging.getLogger("absl")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def _best_step(workdir: Path, manager: ocp.CheckpointManager) -> int:

@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from typing import Any
 
 _LOGS = ("pydicom", "nibabel.global", "highdicom", "PIL")
 _lock = threading.Lock()
@@ -46,6 +47,29 @@ def quiet_tensorflow() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # oneDNN's is about arithmetic that jaxlung leaves to JAX.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+
+@contextlib.contextmanager
+def quiet_orbax() -> Iterator[None]:
+    """Not its warnings and tracebacks: what it raises is told in one line."""
+    # asyncio tells of each array that could not be written.
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels, hook = [log.level for log in logs], sys.unraisablehook
+
+    def told(unraisable: Any) -> None:
+        # TensorStore goes on with the other arrays, and finds that Orbax has given up.
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            hook(unraisable)
+
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
+    sys.unraisablehook = told
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 @contextlib.contextmanager

@@ -210,8 +210,6 @@ def fill(disk):
         raise OSError
 
 
-# Orbax leaves the tasks of a failed save to the garbage collector, which tells of each.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("place", ["checkpoints.save", "runlog.RunLog.record"])
 def test_full_disk(straight, disk, monkeypatch, capsys, place):
     """In the second epoch: one line, and what was saved is whole."""
