@@ -53,8 +53,8 @@ def _profiled(
     try:
         while step < first + STEPS:
             call = next(calls)
-            yield watched(call, step)
-            step += call.steps
+            begun, step = step, step + call.steps  # before it: the run may end there
+            yield watched(call, begun)
     finally:
         jax.block_until_ready(results)
         jax.profiler.stop_trace()

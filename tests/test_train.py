@@ -1,5 +1,6 @@
 """Training as a whole: it learns, repeats itself, and stops in one line when it must."""
 
+import gzip
 import itertools
 import json
 import re
@@ -244,6 +245,39 @@ def test_remat_recomputes_blocks_and_leaves_the_gradients():
     np.testing.assert_allclose(other_metrics["loss"], metrics["loss"], rtol=1e-6)
     np.testing.assert_allclose(other_metrics["grad_norm"], metrics["grad_norm"], rtol=1e-5)
     assert jax.tree.structure(other.params) == jax.tree.structure(state.params)
+
+
+def test_profile_is_a_trace_of_the_steps_after_the_first(finished, tmp_path, capsys):
+    state, _ = finished
+    assert_trees_equal(
+        train_and_evaluate(tiny_config(), tmp_path, profile=True).params, state.params
+    )
+    line = next(line for line in capsys.readouterr().out.splitlines() if "profile" in line)
+    path = re.search(r"open (\S*perfetto_trace.json.gz) at", line)[1]
+    with gzip.open(path) as file:
+        events = json.load(file)["traceEvents"]
+    steps_traced = {int(e["args"]["step_num"]) for e in events if e.get("name") == "train"}
+    assert steps_traced == {1, 2, 3, 4, 5}  # counted from 0, which compiles
+    assert "profile of 5 steps" in line
+
+
+def test_tensorboard_has_what_metrics_jsonl_has(finished):
+    _, workdir = finished
+    from tensorboardX.proto.event_pb2 import Event
+
+    (path,) = (workdir / "tensorboard").iterdir()
+    data, scalars = path.read_bytes(), {}
+    while data:  # records: length (8 bytes), its checksum (4), an event, its checksum (4)
+        length = int.from_bytes(data[:8], "little")
+        event = Event.FromString(data[12 : 12 + length])
+        scalars |= {(event.step, v.tag): v.simple_value for v in event.summary.value}
+        data = data[16 + length :]
+    for line in (workdir / "metrics.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        step = record.pop("step")
+        assert {"step_seconds", "data_wait_seconds", "grad_norm_max", "learning_rate"} < set(record)
+        for name, value in record.items():
+            assert scalars[step, name] == pytest.approx(value, rel=1e-6)
 
 
 def test_finished_run_is_left_alone(finished):
