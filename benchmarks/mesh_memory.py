@@ -10,6 +10,10 @@ import argparse
 import json
 import subprocess
 import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
 
 
 def measure(size: int, batch: int, mesh: dict, width: int, patch: int) -> dict[str, float]:
@@ -62,7 +66,7 @@ def main() -> None:
             "from benchmarks.mesh_memory import main; main()"
         )
         command = [sys.executable, "-c", start, "--one", json.dumps(one)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         first = first or found
         print(
