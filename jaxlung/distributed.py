@@ -19,6 +19,7 @@ import jax
 import numpy as np
 
 from jaxlung.errors import InputError, Stopped, one_line, one_line_errors
+from jaxlung.integrity import saved
 from jaxlung.processes import Processes
 
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
@@ -78,8 +79,8 @@ def _gone(workdir: Path | None) -> str:
     again = "start all processes again"
     if workdir is None:
         return f"another process of this evaluation is gone; {again}"
-    names = [name.name for name in workdir.glob("checkpoints/*") if name.name.isdecimal()]
-    last = f"the last checkpoint is step {max(map(int, names))}" if names else "none was saved"
+    kept = saved(workdir)
+    last = f"the last checkpoint is step {kept[0].name}" if kept else "none was saved"
     return f"another process of this training is gone; {last}; {again} to go on"
 
 

@@ -50,7 +50,7 @@ def train_and_evaluate(
     Args:
         config: a `Config`, a ConfigDict or a plain dict with its fields.
         workdir: where checkpoints, logs and pictures go; docs/architecture.md lists them.
-        profile: write a trace of some steps to the workdir's profile/.
+        profile: write a trace of some steps, of the first process, to the workdir's profile/.
 
     Returns:
         The final state. The best one is the workdir's best checkpoint: `jaxlung.load(workdir)`.
@@ -79,11 +79,11 @@ def train_and_evaluate(
     distributed.check_same("data", fingerprint(digests))
     workdir.mkdir(parents=True, exist_ok=True)
     with alone_to_train(workdir):
-        check_config(workdir, config)  # once more, as a run may have begun and ended meanwhile
         if jax.process_index() == 0:
+            check_config(workdir, config)  # again: another may have begun meanwhile
             write_record(workdir, config, digests)
         with checkpoints.last_one_told(workdir):
-            return _train(config, workdir, mesh, canvases, profile)
+            return _train(config, workdir, mesh, canvases, profile and jax.process_index() == 0)
 
 
 def _train(
