@@ -23,14 +23,13 @@ from jaxlung.ensemble_data import (
 from jaxlung.ensemble_progress import EnsembleProgress
 from jaxlung.ensemble_result import write_result
 from jaxlung.errors import InputError, Stopped, TrainingError
-from jaxlung.integrity import saved, set_damaged_aside
+from jaxlung.integrity import set_damaged_aside
 from jaxlung.members import EnsembleState, member_configs
 from jaxlung.model import build_model
 from jaxlung.runlog import RunLog, device_memory
-from jaxlung.starting import check_source
+from jaxlung.starting import begun
 from jaxlung.stopping import Stop
 from jaxlung.validation import mean_scores, per_image
-from jaxlung.workdir import alone_to_train, check_config, write_record
 
 
 def train_ensemble(config: Any, workdir: str | Path) -> steps.TrainState:
@@ -60,19 +59,8 @@ def train_ensemble(config: Any, workdir: str | Path) -> steps.TrainState:
     if jax.process_count() > 1:
         raise InputError("an ensemble is trained by one process; start it on one host")
     mesh = sharding.make_ensemble_mesh(len(member_configs(config)), config.train.batch_size)
-    if workdir.is_dir():
-        with alone_to_train(workdir):
-            pass
-    check_config(workdir, config)
-    if not saved(workdir):
-        check_source(config)
-    splits_M, digests = prepare_members(config)
-    workdir.mkdir(parents=True, exist_ok=True)
-    with alone_to_train(workdir):
-        check_config(workdir, config)
-        write_record(workdir, config, digests)
-        with checkpoints.last_one_told(workdir):
-            return _train(config, workdir, mesh, splits_M)
+    with begun(config, workdir, prepare_members) as splits_M:
+        return _train(config, workdir, mesh, splits_M)
 
 
 def _train(

@@ -10,6 +10,7 @@ import jax
 from tqdm import tqdm
 
 from jaxlung.board import Board
+from jaxlung.distributed import is_main
 from jaxlung.errors import TrainingError
 from jaxlung.whole import written_whole
 
@@ -31,7 +32,7 @@ class RunLog:
         self._purge_step = epoch_start + 1
         self._board: Board | None = None  # until the first record
         # Of several processes the first one alone writes and speaks.
-        self._quiet = jax.process_index() > 0
+        self._quiet = not is_main()
         self.history = [r for r in read_history(workdir) if r["step"] <= epoch_start]
         if not self._quiet:
             with _named(self._path), written_whole(self._path) as partial:

@@ -105,7 +105,7 @@ def spread_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
 
 
 def gather_params(mesh: Mesh) -> Callable[[Any], Any]:
-    """For inside a step: parameters, whole but for "model", whose gradient is split as they were.
+    """For inside a step: parameters, whole but for "model".
 
     Left to itself the partitioner may split a convolution by the axis that a kernel happens to be
     split by, and send images about instead of kernels.
@@ -245,9 +245,7 @@ def make_ensemble_mesh(
             f"{members} members divide over {model} of {len(devices)} devices, and "
             f"train.batch_size={batch_size} not over the {data} that each has then; use a multiple"
         )
-    return jax.make_mesh(
-        (data, model), ("data", "model"), axis_types=(AxisType.Auto,) * 2, devices=devices
-    )
+    return make_mesh(batch_size, devices, MeshConfig(data=data, model=model))
 
 
 def member_sharding(mesh: Mesh) -> NamedSharding:

@@ -1,18 +1,69 @@
-"""Where a run's first state comes from: its own checkpoint, another run's, or a random draw."""
+"""How a run begins: what is checked before anything is written, and where its first state is from.
 
+The state is its own checkpoint's, another run's, or a random draw.
+"""
+
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
-from jaxlung import checkpoints, sharding
+from jaxlung import checkpoints, distributed, sharding
 from jaxlung.config import Config
 from jaxlung.errors import InputError
+from jaxlung.integrity import saved
 from jaxlung.progress import Progress
+from jaxlung.splits import fingerprint
 from jaxlung.steps import TrainState
-from jaxlung.workdir import differing_fields, read_config
+from jaxlung.workdir import (
+    Digests,
+    alone_to_train,
+    check_config,
+    differing_fields,
+    read_config,
+    write_record,
+)
+
+Data = TypeVar("Data")
+
+
+@contextlib.contextmanager
+def begun(
+    config: Config, workdir: Path, prepare: Callable[[Config], tuple[Data, Digests]]
+) -> Iterator[Data]:
+    """The workdir, for this run alone, and its data, once both are known to be good.
+
+    Args:
+        prepare: reads and checks the data; returns them and their digests.
+
+    Yields:
+        the data. What goes wrong from then on is told with the last checkpoint.
+
+    Raises:
+        InputError: the workdir is another run's, or the data or train.init_from are bad; nothing
+            has been written.
+    """
+    distributed.check_same("config", json.dumps(config.to_dict()))
+    if workdir.is_dir():  # another run's is told of before any work
+        with alone_to_train(workdir):
+            pass
+    check_config(workdir, config)
+    if not saved(workdir):  # a resumed run has no more need of its source
+        check_source(config)
+    data, digests = prepare(config)
+    distributed.check_same("data", fingerprint(digests))
+    workdir.mkdir(parents=True, exist_ok=True)
+    with alone_to_train(workdir):
+        if distributed.is_main():
+            check_config(workdir, config)  # again: another may have begun meanwhile
+            write_record(workdir, config, digests)
+        with checkpoints.last_one_told(workdir):
+            yield data
 
 
 def check_source(config: Config) -> None:

@@ -1,7 +1,6 @@
 """The training loop, and nothing else."""
 
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from jaxlung import checkpoints, distributed, figures, sharding, steps
+from jaxlung import checkpoints, figures, sharding, steps
 from jaxlung.config import Config, parse_config
 from jaxlung.datasets import load_splits
+from jaxlung.distributed import is_main
 from jaxlung.epochs import (
     Guard,
     host_calls,
@@ -28,16 +28,15 @@ from jaxlung.input_pipeline import (
     import_tensorflow,
     make_canvases,
 )
-from jaxlung.integrity import saved, set_damaged_aside
+from jaxlung.integrity import set_damaged_aside
 from jaxlung.model import build_model
 from jaxlung.profiling import profiled
 from jaxlung.progress import Progress
 from jaxlung.runlog import RunLog, device_memory
-from jaxlung.splits import fingerprint
-from jaxlung.starting import check_source, restore_or_init
+from jaxlung.starting import begun, restore_or_init
 from jaxlung.stopping import Stop
 from jaxlung.validation import validate, write_overlays
-from jaxlung.workdir import Digests, alone_to_train, check_config, write_record
+from jaxlung.workdir import Digests
 
 _UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
 
@@ -68,22 +67,8 @@ def train_and_evaluate(
     mesh = sharding.make_mesh(
         config.train.batch_size, config=config.mesh, accumulate=config.train.accumulate
     )
-    distributed.check_same("config", json.dumps(config.to_dict()))
-    if workdir.is_dir():  # another run's is told of before any work
-        with alone_to_train(workdir):
-            pass
-    check_config(workdir, config)
-    if not saved(workdir):  # a resumed run has no more need of its source
-        check_source(config)
-    canvases, digests = prepare_data(config)
-    distributed.check_same("data", fingerprint(digests))
-    workdir.mkdir(parents=True, exist_ok=True)
-    with alone_to_train(workdir):
-        if jax.process_index() == 0:
-            check_config(workdir, config)  # again: another may have begun meanwhile
-            write_record(workdir, config, digests)
-        with checkpoints.last_one_told(workdir):
-            return _train(config, workdir, mesh, canvases, profile and jax.process_index() == 0)
+    with begun(config, workdir, prepare_data) as canvases:
+        return _train(config, workdir, mesh, canvases, profile and is_main())
 
 
 def _train(
@@ -171,7 +156,7 @@ def _train(
                     },
                     best=early_stop.best_step == step,
                 )
-                if jax.process_index() == 0:
+                if is_main():
                     figures.write_learning_curve(workdir / "learning_curve.png", log.history)
                 if early_stop.best_step == step:
                     write_overlays(
@@ -182,7 +167,7 @@ def _train(
                 checkpoints.save(managers.validated, state, progress, scores["dice"])
         managers.wait()
         checkpoints.delete_interim(managers)
-    if jax.process_index() == 0:
+    if is_main():
         print(
             f"best validation Dice {early_stop.best:.4f} at step {early_stop.best_step}; "
             f"next: python eval.py --workdir {workdir}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlung import figures, metrics, sharding
 from jaxlung.config import Config
+from jaxlung.distributed import is_main
 from jaxlung.images import write_png
 from jaxlung.input_pipeline import Canvases, batches, eval_indices
 from jaxlung.model import to_mask
@@ -80,5 +81,5 @@ def write_overlays(
         pictures.append(figures.overlay(images[i], predictions[i], truth))
         counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
         captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")
-    if jax.process_index() == 0:
+    if is_main():
         write_png(workdir / "validation.png", figures.sheet(pictures, captions))

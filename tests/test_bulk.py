@@ -16,21 +16,13 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from predict_command import predict
 
-from jaxlung import bulk, cli, summary
+from jaxlung import bulk, summary
 from jaxlung.datasets import load_splits
 from jaxlung.images import read_image, read_labels
 
 ROOT = Path(__file__).parent.parent
-
-
-def predict(*arguments, code=0):
-    try:
-        cli.main(["predict", *map(str, arguments)])
-    except SystemExit as stop:
-        assert stop.code == code
-    else:
-        assert code == 0
 
 
 @pytest.fixture(scope="module")

@@ -11,22 +11,14 @@ from pathlib import Path
 import filelock
 import pytest
 from PIL import Image
+from predict_command import predict
 
-from jaxlung import cli, summary
+from jaxlung import summary
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.processes import Share, share_of_files
 
 ROOT = Path(__file__).parent.parent
-
-
-def predict(*arguments, code=0):
-    try:
-        cli.main(["predict", *map(str, arguments)])
-    except SystemExit as stop:
-        assert stop.code == code
-    else:
-        assert code == 0
 
 
 @pytest.fixture(scope="module")
