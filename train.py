@@ -6,7 +6,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from jaxlung.config import parse_config
-from jaxlung.errors import one_line_errors
+from jaxlung.errors import InputError, one_line_errors
 from jaxlung.flags import define_processes, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
@@ -41,6 +41,8 @@ def main(_: list[str]) -> None:
     from jaxlung.distributed import joined
 
     with joined(processes, workdir):
+        if config.is_ensemble and _PROFILE.value:
+            raise InputError("--profile is for single runs; leave it out for an ensemble")
         if config.is_ensemble:
             from jaxlung.ensemble import train_ensemble
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlung import cpu, members, sharding, steps
+from jaxlung import cpu, ensemble_sharding, members, sharding, steps
 from jaxlung.config import Config, parse_config
 from jaxlung.ensemble import compile_members
 from jaxlung.model import build_model
@@ -76,15 +76,17 @@ def single(config: Config) -> tuple[Callable[..., Any], Any]:
 
 def together(config: Config) -> tuple[Callable[..., Any], Any]:
     configs = members.member_configs(config)
-    mesh = sharding.make_ensemble_mesh(len(configs), config.train.batch_size)
+    mesh = ensemble_sharding.make_ensemble_mesh(len(configs), config.train.batch_size)
     compiled = compile_members(config, mesh, shared=True)
     keys = jnp.stack([jax.random.split(jax.random.key(c.train.seed)) for c in configs])
-    place = sharding.member_sharding(mesh)
+    place = ensemble_sharding.member_sharding(mesh)
     rates, step_keys, active = jax.device_put(
         (members.rate_table(configs, [10] * len(configs)), keys[:, 1], np.ones(len(configs), bool)),
         place,
     )
-    batch = jax.device_put(example(config), sharding.member_batch_sharding(mesh, shared=True))
+    batch = jax.device_put(
+        example(config), ensemble_sharding.member_batch_sharding(mesh, shared=True)
+    )
     state = compiled.init(keys[:, 0]).members
     return lambda state: compiled.train(state, batch, step_keys, rates, active)[0], state
 

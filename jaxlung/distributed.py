@@ -7,10 +7,12 @@ nothing here runs in a process that works alone. docs/scaling.md has recipes.
 import contextlib
 import ctypes
 import functools
+import hashlib
 import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from jaxlung.processes import Processes
 
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
 _HEARTBEAT = 20  # seconds without a sign of life after which a process counts as gone
+_SEEN = 90  # seconds after which another host's file is taken to be elsewhere
 _PATIENCE = 3600  # seconds that the others wait at the end, while process 0 writes a report
 
 
@@ -153,6 +156,31 @@ def gather(value: Any) -> list[Any]:
     padded = np.pad(data, (0, int(length_P.max()) - len(data)))
     rows = multihost_utils.process_allgather(padded)
     return [json.loads(row[:n].tobytes()) for row, n in zip(rows, length_P, strict=True)]
+
+
+def check_shared(path: Path) -> None:
+    """Refuses a folder in which other processes do not find the file of process 0.
+
+    Raises:
+        InputError: on every process: which of them do not.
+    """
+    if jax.process_count() == 1:
+        return
+    digest, *_ = gather(_digest(path) if is_main() else "")
+    # Network file systems show a new file to other hosts after some time.
+    end = time.monotonic() + _SEEN
+    while _digest(path) != digest and time.monotonic() < end:
+        time.sleep(0.5)
+    blind = [i for i, one in enumerate(gather(_digest(path))) if one != digest]
+    if blind:
+        raise InputError(
+            f"{path}: process {', '.join(map(str, blind))} does not see what process 0 has written "
+            f"there; put the workdir on a file system that all hosts share"
+        )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
 
 
 def check_same(what: str, value: str) -> None:

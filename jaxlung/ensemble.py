@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlung import checkpoints, figures, members, sharding, steps
+from jaxlung import checkpoints, ensemble_sharding, figures, members, sharding, steps
 from jaxlung.config import Config, parse_config
 from jaxlung.ensemble_data import (
     Splits,
@@ -58,7 +58,9 @@ def train_ensemble(config: Any, workdir: str | Path) -> steps.TrainState:
         )
     if jax.process_count() > 1:
         raise InputError("an ensemble is trained by one process; start it on one host")
-    mesh = sharding.make_ensemble_mesh(len(member_configs(config)), config.train.batch_size)
+    mesh = ensemble_sharding.make_ensemble_mesh(
+        len(member_configs(config)), config.train.batch_size
+    )
     with begun(config, workdir, prepare_members) as splits_M:
         return _train(config, workdir, mesh, splits_M)
 
@@ -72,7 +74,7 @@ def _train(
     longest = int(counts.max())
     compiled = compile_members(config, mesh, shared=len(splits_M) == 1)
     keys = jnp.stack([jax.random.split(jax.random.key(c.train.seed)) for c in configs])
-    place = sharding.member_sharding(mesh)
+    place = ensemble_sharding.member_sharding(mesh)
     rates = jax.device_put(members.rate_table(configs, counts.tolist()), place)
     step_keys = jax.device_put(keys[:, 1], place)
     warnings = set_damaged_aside(workdir)
@@ -201,7 +203,7 @@ def _restore_or_init(
     config: Config, mesh: jax.sharding.Mesh,
 ) -> tuple[EnsembleState, EnsembleProgress, int]:  # fmt: skip
     """The state, what is known of its members, and the steps done."""
-    place = sharding.member_sharding(mesh)
+    place = ensemble_sharding.member_sharding(mesh)
     abstract = checkpoints.abstract_like(jax.eval_shape(init, keys_M), place)
     latest = managers.latest()
     if latest is not None:
@@ -262,8 +264,8 @@ def compile_members(config: Config, mesh: jax.sharding.Mesh, *, shared: bool) ->
         threshold=config.train.threshold,
     )  # fmt: skip
     return Compiled(
-        init=sharding.jit_of_members(init, mesh),
-        train=sharding.jit_train_members(train, mesh, shared=shared),
-        evaluate=sharding.jit_evaluate_members(evaluate, mesh, shared=shared),
-        keep_best=sharding.jit_of_members(members.keep_best, mesh),
+        init=ensemble_sharding.jit_of_members(init, mesh),
+        train=ensemble_sharding.jit_train_members(train, mesh, shared=shared),
+        evaluate=ensemble_sharding.jit_evaluate_members(evaluate, mesh, shared=shared),
+        keep_best=ensemble_sharding.jit_of_members(members.keep_best, mesh),
     )

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxlung import sharding
+from jaxlung import ensemble_sharding
 from jaxlung.config import Config
 from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
@@ -109,7 +109,7 @@ def training_batches(
 def _placed(parts: Sequence[Any], mesh: jax.sharding.Mesh, *, shared: bool) -> Any:
     """One batch for all members, or each one's, on the devices."""
     batch = parts[0] if shared else jax.tree.map(lambda *arrays: np.stack(arrays), *parts)
-    return jax.device_put(batch, sharding.member_batch_sharding(mesh, shared=shared))
+    return jax.device_put(batch, ensemble_sharding.member_batch_sharding(mesh, shared=shared))
 
 
 def evaluate_on_validation(

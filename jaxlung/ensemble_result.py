@@ -58,17 +58,26 @@ def write_result(
                  if k in shown)  # fmt: skip
         print("  ".join(f"{cell:>13}" for cell in cells))
     if config.ensemble.folds:
-        _cross_validation(workdir, splits_M, images)
+        _cross_validation(workdir, splits_M, images, progress.validated())
     _write_members(workdir, config, splits_M, progress, best_M)
     print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
 
 
-def _cross_validation(workdir: Path, splits_M: Sequence[Splits], images: Sequence[Any]) -> None:
-    """Each image outside the test split by the member that did not train on it."""
+def _cross_validation(
+    workdir: Path, splits_M: Sequence[Splits], images: Sequence[Any], validated_M: np.ndarray
+) -> None:
+    """Each image outside the test split by the member that did not train on it.
+
+    Those of a member that has no best, as it diverged, have no scores; how many is told.
+    """
     rows: list[dict[str, Any]] = []
     patients: list[str] = []
+    missing: dict[str, int] = {}
     for fold, (splits, (_, counts)) in enumerate(zip(splits_M, images, strict=True)):
         split = splits["validation"].split
+        if not validated_M[fold]:
+            missing[f"fold {fold}"] = len(split.ids)
+            continue
         own = split.patients or split.ids
         patients += own
         scores = zip(metrics.dice(counts), metrics.iou(counts), metrics.accuracy(counts),
@@ -81,7 +90,11 @@ def _cross_validation(workdir: Path, splits_M: Sequence[Splits], images: Sequenc
     _write_csv(workdir / "cross_validation.csv", rows)
     columns = {name: np.array([row[name] for row in rows]) for name in ("dice", "iou", "accuracy")}
     summaries = summarize(columns, patients)
-    write_json(workdir / "cross_validation.json", summaries)
+    write_json(workdir / "cross_validation.json", {**summaries, "images_missing": missing})
+    for name, count in missing.items():
+        print(
+            f"warning: {name} diverged before its first validation: its {count} images are missing"
+        )
     for label, name in (("Dice", "dice"), ("IoU", "iou"), ("accuracy", "accuracy")):
         of = summaries[name]
         interval = "none, of so few patients"

@@ -188,6 +188,10 @@ def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
         # that start together take turns.
         with held(wait=10, keep=True):
             pass
+        for path in sorted(folder.glob(".jaxlung.*-of-*.lock")):
+            if path.name.split("-of-")[-1] != f"{share.of:04}.lock":  # too new to have a journal
+                with held(name=path.name):
+                    pass
         other = next((one for one in shares_in(folder) if one.of != share.of), None)
         if other:
             raise InputError(

@@ -5,13 +5,13 @@ XLA exchanging what convolutions need of their neighbours' rows; over "model" th
 layer. Parameters and optimiser state are split over "model", and over "data" with fsdp.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -104,16 +104,25 @@ def spread_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
     return lambda image: jax.lax.with_sharding_constraint(image, sharding)
 
 
-def gather_params(mesh: Mesh) -> Callable[[Any], Any]:
-    """For inside a step: parameters, whole but for "model".
+def gather_params(mesh: Mesh, *, fsdp: bool = False) -> Callable[[Any], Any]:
+    """For inside a step: parameters, whole but for "model"; with fsdp their gradient is split.
 
     Left to itself the partitioner may split a convolution by the axis that a kernel happens to be
     split by, and send images about instead of kernels.
     """
 
-    def gather(params: Any) -> Any:
+    def whole(params: Any) -> Any:
         return jax.lax.with_sharding_constraint(params, state_sharding(params, mesh))
 
+    def split(_: None, grads: Any) -> tuple[Any]:
+        placed = state_sharding(grads, mesh, fsdp=True)
+        return (jax.lax.with_sharding_constraint(grads, placed),)
+
+    if not fsdp:
+        return whole
+    # A constraint's own transpose is itself, which would have every device hold every gradient.
+    gather = jax.custom_vjp(whole)
+    gather.defvjp(lambda params: (whole(params), None), split)
     return gather
 
 
@@ -226,61 +235,6 @@ def jit_eval_step(
     )
 
 
-def make_ensemble_mesh(
-    members: int, batch_size: int, devices: list[jax.Device] | None = None
-) -> Mesh:
-    """A mesh of "data" and "model": the members are split over "model", their batches over "data".
-
-    Of the devices as many as divide the members hold some each; these have nothing to tell one
-    another.
-
-    Raises:
-        InputError: the batch does not divide over the devices that are left.
-    """
-    devices = jax.devices() if devices is None else devices
-    model = math.gcd(members, len(devices))
-    data = len(devices) // model
-    if batch_size % data:
-        raise InputError(
-            f"{members} members divide over {model} of {len(devices)} devices, and "
-            f"train.batch_size={batch_size} not over the {data} that each has then; use a multiple"
-        )
-    return make_mesh(batch_size, devices, MeshConfig(data=data, model=model))
-
-
-def member_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis, of members, split over "model"."""
-    return NamedSharding(mesh, P("model"))
-
-
-def member_batch_sharding(mesh: Mesh, *, shared: bool) -> NamedSharding:
-    """Of a batch [B, ...] that the members share, or of one for each, [M, B, ...]."""
-    return batch_sharding(mesh) if shared else NamedSharding(mesh, P("model", "data"))
-
-
-def jit_train_members(step: Callable[..., Any], mesh: Mesh, *, shared: bool) -> Callable[..., Any]:
-    """`members.train_members`, bound: the states' buffers are donated."""
-    member = member_sharding(mesh)
-    return jax.jit(
-        step,
-        in_shardings=(member, member_batch_sharding(mesh, shared=shared), member, member, member),
-        out_shardings=(member, replicated(mesh)),
-        donate_argnums=(0,),
-    )
-
-
-def jit_evaluate_members(
-    step: Callable[..., Any], mesh: Mesh, *, shared: bool
-) -> Callable[..., Any]:
-    """`members.evaluate_members`, bound."""
-    return jax.jit(
-        step,
-        in_shardings=(member_sharding(mesh), member_batch_sharding(mesh, shared=shared)),
-        out_shardings=replicated(mesh),
-    )
-
-
-def jit_of_members(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
-    """A function of trees with leaves [M, ...] alone."""
-    member = member_sharding(mesh)
-    return jax.jit(function, in_shardings=member, out_shardings=member)
+def jit_norm(mesh: Mesh) -> Callable[[Any], jax.Array]:
+    """The global norm, float32 [], of a tree of arrays wherever they live."""
+    return jax.jit(optax.tree.norm, out_shardings=replicated(mesh))

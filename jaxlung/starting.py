@@ -53,8 +53,14 @@ def begun(
         with alone_to_train(workdir):
             pass
     check_config(workdir, config)
-    if not saved(workdir):  # a resumed run has no more need of its source
+    kept = saved(workdir)
+    if not kept:  # a resumed run has no more need of its source
         check_source(config)
+    elif not (workdir / "run.json").exists() and not (kept[0] / "optimizer").exists():
+        raise InputError(
+            f"{workdir}: holds a model to predict with, as an ensemble's members/ do, and not what "
+            f"training needs to go on; use a new --workdir, and train.init_from={workdir}"
+        )
     data, digests = prepare(config)
     distributed.check_same("data", fingerprint(digests))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -62,6 +68,7 @@ def begun(
         if distributed.is_main():
             check_config(workdir, config)  # again: another may have begun meanwhile
             write_record(workdir, config, digests)
+        distributed.check_shared(workdir / "run.json")
         with checkpoints.last_one_told(workdir):
             yield data
 
@@ -110,6 +117,7 @@ def restore_or_init(
     if latest is not None:
         step = latest.latest_step()
         assert step is not None
+        distributed.check_same(f"{latest.directory}: the last step", str(step))
         return checkpoints.restore(latest, step, abstract)
     state = init(key)
     if config.train.init_from:

@@ -204,13 +204,21 @@ def _moved_average(state: TrainState, params: Any, decay: float) -> Any:
 
 
 def predict_step(
-    variables: Any, image_BxSxS: jax.Array, *, model: UNet, tta: bool = False
+    variables: Any,
+    image_BxSxS: jax.Array,
+    *,
+    model: UNet,
+    tta: bool = False,
+    spread_rows: Callable[[jax.Array], jax.Array] = _as_it_is,
+    gather_params: Callable[[Any], Any] = _as_it_is,
 ) -> jax.Array:
     """Lung probabilities, float32 [B, S, S], of uint8 canvases.
 
     With `tta` (test-time augmentation) the mean of those of each image and of its mirror image,
     mirrored back.
     """
+    variables = {**variables, "params": gather_params(variables["params"])}
+    image_BxSxS = spread_rows(image_BxSxS)
 
     def probability(image_BxSxS: jax.Array) -> jax.Array:
         return lung_probability(_logits(model, variables, image_BxSxS))

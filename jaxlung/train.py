@@ -123,7 +123,7 @@ def _train(
                         stop=stop,
                     )  # fmt: skip
                     if tally.steps < steps_per_epoch and not stop.asked:
-                        _save_interim(managers, state, Progress(early_stop, tally))
+                        _save_interim(managers, state, Progress(early_stop, tally), compiled.norm)
                 scores = None
                 if not stop.asked:
                     scores = validate(
@@ -131,7 +131,7 @@ def _train(
                         stop,
                     )  # fmt: skip
                 if scores is None:
-                    _save_interim(managers, state, Progress(early_stop, tally))
+                    _save_interim(managers, state, Progress(early_stop, tally), compiled.norm)
                     managers.wait()
                     raise Stopped(
                         f"stopped by SIGTERM; step {epoch_start + tally.steps} is saved in "
@@ -160,8 +160,9 @@ def _train(
                     figures.write_learning_curve(workdir / "learning_curve.png", log.history)
                 if early_stop.best_step == step:
                     write_overlays(
-                        workdir, state.variables, compiled.predict, canvases["validation"], config
-                    )
+                        workdir, state.variables, compiled.predict, canvases["validation"], config,
+                        mesh,
+                    )  # fmt: skip
                 tally = tally.next_epoch()
                 progress = Progress(early_stop, tally)
                 checkpoints.save(managers.validated, state, progress, scores["dice"])
@@ -176,14 +177,15 @@ def _train(
 
 
 def _save_interim(
-    managers: checkpoints.Managers, state: steps.TrainState, progress: Progress
-) -> None:
+    managers: checkpoints.Managers, state: steps.TrainState, progress: Progress,
+    norm_of: Callable[[Any], jax.Array],
+) -> None:  # fmt: skip
     """A state of which no validation says that it is sound.
 
     Raises:
         TrainingError: its parameters are not finite.
     """
-    norm = float(jax.jit(optax.tree.norm)(state.params))
+    norm = float(norm_of(state.params))
     if not math.isfinite(norm):
         raise not_finite(f"parameters of norm {norm} after step {int(state.step)}")
     checkpoints.save(managers.interim, state, progress)
@@ -237,6 +239,7 @@ class CompiledSteps(NamedTuple):
     train: Callable[..., Any]  # of `sharding.jit_train_steps` where the data are resident
     evaluate: Callable[..., Any]
     predict: Callable[..., Any]
+    norm: Callable[[Any], jax.Array]
     schedule: optax.Schedule
 
 
@@ -256,8 +259,9 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
     key = _keys(config.train.seed)[0]
     placed = sharding.state_sharding(jax.eval_shape(init, key), mesh, fsdp=config.mesh.fsdp)
     places: dict[str, Any] = {
-        "spread_rows": sharding.spread_rows(mesh), "gather_params": sharding.gather_params(mesh)
-    }  # fmt: skip
+        "spread_rows": sharding.spread_rows(mesh),
+        "gather_params": sharding.gather_params(mesh, fsdp=config.mesh.fsdp),
+    }
     train = functools.partial(
         steps.train_step, model=model, optimizer=optimizer, augment_config=config.augment,
         loss_config=config.loss, key=_keys(config.train.seed)[1], ema=config.train.ema,
@@ -267,6 +271,7 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold,
         **places,
     )  # fmt: skip
+    predict = functools.partial(steps.predict_step, model=model, **places)
     if config.data.loader == "device":
         compiled_train = sharding.jit_train_steps(train, mesh, placed)
     else:
@@ -275,7 +280,8 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         init=sharding.jit_init(init, mesh, fsdp=config.mesh.fsdp),
         train=compiled_train,
         evaluate=sharding.jit_eval_step(evaluate, mesh, placed.variables),
-        predict=sharding.jit_predict_step(functools.partial(steps.predict_step, model=model)),
+        predict=sharding.jit_eval_step(predict, mesh, placed.variables),
+        norm=sharding.jit_norm(mesh),
         schedule=schedule,
     )
 

@@ -15,6 +15,8 @@ from jaxlung.input_pipeline import Canvases, batches, eval_indices
 from jaxlung.model import to_mask
 from jaxlung.stopping import Stop
 
+_SHOWN = 8  # images of validation.png
+
 
 def validate(
     variables: Any,
@@ -30,7 +32,8 @@ def validate(
         loss, dice, iou and accuracy, each the mean over images, and pooled_dice, of all pixels;
         None where the run was asked to stop meanwhile.
     """
-    batch_size = config.train.batch_size
+    # As many at once as in training, whose memory the settings were chosen for.
+    batch_size = config.train.batch_size // config.train.accumulate
     rows = sharding.local_rows(mesh, batch_size)  # of several processes not all
     indices = (batch[rows] for batch in eval_indices(len(canvases.split.ids), batch_size))
     results = []
@@ -68,13 +71,19 @@ def write_overlays(
     predict_step: Callable[..., Any],
     canvases: Canvases,
     config: Config,
+    mesh: jax.sharding.Mesh,
 ) -> None:
     """The workdir's validation.png: up to 8 validation images with truth and prediction."""
-    shown = min(8, len(canvases.split.ids))
+    shown = min(_SHOWN, len(canvases.split.ids))
     images, truths = zip(*(canvases.read(i) for i in range(shown)), strict=True)
-    padded_BxSxS = np.stack([*images, *[images[0]] * (8 - shown)])  # one shape, one compile
-    probability_BxSxS = np.asarray(predict_step(variables, padded_BxSxS))
-    predictions = to_mask(probability_BxSxS, config.train.threshold)
+    at_once = mesh.shape["data"]  # an image a device, or a group of them: no more than in training
+    rows = sharding.local_rows(mesh, at_once)
+    probabilities: list[np.ndarray] = []
+    for start in range(0, shown, at_once):
+        own = [images[min(start + row, shown - 1)] for row in rows]  # the last one over: one shape
+        placed = sharding.to_devices({"image": np.stack(own)}, mesh, at_once)
+        probabilities += list(np.asarray(predict_step(variables, placed["image"])))
+    predictions = to_mask(np.stack(probabilities[:shown]), config.train.threshold)
     pictures, captions = [], []
     for i in range(shown):
         truth = truths[i] > 0

@@ -158,13 +158,16 @@ def differing_fields(old: Config, new: Config) -> list[str]:
 
     Left out are those that cannot change the result, or by rounding alone: where the data lie
     (their fingerprint tells whether they are the same), how they are fed, what is recomputed, what
-    becomes of predictions, and the devices.
+    becomes of predictions, the devices, and, where an image's result depends on no other of its
+    batch, the parts of a batch.
     """
-    harmless = (
+    harmless: tuple[str, ...] = (
         "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "train.postprocess",
         "train.checkpoint_steps", "train.skip_nonfinite", "model.remat",
         "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
     )  # fmt: skip
+    if new.model.dropout == 0 and new.model.norm != "batch":
+        harmless += ("train.accumulate",)
     return [
         f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
         for section, new_fields in new.to_dict().items()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -13,6 +14,9 @@ import jax
 import numpy as np
 import pytest
 
+from jaxlung import distributed
+from jaxlung.errors import InputError
+
 ROOT = Path(__file__).parent.parent
 EPOCHS = 8  # of two steps, each with a checkpoint
 
@@ -20,19 +24,29 @@ EPOCHS = 8  # of two steps, each with a checkpoint
 class Pair:
     """A command in two processes of two devices each."""
 
-    def __init__(self, *command: str):
+    def __init__(self, *command: str, each: tuple[str, str] = ("", "")):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
         self.processes = [
-            start(2, *command, f"--coordinator=localhost:{port}", "--processes=2", f"--process={i}")
+            start(
+                2, *command, *each[i].split(), f"--coordinator=localhost:{port}", "--processes=2",
+                f"--process={i}",
+            )
             for i in (0, 1)
-        ]
+        ]  # fmt: skip
 
     def ended(self, timeout: float = 240) -> list[tuple[int, str, str]]:
         """Each one's status, stdout and stderr."""
         texts = [process.communicate(timeout=timeout) for process in self.processes]
         return [(p.returncode, *text) for p, text in zip(self.processes, texts, strict=True)]
+
+
+def wait_for(checkpoint: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
 
 
 def start(devices: int, *command: str) -> subprocess.Popen[str]:
@@ -102,10 +116,7 @@ def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp
     workdir = tmp_path / "run"
     for victim, step in ((1, 4), (0, 10)):
         pair = Pair(*training(workdir))
-        deadline = time.monotonic() + 240
-        while not (workdir / "checkpoints" / str(step)).exists():
-            assert time.monotonic() < deadline and pair.processes[victim].poll() is None
-            time.sleep(0.01)
+        wait_for(workdir / "checkpoints" / str(step), pair.processes[victim])
         pair.processes[victim].send_signal(signal.SIGKILL)
         killed = time.monotonic()
         code, _, errors = pair.ended()[1 - victim]
@@ -124,6 +135,49 @@ def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp
     for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert [r["train_loss"] for r in records(workdir)] == [r["train_loss"] for r in records(two)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--config.mesh.fsdp", "--config.data.loader=device"])
+def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_path, how):
+    workdir = tmp_path / "run"
+    pair = Pair(*training(workdir), how)
+    wait_for(workdir / "checkpoints" / "4", pair.processes[1])
+    pair.processes[1].send_signal(signal.SIGTERM)
+    told = set()
+    for code, _, errors in pair.ended():
+        assert code == 143, errors
+        told.add(errors.splitlines()[-1])
+    [line] = told
+    [step] = re.findall(r"^stopped by SIGTERM; step (\d+) is saved in", line)
+    assert 4 <= int(step) < 2 * EPOCHS
+    assert (workdir / "interim" / step).exists() or (workdir / "checkpoints" / step).exists()
+    ended = Pair(*training(workdir), how).ended()
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert f"goes on from step {step}" in ended[0][1]
+    assert (workdir / "validation.png").exists()
+    for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_processes_with_other_settings_are_refused(tmp_path):
+    seeds = ("--config.train.seed=1", "--config.train.seed=2")
+    for code, _, errors in Pair(*training(tmp_path / "run"), each=seeds).ended():
+        assert code not in (0, 3)
+        assert "config: process 1 has other than process 0" in errors.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    path.write_text("{}")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "_SEEN", 0)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, value])
+    distributed.check_shared(path)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, "missing"])
+    with pytest.raises(InputError, match=r"run.json: process 1 does not see .* all hosts share"):
+        distributed.check_shared(path)
 
 
 def test_an_evaluation_by_two_processes_has_the_figures_of_one(two, tmp_path):

@@ -11,10 +11,12 @@ import pytest
 import jaxlung
 from configs import tiny
 from jaxlung import ensemble as ensemble_module
-from jaxlung import evaluation, steps
+from jaxlung import evaluation, metrics, steps
 from jaxlung.config import parse_config
 from jaxlung.ensemble import train_ensemble
+from jaxlung.ensemble_data import prepare_members
 from jaxlung.ensemble_progress import EnsembleProgress
+from jaxlung.ensemble_result import _cross_validation
 from jaxlung.errors import InputError, Stopped
 from jaxlung.members import member_configs, rate_table
 from jaxlung.starting import check_source
@@ -164,6 +166,19 @@ def test_folds_are_their_runs_and_validate_each_patient_once(trained, tmp_path):
         evaluation._plan([workdir], [None], "validation", tta=False)
 
 
+def test_a_fold_without_a_best_is_missing_by_name(tmp_path, capsys):
+    """Its parameters are the random ones that it began with."""
+    splits_M, _ = prepare_members(tiny_config(**WAYS["folds"]))
+    sizes = [len(splits["validation"].split.ids) for splits in splits_M]
+    images = [(np.ones(n), metrics.Counts(*(np.full(n, c) for c in (3, 1, 1, 9)))) for n in sizes]
+    _cross_validation(tmp_path, splits_M, images, np.array([True, False]))
+    assert f"fold 1 diverged before its first validation: its {sizes[1]}" in capsys.readouterr().out
+    rows = table(tmp_path, "cross_validation.csv")
+    assert [row["id"] for row in rows] == list(splits_M[0]["validation"].split.ids)
+    written = json.loads((tmp_path / "cross_validation.json").read_text())
+    assert written["dice"]["n"] == sizes[0] and written["images_missing"] == {"fold 1": sizes[1]}
+
+
 def test_the_model_is_the_mean_of_its_members(trained):
     _, workdir, _ = trained("seeds")
     model = jaxlung.load(workdir, tta=False)
@@ -242,4 +257,8 @@ def test_what_is_no_ensemble_or_one_to_start_from_is_refused(trained, tmp_path):
     with pytest.raises(InputError, match=r"train\.init_from=.*/members/0"):
         check_source(tiny_config(train__init_from=str(workdir)))
     check_source(tiny_config(train__init_from=str(workdir / "members" / "0")))
+    one = workdir / "members" / "0"
+    with pytest.raises(InputError, match=f"members/0: holds a model .* train.init_from={one}"):
+        train_and_evaluate(json.loads((one / "config.json").read_text()), one)
+    assert not (one / "run.json").exists()
     assert not (tmp_path / "run").exists()

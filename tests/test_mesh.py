@@ -1,5 +1,6 @@
 """Meshes: the same training on any number of devices, however they are arranged."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,9 +12,13 @@ import numpy as np
 import pytest
 
 from configs import tiny
-from jaxlung import sharding
+from jaxlung import metrics, sharding, validation
 from jaxlung.config import MeshConfig, parse_config
+from jaxlung.datasets import load_splits
 from jaxlung.errors import InputError
+from jaxlung.input_pipeline import make_canvases
+from jaxlung.stopping import Stop
+from jaxlung.workdir import differing_fields
 
 ROOT = Path(__file__).parent.parent
 
@@ -98,6 +103,50 @@ def test_ensemble_of_other_axes_is_refused():
     config.mesh.fsdp = True
     with pytest.raises(InputError, match="leave config.mesh and train.accumulate"):
         parse_config(config)
+    config.mesh.fsdp = False
+    config.train.checkpoint_steps = 5
+    with pytest.raises(InputError, match="train.checkpoint_steps=5 is for single runs"):
+        parse_config(config)
+
+
+def test_a_run_may_go_on_in_other_parts_where_images_are_apart():
+    config = tiny.get_config()
+
+    def differing():
+        whole = parse_config(config)
+        train = dataclasses.replace(whole.train, accumulate=2)
+        return differing_fields(whole, dataclasses.replace(whole, train=train))
+
+    assert not differing()
+    config.model.dropout = 0.1
+    assert differing() == ["train.accumulate: 1 -> 2"]
+    config.model.dropout, config.model.norm, config.train.ema = 0.0, "batch", 0.0
+    assert differing() == ["train.accumulate: 1 -> 2"]
+
+
+def test_validation_takes_no_more_images_at_once_than_a_step(monkeypatch):
+    config = tiny.get_config()
+    config.data.loader, config.train.accumulate = "memory", 2
+    config = parse_config(config)
+    canvases = make_canvases(load_splits(config.data)["validation"], size=32, fit="letterbox")
+    mesh, seen = sharding.make_mesh(4, accumulate=2), []
+
+    def evaluate(_, batch):
+        seen.append(len(batch["image"]))
+        zeros = np.zeros(len(batch["image"]))
+        counts = metrics.Counts(*(zeros + 1,) * 4)
+        return {"loss": zeros, "counts": counts, "valid": batch["valid"]}
+
+    def predict(_, image_BxSxS):
+        seen.append(len(image_BxSxS))
+        return np.zeros(image_BxSxS.shape, np.float32)
+
+    validation.validate({}, evaluate, canvases, config, mesh, Stop())
+    assert set(seen) == {2}
+    seen.clear()
+    monkeypatch.setattr(validation, "write_png", lambda *_: None)
+    validation.write_overlays(Path(), {}, predict, canvases, config, mesh)
+    assert set(seen) == {2}
 
 
 def test_a_process_needs_the_rows_of_its_devices():

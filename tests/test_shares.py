@@ -130,6 +130,7 @@ def test_a_share_goes_on_with_what_others_have_not_done(workdir, films, tmp_path
         (".jaxlung.0001-of-0002.lock", ("--share", "1/2")),
         (".jaxlung.0001-of-0002.lock", ()),
         (".jaxlung.lock", ()),
+        (".jaxlung.0001-of-0003.lock", ("--share", "1/2")),
     ],
 )
 def test_two_processes_do_not_write_the_same_files(
