@@ -1,6 +1,6 @@
 """Trains on meshes of 8 virtual devices, in a process of its own, and prints JSON.
 
-python -m tests.mesh_runs equal
+python -m tests.mesh_runs equal MESH ...
 python -m tests.mesh_runs resumed FOLDER
 """
 
@@ -65,10 +65,11 @@ def largest(errors):
     return max(map(float, errors))
 
 
-def equal_runs():
+def equal_runs(names):
     """Bar: the same losses and parameters on every mesh."""
     found = {}
-    for name, (devices, changes) in MESHES.items():
+    for name in ("single", *names):
+        devices, changes = MESHES[name]
         losses, params, share = five_steps(devices, changes)
         if name == "single":
             first_losses, first_params = losses, params
@@ -126,5 +127,6 @@ def resumed_runs(folder):
 
 if __name__ == "__main__":
     sys.stdout = sys.stderr
-    results = equal_runs() if sys.argv[1] == "equal" else resumed_runs(Path(sys.argv[2]))
+    what, *names = sys.argv[1:]
+    results = equal_runs(names) if what == "equal" else resumed_runs(Path(sys.argv[2]))
     print(json.dumps(results), file=sys.__stdout__)
