@@ -26,6 +26,8 @@ def main(_: list[str]) -> None:
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = Path(_WORKDIR.value or Path("runs") / Path(config_file).stem)
     config, processes = parse_config(_CONFIG.value), _PROCESSES()
+    if config.is_ensemble and _PROFILE.value:
+        raise InputError("--profile is for single runs; leave it out for an ensemble")
 
     from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
 
@@ -41,8 +43,6 @@ def main(_: list[str]) -> None:
     from jaxlung.distributed import joined
 
     with joined(processes, workdir):
-        if config.is_ensemble and _PROFILE.value:
-            raise InputError("--profile is for single runs; leave it out for an ensemble")
         if config.is_ensemble:
             from jaxlung.ensemble import train_ensemble
 

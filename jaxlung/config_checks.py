@@ -108,11 +108,6 @@ def _check_ensemble(config: "Config") -> None:
         raise InputError(
             "data.loader='device' is for single runs; set data.loader='auto' for an ensemble"
         )
-    if config.is_ensemble and config.train.checkpoint_steps:
-        raise InputError(
-            f"train.checkpoint_steps={config.train.checkpoint_steps} is for single runs; an "
-            f"ensemble is saved after each epoch and when it is stopped: leave it 0"
-        )
     mesh = config.mesh
     if config.is_ensemble and (
         mesh.fsdp or mesh.data or mesh.model * mesh.space * config.train.accumulate > 1

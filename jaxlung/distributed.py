@@ -27,6 +27,7 @@ from jaxlung.processes import Processes
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
 _HEARTBEAT = 20  # seconds without a sign of life after which a process counts as gone
 _SEEN = 90  # seconds after which another host's file is taken to be elsewhere
+_LAST_WORDS = 3  # seconds that process 0 leaves later than it could
 _PATIENCE = 3600  # seconds that the others wait at the end, while process 0 writes a report
 
 
@@ -124,6 +125,8 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
         except BaseException:
             sys.excepthook(*sys.exc_info())
             code = 1
+        if is_main():  # the others live by it: those that fail for the same reason say so first
+            time.sleep(_LAST_WORDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code if isinstance(code, int) else 1)
@@ -180,7 +183,10 @@ def check_shared(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:  # or stale, while the other host replaces it
+        return "missing"
 
 
 def check_same(what: str, value: str) -> None:
@@ -194,6 +200,6 @@ def check_same(what: str, value: str) -> None:
     if others:
         listed = ", ".join(map(str, others))
         raise InputError(
-            f"{what}: process {listed} has other than process 0; all processes have to be started "
-            f"with the same settings on the same files"
+            f"{what}: process {listed} has other than process 0; start all processes again, with "
+            f"the same settings on the same files"
         )

@@ -56,6 +56,12 @@ def train_ensemble(config: Any, workdir: str | Path) -> steps.TrainState:
             "config.ensemble names no members; set ensemble.members, ensemble.folds or "
             "ensemble.learning_rates, or call train_and_evaluate"
         )
+    # Here and not in parse_config: earlier versions wrote it into workdirs and did nothing with it.
+    if config.train.checkpoint_steps:
+        raise InputError(
+            f"train.checkpoint_steps={config.train.checkpoint_steps} is for single runs; an "
+            f"ensemble is saved after each epoch and when it is stopped: leave it 0"
+        )
     if jax.process_count() > 1:
         raise InputError("an ensemble is trained by one process; start it on one host")
     mesh = ensemble_sharding.make_ensemble_mesh(

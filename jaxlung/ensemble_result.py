@@ -93,7 +93,8 @@ def _cross_validation(
     write_json(workdir / "cross_validation.json", {**summaries, "images_missing": missing})
     for name, count in missing.items():
         print(
-            f"warning: {name} diverged before its first validation: its {count} images are missing"
+            f"warning: {name} has diverged, and has no finite validation: its {count} images "
+            f"have no scores"
         )
     for label, name in (("Dice", "dice"), ("IoU", "iou"), ("accuracy", "accuracy")):
         of = summaries[name]

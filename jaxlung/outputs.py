@@ -190,7 +190,7 @@ def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
             pass
         for path in sorted(folder.glob(".jaxlung.*-of-*.lock")):
             if path.name.split("-of-")[-1] != f"{share.of:04}.lock":  # too new to have a journal
-                with held(name=path.name):
+                with held(name=path.name, wait=10, keep=True):
                     pass
         other = next((one for one in shares_in(folder) if one.of != share.of), None)
         if other:

@@ -46,7 +46,7 @@ def begun(
 
     Raises:
         InputError: the workdir is another run's, or the data or train.init_from are bad; nothing
-            has been written.
+            has been written. Or other hosts do not see what process 0 has written there.
     """
     distributed.check_same("config", json.dumps(config.to_dict()))
     if workdir.is_dir():  # another run's is told of before any work
@@ -114,10 +114,11 @@ def restore_or_init(
     placed = sharding.state_sharding(shapes, mesh, fsdp=config.mesh.fsdp)
     abstract = checkpoints.abstract_like(shapes, placed)
     latest = managers.latest()
+    known = "none" if latest is None else f"{latest.directory}, step {latest.latest_step()}"
+    distributed.check_same("the last checkpoint", known)  # a host may be late to see it
     if latest is not None:
         step = latest.latest_step()
         assert step is not None
-        distributed.check_same(f"{latest.directory}: the last step", str(step))
         return checkpoints.restore(latest, step, abstract)
     state = init(key)
     if config.train.init_from:

@@ -35,7 +35,7 @@ from jaxlung.progress import Progress
 from jaxlung.runlog import RunLog, device_memory
 from jaxlung.starting import begun, restore_or_init
 from jaxlung.stopping import Stop
-from jaxlung.validation import validate, write_overlays
+from jaxlung.validation import shown, validate, write_overlays
 from jaxlung.workdir import Digests
 
 _UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
@@ -280,7 +280,7 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         init=sharding.jit_init(init, mesh, fsdp=config.mesh.fsdp),
         train=compiled_train,
         evaluate=sharding.jit_eval_step(evaluate, mesh, placed.variables),
-        predict=sharding.jit_eval_step(predict, mesh, placed.variables),
+        predict=sharding.jit_eval_step(shown(predict), mesh, placed.variables),
         norm=sharding.jit_norm(mesh),
         schedule=schedule,
     )

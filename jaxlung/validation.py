@@ -65,6 +65,15 @@ def mean_scores(loss: np.ndarray, counts: metrics.Counts) -> dict[str, float]:
     }
 
 
+def shown(predict_step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """The step for `write_overlays`: of a batch for many devices it gives the first few back."""
+
+    def step(variables: Any, image_BxSxS: jax.Array) -> jax.Array:
+        return predict_step(variables, image_BxSxS)[:_SHOWN]
+
+    return step
+
+
 def write_overlays(
     workdir: Path,
     variables: Mapping[str, Any],
@@ -74,18 +83,18 @@ def write_overlays(
     mesh: jax.sharding.Mesh,
 ) -> None:
     """The workdir's validation.png: up to 8 validation images with truth and prediction."""
-    shown = min(_SHOWN, len(canvases.split.ids))
-    images, truths = zip(*(canvases.read(i) for i in range(shown)), strict=True)
+    count = min(_SHOWN, len(canvases.split.ids))
+    images, truths = zip(*(canvases.read(i) for i in range(count)), strict=True)
     at_once = mesh.shape["data"]  # an image a device, or a group of them: no more than in training
     rows = sharding.local_rows(mesh, at_once)
     probabilities: list[np.ndarray] = []
-    for start in range(0, shown, at_once):
-        own = [images[min(start + row, shown - 1)] for row in rows]  # the last one over: one shape
+    for start in range(0, count, at_once):
+        own = [images[min(start + row, count - 1)] for row in rows]  # the last one over: one shape
         placed = sharding.to_devices({"image": np.stack(own)}, mesh, at_once)
         probabilities += list(np.asarray(predict_step(variables, placed["image"])))
-    predictions = to_mask(np.stack(probabilities[:shown]), config.train.threshold)
+    predictions = to_mask(np.stack(probabilities[:count]), config.train.threshold)
     pictures, captions = [], []
-    for i in range(shown):
+    for i in range(count):
         truth = truths[i] > 0
         pictures.append(figures.overlay(images[i], predictions[i], truth))
         counts = metrics.count_pixels(predictions[i : i + 1], truth[None])

@@ -43,7 +43,7 @@ def config_of(changes):
 
 
 def five_steps(devices, changes):
-    """Losses, parameters and how some array is split."""
+    """Losses, parameters, a prediction, and the share of the state that a device holds."""
     config = config_of(changes)
     mesh = sharding.make_mesh(8, jax.devices()[:devices], config.mesh, config.train.accumulate)
     compiled = train.compile_steps(config, mesh, 10)
@@ -56,9 +56,11 @@ def five_steps(devices, changes):
         }
         state, metrics = compiled.train(state, sharding.to_devices(batch, mesh))
         losses.append(float(metrics["loss"]))
+    shown = sharding.to_devices({"image": batch["image"][: mesh.shape["data"]]}, mesh)
+    probability_BxSxS = np.asarray(compiled.predict(state.variables, shown["image"]))
     held = sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(state))
     whole = sum(x.nbytes for x in jax.tree.leaves(state))
-    return losses, jax.device_get(state.params), held / whole
+    return losses, jax.device_get(state.params), probability_BxSxS[0], held / whole
 
 
 def largest(errors):
@@ -70,15 +72,16 @@ def equal_runs(names):
     found = {}
     for name in ("single", *names):
         devices, changes = MESHES[name]
-        losses, params, share = five_steps(devices, changes)
+        losses, params, probability_SxS, share = five_steps(devices, changes)
         if name == "single":
-            first_losses, first_params = losses, params
+            first_losses, first_params, first_probability_SxS = losses, params, probability_SxS
         found[name] = {
             "loss": largest(abs(a - b) / b for a, b in zip(losses, first_losses, strict=True)),
             "params": largest(
                 np.linalg.norm(a - b) / np.linalg.norm(b)
                 for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(first_params), strict=True)
             ),
+            "probability": float(abs(probability_SxS - first_probability_SxS).max()),
             # Adam makes a step of any gradient, so that where it is all but zero rounding shows.
             "all_params": float(
                 np.linalg.norm(ravel_pytree(params)[0] - ravel_pytree(first_params)[0])

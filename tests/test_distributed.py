@@ -171,6 +171,14 @@ def test_processes_with_other_settings_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
+def test_workdirs_of_their_own_are_refused(tmp_path):
+    apart = tuple(f"--workdir={tmp_path / name}" for name in ("a", "b"))
+    for code, _, errors in Pair(*training(tmp_path), each=apart).ended():
+        assert code not in (0, 3)
+        assert "process 1 does not see what process 0 has written" in errors.splitlines()[-1]
+
+
 def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "run.json"
     path.write_text("{}")

@@ -173,7 +173,7 @@ def test_a_fold_without_a_best_is_missing_by_name(tmp_path, capsys):
     sizes = [len(splits["validation"].split.ids) for splits in splits_M]
     images = [(np.ones(n), metrics.Counts(*(np.full(n, c) for c in (3, 1, 1, 9)))) for n in sizes]
     _cross_validation(tmp_path, splits_M, images, np.array([True, False]))
-    assert f"fold 1 diverged before its first validation: its {sizes[1]}" in capsys.readouterr().out
+    assert f"no finite validation: its {sizes[1]} images have no" in capsys.readouterr().out
     rows = table(tmp_path, "cross_validation.csv")
     assert [row["id"] for row in rows] == list(splits_M[0]["validation"].split.ids)
     written = json.loads((tmp_path / "cross_validation.json").read_text())
@@ -252,6 +252,9 @@ def test_a_member_past_its_patience_is_trained_no_more():
 def test_what_is_no_ensemble_or_one_to_start_from_is_refused(trained, tmp_path):
     with pytest.raises(InputError, match=r"config\.ensemble names no members"):
         train_ensemble(tiny_config(), tmp_path / "run")
+    with pytest.raises(InputError, match=r"train\.checkpoint_steps=5 is for single runs"):
+        config = tiny_config(ensemble__members=2, train__checkpoint_steps=5)
+        train_ensemble(config, tmp_path / "run")
     with pytest.raises(InputError, match=r"config\.ensemble asks .* train_ensemble"):
         train_and_evaluate(tiny_config(ensemble__members=2), tmp_path / "run")
     _, workdir, _ = trained("seeds")

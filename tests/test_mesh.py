@@ -48,6 +48,7 @@ def simpler_runs():
 
 def assert_equals_one_device(found):
     assert found["loss"] < 1e-5 and found["params"] < 1e-5
+    assert found["probability"] < 1e-4  # of a picture of the validation
 
 
 @pytest.mark.parametrize("mesh", ["fsdp", "mixed"])
@@ -117,10 +118,6 @@ def test_ensemble_of_other_axes_is_refused():
     parse_config(config)
     config.mesh.fsdp = True
     with pytest.raises(InputError, match="leave config.mesh and train.accumulate"):
-        parse_config(config)
-    config.mesh.fsdp = False
-    config.train.checkpoint_steps = 5
-    with pytest.raises(InputError, match="train.checkpoint_steps=5 is for single runs"):
         parse_config(config)
 
 
