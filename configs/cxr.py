@@ -3,8 +3,9 @@
     python train.py --config configs/cxr.py --config.data.name=folder --config.data.dir=DIR
 
 configs/unet.py's network, trained for films that look different: strong changes of geometry,
-exposure and sharpness, opacities over the lungs, a cross-entropy term, smaller batches and an
-average of the parameters. docs/results.md says what each is worth, and on what it was chosen.
+exposure, opacities over the lungs, a cross-entropy term in which outlines weigh more, smaller
+batches and an average of the parameters. docs/results.md says what each is worth, and on what
+it was chosen.
 """
 
 from configs.unet import get_config as get_recipe
@@ -19,11 +20,10 @@ def get_config():
     config.augment.elastic = 0.02
     config.augment.opacity = 0.5
     config.augment.shade = 0.15
-    config.augment.blur = 1.5
-    config.augment.noise = 0.06
     config.augment.occlusion = 0.2
 
     config.loss.bce = 0.5
+    config.loss.edge = 2.0
 
     config.train.batch_size = 8  # twice the updates for the same images
     config.train.ema = 0.995
