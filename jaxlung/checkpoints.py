@@ -221,7 +221,10 @@ def last_one_told(workdir: Path) -> Iterator[None]:
         yield
     except (InputError, TrainingError, OSError) as error:
         kept = integrity.saved(workdir)
-        then = f"the last checkpoint is of step {kept[0].name}" if kept else "nothing was saved yet"
+        whole = next((path for path in kept if not integrity.damaged_file(path)), None)
+        then = "no checkpoint is whole" if kept else "nothing was saved yet"
+        if whole:
+            then = f"the last checkpoint is of step {whole.name}"
         what, kind = str(error), type(error)
         if isinstance(error, OSError):
             what, kind = f"{error.filename or workdir}: {error.strerror or error}", TrainingError

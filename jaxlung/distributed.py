@@ -51,6 +51,8 @@ def joined(processes: Processes | None, workdir: Path | None = None) -> Iterator
     global _last_words
     _last_words = functools.partial(_not_joined, processes.coordinator or "found by JAX")
     _speak_before_abort()
+    if processes.coordinator:  # JAX is silent for five minutes if it is not there
+        print(f"waiting for all processes at {processes.coordinator}", file=sys.stderr)
     if workdir is None:  # SIGTERM, which the service would keep for a training to save
         jax.config.update("jax_enable_preemption_service", False)
     try:
@@ -134,10 +136,11 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
 
 def _connection_lost(error: BaseException | None) -> bool:
     """Whether the error, or one behind it (as of a checkpoint), is of JAX's runtime or gloo."""
-    words = ("gloo", "nccl", "connection", "coordination", "socket", "unavailable", "peer")
+    own = ("resource_exhausted", "out of memory", "invalid_argument", "unimplemented")
     while error is not None:
         is_jax = isinstance(error, jax.errors.JaxRuntimeError)
-        if is_jax and any(word in str(error).lower() for word in words):
+        # In many words, of many layers: collectives, barriers, the service's clients.
+        if is_jax and not any(word in str(error).lower() for word in own):
             return True
         error = error.__cause__ or error.__context__
     return False

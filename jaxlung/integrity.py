@@ -88,8 +88,8 @@ def _set_damaged_aside(workdir: Path) -> list[str]:
     if damaged and latest is None:
         checkpoint, file = next(iter(damaged.items()))
         raise InputError(
-            f"{checkpoint / file}: is damaged, and no other checkpoint is whole; restore it, or "
-            f"start a new --workdir"
+            f"{checkpoint / file}: is damaged, and no other checkpoint is whole; restore it from a "
+            f"copy, or start a new --workdir"
         )
     warnings = []
     for checkpoint, file in damaged.items():
