@@ -191,6 +191,7 @@ def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
         distributed.check_shared(path)
 
 
+@pytest.mark.slow
 def test_an_evaluation_by_two_processes_has_the_figures_of_one(two, tmp_path):
     found = []
     command = ["eval.py", f"--workdir={two}"]

@@ -308,7 +308,7 @@ def test_kill_9_and_sigterm_at_any_moment(tmp_path, kills, terms):
     rng = random.Random(seed)
     signals = [signal.SIGKILL] * kills + [signal.SIGTERM] * terms
     rng.shuffle(signals)
-    epochs = max(24, 6 * len(signals))
+    epochs = 6 * len(signals)
     config = tiny_config(
         train__num_epochs=epochs, train__patience=0, train__checkpoint_steps=3, **SMALL
     ).to_dict()
