@@ -7,7 +7,6 @@ nothing here runs in a process that works alone. docs/scaling.md has recipes.
 import contextlib
 import ctypes
 import functools
-import hashlib
 import json
 import os
 import signal
@@ -21,7 +20,7 @@ import jax
 import numpy as np
 
 from jaxlung.errors import InputError, Stopped, one_line, one_line_errors
-from jaxlung.integrity import saved
+from jaxlung.integrity import file_digest, saved
 from jaxlung.processes import Processes
 
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
@@ -187,7 +186,7 @@ def check_shared(path: Path) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_digest(path)
     except OSError:  # or stale, while the other host replaces it
         return "missing"
 

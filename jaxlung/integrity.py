@@ -21,7 +21,7 @@ DIGESTS = "sha256.json"  # in a checkpoint: path to digest
 def write_digests(checkpoint: Path) -> None:
     """Of all files of its items."""
     files = sorted(path for path in checkpoint.glob("*/**/*") if path.is_file())
-    digests = {str(path.relative_to(checkpoint)): _digest(path) for path in files}
+    digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
     (checkpoint / DIGESTS).write_text(json.dumps(digests, indent=0))
 
 
@@ -37,7 +37,7 @@ def damaged_file(checkpoint: Path, item: str = "") -> str:
     try:
         digests = json.loads((checkpoint / DIGESTS).read_bytes())
         for path, digest in digests.items():
-            if path.startswith(item) and _digest(checkpoint / path) != digest:
+            if path.startswith(item) and file_digest(checkpoint / path) != digest:
                 return path
     except FileNotFoundError as error:
         missing = Path(error.filename)
@@ -47,7 +47,7 @@ def damaged_file(checkpoint: Path, item: str = "") -> str:
     return ""
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
