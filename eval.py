@@ -2,8 +2,8 @@
 
 from absl import app, flags
 
+from jaxlung.cli.flags import define_processes, parse_flags
 from jaxlung.errors import one_line_errors
-from jaxlung.flags import define_processes, parse_flags
 
 _WORKDIR = flags.DEFINE_list(
     "workdir", None, "Workdirs of train.py; several are compared on the same images.", required=True
@@ -30,16 +30,16 @@ _PROCESSES = define_processes()
 def main(_: list[str]) -> None:
     processes = _PROCESSES()
 
-    from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
+    from jaxlung.system import start  # seconds of imports: after the flags are checked
 
-    cpu.collect_garbage_seldom()
-    cpu.keep_freed_memory()
-    cpu.use_cores()
-    compile_cache.enable()
+    start.collect_garbage_seldom()
+    start.keep_freed_memory()
+    start.use_cores()
+    start.enable()
 
-    from jaxlung.distributed import joined
-    from jaxlung.evaluation import evaluate
-    from jaxlung.scoring import Tolerance
+    from jaxlung.devices.distributed import joined
+    from jaxlung.evaluation.evaluate import evaluate
+    from jaxlung.metrics.image import Tolerance
 
     tolerance = Tolerance(_TOLERANCE_PX.value, _TOLERANCE_MM.value)
     with joined(processes):

@@ -5,9 +5,9 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from jaxlung.cli.flags import define_processes, parse_flags
 from jaxlung.config import parse_config
 from jaxlung.errors import InputError, one_line_errors
-from jaxlung.flags import define_processes, parse_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -29,26 +29,26 @@ def main(_: list[str]) -> None:
     if config.is_ensemble and _PROFILE.value:
         raise InputError("--profile is for single runs; leave it out for an ensemble")
 
-    from jaxlung import compile_cache, cpu  # seconds of imports: after the flags are checked
+    from jaxlung.system import start  # seconds of imports: after the flags are checked
 
-    cpu.collect_garbage_seldom()
-    cpu.keep_freed_memory()
-    cpu.use_cores(
+    start.collect_garbage_seldom()
+    start.keep_freed_memory()
+    start.use_cores(
         config.mesh.data or config.train.batch_size // config.train.accumulate,
         processes.number if processes else 1,
         config.mesh.model * config.mesh.space,
     )
-    compile_cache.enable()
+    start.enable()
 
-    from jaxlung.distributed import joined
+    from jaxlung.devices.distributed import joined
 
     with joined(processes, workdir):
         if config.is_ensemble:
-            from jaxlung.ensemble import train_ensemble
+            from jaxlung.train.ensemble.loop import train_ensemble
 
             train_ensemble(config, workdir)
         else:
-            from jaxlung.train import train_and_evaluate
+            from jaxlung.train.loop import train_and_evaluate
 
             train_and_evaluate(config, workdir, profile=_PROFILE.value)
 

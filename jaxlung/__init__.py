@@ -8,33 +8,36 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jaxlung import (
-        augmentation,
-        losses,
-        metrics,
-        model,
-        phantom,
-        preprocess,
-        statistics,
-        steps,
-        surface,
-    )
+    from jaxlung import augmentation, losses, metrics, model, phantom, preprocess, steps
     from jaxlung.augmentation import augment
-    from jaxlung.config import Config, default_config, parse_config
-    from jaxlung.ensemble import train_ensemble
+    from jaxlung.config import Config, default_config, member_configs, parse_config
     from jaxlung.errors import InputError, TrainingError
-    from jaxlung.evaluation import evaluate
-    from jaxlung.images import read_image, read_mask
+    from jaxlung.evaluation.evaluate import evaluate
+    from jaxlung.evaluation.mask_scores import score
+    from jaxlung.io.images import read_image
+    from jaxlung.io.masks import read_mask
     from jaxlung.losses import segmentation_loss, soft_dice_loss
-    from jaxlung.mask_scores import score
-    from jaxlung.members import member_configs
-    from jaxlung.metrics import Counts, accuracy, count_pixels, dice, iou, precision, recall
+    from jaxlung.metrics import (
+        Counts,
+        accuracy,
+        assd,
+        count_pixels,
+        dice,
+        hausdorff,
+        iou,
+        nsd,
+        precision,
+        recall,
+        statistics,
+        surface,
+        surface_distances,
+    )
     from jaxlung.model import UNet
-    from jaxlung.predict import load
-    from jaxlung.predictor import Prediction, Predictor
+    from jaxlung.predict.load import load
+    from jaxlung.predict.predictor import Prediction, Predictor
     from jaxlung.preprocess import Geometry, from_canvas, preprocess_image, to_canvas
-    from jaxlung.surface import assd, hausdorff, nsd, surface_distances
-    from jaxlung.train import train_and_evaluate
+    from jaxlung.train.ensemble.loop import train_ensemble
+    from jaxlung.train.loop import train_and_evaluate
 
 __version__ = "0.1.0"
 
@@ -43,16 +46,16 @@ _HOME = {
     "Config": "config",
     "default_config": "config",
     "parse_config": "config",
-    "train_ensemble": "ensemble",
-    "member_configs": "members",
+    "train_ensemble": "train.ensemble.loop",
+    "member_configs": "config",
     "InputError": "errors",
     "TrainingError": "errors",
-    "evaluate": "evaluation",
-    "read_image": "images",
-    "read_mask": "images",
+    "evaluate": "evaluation.evaluate",
+    "read_image": "io.images",
+    "read_mask": "io.masks",
     "segmentation_loss": "losses",
     "soft_dice_loss": "losses",
-    "score": "mask_scores",
+    "score": "evaluation.mask_scores",
     "Counts": "metrics",
     "accuracy": "metrics",
     "count_pixels": "metrics",
@@ -61,24 +64,31 @@ _HOME = {
     "precision": "metrics",
     "recall": "metrics",
     "UNet": "model",
-    "Prediction": "predictor",
-    "Predictor": "predictor",
-    "load": "predict",
+    "Prediction": "predict.predictor",
+    "Predictor": "predict.predictor",
+    "load": "predict.load",
     "Geometry": "preprocess",
     "from_canvas": "preprocess",
     "preprocess_image": "preprocess",
     "to_canvas": "preprocess",
-    "assd": "surface",
-    "hausdorff": "surface",
-    "nsd": "surface",
-    "surface_distances": "surface",
-    "train_and_evaluate": "train",
+    "assd": "metrics",
+    "hausdorff": "metrics",
+    "nsd": "metrics",
+    "surface_distances": "metrics",
+    "train_and_evaluate": "train.loop",
 }
 # No name above is also a module's: importing the module would put it in the function's place.
-_MODULES = (
-    "augmentation", "losses", "metrics", "model", "phantom", "preprocess", "statistics", "steps",
-    "surface",
-)  # fmt: skip
+_MODULES = {
+    "augmentation": "augmentation",
+    "losses": "losses",
+    "metrics": "metrics",
+    "model": "model",
+    "phantom": "phantom",
+    "preprocess": "preprocess",
+    "statistics": "metrics.statistics",
+    "steps": "steps",
+    "surface": "metrics.surface",
+}
 __all__ = ["__version__", *_HOME, *_MODULES]
 
 
@@ -86,7 +96,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"jaxlung.{_HOME[name]}"), name)
     if name in _MODULES:
-        return importlib.import_module(f"jaxlung.{name}")
+        return importlib.import_module(f"jaxlung.{_MODULES[name]}")
     raise AttributeError(f"module 'jaxlung' has no attribute {name!r}")
 
 

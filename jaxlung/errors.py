@@ -2,10 +2,9 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn, ParamSpec, TypeVar
-
-from jaxlung.silence import stderr_lock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,3 +61,6 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise SystemExit(130) from None
 
     return wrapped
+
+
+stderr_lock = threading.RLock()  # held while standard error leads nowhere

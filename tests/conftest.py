@@ -20,7 +20,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def workdir(tmp_path_factory) -> Path:
     """A small model that finds the lungs of small phantoms; a test writes elsewhere."""
     from configs import tiny
-    from jaxlung.train import train_and_evaluate
+    from jaxlung.train.loop import train_and_evaluate
 
     config = tiny.get_config()
     config.data.loader = "memory"

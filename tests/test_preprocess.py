@@ -5,14 +5,8 @@ import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
-from jaxlung.preprocess import (
-    canvas_geometry,
-    from_canvas,
-    normalize,
-    preprocess_image,
-    to_canvas,
-    to_grey8,
-)
+from jaxlung.io.grey import to_grey8
+from jaxlung.preprocess import canvas_geometry, from_canvas, normalize, preprocess_image, to_canvas
 
 FITS = ("letterbox", "stretch")
 SIZE = 64

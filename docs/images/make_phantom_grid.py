@@ -6,8 +6,8 @@ import cv2
 import jax
 import numpy as np
 
-from jaxlung.figures import PREDICTION
-from jaxlung.images import write_png
+from jaxlung.io.drawing import PREDICTION
+from jaxlung.io.images import write_png
 from jaxlung.phantom import radiographs
 
 COLUMNS = 6

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 import jaxlung
-from jaxlung.figures import overlay, sheet
-from jaxlung.images import write_png
+from jaxlung.io.drawing import overlay, sheet
+from jaxlung.io.images import write_png
 
 SIDES = {1: (0, 114, 178), 2: (230, 159, 0)}  # RGB, told apart by colour-blind eyes too
 

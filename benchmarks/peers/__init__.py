@@ -1,1 +1,0 @@
-"""What `benchmarks/speed.py` compares: each module builds the same U-Net in one framework."""

@@ -1,0 +1,125 @@
+"""`jaxlung predict` from files to written masks: python benchmarks/speed/predict_speed.py DIR
+
+Prints, for the model "cxr" (--model names another):
+  start-up      seconds until the first mask of a process is there, of the second such process
+  images/s      end to end after start-up: read, predicted, written, with overlays
+  shares        of the process's CPU seconds: network, reading files, writing files, and the rest
+  memory        highest resident size of the process, with its start-up
+"""
+
+import argparse
+import contextlib
+import io
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--model", default="cxr")
+    parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--repeats", type=int, default=3, help="of each; the median is printed")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        first_masks = [
+            first_mask(arguments.directory, arguments.model, Path(name, f"first{i}"))
+            for i in range(arguments.repeats + 1)
+        ][1:]
+        print(f"first mask of a warm start: {median(first_masks):.1f} s", flush=True)
+        measure(arguments, Path(name))
+
+
+def median(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def first_mask(directory: Path, model: str, out: Path) -> float:
+    command = [sys.executable, "-m", "jaxlung", "predict", str(directory), "--model", model,
+               "--out", str(out)]  # fmt: skip
+    start = time.monotonic()
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        while not any(out.rglob("*_overlay.png")):
+            if process.poll() is not None:
+                raise SystemExit(f"jaxlung predict ended with status {process.returncode}")
+            time.sleep(0.01)
+        seconds = time.monotonic() - start
+        process.kill()
+    return seconds
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> None:
+    from jaxlung.system.start import collect_garbage_seldom, enable, keep_freed_memory, use_cores
+
+    collect_garbage_seldom()
+    keep_freed_memory()
+    use_cores()
+    enable()
+    from jaxlung.io import images
+    from jaxlung.predict import predictor
+    from jaxlung.predict.batch import outputs, run
+    from jaxlung.predict.batch.outputs import Options
+    from jaxlung.predict.batch.sources import find_sources
+    from jaxlung.predict.load import load
+
+    model = load(arguments.model, tta=arguments.tta)
+    sources = find_sources([arguments.directory], volumes=False)
+    busy: dict[str, float] = defaultdict(float)
+    lock = threading.Lock()
+
+    def timed(function, stage):
+        def wrapped(*args, **kwargs):
+            start = time.thread_time()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                with lock:
+                    busy[stage] += time.thread_time() - start
+
+        return wrapped
+
+    prepared = [model.prepare(source.path) for source in sources[: predictor.BATCH]]
+    for _ in range(3):
+        model.compute(prepared)
+    start = time.process_time()
+    for _ in range(10):
+        model.compute(prepared)
+    network = (time.process_time() - start) / 10 / len(prepared) * len(sources)
+
+    predictor.read_film = timed(images.read_film, "reading files")
+    outputs.write_png = timed(images.write_png, "writing files")
+    rates, shares = [], []
+    for repeat in range(arguments.repeats):
+        busy.clear()
+        wall, cpu_seconds = time.perf_counter(), time.process_time()
+        with contextlib.redirect_stdout(io.StringIO()):
+            failed = run.run(model, sources, Options(out=folder / f"out{repeat}"))
+        wall, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu_seconds
+        assert not failed
+        rates.append(len(sources) / wall)
+        rest = cpu_seconds - network - sum(busy.values())
+        shares.append({"network": network, **busy, "rest": rest, "all": cpu_seconds})
+    print(f"{len(sources)} images: {median(rates):.1f} images/s on {os.cpu_count()} cores")
+    middle = sorted(shares, key=lambda share: share["rest"])[len(shares) // 2]
+    for stage, seconds in middle.items():
+        share = seconds / middle["all"]
+        print(f"  {stage:14s} {1000 * seconds / len(sources):6.1f} ms CPU an image, {share:.0%}")
+    print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Augmentation: one pure, keyed, batched function that runs inside the jitted train step."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxlung.augmentation import appearance
+from jaxlung.augmentation.appearance import uniform
+from jaxlung.config import AugmentConfig
+
+
+def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig) -> jax.Array:
+    """A random map [2, 3] from output to input pixels (row, column), for shape (H, W)."""
+    keys = jax.random.split(key, 5)
+    angle = jnp.deg2rad(uniform(keys[0], config.rotation))
+    zoom = jnp.exp(uniform(keys[1], jnp.log1p(config.scale)))
+    aspect = jnp.exp(uniform(keys[2], jnp.log1p(config.aspect)) / 2)
+    mirror = jnp.where(jax.random.bernoulli(keys[3], config.flip), -1.0, 1.0)
+    shift_2 = uniform(keys[4], config.shift, (2,)) * jnp.array(shape, jnp.float32)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    rotation_2x2 = jnp.array([[cos, -sin], [sin, cos]])
+    # The patient is turned, then the film stretched along its own sides: what a resize that does
+    # not keep the aspect makes of a tilted patient.
+    scale_2 = jnp.array([aspect, mirror / aspect]) / zoom
+    linear_2x2 = rotation_2x2 * scale_2[None, :]
+    # Products written out: matrix multiplication has a lower precision on some accelerators.
+    centre_2 = (jnp.array(shape, jnp.float32) - 1) / 2
+    offset_2 = centre_2 - (linear_2x2 * (centre_2 + shift_2)[None, :]).sum(axis=1)
+    return jnp.concatenate([linear_2x2, offset_2[:, None]], axis=1)
+
+
+def random_bend(key: jax.Array, shape: tuple[int, ...], largest: jax.typing.ArrayLike) -> jax.Array:
+    """Smooth displacements [2, H, W] in pixels, up to `largest` of each side, for shape (H, W)."""
+    fields = [appearance.smooth_field(part, shape, 5) for part in jax.random.split(key)]
+    return jnp.stack([largest * side * field for side, field in zip(shape, fields, strict=True)])
+
+
+def warp(
+    planes_HxWxC: jax.Array, matrix_2x3: jax.Array, bend_2xHxW: jax.Array | None = None
+) -> jax.Array:
+    """Resamples bilinearly at matrix @ (row, column, 1) + bend of each output pixel; 0 outside."""
+    height, width, channels = planes_HxWxC.shape
+    rows_Hx1 = jnp.arange(height, dtype=jnp.float32)[:, None]
+    columns_1xW = jnp.arange(width, dtype=jnp.float32)[None, :]
+    y, x = (m[0] * rows_Hx1 + m[1] * columns_1xW + m[2] for m in matrix_2x3)
+    if bend_2xHxW is not None:
+        y, x = y + bend_2xHxW[0], x + bend_2xHxW[1]
+    y0, x0 = jnp.floor(y), jnp.floor(x)
+    flat = planes_HxWxC.reshape(height * width, channels)
+    total = jnp.zeros_like(planes_HxWxC)
+    for dy in (0, 1):
+        for dx in (0, 1):
+            row, column = y0 + dy, x0 + dx
+            weight = (1 - jnp.abs(y - row)) * (1 - jnp.abs(x - column))
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
+            corner = flat[index.astype(jnp.int32)]
+            total += jnp.where(inside, weight, 0.0)[..., None] * corner
+    return total

@@ -1,0 +1,183 @@
+"""`jaxlung data ...`: commands about data sets. Each adds its parser and names its function."""
+
+import argparse
+import shlex
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from jaxlung.catalog import CATALOG, did_you_mean, is_set
+from jaxlung.errors import InputError
+
+
+def add_data_commands(commands: Any) -> None:
+    """Adds `data` and its own commands.
+
+    Args:
+        commands: what `ArgumentParser.add_subparsers` returned.
+    """
+    data = commands.add_parser(
+        "data", help="look after data sets", description="Looks after data sets."
+    )
+    data_commands = data.add_subparsers(dest="data_command", required=True)
+    _add_list(data_commands)
+    _add_prepare(data_commands)
+    _add_check(data_commands)
+
+
+def _add_list(data_commands: Any) -> None:
+    listing = data_commands.add_parser(
+        "list",
+        help="the public sets that can be trained on",
+        description="Each set's size, label convention, terms, and whether it is prepared here.",
+    )
+    listing.set_defaults(run=run_list)
+    _add_data_dir(listing)
+
+
+def _add_prepare(data_commands: Any) -> None:
+    preparing = data_commands.add_parser(
+        "prepare",
+        help="download and convert a public set",
+        description="Downloads a set (or takes what you fetched by hand), checks every file and "
+        "writes it for --config.data.name=NAME. docs/datasets.md describes the sets.",
+    )
+    preparing.set_defaults(run=run_prepare)
+    preparing.add_argument("name", choices=CATALOG, metavar="NAME", help=", ".join(CATALOG))
+    preparing.add_argument(
+        "--manual-dir", default="",
+        help="folder that holds NAME/ with files fetched by hand (default: "
+        "DATA_DIR/downloads/manual)",
+    )  # fmt: skip
+    preparing.add_argument(
+        "--beam-options", default="",
+        help="chexmask: flags of its Apache Beam pipeline, in one string, to run it on a cluster",
+    )  # fmt: skip
+    _add_data_dir(preparing)
+
+
+def _add_data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data-dir", default="",
+        help="folder of prepared sets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
+    )  # fmt: skip
+
+
+def _add_check(data_commands: Any) -> None:
+    check = data_commands.add_parser(
+        "check",
+        help="is a folder or a prepared set fit for training?",
+        description="Reads every pair of DIR/images and DIR/masks, or of a prepared public set, "
+        "once, and names what is broken (errors) or suspicious (warnings), the worst first. Exit "
+        "status: 0 if training can go ahead, 1 if there are errors, 2 for bad usage. "
+        "docs/data_check.md explains every finding.",
+    )
+    check.set_defaults(run=run_check)
+    check.add_argument(
+        "source", type=Path, metavar="NAME|DIR",
+        help="a folder that holds images/ and masks/, or, where there is none of that name, a set "
+        "of `jaxlung data list`",
+    )  # fmt: skip
+    check.add_argument("--out", type=Path, help="folder for check.html and check.json")
+    check.add_argument(
+        "--metadata", type=Path,
+        help="CSV with the column id, and any of patient, spacing_mm and subgroups "
+        "(default: DIR/metadata.csv, if there is one)",
+    )  # fmt: skip
+    _add_data_dir(check)
+    check.add_argument("--split-file", type=Path, help="as data.split_file of train.py")
+    check.add_argument("--patient-pattern", default="", help="as data.patient_pattern of train.py")
+    check.add_argument("--validation-fraction", type=float, help="of the split by hash")
+    check.add_argument("--test-fraction", type=float, help="of the split by hash")
+    check.add_argument("--overwrite", action="store_true", help="replace an earlier report")
+
+
+def run_list(arguments: argparse.Namespace) -> None:
+    print(list_sets(arguments.data_dir))
+
+
+def run_prepare(arguments: argparse.Namespace) -> None:
+    print(
+        prepare_set(
+            arguments.name, arguments.data_dir, arguments.manual_dir, arguments.beam_options
+        )
+    )
+
+
+def list_sets(data_dir: str | Path = "") -> str:
+    """A table of the sets, and what each is and forbids."""
+    from jaxlung.data.prepared import data_dir_of, is_prepared
+
+    width = max(map(len, CATALOG))
+    lines = [f"{'name':{width}}  {'images':>7}  {'convention':14}  {'files':13}  ready"]
+    for entry in CATALOG.values():
+        files = "fetch by hand" if entry.manual else "downloads"
+        ready = "yes" if is_prepared(entry.name, data_dir) else "no"
+        lines.append(
+            f"{entry.name:{width}}  {entry.n:7}  {entry.convention:14}  {files:13}  {ready}"
+        )
+        for text in (entry.description, f"Terms: {entry.terms}.", entry.homepage):
+            lines += textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="      ")
+    lines.append(f"Ready: prepared in {data_dir_of(data_dir)} by `jaxlung data prepare NAME`.")
+    return "\n".join(lines)
+
+
+def prepare_set(
+    name: str, data_dir: str | Path = "", manual_dir: str | Path = "", beam_options: str = ""
+) -> str:
+    """Prepares a set and says what there is now, and how to train on it.
+
+    Raises: as `prepare.prepare`.
+    """
+    from jaxlung.data.prepare import prepare
+    from jaxlung.data.prepared import data_dir_of
+
+    entry = CATALOG[name]
+    builder = prepare(name, data_dir, manual_dir, beam_options)
+    count = sum(split.num_examples for split in builder.info.splits.values())
+    whole = "" if count == entry.n else f" ({entry.n} published)"
+    lines = [f"{name}: {count} images{whole} in {builder.data_path}"]
+    left_out = (builder.info.metadata or {}).get("left_out", {})
+    lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
+    lines.append(f"Terms: {entry.terms}.")
+    where = f" --config.data.dir={shlex.quote(str(data_dir_of(data_dir)))}" if data_dir else ""
+    lines.append(
+        f"next: python train.py --config configs/unet.py --config.data.name={name}{where} "
+        f"--workdir runs/{name}"
+    )
+    return "\n".join(lines)
+
+
+def run_check(arguments: argparse.Namespace) -> None:
+    from jaxlung.data_check.check import check, check_set
+    from jaxlung.data_check.report import check_out, text, write_report
+
+    named = is_set(arguments.source)
+    if not named and not arguments.source.exists():
+        name = str(arguments.source)
+        raise InputError(
+            f"{name}: no such folder, nor a set of `jaxlung data list`{did_you_mean(name)}"
+        )
+    if not named and arguments.data_dir:
+        raise InputError(f"--data-dir is for prepared sets, and {arguments.source} is a folder")
+    for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
+    for name, value in for_folders.items():
+        if named and value:
+            raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
+    if arguments.out:
+        check_out(arguments.out, overwrite=arguments.overwrite)
+    names = ("validation_fraction", "test_fraction")
+    splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    splitting["split_file"] = arguments.split_file
+    if named:
+        result = check_set(str(arguments.source), arguments.data_dir, **splitting)
+    else:
+        result = check(arguments.source, **for_folders, **splitting)
+    print(text(result))
+    if arguments.out:
+        write_report(result, arguments.out)
+        print(f"written: {arguments.out}/check.html, check.json")
+    elif result.findings:
+        print("--out DIR writes a page with pictures")
+    if result.errors():
+        raise SystemExit(1)

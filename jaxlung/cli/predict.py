@@ -1,0 +1,129 @@
+"""`jaxlung predict`: its flags, and what it sets up before the work."""
+
+import argparse
+import io
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from jaxlung.errors import InputError
+
+_GO_ON = "the same command with --resume goes on"
+
+
+def add_predict_command(commands: Any) -> None:
+    predict = commands.add_parser(
+        "predict",
+        help="draw the lungs of images",
+        description="For each image writes NAME.png, the mask at the image's own size (255 is "
+        "lung), and NAME_overlay.png, the image with the mask's outline; with a model of CT, for "
+        "each NIfTI file or folder of a DICOM series, NAME.nii.gz on the scan's own grid (1 is "
+        "lung), and NAME_overlay.png with some slices. summary.csv and summary.json have a row "
+        "for each image. docs/predict.md says more. Not a medical device.",
+    )
+    predict.add_argument(
+        "paths", nargs="+", metavar="PATH",
+        help="images (PNG, JPEG, TIFF, DICOM...), folders of them, zip archives or 'globs'; - "
+        "reads paths from standard input, one a line",
+    )  # fmt: skip
+    predict.add_argument(
+        "--model", "--workdir", action="append", metavar="MODEL",
+        help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest "
+        "X-rays); several times: their mean",
+    )  # fmt: skip
+    predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
+    predict.add_argument(
+        "--sides", action="store_true",
+        help="masks hold 1 for the patient's right lung and 2 for the left one",
+    )  # fmt: skip
+    predict.add_argument(
+        "--probabilities", action="store_true",
+        help="also NAME_probability.png, 16 bits, 65535 is 1 (of CT .nii.gz, floats)",
+    )  # fmt: skip
+    predict.add_argument("--no-overlay", action="store_true", help="no pictures of outlines")
+    predict.add_argument(
+        "--format", choices=("png", "dicom-seg"), default="png",
+        help="of masks; dicom-seg needs DICOM images and the extra dicom-seg",
+    )  # fmt: skip
+    predict.add_argument(
+        "--tta", action=argparse.BooleanOptionalAction, default=True,
+        help="average with the mirror image's prediction (default); --no-tta: once, in less time",
+    )  # fmt: skip
+    predict.add_argument(
+        "--strict", action="store_true",
+        help="refuse what would be warned of: inverted, rotated, no chest X-ray...",
+    )  # fmt: skip
+    predict.add_argument(
+        "--share", metavar="I/N",
+        help="every Nth image from the Ith on, as one of N processes that write into one --out; "
+        "with --resume and without --share the summaries are joined. Default: all images, or the "
+        "task's share in a Slurm step of several tasks",
+    )  # fmt: skip
+    again = predict.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="skip what is done already")
+    again.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
+    predict.set_defaults(run=predict_command)
+
+
+def predict_command(arguments: argparse.Namespace) -> None:
+    """Raises SystemExit 1 where an image failed, InputError before any work."""
+    if arguments.format == "dicom-seg":
+        from jaxlung.io.dicom.segmentation import import_highdicom
+
+        import_highdicom()
+    from jaxlung.predict.batch.outputs import check_out
+    from jaxlung.predict.batch.sources import find_sources, read_list
+    from jaxlung.system.processes import share_of_files
+
+    for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
+        if isinstance(file, io.TextIOWrapper):
+            file.reconfigure(errors="surrogateescape")
+    if "" in arguments.paths:
+        raise InputError("an empty path names no image; is a variable not set?")
+    check_out(arguments.out)
+    share = share_of_files(arguments.share)
+
+    paths: list[Path] = []
+    for path in map(Path, arguments.paths):
+        paths += read_list(sys.stdin) if str(path) == "-" else [path]
+    if not paths:
+        raise InputError("standard input names no image; give a path on each line")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
+    from jaxlung.system import start
+
+    start.collect_garbage_seldom()
+    start.keep_freed_memory()
+    start.use_cores()
+    start.enable()
+
+    from jaxlung.predict.batch.outputs import Options
+    from jaxlung.predict.batch.run import run
+    from jaxlung.predict.load import load
+
+    models = arguments.model or ["cxr"]
+    model = load(models[0] if len(models) == 1 else models, tta=arguments.tta)
+    sources = find_sources(paths, volumes=model.config.modality == "ct", but_not=arguments.out)
+    options = Options(
+        out=arguments.out,
+        sides=arguments.sides,
+        overlay=not arguments.no_overlay,
+        probabilities=arguments.probabilities,
+        model="+".join(Path(one).name for one in models),
+        format=arguments.format,
+        strict=arguments.strict,
+        resume=arguments.resume,
+        overwrite=arguments.overwrite,
+        share=share,
+    )
+    try:
+        failed = run(model, sources, options)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise OSError(f"{arguments.out}: cannot go on ({reason or error}); {_GO_ON}") from error
+    if failed:
+        raise SystemExit(1)

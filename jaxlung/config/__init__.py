@@ -1,0 +1,31 @@
+"""Every setting of a run: what it means, its default, its range, and what has to agree."""
+
+from jaxlung.config.members import member_configs, what_differs
+from jaxlung.config.parsing import default_config, parse_config
+from jaxlung.config.settings import (
+    AugmentConfig,
+    Config,
+    DataConfig,
+    EnsembleConfig,
+    LossConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "DataConfig",
+    "EnsembleConfig",
+    "LossConfig",
+    "MeshConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "TrainConfig",
+    "default_config",
+    "member_configs",
+    "parse_config",
+    "what_differs",
+]

@@ -1,0 +1,154 @@
+"""What fields of a config have to agree on: the second half of `config.parse_config`."""
+
+from jaxlung.catalog import CATALOG, FOLDERS, set_names
+from jaxlung.config.settings import Config, DataConfig
+from jaxlung.errors import InputError
+
+
+def check_combinations(config: "Config") -> None:
+    """Raises InputError where fields that are right alone do not go together, and names them."""
+    multiple = config.model.patch * 2**config.model.depth
+    if config.data.size % multiple:
+        raise InputError(
+            f"data.size must be a multiple of {multiple} "
+            f"(model.patch x 2^model.depth), got {config.data.size}"
+        )
+    rows = config.mesh.space * multiple
+    if config.data.size % rows:
+        raise InputError(
+            f"data.size={config.data.size} does not split into mesh.space={config.mesh.space} "
+            f"strips of rows that the network can halve; use a multiple of {rows} "
+            f"(mesh.space x model.patch x 2^model.depth)"
+        )
+    if config.train.batch_size % config.train.accumulate:
+        raise InputError(
+            f"train.batch_size={config.train.batch_size} does not divide into "
+            f"train.accumulate={config.train.accumulate} parts; use a multiple"
+        )
+    if config.mesh.model > 1 and config.model.width % config.mesh.model:
+        raise InputError(
+            f"model.width={config.model.width} does not divide over "
+            f"mesh.model={config.mesh.model} devices; use a multiple"
+        )
+    if config.data.name == "phantom" and config.data.size % 16:
+        raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
+    _check_sets(config.data)
+    _check_folds(config.data)
+    _check_ensemble(config)
+    if config.data.validation_fraction + config.data.test_fraction >= 1:
+        raise InputError("data.validation_fraction + data.test_fraction must be below 1")
+    if config.train.steps_per_call > 1 and config.data.loader != "device":
+        raise InputError(
+            f"train.steps_per_call={config.train.steps_per_call} needs data.loader='device', got "
+            f"{config.data.loader!r}"
+        )
+    if config.loss.dice + config.loss.bce <= 0:
+        raise InputError("loss.dice and loss.bce are both 0: there is nothing to minimise")
+    if not config.loss.bce and (config.loss.robust or config.loss.edge):
+        raise InputError(
+            "loss.robust and loss.edge change the cross-entropy, but loss.bce is 0; set loss.bce"
+        )
+    if not config.loss.dice and config.loss.tversky != 0.5:
+        raise InputError("loss.tversky changes the Dice loss, but loss.dice is 0; set loss.dice")
+    if config.train.ema and config.model.norm == "batch":
+        raise InputError(
+            "train.ema averages parameters, with which batch statistics do not agree; set "
+            "model.norm to 'group' or 'none', or train.ema to 0"
+        )
+    if config.data.window_low >= config.data.window_high:
+        raise InputError("data.window_low must be below data.window_high")
+    if config.data.name == "phantom" and config.data.dir:
+        raise InputError(
+            "data.dir is set, but data.name='phantom' is simulated and does not read it; set "
+            "data.name=folder"
+        )
+    if config.data.name in FOLDERS and not config.data.dir:
+        raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
+
+
+def _check_folds(data: "DataConfig") -> None:
+    if data.folds == 1:
+        raise InputError("data.folds=1 leaves nothing to train on; use 2 or more, or 0 for none")
+    if data.fold and data.fold >= data.folds:
+        raise InputError(
+            f"data.fold={data.fold} must be below data.folds={data.folds}: folds count from 0"
+        )
+    if data.folds and data.split_file:
+        raise InputError(
+            "data.folds and data.split_file both say what validates; leave one of them out"
+        )
+
+
+def _check_ensemble(config: "Config") -> None:
+    ensemble, data = config.ensemble, config.data
+    chosen = {
+        f"ensemble.members={ensemble.members}": ensemble.members > 1,
+        "ensemble.folds=True": ensemble.folds,
+        f"ensemble.learning_rates={ensemble.learning_rates}": bool(ensemble.learning_rates),
+    }
+    named = [text for text, is_set in chosen.items() if is_set]
+    if len(named) > 1:
+        raise InputError(f"{' and '.join(named)} each say what the members are; leave one")
+    if ensemble.folds and not data.folds:
+        raise InputError("ensemble.folds trains a member for each fold; set data.folds to how many")
+    if ensemble.folds and data.fold:
+        raise InputError(
+            f"ensemble.folds trains every fold, data.fold={data.fold} names one; leave one out"
+        )
+    if len(ensemble.learning_rates) == 1:
+        raise InputError(
+            f"ensemble.learning_rates={ensemble.learning_rates} is of one member; name more, or "
+            f"set optim.learning_rate"
+        )
+    if config.is_ensemble and data.loader == "device":
+        raise InputError(
+            "data.loader='device' is for single runs; set data.loader='auto' for an ensemble"
+        )
+    mesh = config.mesh
+    if config.is_ensemble and (
+        mesh.fsdp or mesh.data or mesh.model * mesh.space * config.train.accumulate > 1
+    ):
+        raise InputError(
+            "an ensemble lays its members over the devices by itself; leave config.mesh and "
+            "train.accumulate as they are by default"
+        )
+    last = config.train.seed + ensemble.members - 1
+    if last >= 2**31:
+        raise InputError(
+            f"train.seed + ensemble.members - 1 is {last}; it must be below 2**31: lower train.seed"
+        )
+
+
+def _check_sets(data: "DataConfig") -> None:
+    names = set_names(data.name)
+    if not names:
+        for field, default in (("weights", ()), ("split", "hash")):
+            if getattr(data, field) != default:
+                raise InputError(f"data.{field} is for public sets, not data.name={data.name!r}")
+        return
+    if data.patient_pattern:
+        raise InputError(f"data.patient_pattern is for folders: {data.name} tells its patients")
+    if data.split_file and data.split != "hash":
+        raise InputError(
+            f"data.split={data.split!r} and data.split_file both say how to split; leave one out"
+        )
+    sets = [CATALOG[name] for name in names]
+    if data.weights and len(data.weights) != len(names):
+        raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")
+    for entry in sets:
+        for other in set(entry.same_images) & set(names):
+            raise InputError(
+                f"data.name={data.name!r}: {entry.name} holds the images of {other}; name one"
+            )
+    conventions = {entry.name: entry.convention for entry in sets}
+    if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
+        listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())
+        raise InputError(
+            f"data.name={data.name!r} joins masks that differ in what they call lung ({listed}); "
+            f"set data.allow_mixed_conventions to train on them all the same"
+        )
+    for entry in sets:
+        if data.split == "published" and entry.published is None:
+            raise InputError(f"data.split='published': no sizes are published for {entry.name}")
+        if data.split.startswith("fold") and not entry.folds:
+            raise InputError(f"data.split={data.split!r}: {entry.name} has no official folds")

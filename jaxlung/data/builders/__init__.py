@@ -1,0 +1,1 @@
+"""TFDS builders of the public sets, one module a set."""

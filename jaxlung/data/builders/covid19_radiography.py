@@ -1,0 +1,67 @@
+"""The COVID-19 radiography database: 21165 radiographs with masks, as a TFDS data set."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from jaxlung.data.builders.shared import radiographs
+
+FINDINGS = {  # folder to finding
+    "COVID": "COVID-19",
+    "Lung_Opacity": "lung opacity",
+    "Normal": "normal",
+    "Viral Pneumonia": "viral pneumonia",
+}
+
+_DESCRIPTION = """
+21165 chest radiographs of several public sources, 299x299 pixels, with lung masks of 256x256, which
+a network drew: scores against them are agreement with that network. Masks are brought to the
+images' grid, edges to edges, by linear interpolation and a threshold of 0.5. Which images are of
+one patient is not known, and some are also in ChestX-ray14.
+"""
+
+
+class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
+    """The COVID-19 radiography database with lung masks."""
+
+    VERSION = radiographs.VERSION
+    RELEASE_NOTES = radiographs.RELEASE_NOTES
+    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["covid19_radiography"].instructions
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return radiographs.dataset_info(self, _DESCRIPTION, depth=8)
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        manual = radiographs.manual_folder(dl_manager, "covid19_radiography")
+        root = radiographs.first_folder(manual, "COVID-19_Radiography_Dataset")
+        pairs = {
+            folder: (
+                radiographs.first_folder(root, f"{folder}/images"),
+                radiographs.first_folder(root, f"{folder}/masks"),
+            )
+            for folder in FINDINGS
+        }
+        return {"train": self._generate_examples(pairs)}
+
+    def _generate_examples(
+        self, folders: dict[str, tuple[Path, Path]]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        left_out: Counter[str] = Counter()
+        for folder, (images, masks) in folders.items():
+            pairs = radiographs.paired(
+                radiographs.images_in(images), radiographs.images_in(masks), left_out, without=0
+            )
+            for stem, image_path, mask_path in pairs:
+                mask_hxw = radiographs.read_mask_or_none(mask_path, left_out)
+                if mask_hxw is None:
+                    continue
+                image_HxW = radiographs.read_grey(image_path)
+                mask_HxW = radiographs.on_grid(mask_hxw, image_HxW.shape)
+                example = radiographs.example(
+                    stem, image_HxW, {"mask": mask_HxW}, patient=stem, finding=FINDINGS[folder]
+                )
+                yield stem, radiographs.cast_depth(example, 8)
+        self.info.metadata["left_out"] = dict(left_out)

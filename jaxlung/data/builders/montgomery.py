@@ -1,0 +1,82 @@
+"""Montgomery County: 138 radiographs with a manual mask of each lung, as a TFDS data set."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from jaxlung.data.builders.shared import nlm, radiographs
+from jaxlung.errors import InputError
+from jaxlung.io.masks import read_mask
+
+URL = "http://openi.nlm.nih.gov/imgs/collections/NLM-MontgomeryCXRSet.zip"
+SHA256 = "54601e952315d8f67383e9202a6e145997ade429f54f7e0af44b4e158714f424"
+# Films of the published size, 0.0875 mm a pixel (Candemir et al. 2014); resized copies: unknown.
+SIZES = ((4020, 4892), (4892, 4020))
+SPACING_MM = (0.0875, 0.0875)
+
+_DESCRIPTION = """
+138 posterior-anterior chest radiographs of Montgomery County's tuberculosis control program, 80
+normal and 58 with tuberculosis, and manual masks of the right and left lung. `mask` is the union of
+both. The heart and the lung behind it are not lung.
+"""
+
+
+class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
+    """Montgomery County chest radiographs with lung masks."""
+
+    VERSION = radiographs.VERSION
+    RELEASE_NOTES = radiographs.RELEASE_NOTES
+    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["montgomery"].instructions
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return radiographs.dataset_info(
+            self, _DESCRIPTION, depth=16, masks=("mask_right", "mask_left")
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        root = radiographs.optional_manual_folder(dl_manager, "montgomery")
+        if root is None:
+            archive = dl_manager.download(URL)
+            radiographs.check_sha256(archive, SHA256, URL)
+            root = Path(os.fspath(dl_manager.extract(archive)))
+        return {"train": self._generate_examples(root)}
+
+    def _generate_examples(self, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+        images = radiographs.images_in(
+            radiographs.first_folder(root, "MontgomerySet/CXR_png", "CXR_png")
+        )
+        folder = next(iter(images.values())).parent.parent
+        masks = {
+            f"mask_{side}": radiographs.first_folder(folder, f"ManualMask/{side}Mask")
+            for side in ("right", "left")
+        }
+        for mask_folder in masks.values():
+            for stem, mask in radiographs.images_in(mask_folder).items():
+                if stem not in images:
+                    raise InputError(f"{mask}: has no image in CXR_png; unpack the archive again")
+        for stem, path in images.items():
+            patient, finding = nlm.patient_and_finding(stem, path)
+            image_HxW = radiographs.read_grey(path)
+            halves = {name: _half(masks[name] / path.name) for name in masks}
+            sex, age = nlm.read_reading(folder / "ClinicalReadings", stem)
+            known = image_HxW.shape in SIZES
+            example = radiographs.example(
+                stem, image_HxW, halves, patient=patient, finding=finding, view="PA", sex=sex,
+                age=age, spacing_mm=SPACING_MM if known else radiographs.UNKNOWN,
+            )  # fmt: skip
+            yield stem, radiographs.cast_depth(example, 16)
+
+
+def _half(path: Path) -> Any:
+    if not path.is_file():
+        raise InputError(
+            f"{path}: is missing; every image has a mask of the right and of the left lung, so "
+            f"unpack the archive again"
+        )
+    mask_HxW = read_mask(path)
+    if not mask_HxW.any():
+        raise InputError(f"{path}: is empty (no lung pixel); unpack the archive again")
+    return mask_HxW

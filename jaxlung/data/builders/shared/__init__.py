@@ -1,0 +1,1 @@
+"""What several builders need: outlines, readings, one form of example."""

@@ -1,0 +1,148 @@
+"""A folder of CT volumes with masks, images/ and masks/ of one stem, slice by slice.
+
+Splits are by patient, as for X-rays: metadata.csv and patient patterns speak of volumes.
+"""
+
+import functools
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from jaxlung.config import DataConfig
+from jaxlung.data.metadata import read_metadata
+from jaxlung.data.splits import Example, Split, patients_by_id, select
+from jaxlung.data.splitting import patient_of, split_stems
+from jaxlung.errors import InputError
+from jaxlung.io.volumes import (
+    SUFFIXES,
+    check_hounsfield,
+    open_nifti,
+    read_volume,
+    slice_count,
+    volume_stem,
+    window,
+)
+
+Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
+
+
+def ct_splits(config: DataConfig) -> dict[str, Split]:
+    """The splits of config.dir, every slice of a volume in one of them."""
+    whole, volumes = _whole(config, Path(config.dir))
+    patients = patients_by_id(whole)
+    of_volume = {volume: patients[ids[0]] for volume, ids in volumes.items()}
+    chosen = split_stems(config, list(volumes), of_volume)
+    return {
+        name: select(whole, [i for stem in stems for i in volumes[stem]], name)
+        for name, stems in chosen.items()
+    }
+
+
+def ct_split(config: DataConfig, directory: Path) -> Split:
+    """Every slice of a folder as one split, "all"."""
+    return _whole(config, directory)[0]
+
+
+def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[str]]]:
+    pairs = find_volumes(directory)
+    stems = list(pairs)
+    metadata_path = directory / "metadata.csv"
+    metadata = read_metadata(metadata_path if metadata_path.exists() else None, stems)
+    patients = metadata.patients or tuple(stems)
+    if config.patient_pattern:
+        patients = tuple(map(patient_of(config.patient_pattern), stems))
+    load = _cached_loader(pairs, config.window_low, config.window_high)
+    depths = [slice_count(open_nifti(pairs[stem][0])[1]) for stem in stems]
+    index = [(v, z) for v, stem in enumerate(stems) for z in range(depths[v])]
+
+    def read(i: int) -> Example:
+        v, z = index[i]
+        image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
+        return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
+
+    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)  # as `volume_of` takes them apart
+    volumes: dict[str, list[str]] = {stem: [] for stem in stems}
+    for image_id, (v, _) in zip(ids, index, strict=True):
+        volumes[stems[v]].append(image_id)
+    split = Split(
+        "all",
+        ids,
+        tuple(f"{pairs[stems[v]][1]}, slice {z}" for v, z in index),
+        read,
+        tuple(patients[v] for v, _ in index),
+        {name: tuple(values[v] for v, _ in index) for name, values in metadata.groups.items()},
+    )
+    return split, volumes
+
+
+def volume_of(slice_id: str) -> str:
+    """The stem of the volume that an example of `ct_splits` is a slice of."""
+    return slice_id.rpartition("_z")[0]
+
+
+def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
+    """Stem to volume and mask, sorted.
+
+    Raises:
+        InputError: a missing or empty folder, or a volume or mask that stands alone.
+    """
+    images, masks = (_by_stem(directory / name) for name in ("images", "masks"))
+    for stem, path in images.items():
+        if stem not in masks:
+            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}.nii.gz")
+    for stem, path in masks.items():
+        if stem not in images:
+            raise InputError(f"{path}: has no volume of that stem in {directory / 'images'}")
+    return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
+
+
+def _by_stem(directory: Path) -> dict[str, Path]:
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder")
+    found: dict[str, Path] = {}
+    for path in sorted(directory.iterdir()):
+        if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
+            continue
+        stem = volume_stem(path)
+        if stem in found:
+            raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
+        found[stem] = path
+    if not found:
+        raise InputError(f"{directory}: holds no volume ({' '.join(SUFFIXES)})")
+    return found
+
+
+def _cached_loader(
+    pairs: dict[str, tuple[Path, Path]], low: float, high: float
+) -> Callable[[str], Slices]:
+    """Reads volumes, and keeps the last two: slices are asked for in order, by several threads."""
+    lock = threading.Lock()
+
+    @functools.lru_cache(maxsize=2)
+    def load(stem: str) -> Slices:
+        image_path, mask_path = pairs[stem]
+        volume, mask = read_volume(image_path), read_volume(mask_path)
+        same_place = np.allclose(volume.grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
+        if volume.grid.shape != mask.grid.shape or not same_place:
+            raise InputError(
+                f"{mask_path}: lies on another grid than its volume {image_path.name}; resample "
+                f"it to the volume's own voxels"
+            )
+        check_hounsfield(volume, image_path)
+        labels_ZxHxW = mask.voxels_ZxHxW
+        fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
+        if fractions or labels_ZxHxW.min() < 0:
+            raise InputError(
+                f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
+            )
+        # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
+        image_ZxHxW = np.stack([window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
+        return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:]
+
+    def load_alone(stem: str) -> Slices:
+        with lock:
+            return load(stem)
+
+    return load_alone

@@ -1,0 +1,54 @@
+"""The data sets that a config can name."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from jaxlung.config import DataConfig
+from jaxlung.data.ct_folder import ct_split, ct_splits
+from jaxlung.data.folder import folder_split, folder_splits
+from jaxlung.data.public import named_splits
+from jaxlung.data.splits import SPLITS, Split, array_split, patients_by_id, select
+from jaxlung.data.splitting import into_folds
+from jaxlung.phantom import radiographs
+
+
+def load_splits(config: DataConfig) -> dict[str, Split]:
+    """The train, validation and test splits that a config names.
+
+    Raises:
+        InputError: naming the file or field that stands in the way.
+    """
+    match config.name:
+        case "phantom":
+            return phantom_splits(config)
+        case "ct":
+            return ct_splits(config)
+        case "folder":
+            return folder_splits(config)
+        case _:
+            return named_splits(config)
+
+
+def whole_split(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:
+    """Every image of another folder as one split, "all", read as a run's own data are."""
+    if config.name == "ct":
+        return ct_split(dataclasses.replace(config, patient_pattern=patient_pattern), directory)
+    return folder_split(directory, patient_pattern)
+
+
+def phantom_splits(config: DataConfig) -> dict[str, Split]:
+    """Simulated radiographs; each is a function of (data.seed, its index) alone."""
+    counts = (config.phantom_train, config.phantom_validation, config.phantom_test)
+    images_NxSxS, masks_NxSxS = radiographs(
+        jax.random.key(config.seed), sum(counts), size=config.size
+    )
+    ids = [f"phantom_{config.seed}_{i:05d}" for i in range(sum(counts))]
+    whole = array_split("all", ids, images_NxSxS, masks_NxSxS)
+    ids_by_split, start = {}, 0
+    for name, count in zip(SPLITS, counts, strict=True):
+        ids_by_split[name] = ids[start : start + count]
+        start += count
+    ids_by_split = into_folds(ids_by_split, patients_by_id(whole), config, config.name)
+    return {name: select(whole, chosen, name) for name, chosen in ids_by_split.items()}

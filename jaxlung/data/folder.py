@@ -1,0 +1,166 @@
+"""A folder of X-rays: images/ and masks/ with the same stem (or stem + _mask), and its splits.
+
+metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxlung.config import DataConfig
+from jaxlung.data.metadata import Metadata, read_metadata
+from jaxlung.data.splits import Example, Split, patients_by_id, select
+from jaxlung.data.splitting import patient_of, split_stems
+from jaxlung.errors import InputError
+from jaxlung.io.film import check_xray
+from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
+from jaxlung.io.masks import read_mask
+
+
+class Pair(NamedTuple):
+    id: str  # the stem
+    image: Path
+    mask: Path
+
+
+def folder_splits(config: DataConfig) -> dict[str, Split]:
+    """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
+    whole = folder_split(Path(config.dir), config.patient_pattern)
+    whole = whole._replace(read=_with_remedy(whole.read, config.dir))
+    patients = patients_by_id(whole)
+    stems_by_split = split_stems(config, whole.ids, patients)
+    return {name: select(whole, stems, name) for name, stems in stems_by_split.items()}
+
+
+def _with_remedy(read: Callable[[int], Example], directory: str) -> Callable[[int], Example]:
+    """Where one file is damaged others may be: training would stop at each in turn."""
+
+    def read_or_advise(index: int) -> Example:
+        try:
+            return read(index)
+        except InputError as error:
+            raise InputError(f"{error} (`jaxlung data check {directory}` names all)") from error
+
+    return read_or_advise
+
+
+def folder_split(directory: Path, patient_pattern: str = "") -> Split:
+    """Every pair of a folder as one split, "all", with what its metadata.csv says, if it has one.
+
+    Patients are those of the pattern (see `patient_of`), else of metadata.csv, else one an image.
+    """
+    pairs = find_pairs(directory)
+    stems = [stem for stem, _, _ in pairs]
+    path = directory / "metadata.csv"
+    metadata = read_metadata(path if path.exists() else None, stems)
+    patients = metadata.patients
+    if patient_pattern:
+        patients = tuple(map(patient_of(patient_pattern), stems))
+    return pair_split("all", pairs, metadata._replace(patients=patients))
+
+
+def find_pairs(directory: Path) -> list[Pair]:
+    """Each image with its mask, sorted by stem.
+
+    Raises:
+        InputError: a missing or empty folder, or an image or mask that stands alone, by name.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
+    images = images_by_stem(directory / "images")
+    masks = images_by_stem(directory / "masks")
+    pairs = []
+    for stem, image in images.items():
+        mask = take_mask(masks, stem)
+        if mask is None:
+            raise InputError(
+                f"{image}: has no mask; expected {directory / 'masks' / stem}.png "
+                f"or {stem}_mask.png (or move the image out of images/)"
+            )
+        pairs.append(Pair(stem, image, mask))
+    if masks:
+        mask = next(iter(masks.values()))
+        raise InputError(f"{mask}: has no image of that stem in {directory / 'images'}")
+    return pairs
+
+
+def take_mask(masks: dict[str, Path], stem: str) -> Path | None:
+    """Takes an image's mask out of masks by stem; None if there is none."""
+    return masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
+
+
+def images_by_stem(directory: Path) -> dict[str, Path]:
+    """The image files of a folder, sorted by stem.
+
+    Images are files of a known suffix, and DICOM files without one, as archives export them: the
+    stem of such a file (IM000001, 1.2.840.113619) is its whole name. A DICOMDIR is none.
+
+    Raises:
+        InputError: a missing folder, one without image, or two images of one stem.
+    """
+    if not directory.is_dir():
+        above = directory.parent.name in ("images", "masks")
+        hint = "; name the folder that holds images/ and masks/" if above else ""
+        raise InputError(f"{directory}: no such folder{hint}")
+    found: dict[str, Path] = {}
+    for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
+        stem = stem_of(path)
+        if not is_image(path) or path.name.startswith("."):
+            continue
+        if not is_utf8(path.name):
+            raise InputError(
+                f"{str(directory)!r}: the file name {path.name!r} is not UTF-8; rename it"
+            )
+        if stem in found:
+            raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
+        found[stem] = path
+    if not found:
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){no_image(directory)}")
+    return found
+
+
+def no_image(directory: Path) -> str:
+    """The end of an error about a folder without images: what it may be instead."""
+    if (directory / "masks").is_dir():
+        return f"; did you mean {directory / 'masks'}?"
+    if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in directory.iterdir()):
+        return " but CT volumes, which train.py and eval.py take with data.name=ct"
+    return ""
+
+
+def is_utf8(name: str) -> bool:
+    """Not so of a name with stray bytes, which no JSON or report could hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
+    """A split of files, read and checked when asked for.
+
+    An example's spacing is that of metadata, which a person wrote down for these images, else
+    what its file says (DICOM). A file that says it is no X-ray is refused.
+    """
+    stems = tuple(stem for stem, _, _ in pairs)
+    metadata = metadata or read_metadata(None, stems)
+
+    def read(index: int) -> Example:
+        _, image_path, mask_path = pairs[index]
+        film, mask = read_film(image_path), read_mask(mask_path)
+        check_xray(film.modality, image_path)
+        image = film.image
+        if image.shape[:2] != mask.shape:
+            raise InputError(
+                f"{mask_path}: is {mask.shape[0]}x{mask.shape[1]} but its image {image_path.name} "
+                f"is {image.shape[0]}x{image.shape[1]} (height x width); give both one size"
+            )
+        return Example(image, mask, metadata.spacings[index] or film.spacing)
+
+    def stat(index: int) -> str:
+        _, image_path, mask_path = pairs[index]
+        return f"{image_path.stat().st_size}:{mask_path.stat().st_size} bytes"
+
+    sources = tuple(str(mask) for _, _, mask in pairs)
+    return Split(name, stems, sources, read, metadata.patients, metadata.groups, stat)

@@ -1,0 +1,1 @@
+"""Is a set of images and masks fit for training?"""

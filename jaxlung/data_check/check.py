@@ -1,0 +1,213 @@
+"""`check`: are X-rays with lung masks fit for training, and what is suspicious in them?"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxlung.config import DataConfig
+from jaxlung.data.metadata import read_metadata
+from jaxlung.data.prepared import open_set
+from jaxlung.data.splits import patients_by_id
+from jaxlung.data.splitting import hash_split, patient_of, read_split_file
+from jaxlung.data_check.files import Record, list_pairs, read_example, read_pair
+from jaxlung.data_check.findings import Compared, compare, in_order, whole_set
+from jaxlung.data_check.kinds import ERROR, KINDS, Finding
+from jaxlung.errors import InputError
+from jaxlung.io.images import read_image
+from jaxlung.io.masks import read_mask
+from jaxlung.system.threads import worker_count
+
+
+class Check(NamedTuple):
+    source: str  # the folder, or the prepared set's name
+    read: Callable[[str], tuple[np.ndarray, np.ndarray]]  # id to image and mask; InputError
+    records: tuple[Record, ...]  # one for each pair
+    compared: Compared
+    splits: Mapping[str, str]  # id to split
+    split_by: str  # what the splits come from
+    findings: tuple[Finding, ...]  # worst first
+    seconds: float
+
+    def errors(self) -> list[Finding]:
+        return [f for f in self.findings if KINDS[f.kind].severity == ERROR]
+
+    def warnings(self) -> list[Finding]:
+        return [f for f in self.findings if KINDS[f.kind].severity != ERROR]
+
+
+def check(
+    directory: str | os.PathLike[str],
+    *,
+    metadata: str | os.PathLike[str] | None = None,
+    split_file: str | os.PathLike[str] | None = None,
+    patient_pattern: str = "",
+    validation_fraction: float = DataConfig.validation_fraction,
+    test_fraction: float = DataConfig.test_fraction,
+) -> Check:
+    """Reads every pair of a folder once and looks for faults; none stops it.
+
+    docs/data_check.md lists the kinds of finding, with the evidence for their thresholds.
+
+    Args:
+        directory: holds images/ and masks/.
+        metadata: a CSV as in `jaxlung.data.metadata`; None: the metadata.csv of the folder, if any.
+        split_file, patient_pattern, validation_fraction, test_fraction: how training will split,
+            as in `config.DataConfig`.
+
+    Raises:
+        InputError: the folder, a file that was named or a setting cannot be used at all.
+    """
+    started = time.monotonic()
+    directory = Path(directory)
+    pairs, findings = list_pairs(directory)
+    ids = [pair.id for pair in pairs]
+    patients = _patients(directory, metadata, patient_pattern, ids, findings)
+    splits = _splits(ids, patients, split_file, validation_fraction, test_fraction, findings)
+    files = {pair.id: pair for pair in pairs}
+
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        return read_image(files[image_id].image), read_mask(files[image_id].mask)
+
+    records = _read_all(lambda i: read_pair(directory, pairs[i]), len(pairs))
+    return _compare(str(directory), read, records, splits, findings, started)
+
+
+def check_set(
+    name: str,
+    data_dir: str | os.PathLike[str] = "",
+    *,
+    split_file: str | os.PathLike[str] | None = None,
+    validation_fraction: float = DataConfig.validation_fraction,
+    test_fraction: float = DataConfig.test_fraction,
+) -> Check:
+    """As `check`, of a prepared public set.
+
+    Args:
+        name: of `catalog`.
+        data_dir: the folder of prepared sets; "" as in `prepared.data_dir_of`.
+
+    Raises:
+        InputError: it is not prepared, or a setting cannot be used.
+    """
+    started = time.monotonic()
+    whole = open_set(name, data_dir)
+    findings: list[Finding] = []
+    patients = patients_by_id(whole)
+    splits = _splits(whole.ids, patients, split_file, validation_fraction, test_fraction, findings)
+    position = {image_id: i for i, image_id in enumerate(whole.ids)}
+
+    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        example = whole.read(position[image_id])
+        return example.image, example.mask
+
+    records = _read_all(lambda i: read_example(whole, i), len(whole.ids))
+    return _compare(name, read, records, splits, findings, started)
+
+
+def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return list(
+            tqdm(pool.map(read, range(count)), total=count, desc="read", unit="pair",
+                 disable=None, leave=False)
+        )  # fmt: skip
+
+
+def _compare(
+    source: str,
+    read: Callable[[str], tuple[np.ndarray, np.ndarray]],
+    records: Sequence[Record],
+    splits: tuple[dict[str, str], str],
+    findings: list[Finding],
+    started: float,
+) -> Check:
+    split_of, split_by = splits
+    compared = compare(records, split_of)
+    for record in records:
+        findings += record.findings
+    findings += [*compared.findings, *whole_set(records)]
+    return Check(
+        source, read, tuple(records), compared, split_of, split_by, tuple(in_order(findings)),
+        time.monotonic() - started,
+    )  # fmt: skip
+
+
+def ranking(result: Check) -> list[tuple[str, float, str]]:
+    """(id, suspicion, kind) of every pair that was compared, the most suspicious first.
+
+    Suspicion is the largest evidence that any check of the mask or image has, in units of what is
+    worth a warning: 1 or more is a finding. Copies play no part in it.
+    """
+    ranked = []
+    for image_id, evidence in result.compared.suspicion.items():
+        kind = max(evidence, key=lambda kind: (evidence[kind], kind))
+        ranked.append((image_id, evidence[kind], kind))
+    return sorted(ranked, key=lambda entry: (-entry[1], entry[0]))
+
+
+def _patients(
+    directory: Path,
+    metadata: str | os.PathLike[str] | None,
+    patient_pattern: str,
+    ids: Sequence[str],
+    findings: list[Finding],
+) -> Mapping[str, str]:
+    """Id to patient, as `folder.folder_split` tells them; each its own where nothing says so."""
+    path = Path(metadata) if metadata else directory / "metadata.csv"
+    if metadata and not path.is_file():
+        raise InputError(f"--metadata {path}: no such file")
+    known = None
+    if path.exists():
+        try:
+            known = read_metadata(path, ids).patients
+        except InputError as error:
+            message = str(error).removeprefix(f"{path}: ")
+            findings.append(Finding("metadata", (), path.name, message))
+    if patient_pattern:
+        known = tuple(map(patient_of(patient_pattern), ids))
+    return dict(zip(ids, known or ids, strict=True))
+
+
+def _splits(
+    ids: Sequence[str],
+    patients: Mapping[str, str],
+    split_file: str | os.PathLike[str] | None,
+    validation_fraction: float,
+    test_fraction: float,
+    findings: list[Finding],
+) -> tuple[dict[str, str], str]:
+    for name, share in (("validation", validation_fraction), ("test", test_fraction)):
+        if not 0 <= share < 1:
+            raise InputError(f"--{name}-fraction {share:g}: expected at least 0 and less than 1")
+    if validation_fraction + test_fraction >= 1:
+        raise InputError(
+            f"--validation-fraction {validation_fraction:g} and --test-fraction {test_fraction:g} "
+            f"leave nothing to train on"
+        )
+    if split_file:
+        lists = read_split_file(Path(split_file), ids)
+    else:
+        lists = hash_split(ids, patients.__getitem__, validation_fraction, test_fraction)
+        for name, stems in lists.items():
+            if ids and not stems:
+                message = (
+                    f"the {name} split is empty ({len(ids)} pairs, split by hash): training needs "
+                    f"other fractions, a split file or more pairs; evaluation of the whole folder "
+                    f"does not"
+                )
+                findings.append(Finding("empty_split", (), "", message))
+    splits = {stem: name for name, stems in lists.items() for stem in stems}
+    members: dict[str, list[str]] = {}
+    for stem in splits:
+        members.setdefault(patients[stem], []).append(stem)
+    for stems in members.values():
+        within = sorted({splits[stem] for stem in stems})
+        if len(within) > 1:  # the patient's name stays out of the report
+            message = f"are of one patient but in {' and '.join(within)}"
+            findings.append(Finding("patient_across_splits", tuple(sorted(stems)), "", message))
+    return splits, "the split file" if split_file else "hash"

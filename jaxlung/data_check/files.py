@@ -1,0 +1,235 @@
+"""A folder's files for `data_check`: pairs with every fault kept by name, and each pair's record.
+
+Unlike `folder`, which stops at the first fault, nothing here stops: a fault is a `Finding`.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlung.data.duplicates import perceptual_hash, standardise
+from jaxlung.data.folder import Pair, is_utf8, no_image, take_mask
+from jaxlung.data.splits import Split
+from jaxlung.data_check.consensus import appearance, shrink
+from jaxlung.data_check.kinds import Finding
+from jaxlung.errors import InputError
+from jaxlung.io.film import check_xray
+from jaxlung.io.images import SUFFIXES, is_image, read_film, read_image, stem_of
+from jaxlung.io.masks import to_lung
+from jaxlung.masks.shape import MaskShape, lung_contrast, mask_shape
+from jaxlung.preprocess import to_canvas
+from jaxlung.system.digests import array_digest
+
+SIDE = 256  # of the canvas that everything but the mask's pieces is measured on
+
+
+class Content(NamedTuple):
+    """What is kept of a pair that can be trained on: under 8 KiB, so that large sets fit."""
+
+    image_digest: str
+    mask_digest: str
+    hash_32: np.ndarray  # `duplicates.perceptual_hash`
+    appearance_D: np.ndarray  # `consensus.appearance`
+    mask_GxG: np.ndarray  # `consensus.shrink`
+    shape: MaskShape
+    spread: float  # between the image's 1st and 99th percentile, of 255
+    is_coloured: bool
+
+
+class Record(NamedTuple):
+    """What reading one pair told."""
+
+    id: str
+    size: tuple[int, int] | None  # height and width of the image
+    image_format: str  # "uint8, grey"; "" where it cannot be read
+    mask_format: str  # "uint8, grey, 0 and 255"
+    findings: tuple[Finding, ...]
+    content: Content | None  # None: not fit to be compared with the others
+
+
+def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
+    """The pairs as `folder.find_pairs` makes them, and what stands alone or is not read.
+
+    Raises:
+        InputError: there is no folder images/ or masks/, or no image in the former.
+    """
+    if not directory.is_dir():
+        raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
+    findings: list[Finding] = []
+    images = _by_stem(directory, "images", findings)
+    masks = _by_stem(directory, "masks", findings)
+    if not images:
+        folder = directory / "images"
+        raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){no_image(folder)}")
+    pairs = []
+    for stem, image in images.items():
+        mask = take_mask(masks, stem)
+        if mask is None:
+            file = _relative(directory, image)
+            expected = f"expected masks/{stem}.png or {stem}_mask.png"
+            findings.append(Finding("no_mask", (stem,), file, f"has no mask; {expected}"))
+        else:
+            pairs.append(Pair(stem, image, mask))
+    for stem, mask in masks.items():
+        file = _relative(directory, mask)
+        findings.append(Finding("no_image", (stem,), file, "has no image of that stem in images/"))
+    return pairs, findings
+
+
+def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, Path]:
+    folder = directory / name
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; name the one that holds images/ and masks/")
+    found: dict[str, Path] = {}
+    skipped: Counter[str] = Counter()
+    for path in sorted(folder.iterdir(), key=lambda path: (stem_of(path), path.name)):
+        stem = stem_of(path)
+        if path.name.startswith("."):
+            continue
+        if not is_utf8(path.name):
+            message = "has a name that is not UTF-8, which training refuses; rename it"
+            findings.append(Finding("unreadable", (), _relative(directory, path), message))
+        elif path.is_dir() or not is_image(path):
+            skipped["a folder" if path.is_dir() else path.suffix.lower() or "no suffix"] += 1
+        elif stem in found:
+            message = f"has the same stem as {found[stem].name}; keep one of them"
+            findings.append(Finding("same_stem", (stem,), _relative(directory, path), message))
+        else:
+            found[stem] = path
+    if skipped:
+        listed = ", ".join(f"{suffix} ({n})" for suffix, n in sorted(skipped.items()))
+        message = f"{sum(skipped.values())} entries of {name}/ are not read: {listed}"
+        findings.append(Finding("not_read", (), "", message))
+    return found
+
+
+def read_pair(directory: Path, pair: Pair) -> Record:
+    """Reads both files, and measures what can be measured; never raises InputError."""
+    findings: list[Finding] = []
+    files = _relative(directory, pair.image), _relative(directory, pair.mask)
+
+    def add(kind: str, path: Path, message: object) -> None:
+        # Errors of `images` begin with the path, which a finding has already.
+        text = str(message).removeprefix(f"{path}: ")
+        findings.append(Finding(kind, (pair.id,), files[path == pair.mask], text))
+
+    image = mask_pixels = mask_HxW = None
+    try:
+        film = read_film(pair.image)
+        image = film.image
+    except InputError as error:
+        add("unreadable", pair.image, error)
+    else:
+        try:
+            check_xray(film.modality, pair.image)
+        except InputError as error:
+            add("not_xray", pair.image, error)
+    try:
+        mask_pixels = read_image(pair.mask)
+    except InputError as error:
+        add("unreadable", pair.mask, error)
+    else:
+        try:
+            mask_HxW = to_lung(mask_pixels, pair.mask)
+        except InputError as error:
+            add("mask_values", pair.mask, error)
+    mask_format = ""
+    if mask_pixels is not None:
+        mask_format = f"{pixel_format(mask_pixels)}, {value_kind(mask_pixels)}"
+    return _record(pair.id, files, image, mask_HxW, mask_format, findings)
+
+
+def read_example(split: Split, index: int) -> Record:
+    """As `read_pair`, of an example that lies in no files of its own."""
+    example_id, findings = split.ids[index], []
+    image = mask_HxW = None
+    try:
+        image, mask_HxW, _ = split.read(index)
+    except InputError as error:
+        findings.append(Finding("unreadable", (example_id,), "", str(error)))
+    return _record(example_id, ("", ""), image, mask_HxW, "bool, grey, 0 and 1", findings)
+
+
+def _record(
+    example_id: str,
+    files: tuple[str, str],
+    image: np.ndarray | None,
+    mask_HxW: np.ndarray | None,
+    mask_format: str,
+    findings: list[Finding],
+) -> Record:
+    """What can be measured of an image and its mask; None is what could not be read."""
+
+    def add(kind: str, file: str, message: object) -> None:
+        findings.append(Finding(kind, (example_id,), file, str(message)))
+
+    image_file, mask_file = files
+    size = None if image is None else (image.shape[0], image.shape[1])
+    content = None
+    if mask_HxW is not None:
+        if not mask_HxW.any():
+            add("empty_mask", mask_file, "marks no lung: every pixel is 0")
+        elif mask_HxW.all():
+            add("full_mask", mask_file, "marks the whole image as lung")
+    if size and mask_HxW is not None and size != mask_HxW.shape:
+        turned = " (turned by 90 degrees?)" if size == mask_HxW.shape[::-1] else ""
+        message = f"is {_by(mask_HxW.shape)} but its image is {_by(size)} (height x width){turned}"
+        add("size_mismatch", mask_file, message)
+    if image is not None and image.min() == image.max():
+        add("blank_image", image_file, f"is blank: every pixel is {image.min():g}")
+    if not findings and image is not None and mask_HxW is not None:
+        try:
+            content = _content(image, mask_HxW)
+        except InputError as error:  # a layout that no network input can be made of
+            add("unreadable", image_file, error)
+    image_format = "" if image is None else pixel_format(image)
+    return Record(example_id, size, image_format, mask_format, tuple(findings), content)
+
+
+def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
+    canvas_SxS, mask_SxS, _ = to_canvas(image, mask_HxW, size=SIDE, fit="stretch")
+    assert mask_SxS is not None
+    standardised = standardise(canvas_SxS)
+    low, high = np.percentile(canvas_SxS, (1, 99))
+    colour = image[..., :3] if image.ndim == 3 else image[..., None]
+    return Content(
+        array_digest(image), array_digest(mask_HxW),
+        perceptual_hash(standardised), appearance(standardised), shrink(mask_SxS),
+        mask_shape(mask_HxW, lung_contrast(canvas_SxS, mask_SxS)),
+        float(high - low), bool((colour != colour[..., :1]).any()),
+    )  # fmt: skip
+
+
+def pixel_format(pixels: np.ndarray) -> str:
+    """As "uint16, grey"."""
+    channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
+    names: Mapping[int, str] = {1: "grey", 3: "RGB", 4: "RGBA"}
+    return f"{pixels.dtype}, {names.get(channels, f'{channels} channels')}"
+
+
+def value_kind(pixels: np.ndarray) -> str:
+    """The values of a mask, as `masks.read_mask` sees them: two, labels, or soft edges."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3].max(axis=-1)
+    if pixels.dtype == np.uint8:
+        values = np.flatnonzero(np.bincount(pixels.ravel(), minlength=256))
+    else:
+        values = np.unique(pixels)
+    if len(values) <= 2:
+        return " and ".join(f"{value:g}" for value in values)
+    if len(values) <= 4 or (values[-1] <= 15 and pixels.dtype.kind != "f"):
+        return "labels " + " ".join(f"{value:g}" for value in values)
+    return "soft edges"
+
+
+def _relative(directory: Path, path: Path) -> str:
+    """With a name's stray bytes as \\xff, so that any console or file can show it."""
+    return os.fsencode(path.relative_to(directory).as_posix()).decode(errors="backslashreplace")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

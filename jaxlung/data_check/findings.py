@@ -1,0 +1,250 @@
+"""From the records of a folder's pairs to findings, `finding_kinds` of them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxlung.data.duplicates import BITS, find_duplicates
+from jaxlung.data_check import consensus
+from jaxlung.data_check.consensus import Disagreement
+from jaxlung.data_check.files import Content, Record
+from jaxlung.data_check.kinds import KINDS, Finding
+from jaxlung.masks.shape import (
+    HOLES,
+    ONE_LUNG,
+    OUTLIER,
+    has_one_lung,
+    is_inverted,
+    lungs_joined,
+    outliers,
+    strays,
+)
+
+LOW_CONTRAST = 64  # grey levels of 255 between the 1st and 99th percentile
+INVERTED_IMAGE = -0.1  # `lung_contrast`
+SIDES_RATIO = 2.0  # longer over shorter side of a file
+
+
+class Compared(NamedTuple):
+    """What comparing the pairs with one another told, in the order of `ids`."""
+
+    ids: tuple[str, ...]
+    expected_NxGxG: np.ndarray | None  # uint8; None: too few pairs
+    disagreements: tuple[Disagreement, ...]  # () likewise
+    suspicion: Mapping[str, Mapping[str, float]]  # id to kind to evidence
+    findings: tuple[Finding, ...]
+
+
+def compare(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
+    """Finds what only shows beside the other pairs, and everything about single masks' shapes.
+
+    Args:
+        records: sorted by id; those without content are left out.
+        splits: id to the split it is in.
+    """
+    files = {r.id: r.content for r in records if r.content is not None}
+    inverted = [i for i, c in files.items() if is_inverted(c.shape)]
+    findings = [_inverted(i, files[i]) for i in inverted]
+    findings += _copies(files, splits)
+    usual = {i: c for i, c in files.items() if i not in inverted}
+    ids = tuple(usual)
+    evidence = {i: _shape_evidence(c) for i, c in usual.items()}
+    if len(ids) >= 8:  # fewer have no spread to speak of
+        coverage_N, aspect_N = outliers([c.shape for c in usual.values()])
+        for i, coverage, aspect in zip(ids, coverage_N, aspect_N, strict=True):
+            evidence[i]["coverage"] = abs(float(coverage)) / OUTLIER
+            evidence[i]["aspect"] = max(evidence[i]["aspect"], abs(float(aspect)) / OUTLIER)
+    expected = None
+    disagreements: tuple[Disagreement, ...] = ()
+    if len(ids) >= consensus.MIN_PAIRS:
+        masks = np.stack([c.mask_GxG for c in usual.values()])
+        expected = consensus.expected_masks(
+            np.stack([c.appearance_D for c in usual.values()]), masks
+        )
+        disagreements = tuple(map(consensus.disagreement, masks, expected))
+        slack = consensus.slack(disagreements)
+        for i, d in zip(ids, disagreements, strict=True):
+            evidence[i] |= consensus.evidence(d, slack)
+        findings += _swaps(ids, disagreements, masks, expected, evidence, slack)
+        median = float(np.median([d.agreement for d in disagreements]))
+        if median < consensus.FOLLOWS:
+            message = (
+                f"the masks follow the images badly (median Dice {median:.2f} between a mask and "
+                f"what the other pairs lead to expect): are names mixed up, or the films of "
+                f"different kinds?"
+            )
+            findings.append(Finding("unrelated", (), "", message))
+    for n, i in enumerate(ids):
+        told = disagreements[n] if disagreements else None
+        findings += [
+            Finding(kind, (i,), "", _message(kind, usual[i], told), value)
+            for kind, value in evidence[i].items()
+            if value >= 1 and kind != "swapped_masks"
+        ]
+    return Compared(ids, expected, disagreements, evidence, tuple(findings))
+
+
+def _inverted(image_id: str, content: Content) -> Finding:
+    shape = content.shape
+    message = (
+        f"covers {shape.border:.0%} of the picture's frame and {shape.coverage:.0%} of the picture:"
+        f" exchange 0 and the other value"
+    )
+    return Finding("inverted_mask", (image_id,), "", message, shape.border)
+
+
+def _shape_evidence(content: Content) -> dict[str, float]:
+    """What a pair alone tells, in units of what is worth a warning."""
+    shape = content.shape
+    return {
+        "one_lung": 2 - shape.lesser_half / ONE_LUNG if has_one_lung(shape) else 0.0,
+        "pieces": strays(shape),
+        "holes": shape.holes / HOLES,
+        "joined_lungs": float(lungs_joined(shape)),
+        "inverted_image": max(0.0, shape.contrast / INVERTED_IMAGE),
+        "low_contrast": LOW_CONTRAST / max(content.spread, 1) if content.spread else 0.0,
+        "colour": float(content.is_coloured),
+        "aspect": 0.0,
+    }
+
+
+def _message(kind: str, content: Content, told: Disagreement | None) -> str:
+    shape = content.shape
+    if kind in ("misaligned_mask", "mirrored_mask", "unexpected_outline"):
+        assert told is not None
+        if kind == "misaligned_mask":
+            away = [
+                f"{abs(share):.0%} of the {side} {back if share > 0 else forth}"
+                for share, side, back, forth in (
+                    (told.shift_x, "width", "to the right", "to the left"),
+                    (told.shift_y, "height", "down", "up"),
+                )
+                if share
+            ]
+            return (
+                f"lies about {' and '.join(away)} of where it fits best (Dice with what is "
+                f"expected {told.agreement:.2f}, moved back {told.agreement + told.shift_gain:.2f})"
+            )
+        if kind == "mirrored_mask":
+            is_flip = told.flip_gain > told.mirror_gain
+            way = "upside down" if is_flip else "mirrored left to right"
+            gain = max(told.flip_gain, told.mirror_gain)
+            return (
+                f"fits better {way} (Dice {told.agreement:.2f}, then {told.agreement + gain:.2f})"
+            )
+        return (
+            f"{'marks' if told.region_is_extra else 'leaves out'} a region of {told.region:.0%} of "
+            f"its area that the other masks would {'leave out' if told.region_is_extra else 'mark'}"
+            f", about {told.region_x:.0%} from the left and {told.region_y:.0%} from the top"
+        )
+    return {
+        "one_lung": f"has {shape.lesser_half:.0%} of its area in one half of the picture",
+        "pieces": f"is in {shape.pieces} pieces; {shape.stray:.2%} of its area is beyond two lungs",
+        "holes": f"has holes of {shape.holes:.1%} of its area",
+        "joined_lungs": "has both lungs in one piece, so that they cannot be scored apart",
+        "coverage": f"covers {shape.coverage:.1%} of the picture, far from this set's usual share",
+        "aspect": f"lungs are {shape.aspect:.2f} times as wide as high in the file, unlike this "
+        f"set's others: was it stretched or turned?",
+        "inverted_image": "shows the lungs brighter than what surrounds them: a negative?",
+        "low_contrast": f"99 % of it lies within {content.spread:.0f} of 255 grey levels: a few "
+        f"extreme pixels may squeeze the rest",
+        "colour": "is coloured: are there annotations drawn on it?",
+    }[kind]
+
+
+def _swaps(
+    ids: Sequence[str],
+    disagreements: Sequence[Disagreement],
+    masks: np.ndarray,
+    expected: np.ndarray,
+    evidence: Mapping[str, dict[str, float]],
+    slack: float,
+) -> list[Finding]:
+    """Exchanged masks; what they explain better is no finding of its own any more."""
+    findings = []
+    least = consensus.SWAP_GAIN * slack
+    for swap in consensus.find_swaps(masks, expected, least):
+        alone = disagreements[swap.first].shift_gain + disagreements[swap.second].shift_gain
+        if alone >= swap.gain:
+            continue  # a shift explains it better
+        pair = (ids[swap.first], ids[swap.second])
+        for i in pair:
+            evidence[i]["swapped_masks"] = swap.gain / least
+            for kind in ("misaligned_mask", "mirrored_mask"):
+                evidence[i][kind] = 0.0
+        message = (
+            f"masks fit better exchanged (Dice {disagreements[swap.first].agreement:.2f} and "
+            f"{disagreements[swap.second].agreement:.2f}, {swap.gain:.2f} more in all)"
+        )
+        findings.append(Finding("swapped_masks", pair, "", message, swap.gain / least))
+    return findings
+
+
+def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Finding]:
+    ids = list(files)
+    if not ids:
+        return []
+    findings = []
+    hashes = np.stack([c.hash_32 for c in files.values()])
+    for group in find_duplicates(hashes, [c.image_digest for c in files.values()]):
+        members = tuple(ids[i] for i in group.members)
+        within = sorted({splits[i] for i in members if i in splits})
+        how = "the same pixels" if group.is_exact else f"{group.bits} of {BITS} bits differ"
+        change = f", {group.change}" if group.change else ""
+        across = f"; they are in {' and '.join(within)}" if len(within) > 1 else ""
+        kind = "duplicate_across_splits" if len(within) > 1 else "near_duplicate"
+        findings.append(
+            Finding(kind, members, "", f"are copies of one image ({how}{change}){across}",
+                    BITS - group.bits + group.is_exact)
+        )  # fmt: skip
+    by_mask: dict[str, list[str]] = {}
+    for i, content in files.items():
+        by_mask.setdefault(content.mask_digest, []).append(i)
+    copies = [set(finding.ids) for finding in findings]
+    for members_list in by_mask.values():
+        if len(members_list) > 1 and not any(group.issuperset(members_list) for group in copies):
+            findings.append(
+                Finding("duplicate_mask", tuple(members_list), "", "have the very same mask")
+            )
+    return findings
+
+
+def whole_set(records: Sequence[Record]) -> list[Finding]:
+    """What the formats and sizes of all files together tell."""
+    findings = []
+    sound = [r for r in records if r.content]
+    for what, format_of in (
+        ("images", {r.id: r.image_format for r in sound}),
+        ("masks", {r.id: r.mask_format for r in sound}),
+    ):
+        formats = Counter(format_of.values())
+        if len(formats) > 1:
+            usual = formats.most_common(1)[0][0]
+            others = tuple(i for i, name in format_of.items() if name != usual)
+            listed = "; ".join(f"{name} ({n})" for name, n in formats.most_common())
+            findings.append(Finding("mixed_formats", others, "", f"{what}: {listed}"))
+    labelled = [r for r in sound if "labels" in r.mask_format]
+    if labelled:
+        kinds = Counter(r.mask_format.split("labels ")[1] for r in labelled)
+        listed = ", ".join(f"{values} ({n})" for values, n in kinds.most_common())
+        message = f"{len(labelled)} masks hold labels {listed}; all but 0 counts as lung"
+        findings.append(Finding("labels", tuple(r.id for r in labelled), "", message))
+    sizes = [r.size for r in records if r.size]
+    for r in records:
+        if r.size and max(r.size) > SIDES_RATIO * min(r.size):
+            message = f"is {r.size[0]}x{r.size[1]} (height x width), unusually long for a chest"
+            findings.append(Finding("aspect", (r.id,), "", message, max(r.size) / min(r.size)))
+    if len(sizes) >= 8 and len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1]:
+        message = (
+            f"all {len(sizes)} images are {sizes[0][0]}x{sizes[0][1]}: were they stretched to that?"
+        )
+        findings.append(Finding("square_files", (), "", message))
+    return findings
+
+
+def in_order(findings: Sequence[Finding]) -> list[Finding]:
+    """Worst first: by kind, then by evidence, then by name."""
+    rank = {kind: n for n, kind in enumerate(KINDS)}
+    return sorted(findings, key=lambda f: (rank[f.kind], -f.evidence, f.ids, f.file, f.message))

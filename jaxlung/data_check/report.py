@@ -1,0 +1,259 @@
+"""What a check of a folder found: for the console, as check.json and as check.html."""
+
+import functools
+import importlib.resources
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+
+from jaxlung.data.splits import SPLITS
+from jaxlung.data_check.check import Check, ranking
+from jaxlung.data_check.kinds import KINDS, Finding
+from jaxlung.errors import InputError
+from jaxlung.io.drawing import thumbnail
+from jaxlung.io.page import check_out, picture_data
+from jaxlung.system.environment import environment
+from jaxlung.system.files import write_json, write_text
+
+SCHEMA = "jaxlung-data-check-1"
+OUTPUTS = ("check.json", "check.html")
+NAMED = 12  # findings of one kind that the console lists; the files have all
+MORE = 50  # further ones that it lists by name alone
+WORST = 48  # pictures of the most suspicious pairs
+COPIES = 8  # groups of copies that are drawn, two of each
+
+
+check_out = functools.partial(check_out, names=OUTPUTS)
+
+
+def text(result: Check) -> str:
+    """The summary for a console."""
+    facts = summary(result)
+    lines = [f"{result.source}: {facts['pairs']} pairs, read in {result.seconds:.1f} s"]
+    for name, title in (("sizes", "sizes"), ("image_formats", "images"), ("mask_formats", "masks")):
+        counts = Counter(facts[name])
+        shown = ", ".join(f"{value} ({n})" for value, n in counts.most_common(5))
+        more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
+        lines.append(f"  {title:10}{shown or 'none that can be read'}{more}")
+    if facts["coverage"]:
+        low, middle, high = (facts["coverage"][name] for name in ("min", "median", "max"))
+        lines.append(f"  {'lung':10}{low:.1%} to {high:.1%} of the picture, median {middle:.1%}")
+    if facts["agreement"]:
+        lines.append(
+            f"  {'agreement':10}median Dice {facts['agreement']['median']:.3f} between a mask and "
+            f"what the other pairs lead to expect"
+        )
+    else:
+        lines.append(f"  {'agreement':10}not measured: too few pairs to compare with one another")
+    sizes = ", ".join(f"{name} {n}" for name, n in facts["splits"].items())
+    lines.append(f"  {'splits':10}{sizes} (by {result.split_by})")
+    for title, found in (("ERRORS", result.errors()), ("WARNINGS", result.warnings())):
+        lines += ["", f"{title}: {len(found)}"]
+        for kind in dict.fromkeys(f.kind for f in found):
+            lines += _kind_lines(kind, [f for f in found if f.kind == kind])
+    suspects = [entry for entry in ranking(result) if entry[1] >= 1]
+    if suspects:
+        lines += ["", f"MOST SUSPICIOUS of {len(suspects)} (1 is worth a warning):"]
+        lines += [
+            f"  {n + 1:3}. {image_id}  {value:.2f}  {KINDS[kind].title}"
+            for n, (image_id, value, kind) in enumerate(suspects[:NAMED])
+        ]
+    verdict = (
+        "not fit for training: mend the errors first"
+        if result.errors()
+        else "training can go ahead" + ("; look at the warnings" if result.warnings() else "")
+    )
+    return "\n".join([*lines, "", verdict])
+
+
+def _kind_lines(kind: str, found: Sequence[Finding]) -> list[str]:
+    lines = [f"  {KINDS[kind].title} ({len(found)}). {KINDS[kind].remedy}"]
+    for finding in found[:NAMED]:
+        lines.append(f"    {': '.join(part for part in (named(finding), finding.message) if part)}")
+    if len(found) > NAMED:
+        more = list(dict.fromkeys(named(finding) for finding in found[NAMED:]))
+        rest = f", ... (--out DIR lists all {len(found)})" if len(more) > MORE else ""
+        lines.append(f"    and {len(found) - NAMED} more: {', '.join(more[:MORE])}{rest}")
+    return lines
+
+
+def named(finding: Finding) -> str:
+    """The file, or the images' ids."""
+    if finding.file:
+        return finding.file
+    shown = ", ".join(finding.ids[:6])
+    return shown + (f" and {len(finding.ids) - 6} more" if len(finding.ids) > 6 else "")
+
+
+def summary(result: Check) -> dict[str, Any]:
+    """Counts of the whole folder."""
+    shapes = [r.content.shape for r in result.records if r.content]
+    sizes = Counter(f"{r.size[0]}x{r.size[1]}" for r in result.records if r.size)
+    agreements = [d.agreement for d in result.compared.disagreements]
+    splits = Counter(result.splits.values())
+    return {
+        "pairs": len(result.records),
+        "errors": len(result.errors()),
+        "warnings": len(result.warnings()),
+        "kinds": dict(Counter(f.kind for f in result.findings)),
+        "sizes": dict(sizes.most_common()),
+        "image_formats": dict(
+            Counter(r.image_format for r in result.records if r.image_format).most_common()
+        ),
+        "mask_formats": dict(
+            Counter(r.mask_format for r in result.records if r.mask_format).most_common()
+        ),
+        "coverage": _spread([shape.coverage for shape in shapes]),
+        "agreement": _spread(agreements),
+        "splits": {name: splits[name] for name in SPLITS},
+        "split_by": result.split_by,
+    }
+
+
+def _spread(values: Sequence[float]) -> dict[str, float] | None:
+    if not values:
+        return None
+    low, middle, high = np.quantile(values, (0, 0.5, 1))
+    return {"min": round(low, 4), "median": round(middle, 4), "max": round(high, 4)}
+
+
+def as_json(result: Check) -> dict[str, Any]:
+    """What check.json holds; docs/data_check.md has the keys."""
+    told = dict(zip(result.compared.ids, result.compared.disagreements, strict=False))
+    ranked = ranking(result)
+    rank = {i: (n + 1, value, kind) for n, (i, value, kind) in enumerate(ranked)}
+    images = []
+    for record in result.records:
+        content, d = record.content, told.get(record.id)
+        place, value, kind = rank.get(record.id, (None, None, None))
+        images.append({
+            "id": record.id,
+            "split": result.splits.get(record.id),
+            "height": record.size[0] if record.size else None,
+            "width": record.size[1] if record.size else None,
+            "image_format": record.image_format or None,
+            "mask_format": record.mask_format or None,
+            "coverage": round(content.shape.coverage, 5) if content else None,
+            "pieces": content.shape.pieces if content else None,
+            "agreement": round(d.agreement, 4) if d else None,
+            "rank": place,
+            "suspicion": None if value is None else round(value, 3),
+            "suspicion_kind": kind if value else None,
+        })  # fmt: skip
+    return {
+        "schema": SCHEMA,
+        "source": result.source,
+        "fit_for_training": not result.errors(),
+        "summary": summary(result),
+        "findings": [
+            {
+                "severity": KINDS[f.kind].severity, "kind": f.kind, "ids": list(f.ids),
+                "file": f.file or None, "message": f.message, "evidence": round(f.evidence, 3),
+            }
+            for f in result.findings
+        ],
+        "images": images,
+        "environment": environment(),
+        "seconds": round(result.seconds, 2),
+    }  # fmt: skip
+
+
+def write_report(result: Check, out: Path) -> None:
+    """Writes check.json and check.html."""
+    write_json(out / "check.json", as_json(result))
+    write_text(out / "check.html", render(result))
+
+
+def render(result: Check) -> str:
+    """The HTML page: no file or address outside of it is needed to show it."""
+    source = (
+        importlib.resources.files("jaxlung.data_check").joinpath("check.html.j2").read_text("utf-8")
+    )
+    report = as_json(result)
+    page = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    cases = _cases(result)
+    anchor = {case["id"]: case["anchor"] for case in cases}
+    groups = [
+        {
+            "kind": kind,
+            "title": KINDS[kind].title,
+            "severity": KINDS[kind].severity,
+            "remedy": KINDS[kind].remedy,
+            "findings": [
+                (named(f), f.message, anchor.get(f.ids[0]) if f.ids else None)
+                for f in result.findings
+                if f.kind == kind
+            ],
+        }
+        for kind in dict.fromkeys(f.kind for f in result.findings)
+    ]
+    return page.from_string(source).render(
+        report=report,
+        images=sorted(report["images"], key=lambda image: image["rank"] or 0),  # errors first
+        groups=groups,
+        cases=cases,
+        copies=_copies(result),
+    )
+
+
+def _cases(result: Check) -> list[dict[str, Any]]:
+    """Pictures of pairs with an error that can be drawn, then of the most suspicious ones."""
+    messages: dict[str, list[str]] = {}
+    for finding in result.findings:
+        for image_id in finding.ids:
+            messages.setdefault(image_id, []).append(
+                f"{KINDS[finding.kind].title}: {finding.message}"
+            )
+    faulty = [i for f in result.errors() for i in f.ids]
+    rank = {image_id: value for image_id, value, _ in ranking(result)}
+    worst = [image_id for image_id, value in rank.items() if value >= 1]
+    cases: list[dict[str, Any]] = []
+    for image_id in dict.fromkeys([*faulty, *worst]):
+        if len(cases) == WORST:  # before another file is read
+            break
+        if picture := _picture(result, image_id):
+            cases.append({
+                "id": image_id, "anchor": f"case{len(cases)}", "picture": picture,
+                "suspicion": rank.get(image_id), "messages": messages.get(image_id, []),
+            })  # fmt: skip
+    return cases
+
+
+def _copies(result: Check) -> list[dict[str, Any]]:
+    groups = [f for f in result.findings if f.kind in ("duplicate_across_splits", "near_duplicate")]
+    return [
+        {
+            "message": f"{named(f)} {f.message}",
+            "pictures": [
+                {"id": i, "split": result.splits.get(i), "picture": _picture(result, i)}
+                for i in f.ids[:2]
+            ],
+        }
+        for f in groups[:COPIES]
+    ]
+
+
+def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
+    """The image with its mask's outline and the expected one; None where it cannot be drawn."""
+    if all(record.id != image_id for record in result.records):
+        return None  # half a pair
+    try:
+        image, mask_HxW = result.read(image_id)
+    except InputError:
+        return None
+    if image.shape[:2] != mask_HxW.shape:
+        return None
+    expected = np.zeros_like(mask_HxW)
+    compared = result.compared
+    if compared.expected_NxGxG is not None and image_id in compared.ids:
+        share_GxG = compared.expected_NxGxG[compared.ids.index(image_id)]
+        height, width = mask_HxW.shape
+        expected = cv2.resize(share_GxG, (width, height), interpolation=cv2.INTER_LINEAR) > 127
+    return picture_data(thumbnail(image, expected, mask_HxW), image_id)

@@ -1,0 +1,1 @@
+"""Where arrays live: one device or many, one process or several."""

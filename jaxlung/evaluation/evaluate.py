@@ -1,0 +1,223 @@
+"""`evaluate`: which models on which sets of images, and their common report."""
+
+import dataclasses
+import itertools
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
+from jaxlung.config import DataConfig
+from jaxlung.data.datasets import load_splits, whole_split
+from jaxlung.data.public import one_set, whole_set
+from jaxlung.data.splits import SPLITS, Split
+from jaxlung.devices import distributed
+from jaxlung.errors import InputError
+from jaxlung.evaluation.model_scores import Task, score_split
+from jaxlung.evaluation.report import write_report
+from jaxlung.io.page import check_out
+from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
+from jaxlung.predict.load import load
+from jaxlung.predict.predictor import Predictor
+from jaxlung.system.digests import weights_sha256
+from jaxlung.system.environment import environment
+from jaxlung.weights import bundled
+from jaxlung.workdir.record import Digests
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def evaluate(
+    workdir: Paths,
+    *,
+    data: Paths | None = None,
+    split: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    tolerance: Tolerance = DEFAULT_TOLERANCE,
+    overwrite: bool = False,
+    tta: bool = True,
+) -> dict[str, Any]:
+    """Scores the best checkpoint of each run on each set of images.
+
+    Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
+
+    Args:
+        workdir: one of train.py's or a bundled model's name, or several, to compare them on the
+            same images.
+        data, split: see `choose_split`; several folders make a table of models and sets.
+        out: where to write; None, for one workdir, is WORKDIR/eval/ and the sets' names.
+        tolerance: of NSD.
+        overwrite: replace an earlier report.
+        tta: predict with test-time augmentation, as `load` does.
+
+    Returns:
+        what metrics.json holds; {} of several processes in all but the first, which writes.
+
+    Raises:
+        InputError: naming what stands in the way; before anything is scored, but for damaged
+            image files, which are read on the way.
+    """
+    started = time.monotonic()
+    check_tolerance(tolerance)
+    models_named = _listed(workdir)
+    folders: list[Path | None] = [Path(path) for path in _listed(data)] or [None]
+    if not models_named:
+        raise InputError("--workdir: name at least one workdir of train.py")
+    if out is None and len(models_named) * len(folders) > 1:
+        raise InputError("several models or sets need --out FOLDER for their common report")
+    for name in filter(bundled.is_name, models_named):
+        if out is None or data is None:
+            raise InputError(f"--workdir {name}: a bundled model needs --data and --out")
+    tasks = _plan(models_named, folders, split, tta)
+    if out is None:
+        out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
+    if distributed.is_main():
+        check_out(Path(out), overwrite=overwrite)
+    for task in tasks:
+        distributed.check_same(f"{task.source}: the images", json.dumps(task.split.ids))
+    results = [score_split(task, tolerance) for task in tasks]
+    if not distributed.is_main():
+        return {}
+    models = {task.model: _about(task.predictor) for task in tasks}
+    seconds = time.monotonic() - started
+    return write_report(Path(out), results, models, tolerance, environment(), seconds)
+
+
+def _listed(value: Paths | None) -> list[str | os.PathLike[str]]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str | os.PathLike) else list(value)
+
+
+def _plan(
+    models: Sequence[str | os.PathLike[str]],
+    folders: Sequence[Path | None],
+    split: str | None,
+    tta: bool,
+) -> list[Task]:
+    """Loads the models and lists the images of every pair of model and set."""
+    workdirs = [bundled.WEIGHTS / m if bundled.is_name(m) else Path(m) for m in models]
+    for kind, paths in (("--workdir", workdirs), ("--data", folders)):
+        resolved = [path and path.resolve() for path in paths]
+        if len(set(resolved)) < len(resolved):
+            raise InputError(f"{kind}: names a folder twice")
+    loaded = [load(model, tta=tta) for model in models]
+    predictors = dict(zip(short_names(workdirs), loaded, strict=True))
+    tasks = []
+    for (name, predictor), folder in itertools.product(predictors.items(), folders):
+        data = predictor.config.data
+        if predictor.bundled:  # whatever lies here under the same name, its own data do not
+            kind = data.name if data.name in FOLDERS else "folder"
+            data = dataclasses.replace(data, name=kind, dir=os.devnull)
+        if predictor.config.ensemble.folds and split in ("train", "validation"):
+            raise InputError(
+                f"--split {split}: each fold has its own; {predictor.workdir}/cross_validation.csv "
+                f"has the images' scores, and {predictor.workdir}/members/0 is a model of one"
+            )
+        chosen, warning = choose_split(data, folder, split, predictor.data_digests)
+        source = str(folder or (data.dir if data.name in FOLDERS else data.name))
+        tasks.append(Task(name, predictor, source, source, chosen, warning))
+    sources = list(dict.fromkeys(Path(task.source).resolve() for task in tasks))
+    labels = dict(zip(sources, short_names(sources), strict=True))
+    return [task._replace(data=labels[Path(task.source).resolve()]) for task in tasks]
+
+
+def short_names(paths: Sequence[Path]) -> list[str]:
+    """The last part of each path, with as many before it as tell it from the others."""
+    parts = [path.resolve().parts[1:] for path in paths]
+    names = []
+    for i, own in enumerate(parts):
+        others = parts[:i] + parts[i + 1 :]
+        lengths = (n for n in range(1, len(own)) if all(o[-n:] != own[-n:] for o in others))
+        names.append("/".join(own[-next(lengths, len(own)) :]))
+    return names
+
+
+def choose_split(
+    config: DataConfig, data: Path | None, split: str | None, recorded: Digests | None = None
+) -> tuple[Split, str | None]:
+    """What to evaluate on.
+
+    Args:
+        config: the run's own data.
+        data: a folder as the run reads them, or a prepared public set by name (where no such
+            folder exists); None for the run's own data.
+        split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
+            of the run's own data, by --data too (of a mixture: the part of the set named), and
+            "all" of others.
+        recorded: what the run was made with, as `record.read_digests` gives it.
+
+    Returns:
+        the split, and a warning or None.
+
+    Raises:
+        InputError: there are no such data or no such split of them, or the run's own have changed.
+    """
+    if split not in (None, "all", *SPLITS):
+        raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
+    in_folder = config.name in FOLDERS
+    named = data is not None and is_set(data)
+    own = (
+        data is None
+        or (in_folder and data.resolve() == Path(config.dir).resolve())
+        or (named and str(data) in set_names(config.name))
+    )
+    if data is None and split == "all":
+        raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
+    if data is not None and (split == "all" or not own):
+        if split in SPLITS:
+            raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
+        if not named and not data.exists():
+            raise InputError(
+                f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
+                f"commas){did_you_mean(str(data))}"
+            )
+        warning = "these data hold the images that the model was trained on" if own else None
+        if named:
+            if config.name == "ct":
+                raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
+            whole = whole_set(str(data), "" if in_folder else config.dir)
+            return whole, warning or _other_convention(config, str(data))
+        pattern = config.patient_pattern if own else ""
+        return whole_split(config, data, pattern), warning
+    name = split or "test"
+    warning = None if name == "test" else f"the {name} split was used in training"
+    chosen = load_splits(config)[name]
+    if recorded and set(chosen.ids) != set(recorded[name]):
+        raise InputError(
+            f"{config.dir or config.name}: its {name} split is no longer that of the run "
+            f"({len(chosen.ids)} images for {len(recorded[name])}); restore its files and "
+            f"metadata.csv"
+        )
+    return (one_set(chosen, str(data)) if named else chosen), warning
+
+
+def _other_convention(config: DataConfig, name: str) -> str | None:
+    """A warning where a set calls something else lung than those that were trained on."""
+    trained = {CATALOG[own].convention for own in set_names(config.name)}
+    convention = CATALOG[name].convention
+    if not trained or convention in trained:
+        return None
+    return f"its masks are {convention}, those that were trained on {' and '.join(sorted(trained))}"
+
+
+def _about(predictor: Predictor) -> dict[str, Any]:
+    """Provenance of a model, for metrics.json."""
+    data = predictor.config.data
+    return {
+        "workdir": str(predictor.workdir),
+        "step": predictor.step,
+        "weights_sha256": weights_sha256(predictor.variables),
+        "trained_on": Path(data.dir).resolve().name if data.name in FOLDERS else data.name,
+        "network_size": data.size,
+        "tta": predictor.tta,
+        "postprocess": predictor.config.keeps_lungs,
+        "threshold": {
+            "value": predictor.config.train.threshold,
+            "chosen": "train.threshold of the run's config, fixed before training",
+        },
+        "config": predictor.config.to_dict(),
+    }

@@ -1,0 +1,245 @@
+"""Masks on disk, from any tool, against the true ones: scores of files, without a model."""
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxlung.data.folder import images_by_stem
+from jaxlung.data.metadata import is_spacing, read_metadata
+from jaxlung.errors import InputError
+from jaxlung.evaluation.report import write_report
+from jaxlung.io.images import is_image, read_image, read_size
+from jaxlung.io.masks import read_labels
+from jaxlung.io.page import check_out
+from jaxlung.masks.sides import Lungs, lungs_apart, lungs_of_labels
+from jaxlung.metrics.image import (
+    DEFAULT_TOLERANCE,
+    Tolerance,
+    check_tolerance,
+    failure_flags,
+    missing_scores,
+    score_masks,
+    stray_pieces,
+)
+from jaxlung.metrics.set_scores import Picture, Scores, columns_of
+from jaxlung.system.digests import array_digest, fingerprint
+from jaxlung.system.environment import environment
+from jaxlung.system.threads import worker_count
+
+PICTURES = ("_overlay", "_probability")  # what `jaxlung predict` writes beside masks
+
+Spacing = tuple[float, float]
+
+
+class Files(NamedTuple):
+    """The files of one image."""
+
+    id: str
+    truth: Path
+    prediction: Path | None  # None: the tool has made none, which counts as a failure
+    image: Path | None  # to draw on
+
+
+def score(
+    pred: str | os.PathLike[str],
+    truth: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    metadata: str | os.PathLike[str] | None = None,
+    sides: bool = False,
+    spacing_mm: float | None = None,
+    tolerance: Tolerance = DEFAULT_TOLERANCE,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Scores a folder of masks against a folder of true masks, matched by stem.
+
+    Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
+
+    Args:
+        pred, truth: folders; stems may end in _mask, and pred may hold the overlays of
+            `jaxlung predict`. An image without prediction is scored as an empty mask and flagged.
+        out: folder for the report.
+        images: folder of the X-rays, to draw outlines on; None draws them on the true mask.
+        metadata: a CSV as in `jaxlung.data.metadata`; None: metadata.csv beside the folder of true
+            masks, if it is there.
+        sides: masks hold labels, 1 the patient's right lung and 2 the left one.
+        spacing_mm: side of a pixel of every image, whatever metadata say; None: as metadata say.
+        tolerance: of NSD.
+        overwrite: replace an earlier report.
+
+    Returns:
+        what metrics.json holds.
+
+    Raises:
+        InputError: a folder or file that is missing, unreadable, of another size than its truth,
+            of an unknown id, or that holds other values than a mask has.
+    """
+    started = time.monotonic()
+    check_tolerance(tolerance)
+    pred, truth, out = Path(pred), Path(truth), Path(out)
+    if spacing_mm is not None and not is_spacing(spacing_mm):
+        raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
+    files = match(pred, truth, Path(images) if images else None)
+    ids = [file.id for file in files]
+    beside = truth.resolve().parent / "metadata.csv"
+    known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, ids)
+    square = (spacing_mm, spacing_mm) if spacing_mm else None
+    spacings = [square or spacing for spacing in known.spacings]
+    check_out(out, overwrite=overwrite)
+
+    def score_file(index: int) -> _Scored:
+        return _score(files[index], spacings[index], sides=sides, tolerance=tolerance)
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        scored = list(
+            tqdm(pool.map(score_file, range(len(files))), total=len(files), desc="scored",
+                 unit="image", disable=None, leave=False)
+        )  # fmt: skip
+
+    def picture(index: int) -> Picture:
+        file = files[index]
+        truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
+        image = read_image(file.image) if file.image else None
+        return Picture(image, prediction_HxW > 0, truth_HxW > 0)
+
+    truth_digests = {"all": dict(zip(ids, (s.truth_digest for s in scored), strict=True))}
+    missing = sum(file.prediction is None for file in files)
+    scores = Scores(
+        model=_name(pred),
+        data=_name(truth),
+        ids=tuple(ids),
+        patients=known.patients or tuple(ids),
+        groups=known.groups,
+        grids={"original": columns_of([s.scores for s in scored])},
+        flags=tuple(s.flags for s in scored),
+        stray=tuple(s.stray for s in scored),
+        sizes=tuple(s.size for s in scored),
+        digests=tuple(s.truth_digest for s in scored),
+        reliability=None,
+        facts={
+            "source": str(truth),
+            "split": "all",
+            "fingerprint": fingerprint(truth_digests),
+            "warnings": [f"{missing} of {len(ids)} images have no prediction: they score the worst"]
+            if missing
+            else [],
+            "seconds": round(time.monotonic() - started, 2),
+        },
+        picture=picture,
+    )
+    predictions = {"all": dict(zip(ids, (s.prediction_digest for s in scored), strict=True))}
+    models = {scores.model: {"masks": str(pred), "masks_sha256": fingerprint(predictions)}}
+    return write_report(
+        out, [scores], models, tolerance, environment(devices=False), time.monotonic() - started
+    )
+
+
+def match(pred: Path, truth: Path, images: Path | None) -> list[Files]:
+    """Finds each true mask's prediction and image by stem.
+
+    Raises:
+        InputError: a prediction of an unknown id, no prediction at all, or a true mask without
+            image where images are given.
+    """
+    truths = _by_id(truth, {})
+    predictions = _by_id(pred, truths)
+    for folder in sorted(path for path in pred.iterdir() if path.is_dir()):
+        if any(is_image(path) for path in folder.rglob("*") if path.is_file()):
+            raise InputError(
+                f"{folder}: holds masks in a folder below; score compares two folders without: "
+                f"score each in its turn"
+            )
+    for image_id, path in predictions.items():
+        if image_id not in truths:
+            raise InputError(
+                f"{path}: there is no true mask {image_id}.png or {image_id}_mask.png in {truth}; "
+                f"rename it or move it away"
+            )
+    if not predictions:
+        raise InputError(f"{pred}: holds no mask of an image in {truth}")
+    pictures = images_by_stem(images) if images else {}
+    for image_id, path in truths.items():
+        if images and image_id not in pictures:
+            raise InputError(f"{path}: has no image {image_id}.png in {images}")
+    return [
+        Files(image_id, path, predictions.get(image_id), pictures.get(image_id))
+        for image_id, path in truths.items()
+    ]
+
+
+def _name(directory: Path) -> str:
+    """A folder's name, or that of the one above it where it says no more than "masks"."""
+    path = directory.resolve()
+    return path.parent.name if path.name in ("masks", "mask") and path.parent.name else path.name
+
+
+def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
+    """The masks of a folder, by stem without _mask; less `jaxlung predict`'s pictures."""
+    masks: dict[str, Path] = {}
+    for stem, path in images_by_stem(directory).items():
+        image_id = stem if stem in known else stem.removesuffix("_mask")
+        if image_id not in known and any(stem.removesuffix(end) in known for end in PICTURES):
+            continue
+        if image_id in masks:
+            raise InputError(f"{path}: and {masks[image_id].name} are of one image; keep one")
+        masks[image_id] = path
+    return masks
+
+
+class _Scored(NamedTuple):
+    scores: Mapping[str, float]
+    flags: tuple[str, ...]
+    stray: tuple[int, int]
+    size: tuple[int, int]
+    truth_digest: str
+    prediction_digest: str
+
+
+def _score(file: Files, spacing: Spacing | None, *, sides: bool, tolerance: Tolerance) -> _Scored:
+    truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
+    truth, prediction = truth_HxW > 0, prediction_HxW > 0
+    if sides:
+        lungs: Lungs | None = lungs_of_labels(prediction_HxW, truth_HxW)
+    else:
+        lungs = lungs_apart(prediction, truth)
+    if file.prediction is None:
+        scores = missing_scores(truth, lungs=lungs, spacing=spacing)
+    else:
+        scores = score_masks(prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance)
+    return _Scored(
+        scores,
+        failure_flags(prediction, truth, lungs, missing=file.prediction is None),
+        stray_pieces(prediction, truth),
+        truth.shape,
+        array_digest(truth_HxW),
+        array_digest(prediction_HxW),
+    )
+
+
+def _read_pair(file: Files, *, sides: bool) -> tuple[np.ndarray, np.ndarray]:
+    truth_HxW = read_labels(file.truth, sides=sides)
+    if file.image and read_size(file.image) != truth_HxW.shape:
+        raise InputError(
+            f"{file.image}: is {_by(read_size(file.image))} but the true mask {file.truth} is "
+            f"{_by(truth_HxW.shape)} (height x width); leave --images out, or give both one size"
+        )
+    if file.prediction is None:
+        return truth_HxW, np.zeros_like(truth_HxW)
+    prediction_HxW = read_labels(file.prediction, sides=sides)
+    if prediction_HxW.shape != truth_HxW.shape:
+        raise InputError(
+            f"{file.prediction}: is {_by(prediction_HxW.shape)} but the true mask {file.truth} is "
+            f"{_by(truth_HxW.shape)} (height x width); resample it to the image's own size"
+        )
+    return truth_HxW, prediction_HxW
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))

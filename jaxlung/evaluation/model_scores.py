@@ -1,0 +1,222 @@
+"""One model on one split: every image predicted, and scored on both grids. None is dropped.
+
+The network's grid is where training happens, an image's own grid is where masks are used.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxlung.data.ct_folder import volume_of
+from jaxlung.data.splits import Example, Split
+from jaxlung.devices import distributed
+from jaxlung.errors import InputError
+from jaxlung.masks import sides
+from jaxlung.metrics import calibration, image
+from jaxlung.metrics.calibration import Reliability
+from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance
+from jaxlung.metrics.set_scores import Picture, Scores, columns_of
+from jaxlung.predict.predictor import Predictor
+from jaxlung.preprocess import Geometry, from_canvas, to_canvas
+from jaxlung.system.digests import content_digest, fingerprint, is_content_digest
+from jaxlung.system.threads import worker_count
+
+BATCH = 8  # images at a time, however large they are: it bounds the memory and chooses nothing
+
+
+class Task(NamedTuple):
+    """One model on one set."""
+
+    model: str
+    predictor: Predictor
+    data: str
+    source: str  # where the images come from
+    split: Split
+    warning: str | None
+
+
+class _Scored(NamedTuple):
+    """What is kept of one image."""
+
+    network: dict[str, float]
+    original: dict[str, float]
+    flags: tuple[str, ...]
+    stray: tuple[int, int]
+    size: tuple[int, int]
+    reliability: Reliability
+    digest: str
+    canvas_digest: str
+
+
+def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
+    """Predicts and scores every image of a split; several processes each a share of them."""
+    started = time.monotonic()
+    predictor, split = task.predictor, task.split
+    own = np.arange(len(split.ids))[jax.process_index() :: jax.process_count()]
+    with (
+        ThreadPoolExecutor(worker_count()) as pool,
+        tqdm(total=len(own), desc=f"{task.model} on {task.data}", unit="image",
+             disable=None if distributed.is_main() else True, leave=False) as progress,
+    ):  # fmt: skip
+        scored: list[_Scored] = []
+        for batch in _predictions(predictor, split, own, pool):
+            scored += pool.map(lambda row: _score(row, predictor.to_mask, tolerance), batch)
+            progress.update(len(batch))
+    scored = _of_all_processes(scored, len(split.ids))
+    digests = {split.name: dict(zip(split.ids, (s.digest for s in scored), strict=True))}
+    facts = {
+        "source": task.source,
+        "split": split.name,
+        "fingerprint": fingerprint(digests),
+        "warnings": [
+            *([task.warning] if task.warning else []),
+            *_seen_in_training(predictor, [s.canvas_digest for s in scored]),
+        ],
+        "seconds": round(time.monotonic() - started, 2),
+    }
+
+    def picture(index: int) -> Picture:
+        example = split.read(index)
+        return Picture(example.image, predictor.predict(example.image), example.mask)
+
+    return Scores(
+        model=task.model,
+        data=task.data,
+        ids=split.ids,
+        patients=split.patients or split.ids,
+        groups=split.groups,
+        grids={
+            "original": columns_of([s.original for s in scored]),
+            "network": columns_of([s.network for s in scored]),
+        },
+        flags=tuple(s.flags for s in scored),
+        stray=tuple(s.stray for s in scored),
+        sizes=tuple(s.size for s in scored),
+        digests=tuple(s.digest for s in scored),
+        reliability=calibration.total([s.reliability for s in scored]),
+        facts=facts,
+        picture=picture,
+        volumes=tuple(map(volume_of, split.ids)) if predictor.config.modality == "ct" else None,
+    )
+
+
+def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
+    """Every image's, in order, of those that each process has scored."""
+    if jax.process_count() == 1:
+        return scored
+    rows = [
+        {**one._asdict(), "reliability": [part.tolist() for part in one.reliability]}
+        for one in scored
+    ]
+    found: dict[int, _Scored] = {}
+    for process, theirs in enumerate(distributed.gather(rows)):
+        for index, row in zip(range(process, count, jax.process_count()), theirs, strict=True):
+            sums = Reliability(*map(np.array, row.pop("reliability")))
+            tuples = {name: tuple(row.pop(name)) for name in ("flags", "stray", "size")}
+            found[index] = _Scored(**row, **tuples, reliability=sums)  # type: ignore[arg-type]
+    return [found[index] for index in range(count)]
+
+
+class _Predicted(NamedTuple):
+    """One image on its way from the network to its scores."""
+
+    example: Example
+    canvas_SxS: np.ndarray
+    mask_SxS: np.ndarray
+    geometry: Geometry
+    probability_SxS: np.ndarray
+
+
+def _predictions(
+    predictor: Predictor, split: Split, chosen: np.ndarray, pool: ThreadPoolExecutor
+) -> Iterator[list[_Predicted]]:
+    """Every image chosen, in order, in batches without padding."""
+    data = predictor.config.data
+
+    def place(index: int) -> tuple[Example, np.ndarray, np.ndarray, Geometry]:
+        example = split.read(index)
+        try:
+            canvas_SxS, mask_SxS, geometry = to_canvas(
+                example.image, example.mask, size=data.size, fit=data.fit
+            )
+        except InputError as error:
+            raise InputError(f"{split.sources[index]}: {error}") from error
+        assert mask_SxS is not None
+        return example, canvas_SxS, mask_SxS, geometry
+
+    for start in range(0, len(chosen), BATCH):
+        placed = list(pool.map(place, chosen[start : start + BATCH].tolist()))
+        # Filled up to the batch size: one shape, so one compile.
+        canvas_BxSxS = np.zeros((BATCH, data.size, data.size), np.uint8)
+        canvas_BxSxS[: len(placed)] = [canvas_SxS for _, canvas_SxS, _, _ in placed]
+        probability_BxSxS = predictor.predict_canvases(canvas_BxSxS)
+        yield [
+            _Predicted(*row, plane) for row, plane in zip(placed, probability_BxSxS, strict=False)
+        ]
+
+
+def _score(
+    predicted: _Predicted, to_mask: Callable[[np.ndarray], np.ndarray], tolerance: Tolerance
+) -> _Scored:
+    example, canvas_SxS, mask_SxS, geometry, probability_SxS = predicted
+    truth_SxS, truth_HxW = mask_SxS > 0, example.mask
+    prediction_HxW = to_mask(from_canvas(probability_SxS, geometry))
+    prediction_SxS = to_mask(probability_SxS)
+    lungs = sides.lungs_apart(prediction_HxW, truth_HxW)
+    box = np.s_[
+        geometry.top : geometry.top + geometry.box_height,
+        geometry.left : geometry.left + geometry.box_width,
+    ]
+    spacing = example.spacing
+    return _Scored(
+        network=image.score_masks(
+            prediction_SxS,
+            truth_SxS,
+            lungs=sides.lungs_apart(prediction_SxS, truth_SxS),
+            spacing=spacing and (
+                spacing[0] * geometry.height / geometry.box_height,
+                spacing[1] * geometry.width / geometry.box_width,
+            ),
+            tolerance=tolerance,
+        ),
+        original=image.score_masks(
+            prediction_HxW, truth_HxW, lungs=lungs, spacing=spacing, tolerance=tolerance
+        ),
+        flags=image.failure_flags(prediction_HxW, truth_HxW, lungs),
+        stray=image.stray_pieces(prediction_HxW, truth_HxW),
+        size=truth_HxW.shape,
+        # Not the letterbox's bars: they are no part of the image.
+        reliability=calibration.reliability(probability_SxS[box], truth_SxS[box]),
+        digest=content_digest(example.image, example.mask),
+        canvas_digest=content_digest(canvas_SxS, mask_SxS),
+    )  # fmt: skip
+
+
+def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:
+    """A warning for images whose content the run trained on, or chose its epoch by."""
+    if not predictor.data_digests:
+        return ["the run has no data.json: images that it was trained on cannot be recognised"]
+    warnings = []
+    if source := predictor.config.train.init_from:
+        warnings.append(
+            f"training started from the parameters of {source}: images that those were trained on "
+            f"are not recognised"
+        )
+    for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
+        recorded = predictor.data_digests.get(name, {}).values()
+        if not all(map(is_content_digest, recorded)):  # a large split: `check_canvases`
+            warnings.append(
+                f"the run knows its {len(recorded)} {name} images by their files alone: those that "
+                f"were {verb} cannot be recognised by content"
+            )
+            continue
+        seen = {digest.split(":")[0] for digest in recorded}
+        count = sum(digest.split(":")[0] in seen for digest in digests)
+        if count:
+            warnings.append(f"{count} of these {len(digests)} images were {verb}, by content")
+    return warnings

@@ -1,0 +1,1 @@
+"""The sanity gate: what is no upright frontal chest X-ray, and masks that are unlikely."""

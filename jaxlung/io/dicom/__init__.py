@@ -1,0 +1,1 @@
+"""DICOM: files, what a screen shows of them, series, segmentations (extra `dicom`)."""

@@ -1,0 +1,258 @@
+"""Masks of the lungs as DICOM Segmentation objects. Extra: jaxlung[dicom-seg].
+
+highdicom copies into a segmentation what it finds in its source of patient, study and equipment,
+with every sequence under them. It is therefore never given the source: only data sets made here,
+which hold what `_reference` puts there.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import jaxlung
+from jaxlung.errors import InputError
+from jaxlung.io.dicom.display import numbers
+from jaxlung.io.dicom.file import damage_named, is_dicom, modality_of, read_dataset
+from jaxlung.io.dicom.series import sorted_slices
+from jaxlung.io.film import check_xray
+from jaxlung.io.volumes import Grid, axial_shape, is_volume, to_grid
+from jaxlung.system.files import written_whole
+from jaxlung.system.silence import silence
+
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+_FRAME_OF_REFERENCE = "FrameOfReferenceUID"
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+_READ = (*_UIDS, _FRAME_OF_REFERENCE, "SliceThickness", *_LOSSY)
+# Of type 2: they have to be there, and may be empty.
+_EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber",
+          "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")  # fmt: skip
+_SIDES = (("3341006", "Right lung"), ("44029006", "Left lung"))  # SNOMED CT, by label
+_BOTH = (("39607008", "Lung"),)
+
+
+def write_segmentation(
+    path: str | os.PathLike[str],
+    source: str | os.PathLike[str],
+    label: np.ndarray,
+    *,
+    sides: bool = True,
+    model: str = "cxr",
+) -> None:
+    """Writes a mask as a binary DICOM Segmentation; the file appears whole or not at all.
+
+    It refers to the source by UIDs: study, series, each image, and of a CT the frame of reference.
+    Beside them only the geometry and a flag of lossy compression are the source's. The patient's
+    name, ID, birth date and sex, accession number, study ID, date and time, and the referring
+    physician are written empty; description, institution, equipment and all else are absent. An
+    archive that does not go by UIDs alone needs patient and study to be filled in before it files
+    the object.
+
+    Of a radiograph every segment has its frame, though it be empty. Of a CT the slices with lung
+    have one for each segment that they hold; all have, where no slice holds any.
+
+    Args:
+        path: of the file to write, .dcm by custom.
+        source: a file of one radiograph, or a folder that holds one CT series.
+        label: uint8 [H, W], on the radiograph's own grid, or [Z, H, W], the axial slices that
+            `volumes.read_volume` makes of the series: 1 is the patient's right lung, 2 the left.
+        sides: False where the label has 0 and 1 alone, and 1 is lung: one segment, "Lung".
+        model: the name of what made the mask, which follows "jaxlung" in the algorithm's name.
+
+    Raises:
+        InputError: a missing extra, a source that is no DICOM, no radiograph or CT series, of
+            several frames, damaged or without what has to be referred to, or of another shape than
+            the label.
+        ValueError: the label is of another type, or has other values.
+    """
+    highdicom = import_highdicom()
+    path, source = Path(path), Path(source)
+    if label.dtype != np.uint8 or label.max(initial=0) > (2 if sides else 1):
+        raise ValueError(f"label of {label.dtype} up to {label.max(initial=0)}, sides={sides}")
+    with silence():
+        if source.is_dir():
+            references, frames_SxRxC = _series(source, label)
+        else:
+            references, frames_SxRxC = [_radiograph(source, label)], label[None]
+        segmentation = _segmentation(highdicom, references, frames_SxRxC, sides, model)
+        with written_whole(path) as partial:
+            segmentation.save_as(partial)
+
+
+def import_highdicom() -> Any:
+    """Raises InputError that names the extra where highdicom or what it needs is missing."""
+    try:
+        with silence():
+            import highdicom.seg
+    except ImportError as error:
+        raise InputError('DICOM SEG needs highdicom: pip install "jaxlung[dicom-seg]"') from error
+    return highdicom
+
+
+def check_source(source: Path) -> None:
+    """Refuses what no segmentation can refer to, before work begins. Raises InputError."""
+    if source.is_file() and not is_dicom(source):
+        remedy = "" if is_volume(source) else "; use --format png"
+        raise InputError(f"{source}: is no DICOM file; DICOM SEG needs a DICOM source{remedy}")
+
+
+def _radiograph(source: Path, label: np.ndarray) -> Any:
+    """The reference to a file of one image.
+
+    Without a frame of reference or spacing: a projection has no place in space, and the
+    segmentation lies on its pixels. With a spacing but no SliceThickness, which a radiograph has
+    not, highdicom would write what it then refuses to read.
+    """
+    check_source(source)
+    dataset = read_dataset(source, _READ)
+    check_xray(modality_of(dataset), source)
+    with damage_named(source):
+        shape = int(dataset.Rows), int(dataset.Columns)
+        reference = _reference(dataset, source, _UIDS)
+    _check_shape(source, shape, label)
+    return reference
+
+
+def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
+    """References to a folder's slices, and the label [slices, rows, columns] in their order."""
+    slices, affine_4x4 = sorted_slices(directory, _READ)
+    rows, columns = slices[0].shape
+    grid = Grid((columns, rows, len(slices)), affine_4x4, None)
+    _check_shape(directory, axial_shape(grid), label)
+    across_3 = np.cross(affine_4x4[:3, 0], affine_4x4[:3, 1])
+    distance = abs(float(affine_4x4[:3, 2] @ across_3)) / float(np.linalg.norm(across_3))
+    references = []
+    for one in slices:
+        with damage_named(one.path):
+            reference = _reference(one.dataset, one.path, (*_UIDS, _FRAME_OF_REFERENCE))
+            # All the first's: they may differ by noise, of which a segmentation holds none.
+            reference.PixelSpacing = _decimals(slices[0].spacing_2)
+            reference.ImageOrientationPatient = _decimals(slices[0].directions_2x3.ravel())
+            reference.ImagePositionPatient = _decimals(one.position_3)
+            thickness = numbers(one.dataset, "SliceThickness")
+            reference.SliceThickness, reference.SpacingBetweenSlices = _decimals(
+                (thickness[0] if len(thickness) == 1 and thickness[0] > 0 else distance, distance)
+            )
+        references.append(reference)
+    for keyword in ("StudyInstanceUID", _FRAME_OF_REFERENCE):
+        if len({reference[keyword].value for reference in references}) > 1:
+            raise InputError(
+                f"{directory}: its slices differ in {keyword}; export the series again"
+            )
+    if len({reference.SOPInstanceUID for reference in references}) < len(references):
+        raise InputError(
+            f"{directory}: slices share a SOPInstanceUID, so that no frame can refer to its own; "
+            f"export the series again"
+        )
+    return references, np.ascontiguousarray(to_grid(label, grid).T)
+
+
+def _reference(dataset: Any, path: Path, uids: Sequence[str]) -> Any:
+    """A data set with the image's size and those UIDs, and what else may come of the header.
+
+    Raises:
+        InputError: several frames, or a UID that is absent or none.
+    """
+    from pydicom import Dataset
+
+    frames = int((*numbers(dataset, "NumberOfFrames"), 1)[0])
+    if frames > 1:
+        raise InputError(f"{path}: has {frames} frames; expected one image")
+    reference = Dataset()
+    for keyword in uids:
+        uid = str(dataset.get(keyword) or "")
+        # Not pydicom's test, which refuses leading zeros; devices write them.
+        if not re.fullmatch("[0-9.]{1,64}", uid):
+            raise InputError(
+                f"{path}: has no valid {keyword}, which a segmentation has to refer to"
+            )
+        setattr(reference, keyword, uid)
+    for keyword in _EMPTY:
+        setattr(reference, keyword, "")
+    reference.Rows, reference.Columns = int(dataset.Rows), int(dataset.Columns)
+    if str(dataset.get(_LOSSY[0]) or "") == "01":
+        reference.LossyImageCompression = "01"
+        if ratios := numbers(dataset, _LOSSY[1]):
+            reference.LossyImageCompressionRatio = _decimals(ratios)
+        methods = dataset.get(_LOSSY[2]) or ""
+        methods = [methods] if isinstance(methods, str) else list(methods)
+        if all(re.fullmatch("ISO_[0-9_]{1,12}", method) for method in methods):
+            reference.LossyImageCompressionMethod = methods
+    return reference
+
+
+def _decimals(values: Sequence[float] | np.ndarray) -> list[Any]:
+    """DICOM's decimal strings, which have at most 16 characters."""
+    from pydicom.valuerep import DSfloat
+
+    return [DSfloat(float(value), auto_format=True) for value in values]
+
+
+def _check_shape(source: Path, shape: tuple[int, ...], label: np.ndarray) -> None:
+    if label.shape != shape:
+        own, other = ("x".join(map(str, sides)) for sides in (shape, label.shape))
+        raise InputError(f"{source}: is {own}, but the mask {other}; it is of another image")
+
+
+def _segmentation(
+    highdicom: Any, references: list[Any], label_SxRxC: np.ndarray, sides: bool, model: str
+) -> Any:
+    from pydicom.sr.coding import Code
+    from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, generate_uid
+
+    # highdicom knows the standard's kinds of image alone, and takes every XA or RF for several
+    # frames: it is told of a plain kind, and the true one put where it says so.
+    kinds = {one.SOPInstanceUID: one.SOPClassUID for one in references}
+    for one in references:
+        in_space = "ImagePositionPatient" in one
+        one.SOPClassUID = CTImageStorage if in_space else SecondaryCaptureImageStorage
+    algorithm = highdicom.AlgorithmIdentificationSequence(
+        name=_long_string(f"jaxlung {model}"),
+        version=jaxlung.__version__,
+        family=Code("123109", "DCM", "Artificial Intelligence"),
+    )
+    segments = [
+        highdicom.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=meaning,
+            segmented_property_category=Code("123037004", "SCT", "Anatomical Structure"),
+            segmented_property_type=Code(code, "SCT", meaning),
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+        )
+        for number, (code, meaning) in enumerate(_SIDES if sides else _BOTH, 1)
+    ]
+    segmentation = highdicom.seg.Segmentation(
+        source_images=references,
+        pixel_array=label_SxRxC,
+        segmentation_type="BINARY",
+        segment_descriptions=segments,
+        series_instance_uid=generate_uid(None),  # of random digits, below no organisation's root
+        series_number=1,
+        sop_instance_uid=generate_uid(None),
+        instance_number=1,
+        manufacturer="jaxlung",
+        manufacturer_model_name=_long_string(f"jaxlung {model}"),
+        software_versions=jaxlung.__version__,
+        device_serial_number="none",  # has to be there, and software has none
+        series_description=_long_string(f"Lungs by jaxlung {model}"),
+        content_label="LUNGS",
+        content_description="Lungs, segmented automatically",
+        omit_empty_frames=len(references) > 1,
+        specific_character_set="ISO_IR 192",  # UTF-8, for the model's name
+    )
+
+    def name_kind(item: Any, element: Any) -> None:
+        if element.keyword == "ReferencedSOPClassUID":
+            element.value = kinds[item.ReferencedSOPInstanceUID]
+
+    segmentation.walk(name_kind)
+    return segmentation
+
+
+def _long_string(text: str) -> str:
+    """As DICOM's VR LO takes it: up to 64 characters, a backslash or line break none of them."""
+    return "".join(c if c.isprintable() and c != "\\" else "_" for c in text)[:64]

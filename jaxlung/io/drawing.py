@@ -1,0 +1,77 @@
+"""Pictures: contours on images, sheets of them, and learning curves."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from jaxlung.io.grey import to_grey8
+
+TRUTH = (0, 200, 255)  # RGB, cyan; with orange told apart by colour-blind eyes too
+PREDICTION = (255, 130, 0)
+
+
+def overlay(
+    image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None
+) -> np.ndarray:
+    """The image with the prediction's outline (orange) and the truth's (cyan).
+
+    Args:
+        image: as `to_canvas` takes it, H x W.
+        prediction, truth: bool [H, W].
+
+    Returns:
+        RGB uint8 [H, W, 3].
+    """
+    picture_HxWx3 = np.repeat(to_grey8(image)[..., None], 3, axis=-1)
+    thickness = max(1, round(max(picture_HxWx3.shape[:2]) / 400))
+    for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+        if mask is not None:
+            outlines, _ = cv2.findContours(
+                mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+            )
+            cv2.drawContours(picture_HxWx3, outlines, -1, colour, thickness)
+    return picture_HxWx3
+
+
+def thumbnail(
+    image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray, side: int = 448
+) -> np.ndarray:
+    """`overlay` at a picture's size: outlines are drawn after scaling, so that they stay fine.
+
+    Args:
+        image: as `to_canvas` takes it, H x W; None draws on the truth, filled with grey.
+        prediction, truth: bool [H, W].
+        side: of the longer side of what is returned, pixels.
+
+    Returns:
+        RGB uint8 [h, w, 3].
+    """
+    grey_HxW = to_grey8(image) if image is not None else np.where(truth, 96, 24).astype(np.uint8)
+    scale = side / max(truth.shape)
+    height, width = (max(1, round(n * scale)) for n in truth.shape)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(grey_HxW, (width, height), interpolation=method)
+    picture_hxwx3 = np.repeat(small[..., None], 3, axis=-1)
+    for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        # Centres of pixels, in 1/16 pixel of the picture.
+        scaled = [np.rint(((line + 0.5) * scale - 0.5) * 16).astype(np.int32) for line in outlines]
+        cv2.polylines(picture_hxwx3, scaled, True, colour, 1, cv2.LINE_AA, shift=4)
+    return picture_hxwx3
+
+
+def sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4) -> np.ndarray:
+    """A grid of RGB pictures, each fitted into 320 x 320 pixels, with a caption under it."""
+    side, strip = 320, 24
+    rows = -(-len(pictures) // columns)
+    page = np.full((rows * (side + strip), columns * side, 3), 255, np.uint8)
+    for i, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        scale = side / max(picture.shape[:2])
+        height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
+        small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        y, x = (i // columns) * (side + strip), (i % columns) * side
+        page[y : y + height, x : x + width] = small
+        cv2.putText(page, caption[:44], (x + 4, y + side + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
+                    (0, 0, 0), 1, cv2.LINE_AA)  # fmt: skip
+    return page

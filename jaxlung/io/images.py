@@ -1,0 +1,194 @@
+"""Reading and writing image files, strictly: a damaged file is an error, never half an image."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from jaxlung.errors import InputError
+from jaxlung.io.dicom import file as dicom
+from jaxlung.io.film import Film, check_file, check_size
+from jaxlung.system.files import written_whole
+from jaxlung.system.silence import silence, silent_stderr
+from jaxlung.system.threads import in_turn
+
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+_NPY = b"\x93NUMPY"
+_MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
+_MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
+_LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *dicom.SUFFIXES)
+
+
+def read_film(path: str | os.PathLike[str]) -> Film:
+    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM, told apart by content.
+
+    Returns:
+        image: as `read_image` says.
+        spacing, modality, mirrored: of DICOM alone, as `dicom.file.read_dicom` says; else None, ""
+            and False.
+
+    Raises: as `read_image`.
+    """
+    if dicom.is_dicom(path):
+        return dicom.read_dicom(path)
+    data = _read_bytes(path)
+    pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
+    return Film(pixels)
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM.
+
+    Returns:
+        of a picture: uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], or uint16
+        [H, W, 3], as stored. Palettes are expanded to RGB.
+        of NPY: the array itself, [H, W] or [H, W, 3 or 4] of integers or floats; bool becomes
+        uint8 of 0 and 255.
+        of DICOM: uint8 or float32 [H, W], as it would be shown: see `dicom.file.read_dicom`.
+
+    Raises:
+        InputError: the file is missing, unreadable, no image, damaged or has several frames; or
+            it is DICOM and the extra "dicom" is not installed.
+    """
+    return read_film(path).image
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> bytes:
+    check_file(path)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _read_npy(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    try:
+        with silence():
+            pixels = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:  # a header may be damaged in many ways
+        raise InputError(
+            f"{path}: is damaged, truncated or an array of objects, which would need pickle; save "
+            f"an array of numbers with numpy.save"
+        ) from error
+    if pixels.dtype.kind not in "buif":
+        raise InputError(f"{path}: has dtype {pixels.dtype}; expected integers or floats")
+    is_image = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (3, 4))
+    if not is_image or 0 in pixels.shape:
+        raise InputError(f"{path}: has shape {pixels.shape}; expected HxW, HxWx3 or HxWx4")
+    check_size(pixels.shape[0], pixels.shape[1], path)
+    return np.where(pixels, 255, 0).astype(np.uint8) if pixels.dtype == bool else pixels
+
+
+def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+    try:
+        with silence():  # Pillow warns of very large images and odd metadata; what matters raises
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                check_size(image.height, image.width, path)
+                if image.format == "PNG":
+                    image.verify()  # checksums, which decoding a small file would not reach
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                if getattr(image, "is_animated", False):  # counting them may take long
+                    raise InputError(f"{path}: has several frames; expected one image")
+                _check_effort(path, image, data)
+                # Libraries tell of damage to TIFF in lines of their own.
+                quiet = silent_stderr() if image.format == "TIFF" else contextlib.nullcontext()
+                with in_turn(image.height * image.width), quiet:
+                    pixels = _pixels(image)
+                    if _is_deep_colour(image, data):
+                        pixels = _decode_deep_colour(data)
+    except InputError:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: is not an image that can be read (expected {' '.join(SUFFIXES)})"
+        ) from error
+    except Exception as error:  # Pillow's decoders raise many types on damaged data
+        raise InputError(f"{path}: is damaged or truncated ({error}); replace the file") from error
+    return pixels
+
+
+def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width; of a picture from its header alone, without decoding it.
+
+    Raises:
+        InputError: the file is missing, unreadable or no image.
+    """
+    if dicom.is_dicom(path):
+        return dicom.read_dicom_size(path)
+    try:
+        check_file(path)
+        with open(path, "rb") as file:
+            is_npy = file.read(len(_NPY)) == _NPY
+        if is_npy:
+            height, width = read_image(path).shape[:2]
+            return height, width
+        with silence(), Image.open(path, formats=_FORMATS) as image:
+            return image.height, image.width
+    except InputError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: is not an image that can be read ({error})") from error
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    if image.mode in ("1", "LA"):
+        image = image.convert("L")  # alpha is no part of the film
+    elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+        image = image.convert("RGB")
+    return np.asarray(image)
+
+
+def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
+    """Refuses what would keep a decoder busy for long.
+
+    Raises:
+        InputError: that.
+    """
+    if image.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
+        raise InputError(f"{path}: has more than {_MOST_SCANS} scans; save it again")
+    packed = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
+    if packed and image.height * image.width > _MOST_RLE_PIXELS:
+        raise InputError(f"{path}: is a compressed BMP too large to unpack; save it as PNG")
+
+
+def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
+    """16 bits a channel and several channels, of which Pillow would keep the upper 8 bits."""
+    if image.format == "PNG":  # IHDR: bit depth, then colour type; 2, 4 and 6 have channels
+        return data[24] == 16 and data[25] in (2, 4, 6)
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(258, (8,))  # BitsPerSample
+        return len(bits) > 1 and max(bits) > 8
+    return False
+
+
+def _decode_deep_colour(data: bytes) -> np.ndarray:
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.ndim != 3 or pixels.dtype != np.uint16:
+        raise ValueError("16-bit colour of an unknown layout")
+    return np.ascontiguousarray(pixels[..., 2::-1])  # OpenCV has BGR, BGRA
+
+
+def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Writes uint8 [H, W] or RGB [H, W, 3]; the file appears whole or not at all."""
+    path = Path(path)
+    with written_whole(path) as partial:
+        # 6, Pillow's own, takes more than twice the time for films and makes them no smaller.
+        level = 1 if image.size > _LARGE_PNG else 3
+        Image.fromarray(image).save(partial, format="PNG", compress_level=level)
+
+
+def is_image(path: Path) -> bool:
+    """By its suffix, or by its content for DICOM, which often has none."""
+    return path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and dicom.is_dicom(path))
+
+
+def stem_of(path: Path) -> str:
+    """The name without a suffix that says it is an image."""
+    return path.stem if path.suffix.lower() in SUFFIXES else path.name

@@ -1,0 +1,214 @@
+"""CT volumes as axial slices, and masks of them back on the file's own grid. Extra: jaxlung[ct].
+
+A volume is turned, by flips and transpositions alone, into slices as a radiologist looks at them:
+[Z, H, W] from feet to head, rows from front to back, columns from the patient's right to left (the
+axes S, P, L). The same voxels are there, so the way back is exact, whatever the file's orientation.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlung.errors import InputError
+from jaxlung.system.files import written_whole
+from jaxlung.system.silence import silence
+
+SUFFIXES = (".nii", ".nii.gz")
+_AXES = ("S", "P", "L")
+_IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
+_AIR = -500.0  # Hounsfield units; a chest holds air, at about -1000
+# What a NIfTI header says of the grid; its free text may name a patient and is left behind.
+_GEOMETRY = (
+    "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+
+
+class Grid(NamedTuple):
+    """The voxel grid of a file."""
+
+    shape: tuple[int, int, int]
+    affine_4x4: np.ndarray  # voxel indices to R-A-S, in the file's unit (mm, mostly)
+    header: Any  # nibabel's Nifti1Header or Nifti2Header, or None for DICOM
+
+
+class Volume(NamedTuple):
+    """Voxels as axial slices."""
+
+    voxels_ZxHxW: np.ndarray  # of a CT: Hounsfield units
+    spacing: tuple[float, float, float]  # mm between slices, rows and columns
+    grid: Grid
+
+
+def voxel_volume(volume: Volume) -> float:
+    """Of a voxel, mm3: less than the product of the spacings where a tilted gantry shears them."""
+    axes_3x3 = volume.grid.affine_4x4[:3, :3]
+    upright = np.prod(np.linalg.norm(axes_3x3, axis=0))
+    return float(np.prod(volume.spacing) * abs(np.linalg.det(axes_3x3)) / upright)
+
+
+def is_volume(path: Path) -> bool:
+    """A NIfTI file by its name, or a folder, as of a DICOM series."""
+    return path.name.lower().endswith(SUFFIXES) or path.is_dir()
+
+
+def volume_stem(path: Path) -> str:
+    """The file's or folder's name without .nii or .nii.gz."""
+    name = path.name or path.resolve().name  # the folder "." has no name of its own
+    return next((name[: -len(s)] for s in SUFFIXES[::-1] if name.lower().endswith(s)), name)
+
+
+def read_volume(path: str | os.PathLike[str]) -> Volume:
+    """Reads a NIfTI file, or a folder that holds one DICOM series.
+
+    Raises:
+        InputError: a missing extra, an unreadable or damaged file, one that is not
+            three-dimensional or does not say how it lies, values that are not finite, or a series
+            with gaps.
+    """
+    path = Path(path)
+    if path.is_dir():
+        from jaxlung.io.dicom.series import read_series
+
+        voxels, affine_4x4 = read_series(path)
+        return _canonical(voxels, Grid(voxels.shape, affine_4x4, None))
+    image, grid = open_nifti(path)
+    try:
+        with silence():
+            stored = image.dataobj
+            # Scaled values are 64 bits wide unless asked for as 32.
+            plain = (stored.slope, stored.inter) == (1, 0)
+            voxels = np.asanyarray(stored) if plain else image.get_fdata("unchanged", np.float32)
+    except Exception as error:  # gzip and zlib raise many types on damaged files
+        raise InputError(f"{path}: is damaged or truncated ({type(error).__name__})") from None
+    voxels = voxels.reshape(grid.shape)
+    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
+    return _canonical(voxels, grid)
+
+
+def open_nifti(path: Path) -> tuple[Any, Grid]:
+    """A nibabel image whose voxels are still on the disk, and its grid.
+
+    Raises:
+        InputError: as `read_volume`, for what the header tells; it quotes none of its text.
+    """
+    nibabel = import_nibabel()
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with silence():
+            image = nibabel.load(path)
+            affine_4x4 = np.asarray(image.affine, np.float64)
+    except Exception as error:  # as above
+        raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__})") from None
+    header = image.header
+    if not isinstance(header, nibabel.Nifti1Header):
+        raise InputError(f"{path}: is {type(image).__name__} by its content; expected NIfTI")
+    shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
+    if len(shape) != 3 or 0 in shape or header.get_data_dtype().kind not in "uif":
+        raise InputError(f"{path}: has shape {image.shape}; expected one volume of numbers")
+    told = header["sform_code"] > 0 or header["qform_code"] > 0
+    if not (told and np.isfinite(affine_4x4).all() and np.linalg.cond(affine_4x4[:3, :3]) < 1e6):
+        raise InputError(f"{path}: does not say how its voxels lie (sform, qform); mend the header")
+    return image, Grid(shape, affine_4x4, header)
+
+
+def axial_shape(grid: Grid) -> tuple[int, int, int]:
+    """[Z, H, W] of the slices that `read_volume` makes of the grid."""
+    z, y, x = (grid.shape[axis] for axis in np.argsort(_turn(grid.affine_4x4)[:, 0]))
+    return z, y, x
+
+
+def slice_count(grid: Grid) -> int:
+    """How many axial slices `read_volume` makes of the grid."""
+    return axial_shape(grid)[0]
+
+
+def _canonical(voxels: np.ndarray, grid: Grid) -> Volume:
+    nibabel = import_nibabel()
+    turn = _turn(grid.affine_4x4)
+    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
+    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
+    spacing = np.empty(3)
+    spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
+    turned = nibabel.orientations.apply_orientation(voxels, turn)
+    z, y, x = (float(side) for side in spacing)
+    return Volume(turned, (z, y, x), grid)
+
+
+def _turn(affine_4x4: np.ndarray) -> np.ndarray:
+    orientations = import_nibabel().orientations
+    return orientations.ornt_transform(
+        orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
+    )
+
+
+def check_hounsfield(volume: Volume, path: Path) -> None:
+    """Raises InputError for a volume without air, such as one scaled to 8 bits."""
+    lowest = float(volume.voxels_ZxHxW.min())
+    if lowest > _AIR:
+        raise InputError(
+            f"{path}: its lowest value is {lowest:g}, so it holds no air in Hounsfield units; "
+            f"rescale it"
+        )
+
+
+def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Hounsfield units to uint8: `low` and below is 0, `high` and above 255."""
+    scaled = (np.clip(hu, low, high).astype(np.float32) - low) * (255.0 / (high - low))
+    return np.rint(scaled).astype(np.uint8)
+
+
+def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:
+    """Brings a mask of axial slices back to the axes of its file.
+
+    Returns:
+        uint8 of grid.shape; of probabilities float32.
+    """
+    kind = np.float32 if mask_ZxHxW.dtype.kind == "f" else np.uint8
+    orientations = import_nibabel().orientations
+    back = orientations.ornt_transform(
+        orientations.axcodes2ornt(_AXES), orientations.io_orientation(grid.affine_4x4)
+    )
+    mask = orientations.apply_orientation(mask_ZxHxW.astype(kind), back)
+    if mask.shape != grid.shape:
+        raise ValueError(f"mask of shape {mask.shape} for a grid of {grid.shape}")
+    return np.ascontiguousarray(mask)
+
+
+def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
+    """Writes a mask as NIfTI on its file's own grid; the file appears whole or not at all.
+
+    Args:
+        path: ends in .nii.gz.
+        mask_ZxHxW: integers or bool, or probabilities, as `read_volume` turns slices.
+    """
+    nibabel = import_nibabel()
+    # NIfTI-2 has an affine of 64 bits, which NIfTI-1 would round.
+    wide = isinstance(grid.header, nibabel.Nifti2Header)
+    kind = nibabel.Nifti2Image if wide else nibabel.Nifti1Image
+    voxels = to_grid(mask_ZxHxW, grid)
+    if grid.header is not None:
+        voxels = voxels.reshape(grid.header.get_data_shape())  # perhaps with a fourth axis of 1
+    image = kind(voxels, grid.affine_4x4)
+    if grid.header is None:
+        image.header.set_xyzt_units("mm")
+        image.set_sform(grid.affine_4x4, code="scanner")
+    else:
+        for field in _GEOMETRY:
+            image.header[field] = grid.header[field]
+    with written_whole(path, by_suffix=True) as partial:
+        nibabel.save(image, partial)
+
+
+def import_nibabel() -> Any:
+    """Raises InputError that names the extra where nibabel is not installed."""
+    if importlib.util.find_spec("nibabel") is None:
+        raise InputError('CT volumes need nibabel: pip install "jaxlung[ct]"')
+    with silence():
+        import nibabel
+    return nibabel

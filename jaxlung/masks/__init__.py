@@ -1,0 +1,1 @@
+"""Pure functions of a mask: clean up, left and right, shape."""

@@ -1,0 +1,210 @@
+"""Which lung is which: from a mask of both to a label for each. Pure functions of numpy."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+_SMALL = 96  # longest side of the grid on which the two lungs are looked for
+_LUNG = 0.05  # of the mask's pixels: a lung, or the core of one, has at least so many
+_WIDE = 0.75  # of its height: a piece less wide is no two lungs
+
+
+class Pieces(NamedTuple):
+    """A mask's 4-connected pieces: N with the background, which is piece 0."""
+
+    index_HxW: np.ndarray  # int32
+    boxes_Nx4: np.ndarray  # left, top, width, height
+    sizes_N: np.ndarray  # pixels
+    centres_Nx2: np.ndarray  # down, across; the top left corner is (0, 0); NaN of no pixels
+
+
+class Halves(NamedTuple):
+    """Which pieces lie on the picture's left, and which one, if any, on both sides."""
+
+    on_left_N: np.ndarray  # bool
+    divided: int = 0  # the piece that holds both lungs, or 0
+    on_left_HxW: np.ndarray | None = None  # bool; for the pixels of that piece, if there is one
+
+
+def label_sides(mask_HxW: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
+    """The patient's right and left lung in the mask of a frontal radiograph.
+
+    Two pieces side by side are a lung each. Where one piece holds both, it is eroded until two
+    cores are left side by side, and a pixel is of the lung whose core is nearer. Further pieces
+    are of the lung that is nearer to their centroid. Where two lungs never appear, a piece is of
+    the side of the picture on which its centroid lies; but the largest one, if it is too wide for
+    one lung and lies over the picture's middle, is cut at its narrowest column.
+
+    Args:
+        mask_HxW: bool [H, W].
+        mirrored: the picture's left is the patient's left: see `film.Film`.
+
+    Returns:
+        uint8 [H, W]: the labels of `sides.SIDES` on the mask's pixels, 0 elsewhere. Which pixels
+        share a label does not depend on `mirrored`, nor, ties aside, on a flip of the mask.
+    """
+    side_HxW = np.zeros(mask_HxW.shape, np.uint8)
+    across, down, width, height = cv2.boundingRect(mask_HxW.astype(np.uint8))
+    if not width:
+        return side_HxW
+    box = slice(down, down + height), slice(across, across + width)
+    boxed_hxw = mask_HxW[box]
+    pieces = _pieces(boxed_hxw)
+    cores = _cores(_reduced(boxed_hxw))
+    if cores is None:
+        halves = _by_place(pieces, mask_HxW.shape[1] / 2 - across)
+    else:
+        halves = _by_cores(pieces, *cores)
+    left, right = SIDES["right"], SIDES["left"]
+    if mirrored:
+        left, right = right, left
+    side_N = np.where(halves.on_left_N, left, right).astype(np.uint8)
+    side_N[0] = 0
+    side_hxw = side_N[pieces.index_HxW]
+    if halves.on_left_HxW is not None:
+        is_divided_hxw = pieces.index_HxW == halves.divided
+        side_hxw[is_divided_hxw & halves.on_left_HxW] = left
+        side_hxw[is_divided_hxw & ~halves.on_left_HxW] = right
+    side_HxW[box] = side_hxw
+    return side_HxW
+
+
+def _pieces(mask_HxW: np.ndarray) -> Pieces:
+    _, index_HxW, stats_Nx5, centres_Nx2 = cv2.connectedComponentsWithStats(
+        mask_HxW.astype(np.uint8), connectivity=4
+    )
+    return Pieces(
+        index_HxW, stats_Nx5[:, :4], stats_Nx5[:, cv2.CC_STAT_AREA], centres_Nx2[:, ::-1] + 0.5
+    )
+
+
+def _reduced(mask_HxW: np.ndarray) -> np.ndarray:
+    """The mask with its longest side at most `_SMALL`: bool [h, w]."""
+    height, width = mask_HxW.shape
+    scale = min(_SMALL / max(height, width), 1)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    share_hxw = cv2.resize(255 * mask_HxW.astype(np.uint8), size, interpolation=cv2.INTER_AREA)
+    return share_hxw > 127
+
+
+def _cores(mask_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Two pieces side by side, after the thinnest erosion that leaves such.
+
+    One is the largest piece, the other the largest of those beside it: the boxes' centres are
+    further apart sideways than half the wider box, as in `sides.lungs_apart`, and both boxes
+    share half the height of the less tall one. So the halves of a lung that an opacity divides, one
+    above the other, are not taken for two lungs.
+
+    Args:
+        mask_HxW: bool [H, W].
+
+    Returns:
+        the left one in the picture and the right one, bool [H, W]; None where there are none.
+    """
+    # Within a border, since the picture's edge is an outline too.
+    framed = cv2.copyMakeBorder(mask_HxW.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    depth_HxW = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
+    enough = max(_LUNG * mask_HxW.sum(), 1)
+    for depth in range(int(depth_HxW.max()) + 1):
+        pieces = _pieces(depth_HxW > depth)
+        large_K = 1 + np.flatnonzero(pieces.sizes_N[1:] >= enough)
+        if not len(large_K):
+            break
+        large_K = large_K[np.argsort(-pieces.sizes_N[large_K], kind="stable")]
+        left_K, top_K, width_K, height_K = pieces.boxes_Nx4[large_K].T
+        middle_K, bottom_K = left_K + width_K / 2, top_K + height_K
+        apart_K = np.abs(middle_K - middle_K[0]) > np.maximum(width_K, width_K[0]) / 2
+        shared_K = np.minimum(bottom_K, bottom_K[0]) - np.maximum(top_K, top_K[0])
+        beside_K = apart_K & (shared_K >= np.minimum(height_K, height_K[0]) / 2)
+        if beside_K.any():
+            one, other = pieces.index_HxW == large_K[0], pieces.index_HxW == large_K[beside_K][0]
+            return (one, other) if middle_K[0] < middle_K[beside_K][0] else (other, one)
+    return None
+
+
+def _by_cores(pieces: Pieces, left_hxw: np.ndarray, right_hxw: np.ndarray) -> Halves:
+    """Pieces by the cores that they hold or are near to; the cores' grid may be smaller."""
+    small, full = np.array(left_hxw.shape), np.array(pieces.index_HxW.shape)
+    rows, columns = (
+        ((np.arange(n) + 0.5) * step).astype(int)
+        for n, step in zip(small, full / small, strict=True)
+    )
+    index_hxw = pieces.index_HxW[np.ix_(rows, columns)]
+    left, right = (int(np.bincount(index_hxw[core]).argmax()) for core in (left_hxw, right_hxw))
+    nearer_hxw = _distance(left_hxw) - _distance(right_hxw)  # below 0: to the left core
+    down_N, across_N = (pieces.centres_Nx2 * (small / full)).astype(int).T
+    on_left_N = nearer_hxw[down_N, across_N] < 0
+    on_left_N[left], on_left_N[right] = True, False
+    if left != right:
+        return Halves(on_left_N)
+    nearer_HxW = cv2.resize(nearer_hxw, (int(full[1]), int(full[0])))
+    return Halves(on_left_N, left, nearer_HxW < 0)
+
+
+def _distance(core_HxW: np.ndarray) -> np.ndarray:
+    outside_HxW = (~core_HxW).astype(np.uint8)
+    return cv2.distanceTransform(outside_HxW, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _by_place(pieces: Pieces, middle: float) -> Halves:
+    """Pieces by the side of the picture's middle column on which their centroids lie."""
+    on_left_N = pieces.centres_Nx2[:, 1] < middle
+    largest = int(1 + pieces.sizes_N[1:].argmax())
+    left, _, width, height = pieces.boxes_Nx4[largest]
+    nearer_end = min(middle - left, left + width - middle)
+    if width < _WIDE * height or nearer_end < width / 4:
+        return Halves(on_left_N)
+    # Within the middle third; a column further from the middle has to be as much narrower.
+    columns_K = np.arange(left + width // 3, left + width - width // 3)
+    pixels_K = (pieces.index_HxW[:, columns_K] == largest).sum(0)
+    cut = columns_K[np.argmin(pixels_K + np.abs(columns_K + 0.5 - (left + width / 2)))]
+    return Halves(on_left_N, largest, np.arange(pieces.index_HxW.shape[1])[None] < cut)
+
+
+SIDES = {"right": 1, "left": 2}  # the patient's: the right lung is on a picture's left
+
+
+Lungs = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Of each of SIDES: prediction and truth, bool [H, W]."""
+
+
+def lungs_apart(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | None:
+    """Divides both masks by which lung of the truth a pixel is nearest to.
+
+    So a prediction that joins both lungs, or is in pieces, is divided where the truth's lungs are.
+
+    Args:
+        prediction_HxW, truth_HxW: bool [H, W].
+
+    Returns:
+        None where the truth has not two lungs side by side: its two largest pieces (8-connected)
+        both hold a tenth of its pixels, and their boxes' centres lie further apart sideways than
+        half the wider box. The right lung is the one on the picture's left.
+    """
+    count, label_HxW, stats, _ = cv2.connectedComponentsWithStats(truth_HxW.astype(np.uint8))
+    if count < 3:
+        return None
+    pieces = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
+    if stats[pieces[1], cv2.CC_STAT_AREA] < 0.1 * truth_HxW.sum():
+        return None
+    widths = stats[pieces, cv2.CC_STAT_WIDTH]
+    centres = stats[pieces, cv2.CC_STAT_LEFT] + widths / 2
+    if abs(centres[1] - centres[0]) <= widths.max() / 2:
+        return None
+    distances = [
+        cv2.distanceTransform((label_HxW != piece).astype(np.uint8), cv2.DIST_L2,
+                              cv2.DIST_MASK_PRECISE)
+        for piece in pieces[np.argsort(centres)]
+    ]  # fmt: skip
+    is_right_HxW = distances[0] <= distances[1]
+    return {
+        "right": (prediction_HxW & is_right_HxW, truth_HxW & is_right_HxW),
+        "left": (prediction_HxW & ~is_right_HxW, truth_HxW & ~is_right_HxW),
+    }
+
+
+def lungs_of_labels(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs:
+    """Both lungs of masks with the labels of SIDES."""
+    return {side: (prediction_HxW == label, truth_HxW == label) for side, label in SIDES.items()}

@@ -1,0 +1,29 @@
+"""Metrics of masks. Overlap from pixel counts, distances of outlines, statistics over images."""
+
+from jaxlung.metrics.overlap import (
+    Counts,
+    accuracy,
+    count_pixels,
+    dice,
+    iou,
+    pool,
+    precision,
+    recall,
+)
+from jaxlung.metrics.surface import SurfaceDistances, assd, hausdorff, nsd, surface_distances
+
+__all__ = [
+    "Counts",
+    "SurfaceDistances",
+    "accuracy",
+    "assd",
+    "count_pixels",
+    "dice",
+    "hausdorff",
+    "iou",
+    "nsd",
+    "pool",
+    "precision",
+    "recall",
+    "surface_distances",
+]

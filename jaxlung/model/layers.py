@@ -1,0 +1,98 @@
+"""The U-Net's layers that XLA runs faster on a CPU than Flax's own."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+_he = nn.initializers.he_normal()
+
+
+class UpConv(nn.Module):
+    """Transposed convolution of kernel and stride f, as a 1x1 convolution and depth-to-space.
+
+    Without overlap between the kernel's steps, each input pixel alone makes its f x f block of
+    outputs, so the two are the same operator; XLA runs this form faster than `nn.ConvTranspose`.
+    [B, H, W, C_in] -> [B, fH, fW, features], f the factor.
+    """
+
+    features: int
+    dtype: str = "float32"
+    factor: int = 2
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, _ = x.shape
+        f = self.factor
+        x = nn.Dense(f * f * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he,
+                     name="blocks")(x)  # fmt: skip
+        x = x.reshape(batch, height, width, f, f, self.features)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, f * height, f * width, self.features)
+        bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))
+        return x + bias.astype(x.dtype)
+
+
+class PatchStem(nn.Module):
+    """The convolution of kernel and stride `side`, as space-to-depth and a matrix product.
+
+    With `nn.Conv`'s parameters and values. XLA's partitioner loses a part of that convolution's
+    gradients where rows and channels are both split over devices (jax 0.10.2).
+    [B, H, W, C_in] -> [B, H/side, W/side, features].
+    """
+
+    features: int
+    side: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        batch, height, width, channels = x.shape
+        side, features = self.side, self.features
+        kernel = self.param("kernel", _he, (side, side, channels, features))
+        bias = self.param("bias", nn.initializers.zeros, (features,))
+        x = x.reshape(batch, height // side, side, width // side, side, channels)
+        x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)
+        x = x @ kernel.reshape(-1, features).astype(self.dtype)
+        return x + bias[None, None, None].astype(self.dtype)
+
+
+class GroupNorm(nn.Module):
+    """Group normalisation (Wu and He 2018, arXiv:1803.08494) over H, W and a group's channels.
+
+    `nn.GroupNorm` with the same parameters, statistics in float32, variance as E[x^2] - E[x]^2 and
+    epsilon 1e-6, but summed channel by channel before channels are joined to groups: XLA reduces
+    [B, H, W, C] to [B, C] up to 30 times as fast on a CPU as [B, H, W, G, C / G] to [B, G], and
+    what is left to do for each pixel is one multiplication and one addition.
+    """
+
+    groups: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x_BxHxWxC: jax.Array) -> jax.Array:
+        batch, height, width, channels = x_BxHxWxC.shape
+        scale_C = self.param("scale", nn.initializers.ones, (channels,))
+        bias_C = self.param("bias", nn.initializers.zeros, (channels,))
+        x_BxHxWxC = x_BxHxWxC.astype(jnp.float32)
+
+        def group_mean(values_BxHxWxC: jax.Array) -> jax.Array:
+            sum_BxGxN = values_BxHxWxC.sum((1, 2)).reshape(batch, self.groups, -1)
+            count = height * width * sum_BxGxN.shape[2]
+            mean_BxGx1 = sum_BxGxN.sum(2, keepdims=True) / count
+            return jnp.broadcast_to(mean_BxGx1, sum_BxGxN.shape).reshape(batch, channels)
+
+        mean_BxC = group_mean(x_BxHxWxC)
+        variance_BxC = jnp.maximum(group_mean(jnp.square(x_BxHxWxC)) - jnp.square(mean_BxC), 0)
+        factor_BxC = scale_C[None] * jax.lax.rsqrt(variance_BxC + 1e-6)
+        offset_BxC = bias_C[None] - mean_BxC * factor_BxC
+        y = x_BxHxWxC * factor_BxC[:, None, None] + offset_BxC[:, None, None]
+        return y.astype(self.dtype)
+
+
+def max_pool(x_BxHxWxC: jax.Array) -> jax.Array:
+    """2x2 max pooling, stride 2, of even H and W.
+
+    `nn.max_pool` is a window reduction, whose gradient XLA makes slow on a CPU: it looks up where
+    each window's maximum lay and scatters to it. Here equal maxima share the gradient evenly.
+    """
+    batch, height, width, channels = x_BxHxWxC.shape
+    return x_BxHxWxC.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))

@@ -1,0 +1,145 @@
+"""The U-Net: image in [0, 1] to logits. No preprocessing but standardisation, no sigmoid."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxlung.config import ModelConfig
+from jaxlung.model import conv
+from jaxlung.model.layers import GroupNorm, PatchStem, UpConv, _he, max_pool
+
+Array = Any  # numpy.ndarray or jax.Array
+
+
+class UNet(nn.Module):
+    """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with same padding.
+
+    Encoder of (3x3 convolution, norm, ReLU) x 2 and 2x2 max pooling, bottleneck, decoder of 2x2
+    transposed convolutions with skip connections. With a patch of 2 or 4 a convolution of that
+    kernel and stride comes first and a transposed one last, so that all features live at a half
+    or a quarter of the resolution. Blocks may be residual (He et al. 2016, arXiv:1512.03385) and
+    skip connections gated by attention (Oktay et al. 2018, arXiv:1804.03999).
+
+    Fields: see `jaxlung.config.ModelConfig`.
+
+    Call:
+        image_BxHxWx1: float32 in [0, 1]; H and W multiples of patch * 2**depth.
+        train: enables dropout (needs a "dropout" key) and batch statistics (mutable
+            "batch_stats").
+
+    Returns:
+        logits float32 [B, H, W, 1]; lung probability is their sigmoid.
+    """
+
+    width: int = 16
+    depth: int = 4
+    patch: int = 2
+    norm: str = "group"
+    residual: bool = False
+    attention: bool = False
+    dropout: float = 0.0
+    dtype: str = "float32"
+    remat: bool = False
+    standardize: bool = True
+    split: bool = False  # its rows or channels lie on several devices
+
+    @nn.compact
+    def __call__(self, image_BxHxWx1: jax.Array, *, train: bool = False) -> jax.Array:
+        multiple = self.patch * 2**self.depth
+        if image_BxHxWx1.ndim != 4 or any(side % multiple for side in image_BxHxWx1.shape[1:3]):
+            raise ValueError(
+                f"image is {image_BxHxWx1.shape}; expected [B, H, W, 1] with H and W multiples of "
+                f"{multiple}"
+            )
+        x = standardize(image_BxHxWx1) if self.standardize else image_BxHxWx1
+        x = x.astype(self.dtype)
+        if self.patch > 1 and self.split:
+            x = PatchStem(self.width, self.patch, self.dtype, name="stem")(x)
+        elif self.patch > 1:
+            side = self.patch
+            x = nn.Conv(self.width, (side, side), strides=side, padding="VALID", dtype=self.dtype,
+                        kernel_init=_he, name="stem")(x)  # fmt: skip
+        block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
+        skips = []
+        for level in range(self.depth):
+            x = block(self, x, self.width * 2**level, f"encoder{level}", train)
+            skips.append(x)
+            x = max_pool(x)
+        x = block(self, x, self.width * 2**self.depth, "bottleneck", train)
+        for level in reversed(range(self.depth)):
+            x = UpConv(self.width * 2**level, self.dtype, name=f"up{level}")(x)
+            skip = self._gate(skips[level], x, f"gate{level}") if self.attention else skips[level]
+            x = jnp.concatenate([skip, x], axis=-1)
+            x = block(self, x, self.width * 2**level, f"decoder{level}", train)
+        if self.patch > 1:
+            x = UpConv(1, self.dtype, self.patch, name="head")(x)
+        else:
+            x = nn.Conv(1, (1, 1), dtype=self.dtype, name="head")(x)
+        return x.astype(jnp.float32)
+
+    def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
+        shortcut = x
+        if self.residual and x.shape[-1] != features:
+            shortcut = nn.Dense(features, dtype=self.dtype, kernel_init=_he,
+                                name=f"{name}_shortcut")(x)  # fmt: skip
+        for i in range(2):
+            x = nn.Conv(features, (3, 3), padding="SAME", use_bias=self.norm == "none",
+                        dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}",
+                        # The fast ways of a CPU regroup rows and channels: devices would send all.
+                        conv_general_dilated=None if self.split else conv.for_flax)(x)  # fmt: skip
+            x = self._norm(f"{name}_norm{i}", features, train)(x)
+            x = nn.relu(x + shortcut if self.residual and i == 1 else x)
+        if self.dropout and features >= self.width * 2 ** (self.depth - 1):
+            # One draw for a whole channel: neighbouring pixels would give a dropped one away.
+            x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
+        return x
+
+    def _gate(self, skip_BxHxWxC: jax.Array, x_BxHxWxC: jax.Array, name: str) -> jax.Array:
+        """Weighs each pixel of a skip connection by what the decoder and the skip say of it."""
+        features = max(1, skip_BxHxWxC.shape[-1] // 2)
+        both = jnp.concatenate([skip_BxHxWxC, x_BxHxWxC], axis=-1)
+        hidden = nn.relu(
+            nn.Dense(features, dtype=self.dtype, kernel_init=_he, name=f"{name}_in")(both)
+        )
+        weight = nn.sigmoid(nn.Dense(1, dtype=self.dtype, name=f"{name}_out")(hidden))
+        return skip_BxHxWxC * weight
+
+    def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
+        if self.norm == "group":
+            groups = max(g for g in range(1, 9) if features % g == 0)
+            return GroupNorm(groups, self.dtype, name=name)
+        if self.norm == "batch":
+            return nn.BatchNorm(use_running_average=not train, momentum=0.95, dtype=self.dtype,
+                                name=name)  # fmt: skip
+        return lambda x: x
+
+
+def standardize(image_BxHxWxC: jax.Array) -> jax.Array:
+    """Each image to zero mean and unit variance; a constant image gives zeros."""
+    axes = (1, 2, 3)
+    mean = image_BxHxWxC.mean(axes, keepdims=True)
+    variance = image_BxHxWxC.var(axes, keepdims=True)
+    return (image_BxHxWxC - mean) * jax.lax.rsqrt(variance + 1e-6)
+
+
+def lung_probability(logits_BxHxWx1: jax.Array) -> jax.Array:
+    """The sigmoid of the logits, without the channel axis: float32 [B, H, W]."""
+    return jax.nn.sigmoid(logits_BxHxWx1[..., 0])
+
+
+def to_mask(probability: Array, threshold: float = 0.5) -> Array:
+    """The one place where probabilities become a mask: bool, True where >= threshold."""
+    return probability >= threshold
+
+
+def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
+    """The U-Net of a config; `split`: its rows or channels lie on several devices."""
+    return UNet(
+        width=config.width, depth=config.depth, patch=config.patch, norm=config.norm,
+        residual=config.residual, attention=config.attention, dropout=config.dropout,
+        dtype=config.dtype, remat=config.remat, standardize=config.standardize,
+        split=split,
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""From a trained model and images to masks on the images' own grids."""

@@ -1,0 +1,1 @@
+"""`jaxlung predict` over many files."""

@@ -1,0 +1,150 @@
+"""From a trained run, or several, or a bundled model, to a `Predictor`."""
+
+import functools
+import operator
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxlung import steps
+from jaxlung.config import Config, member_configs
+from jaxlung.devices.mesh import jit_predict_step, make_mesh, replicated, to_devices
+from jaxlung.errors import InputError
+from jaxlung.model import build_model
+from jaxlung.predict.predictor import Predictor
+from jaxlung.system.threads import most_that_divide
+from jaxlung.weights import bundled
+from jaxlung.workdir.checkpoints import abstract_like, restore_best
+from jaxlung.workdir.record import Digests, read_config, read_digests
+
+ModelLike = str | os.PathLike[str]
+
+
+class _Model(NamedTuple):
+    config: Config
+    step: int
+    data_digests: Digests
+    variables: list[Any]  # of each member; of a single run one
+
+
+def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
+    """A bundled model by its name, the best model of a run of train.py by its workdir, or several.
+
+    "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
+    name is meant by "./cxr" or by a `Path`.
+
+    Args:
+        model: a name or a workdir; or several of the same network and preprocessing, an ensemble:
+            the mean of their probabilities is predicted.
+        tta: test-time augmentation: the mean of an image's and of its mirror image's prediction,
+            so that a mirrored image gets the mirrored mask. False: once, in half the time;
+            docs/results.md has the figures of both.
+
+    Example:
+        >>> model = jaxlung.load("cxr")
+        >>> mask = model.predict("image.png")
+
+    Raises:
+        InputError: there is neither a model nor a run of that name, or it has saved no checkpoint
+            yet, or its files are damaged; or members of an ensemble differ.
+    """
+    models = [model] if isinstance(model, str | os.PathLike) else list(model)
+    if not models:
+        raise InputError("no model named; name a workdir of train.py or a bundled model")
+    read = [_read(one) for one in models]
+    config = read[0].config
+    for name, one in zip(models, read, strict=True):
+        if field := _difference(config, one.config):
+            raise InputError(f"{name}: differs from {models[0]} in {field}; no ensemble of both")
+    members = [variables for one in read for variables in one.variables]
+    variables = members[0]
+    if len(members) > 1:
+        variables = jax.tree.map(lambda *arrays: np.stack(arrays), *members)
+    digests = read[0].data_digests
+    if len(read) > 1:  # one image may have had several ids
+        digests = {
+            split: {
+                f"{i}/{image}": digest
+                for i, one in enumerate(read)
+                for image, digest in one.data_digests.get(split, {}).items()
+            }
+            for split in sorted({split for one in read for split in one.data_digests})
+        }
+    return Predictor(
+        workdir=Path(models[0]),
+        bundled=all(map(bundled.is_name, models)),
+        config=config,
+        step=read[0].step,
+        data_digests=digests,
+        variables=variables,
+        members=len(members),
+        tta=tta,
+        predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
+    )
+
+
+def _read(model: ModelLike) -> _Model:
+    if bundled.is_name(model):
+        one = bundled.read(str(model))
+        return _Model(one.config, one.step, one.data_digests, [one.variables])
+    workdir = Path(model)
+    if not workdir.exists():
+        listed = ", ".join(bundled.names())
+        raise InputError(f"{workdir}: no such workdir, nor a bundled model (there are: {listed})")
+    config = read_config(workdir)
+    example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
+    abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
+    abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
+    count = len(member_configs(config)) if config.is_ensemble else 0
+    if count:
+        abstract = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), abstract
+        )
+        abstract["validated"] = jax.ShapeDtypeStruct((count,), bool)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    restored, step = restore_best(workdir, abstract_like(abstract, device))
+    members = [restored]
+    if count:
+        validated = restored.pop("validated")
+        members = [jax.tree.map(lambda x, i=i: x[i], restored) for i in np.flatnonzero(validated)]
+        if not members:
+            raise InputError(f"{workdir}: the numbers of all its members were not finite; retrain")
+    return _Model(config, step, read_digests(workdir), members)
+
+
+def _difference(config: Config, other: Config) -> str:
+    """The first setting that members of an ensemble have to share and do not; "" if none."""
+    for name in ("model", "data.size", "data.fit", "data.window_low", "data.window_high",
+                 "train.threshold", "train.postprocess", "modality"):  # fmt: skip
+        values = operator.attrgetter(name)
+        if values(config) != values(other):
+            return name
+    return ""
+
+
+def _canvas_predictor(
+    workdir: Path, config: Config, variables: Any, members: int, tta: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    devices = jax.local_devices()
+    step = functools.partial(steps.predict_step, model=build_model(config.model), tta=tta)
+    compiled = jit_predict_step(step if members == 1 else steps.mean_of_members(step))
+
+    @functools.cache
+    def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
+        """The variables on the first devices: one copy for each number of them."""
+        mesh = make_mesh(count, devices[:count])
+        return jax.device_put(variables, replicated(mesh)), mesh
+
+    def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
+        placed, mesh = on_devices(most_that_divide(len(canvas_BxSxS), len(devices)))
+        batch = to_devices({"image": canvas_BxSxS}, mesh)
+        probability_BxSxS = np.asarray(compiled(placed, batch["image"]))
+        if not np.isfinite(probability_BxSxS).all():  # it would pass for a mask without lung
+            raise InputError(f"{workdir}: the model's output is not finite; retrain it")
+        return probability_BxSxS
+
+    return predict_canvases

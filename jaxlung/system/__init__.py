@@ -1,0 +1,1 @@
+"""Files, threads, processes and start-up: what knows nothing of lungs."""

@@ -1,0 +1,36 @@
+"""When, with which packages and on which devices something was made."""
+
+import importlib.metadata
+import os
+import platform
+import time
+from typing import Any
+
+import jax
+
+import jaxlung
+
+_PACKAGES = (
+    "jaxlung", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
+    "scipy", "opencv-python-headless", "tensorflow-cpu",
+)  # fmt: skip
+
+
+def environment(*, devices: bool = True) -> dict[str, Any]:
+    """When, with which packages, on which devices (asking for them starts JAX on them)."""
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()] if devices else [],
+        "cpu_count": os.cpu_count(),
+    }
+
+
+def _version(name: str) -> str | None:
+    if name == "jaxlung":
+        return jaxlung.__version__  # of the code that runs, installed or not
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,79 @@
+"""Models that come with the package: `jaxlung.load("cxr")`, with nothing to download.
+
+A model is two files in jaxlung/weights/: NAME.npz, its arrays as float16 under the paths of their
+tree, and NAME.json, its config, what it was trained on and the SHA-256 of NAME.npz. Neither is
+ever unpickled. A run of train.py becomes one by: python -m tools.bundle_model WORKDIR NAME
+"""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxlung.config import Config, parse_config
+from jaxlung.errors import InputError
+from jaxlung.workdir.record import Digests
+
+WEIGHTS = Path(__file__).parent
+SCHEMA = "jaxlung-model-1"  # changes when a field changes its meaning or goes
+
+
+class Bundled(NamedTuple):
+    """What `read` finds."""
+
+    config: Config
+    step: int  # updates behind the parameters
+    data_digests: Digests  # what it was trained on: see `record.read_digests`
+    variables: Any  # what `UNet.apply` takes, float32 arrays of numpy
+
+
+def names() -> list[str]:
+    """The models there are."""
+    return sorted(path.stem for path in WEIGHTS.glob("*.json"))
+
+
+def is_name(model: str | os.PathLike[str]) -> bool:
+    """Whether a model is meant by its name; a `Path`, and "./cxr", are workdirs."""
+    return isinstance(model, str) and model in names()
+
+
+def read(name: str) -> Bundled:
+    """A model by its name.
+
+    Raises:
+        InputError: there is none of that name, or its files are damaged.
+    """
+    about_path, arrays_path = WEIGHTS / f"{name}.json", WEIGHTS / f"{name}.npz"
+    if name not in names():
+        raise InputError(f"{name!r} is no bundled model; there are: {', '.join(names())}")
+    try:
+        about = json.loads(about_path.read_text(encoding="utf-8"))
+        if about["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {about['schema']!r}, not {SCHEMA!r}")
+        data = arrays_path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != about["sha256"]:
+            raise ValueError(f"the SHA-256 of {arrays_path.name} differs")
+        with np.load(arrays_path, allow_pickle=False) as arrays:
+            variables = _tree({path: arrays[path].astype(np.float32) for path in arrays.files})
+        return Bundled(
+            parse_config(about["config"]),
+            about["step"],
+            about["data_digests"],
+            {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})},
+        )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error
+
+
+def _tree(flat: dict[str, np.ndarray]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for path, array in flat.items():
+        *parents, last = path.split("/")
+        node = tree
+        for key in parents:
+            node = node.setdefault(key, {})
+        node[last] = array
+    return tree

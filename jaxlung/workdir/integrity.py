@@ -1,0 +1,117 @@
+"""Whether checkpoints are as they were written, seen before anything is read from them.
+
+Neither Orbax nor TensorStore notices a bit that has changed in an array's data, so each checkpoint
+holds the digests of its files.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+from jax.experimental import multihost_utils
+
+from jaxlung.errors import InputError
+from jaxlung.system.digests import file_digest
+
+VALIDATED, INTERIM = "checkpoints", "interim"  # a run's folders of checkpoints
+DIGESTS = "sha256.json"  # in a checkpoint: path to digest
+
+
+def write_digests(checkpoint: Path) -> None:
+    """Of all files of its items."""
+    files = sorted(path for path in checkpoint.glob("*/**/*") if path.is_file())
+    digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
+    (checkpoint / DIGESTS).write_text(json.dumps(digests, indent=0))
+
+
+def damaged_file(checkpoint: Path, item: str = "") -> str:
+    """The first file that is not as it was written, or is gone, as a path in the checkpoint.
+
+    Args:
+        item: look at this item's files alone; "": at all.
+
+    Returns:
+        "" where there is none, or where an earlier version wrote no digests.
+    """
+    try:
+        digests = json.loads((checkpoint / DIGESTS).read_bytes())
+        for path, digest in digests.items():
+            if path.startswith(item) and file_digest(checkpoint / path) != digest:
+                return path
+    except FileNotFoundError as error:
+        missing = Path(error.filename)
+        return "" if missing.name == DIGESTS else str(missing.relative_to(checkpoint))
+    except (OSError, ValueError, AttributeError):
+        return DIGESTS
+    return ""
+
+
+def saved(workdir: Path) -> list[Path]:
+    """The checkpoints, latest first; of one step the validated one is first."""
+    folders = [path for name in (VALIDATED, INTERIM) for path in (workdir / name).glob("*")]
+    return sorted((p for p in folders if p.name.isdecimal()), key=lambda p: -int(p.name))
+
+
+def set_damaged_aside(workdir: Path) -> list[str]:
+    """Moves a latest checkpoint that is damaged to `damaged/`: the one before is then the latest.
+
+    Over several processes the first one does it, and the others wait.
+
+    Returns:
+        a warning for each that was moved.
+
+    Raises:
+        InputError: all are damaged; none is moved.
+    """
+    warnings = []
+    if jax.process_index() == 0:
+        warnings = _set_damaged_aside(workdir)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+    return warnings
+
+
+def _set_damaged_aside(workdir: Path) -> list[str]:
+    damaged, latest = {}, None
+    for checkpoint in saved(workdir):
+        file = damaged_file(checkpoint) if latest is None else _damaged_metrics(checkpoint)
+        if file:
+            damaged[checkpoint] = file
+        elif latest is None:
+            latest = checkpoint
+    if damaged and latest is None:
+        checkpoint, file = next(iter(damaged.items()))
+        raise InputError(
+            f"{checkpoint / file}: is damaged, and no other checkpoint is whole; restore it from a "
+            f"copy, or start a new --workdir"
+        )
+    warnings = []
+    for checkpoint, file in damaged.items():
+        target = _free(workdir / "damaged" / checkpoint.name)
+        target.parent.mkdir(exist_ok=True)
+        shutil.move(checkpoint, target)
+        warnings.append(
+            f"warning: {checkpoint / file} is damaged or gone; moved the checkpoint to {target}"
+        )
+    return warnings
+
+
+def _damaged_metrics(checkpoint: Path) -> str:
+    """Of a checkpoint before the latest; Orbax reads them all, and may have to read no more."""
+    path = checkpoint / "metrics" / "metrics"
+    try:
+        json.loads(path.read_bytes())
+    except FileNotFoundError:  # the run was killed while it deleted the checkpoint
+        pass
+    except ValueError:
+        return str(path.relative_to(checkpoint))
+    return ""
+
+
+def _free(path: Path) -> Path:
+    count, free = 0, path
+    while free.exists():
+        count += 1
+        free = path.with_name(f"{path.name}_{count}")
+    return free

@@ -1,0 +1,136 @@
+"""A run's folder: its config and record, and the refusal to mix two runs in one.
+
+config.json   every setting, as resolved
+data.json     split to id to content digest: what it was trained on, to recognise it later
+run.json      package versions, devices and the data's fingerprint, a line for each start
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxlung.config import Config, parse_config
+from jaxlung.errors import InputError
+from jaxlung.system.digests import fingerprint
+from jaxlung.system.environment import environment
+from jaxlung.system.files import alone_in, write_json
+
+Digests = Mapping[str, Mapping[str, str]]  # split to id to `digests.content_digest`
+
+
+def read_config(workdir: Path) -> Config:
+    """The config that a workdir was made with."""
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise InputError(f"{workdir}: holds no config.json; is it a workdir of train.py?")
+    try:
+        return parse_config(json.loads(path.read_text()))
+    except ValueError as error:  # InputError included: say which file the field is in
+        raise InputError(f"{path}: {error}") from error
+
+
+def check_config(workdir: Path, config: Config) -> None:
+    """Refuses a workdir made with another config; writes nothing.
+
+    Raises:
+        InputError: naming the fields that differ, or what stands in the workdir's place.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir {workdir}: is a file; name a folder")
+    if not (workdir / "config.json").exists():
+        for name in ("checkpoints", "metrics.jsonl", "run.json"):
+            if (workdir / name).exists():
+                raise InputError(f"{workdir}: holds {name} but no config.json; use a new --workdir")
+        return
+    changes = differing_fields(read_config(workdir), config)
+    if changes:
+        raise InputError(
+            f"{workdir}: was made with another config ({'; '.join(changes)}); "
+            f"use a new --workdir, or the old settings to resume"
+        )
+
+
+@contextlib.contextmanager
+def alone_to_train(workdir: Path) -> Iterator[None]:
+    """Raises InputError where another training runs in the workdir."""
+    if jax.process_index() > 0:  # of a run's processes the first one holds the lock
+        yield
+        return
+    with alone_in(workdir, "another training is running there; wait, or use a new --workdir"):
+        yield
+
+
+def write_record(workdir: Path, config: Config, digests: Digests) -> None:
+    """Writes config.json and data.json once and adds a start to run.json.
+
+    Raises:
+        InputError: the data are not those that the run was started with, or run.json is damaged.
+    """
+    path = workdir / "run.json"
+    data_fingerprint = fingerprint(digests)
+    starts = _read_starts(path) if path.exists() else []
+    if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
+        raise InputError(
+            f"{workdir}: its data have changed since it was started (fingerprint "
+            f"{starts[-1]['data_fingerprint'][:12]} -> {data_fingerprint[:12]}), or another "
+            f"version of jaxlung did; use a new --workdir"
+        )
+    workdir.mkdir(parents=True, exist_ok=True)
+    if not (workdir / "config.json").exists():
+        write_json(workdir / "config.json", config.to_dict())
+    if not (workdir / "data.json").exists():
+        write_json(workdir / "data.json", digests)
+    starts.append({"data_fingerprint": data_fingerprint, **environment()})
+    write_json(path, {"starts": starts})
+
+
+def read_digests(workdir: Path) -> Digests:
+    """What `write_record` was given; {} where a run has no data.json."""
+    path = workdir / "data.json"
+    try:
+        digests = json.loads(path.read_text())
+        if all(isinstance(d, str) for ids in digests.values() for d in ids.values()):
+            return digests
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is damaged ({error}); restore it, or remove it") from error
+    raise InputError(f"{path}: is damaged; restore it, or remove it")
+
+
+def _read_starts(path: Path) -> list[dict[str, Any]]:
+    try:
+        starts = json.loads(path.read_text())["starts"]
+        if all(isinstance(start["data_fingerprint"], str) for start in starts):
+            return starts
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise InputError(f"{path}: is damaged; use a new --workdir")
+
+
+def differing_fields(old: Config, new: Config) -> list[str]:
+    """Fields, as 'section.field: old -> new', in which two configs differ.
+
+    Left out are those that cannot change the result, or by rounding alone: where the data lie
+    (their fingerprint tells whether they are the same), how they are fed, what is recomputed, what
+    becomes of predictions, the devices, and, where an image's result depends on no other of its
+    batch, the parts of a batch.
+    """
+    harmless: tuple[str, ...] = (
+        "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "train.postprocess",
+        "train.checkpoint_steps", "train.skip_nonfinite", "model.remat",
+        "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
+    )  # fmt: skip
+    if new.model.dropout == 0 and new.model.norm != "batch":
+        harmless += ("train.accumulate",)
+    return [
+        f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
+        for section, new_fields in new.to_dict().items()
+        for old_fields in [old.to_dict()[section]]
+        for field, value in new_fields.items()
+        if old_fields[field] != value and f"{section}.{field}" not in harmless
+    ]

@@ -1,0 +1,289 @@
+"""Every field is checked by name, type and range, and no field can be forgotten."""
+
+import dataclasses
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs import ensemble, tiny, unet, unet_large
+from jaxlung.config import Config, default_config, parse_config, parsing, ranges
+from jaxlung.errors import InputError
+from jaxlung.model import build_model
+from jaxlung.workdir.record import differing_fields
+
+RANGES, CHOICES = ranges.RANGES, ranges.CHOICES
+DEFAULTS = {
+    f"{section}.{field}": value
+    for section, fields in Config().to_dict().items()
+    for field, value in fields.items()
+}
+# Checked against the catalog, in tests/test_named_sets.py.
+FREE_TEXT = {"data.name", "data.dir", "data.patient_pattern", "data.split_file", "train.init_from"}
+
+
+def values_with(path, value):
+    section, field = path.split(".")
+    return {section: {field: value}}
+
+
+def assert_refused(path, value):
+    with pytest.raises(InputError) as caught:
+        parse_config(values_with(path, value))
+    assert path in str(caught.value)
+
+
+def another_value(path):
+    """A valid value of a field that is not its default."""
+    default = DEFAULTS[path]
+    special = {"data.name": "montgomery+shenzhen", "data.weights": (1.0, 2.0), "data.size": 512,
+               "data.folds": 3, "ensemble.learning_rates": (1e-3, 2e-3),
+               "model.width": 18, "train.batch_size": 18,
+               "model.depth": 3, "model.norm": "none", "loss.bce": 0.5}  # fmt: skip
+    if path in special:
+        return special[path]
+    if path in CHOICES:
+        return next(choice for choice in CHOICES[path] if choice != default)
+    if path in FREE_TEXT:
+        return f"other {path}"
+    if isinstance(default, bool):
+        return not default
+    return default + 1 if isinstance(default, int) else default * 0.75 + 0.01
+
+
+def test_default_config_round_trips():
+    assert parse_config(default_config()) == Config()
+    assert parse_config(Config()) == Config()
+    assert parse_config({}) == Config()
+
+
+def test_config_with_every_field_changed_round_trips_and_lists_each():
+    values = {section: {} for section in Config().to_dict()}
+    # Public sets with a split refuse them: see tests/test_named_sets.py.
+    alone = [
+        "data.patient_pattern", "data.split_file",
+        *(path for path in DEFAULTS if path.startswith("ensemble.")),
+    ]  # fmt: skip
+    for path in DEFAULTS:
+        section, field = path.split(".")
+        values[section][field] = DEFAULTS[path] if path in alone else another_value(path)
+    values["data"]["loader"] = "device"  # the only one that takes several steps in a call
+    changed = parse_config(values)
+    assert changed.to_dict() == values
+    assert parse_config(json.loads(json.dumps(changed.to_dict()))) == changed
+    filled = default_config()
+    filled.update(values)
+    assert parse_config(filled) == changed
+    # Where the data lie and how they are fed cannot change a run; their fingerprint is checked.
+    harmless = (
+        "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "model.remat",
+        "train.postprocess", "train.checkpoint_steps", "train.skip_nonfinite",
+        "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
+    )  # fmt: skip
+    expected = [path for path in DEFAULTS if path not in (*harmless, *alone)]
+    assert [line.split(":")[0] for line in differing_fields(Config(), changed)] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"loss": {"robust": 0.5}}, "loss.bce"),
+        ({"loss": {"edge": 1.0}}, "loss.bce"),
+        ({"loss": {"tversky": 0.3, "dice": 0.0, "bce": 1.0}}, "loss.dice"),
+        ({"train": {"ema": 0.9}, "model": {"norm": "batch"}}, "train.ema"),
+    ],
+)
+def test_settings_that_would_do_nothing_or_do_not_agree_are_refused(values, named):
+    with pytest.raises(InputError, match=named):
+        parse_config(values)
+
+
+def test_differing_fields_says_old_and_new():
+    new = parse_config({"model": {"width": 8}, "data": {"fit": "stretch"}})
+    assert differing_fields(Config(), new) == [
+        "data.fit: 'letterbox' -> 'stretch'",
+        "model.width: 16 -> 8",
+    ]
+    assert differing_fields(new, new) == []
+    folder = {"name": "folder", "dir": "d"}
+    for field in ("patient_pattern", "split_file"):
+        old, new = (parse_config({"data": folder | more}) for more in ({}, {field: "(x)"}))
+        assert differing_fields(old, new) == [f"data.{field}: '' -> '(x)'"]
+    for field in Config().to_dict()["ensemble"]:  # one at most is not its default
+        value = another_value(f"ensemble.{field}")
+        old = parse_config({"data": {"folds": 3}})
+        new = parse_config({"data": {"folds": 3}, "ensemble": {field: value}})
+        default = DEFAULTS[f"ensemble.{field}"]
+        assert differing_fields(old, new) == [f"ensemble.{field}: {default!r} -> {value!r}"]
+        assert parse_config(json.loads(json.dumps(new.to_dict()))) == new
+
+
+def test_unknown_section_and_field():
+    with pytest.raises(InputError, match="optimizer"):
+        parse_config({"optimizer": {}})
+    for section in Config().to_dict():
+        assert_refused(f"{section}.lerning_rate", 1.0)
+
+
+@pytest.mark.parametrize("value", [3, None, "text"])
+def test_section_that_is_no_mapping(value):
+    for section in Config().to_dict():
+        with pytest.raises(InputError, match=section):
+            parse_config({section: value})
+
+
+@pytest.mark.parametrize("path", DEFAULTS)
+def test_wrong_type(path):
+    wrong = {
+        bool: [0, 1, "True", None, 1.0],
+        int: [True, False, "1", None, 1.0, [1]],
+        float: [True, False, "1.0", None, [1.0], 1j],
+        str: [0, True, None, b"text", ["text"]],
+        tuple: [1.0, "1.0", None, (True,), ("1",), (0.0,)],
+    }
+    for value in wrong[type(DEFAULTS[path])]:
+        assert_refused(path, value)
+
+
+def test_int_is_accepted_for_float():
+    rotation = parse_config({"augment": {"rotation": 10}}).augment.rotation
+    assert rotation == 10.0 and type(rotation) is float
+
+
+@pytest.mark.parametrize("path", RANGES)
+def test_bounds_are_inclusive_and_nothing_beyond_is_accepted(path):
+    low, high = RANGES[path]
+    expected = type(DEFAULTS[path])
+    for bound, outwards in ((low, -math.inf), (high, math.inf)):
+        assert parsing._check_value(path, expected, expected(bound)) == bound
+        beyond = bound + int(math.copysign(1, outwards))
+        assert_refused(path, beyond if expected is int else math.nextafter(bound, outwards))
+    if expected is float:
+        for value in (math.nan, math.inf, -math.inf):
+            assert_refused(path, value)
+
+
+@pytest.mark.parametrize("path", ["train.seed", "augment.rotation"])
+def test_number_too_large_for_a_float(path):
+    assert_refused(path, 10**400)
+
+
+@pytest.mark.parametrize("path", CHOICES)
+def test_choices(path):
+    for value in CHOICES[path]:
+        assert parsing._check_value(path, type(value), value) == value
+    if isinstance(DEFAULTS[path], str):
+        assert_refused(path, "neither")
+        assert_refused(path, "")
+        assert_refused(path, CHOICES[path][0].upper())
+    else:
+        assert_refused(path, max(CHOICES[path]) + 1)
+        assert_refused(path, min(CHOICES[path]) - 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("train.threshold", 0.0),  # all lung
+        ("train.threshold", 1.0),  # none
+        ("train.batch_size", 0),
+        ("train.num_epochs", 0),
+        ("optim.learning_rate", 0.0),
+        ("model.width", 0),
+        ("model.depth", 0),
+        ("model.dropout", 1.0),
+        ("augment.scale", -0.1),
+        ("data.phantom_train", 0),
+        ("data.seed", -1),
+    ],
+)
+def test_values_that_make_no_run(path, value):
+    assert_refused(path, value)
+
+
+def test_every_field_has_its_check():
+    numbers = {p for p, v in DEFAULTS.items() if type(v) in (int, float)}
+    tuples = {path for path, value in DEFAULTS.items() if isinstance(value, tuple)}
+    assert tuples == set(ranges.RANGES_OF_EACH)
+    texts = {path for path, value in DEFAULTS.items() if isinstance(value, str)}
+    assert numbers <= set(RANGES) | set(CHOICES)
+    assert texts == {path for path in CHOICES if path in texts} | FREE_TEXT
+    assert set(RANGES) | set(CHOICES) <= set(DEFAULTS)
+    assert not set(RANGES) & set(CHOICES)
+
+
+def test_defaults_are_within_their_own_ranges():
+    for path, default in DEFAULTS.items():
+        assert parsing._check_value(path, type(default), default) == default
+
+
+def test_section_defaults_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().data.size = 1
+
+
+@pytest.mark.parametrize(("patch", "depth"), [(1, 1), (2, 3), (1, 4), (2, 4), (2, 5)])
+def test_size_must_be_a_multiple(patch, depth):
+    multiple = patch * 2**depth
+    model = {"patch": patch, "depth": depth}
+    assert (
+        parse_config({"model": model, "data": {"size": 32 * multiple}}).data.size == 32 * multiple
+    )
+    for size in (32 * multiple + 1, 32 * multiple + multiple // 2, 32 * multiple - 1):
+        with pytest.raises(InputError, match=rf"data\.size .* multiple of {multiple} "):
+            parse_config({"model": model, "data": {"size": size}})
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"data": {"validation_fraction": 0.5, "test_fraction": 0.5}},
+         ["data.validation_fraction", "data.test_fraction"]),
+        ({"loss": {"dice": 0.0, "bce": 0.0}}, ["loss.dice", "loss.bce"]),
+        ({"data": {"name": "folder"}}, ["data.dir"]),
+        ({"data": {"folds": 1}}, ["data.folds=1"]),
+        ({"data": {"folds": 3, "fold": 3}}, ["data.fold=3", "data.folds=3"]),
+        ({"data": {"fold": 1}}, ["data.fold=1", "data.folds=0"]),
+        ({"data": {"folds": 3, "split_file": "s.json"}}, ["data.folds", "data.split_file"]),
+        ({"ensemble": {"folds": True}}, ["ensemble.folds", "data.folds"]),
+        ({"ensemble": {"folds": True}, "data": {"folds": 3, "fold": 1}}, ["data.fold=1"]),
+        ({"ensemble": {"members": 2, "learning_rates": (0.1, 0.2)}},
+         ["ensemble.members=2", "ensemble.learning_rates=(0.1, 0.2)"]),
+        ({"ensemble": {"learning_rates": (0.1,)}}, ["ensemble.learning_rates=(0.1,)"]),
+        ({"ensemble": {"members": 2}, "data": {"loader": "device"}}, ["data.loader"]),
+        ({"ensemble": {"members": 2}, "train": {"seed": 2**31 - 1}}, ["train.seed"]),
+    ],
+)  # fmt: skip
+def test_combinations(values, words):
+    with pytest.raises(InputError) as caught:
+        parse_config(values)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("module", [unet, unet_large, tiny, ensemble])
+def test_config_files_parse(module):
+    config = parse_config(module.get_config())
+    assert module.get_config() is not module.get_config()  # a caller may change its own
+    assert config.model == parse_config(module.get_config()).model
+
+
+def test_learning_rates_are_each_in_range():
+    for rate in (0.0, -1.0, 10.5, math.nan):
+        with pytest.raises(InputError, match=r"ensemble\.learning_rates .* 1e-12 and 10"):
+            parse_config({"ensemble": {"learning_rates": (1e-3, rate)}})
+
+
+def test_unet_is_the_recipe():
+    config = parse_config(unet.get_config())
+    assert (config.data.size, config.train.batch_size, config.train.num_epochs) == (256, 16, 50)
+    assert config.loss.dice == 1.0 and config.loss.bce == 0.0
+
+
+def test_unet_large_has_31_million_parameters():
+    config = parse_config(unet_large.get_config())
+    image = jax.ShapeDtypeStruct((1, 16, 16, 1), jnp.float32)
+    variables = jax.eval_shape(build_model(config.model).init, jax.random.key(0), image)
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert count == pytest.approx(31.0e6, rel=0.01)

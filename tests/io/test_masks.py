@@ -1,0 +1,143 @@
+"""Masks that are to be scored are read strictly: what might be meant otherwise is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxlung.errors import InputError
+from jaxlung.io.masks import read_labels
+
+BINARY = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
+LABELS = np.array([[0, 1, 1], [2, 2, 0]], np.uint8)
+
+
+def save(folder, pixels, name="mask.png"):
+    Image.fromarray(np.asarray(pixels)).save(folder / name)
+    return folder / name
+
+
+def rgb(pixels):
+    return np.repeat(np.asarray(pixels, np.uint8)[..., None], 3, axis=-1)
+
+
+def rgba(pixels):
+    alpha = np.arange(pixels.size, dtype=np.uint8).reshape(pixels.shape)
+    return np.dstack([rgb(pixels), alpha])
+
+
+def assert_refused(path, *words, sides=False):
+    with pytest.raises(InputError) as caught:
+        read_labels(path, sides=sides)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in (str(path), *words):
+        assert word in message, message
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        BINARY,
+        BINARY * np.uint8(255),
+        BINARY * np.uint8(2),
+        BINARY.astype(bool),
+        BINARY * np.uint16(65535),
+        BINARY * np.uint16(256),  # its low byte is 0
+        rgb(BINARY * 255),
+        rgba(BINARY * np.uint8(255)),
+    ],
+    ids=lambda pixels: f"{pixels.dtype}-{pixels.ndim}-{pixels.max()}",
+)
+def test_two_values(tmp_path, pixels):
+    labels = read_labels(save(tmp_path, pixels))
+    assert labels.dtype == np.uint8
+    np.testing.assert_array_equal(labels, BINARY)
+
+
+def test_one_bit_and_palette(tmp_path):
+    Image.fromarray(BINARY * np.uint8(255)).convert("1").save(tmp_path / "bit.png")
+    image = Image.new("P", (3, 2))
+    image.putpalette([0, 0, 0, 200, 200, 200])
+    image.putdata(BINARY.ravel().tolist())
+    image.save(tmp_path / "palette.png")
+    for name in ("bit.png", "palette.png"):
+        np.testing.assert_array_equal(read_labels(tmp_path / name), BINARY)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0, 0), (255, 1), (1, 1)])
+def test_one_value(tmp_path, value, expected):
+    labels = read_labels(save(tmp_path, np.full((2, 3), value, np.uint8)))
+    assert labels.shape == (2, 3) and (labels == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        ([[0, 1, 255]], ("0, 1, 255", "3 in all")),
+        ([[0, 100, 254, 255]], ("4 in all",)),
+        ([range(256)], ("...", "256 in all")),
+        ([[1, 2]], ("1, 2", "--sides")),
+        ([[1, 255]], ("1, 255",)),
+        ([[254, 255]], ("254, 255",)),
+        ([[0, 1, 2]], ("0, 1, 2", "--sides")),
+    ],
+)
+def test_refuses_other_values(tmp_path, pixels, words):
+    assert_refused(save(tmp_path, np.array(pixels, np.uint8)), *words)
+
+
+def test_only_labels_are_told_of_sides(tmp_path):
+    with pytest.raises(InputError) as caught:
+        read_labels(save(tmp_path, np.array([[0, 1, 255]], np.uint8)))
+    assert "--sides" not in str(caught.value)
+
+
+def test_refuses_soft_edges_of_jpeg(tmp_path):
+    soft = np.zeros((32, 32), np.uint8)
+    soft[5:20, 7:23] = 255
+    assert_refused(save(tmp_path, soft, "mask.jpg"), "in all")
+
+
+@pytest.mark.parametrize("sides", [False, True])
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_refuses_colour(tmp_path, sides, channel):
+    pixels = rgb(BINARY)
+    pixels[0, 0, channel] = 1
+    assert_refused(save(tmp_path, pixels), "colour", sides=sides)
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:1], LABELS[1:], BINARY * 0, BINARY * 0 + 2])
+@pytest.mark.parametrize("form", [np.uint8, np.uint16, rgb])
+def test_sides(tmp_path, labels, form):
+    read = read_labels(save(tmp_path, form(labels)), sides=True)
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, labels)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "word"),
+    [
+        (BINARY * np.uint8(255), "0, 255"),
+        (BINARY.astype(bool), "0, 255"),
+        (np.array([[0, 1, 2, 3]], np.uint8), "0, 1, 2, 3"),
+        (np.array([[0, 1, 256]], np.uint16), "0, 1, 256"),  # its low byte would be a label
+        (np.array([[0, 1, 258]], np.uint16), "0, 1, 258"),
+    ],
+)
+def test_sides_refuse_other_values(tmp_path, pixels, word):
+    assert_refused(save(tmp_path, pixels), word, "--sides", sides=True)
+
+
+@pytest.mark.parametrize("sides", [False, True])
+def test_refuses_what_is_no_image(tmp_path, sides):
+    (tmp_path / "text.png").write_text("no image")
+    assert_refused(tmp_path / "text.png", sides=sides)
+    assert_refused(tmp_path / "nowhere.png", sides=sides)
+
+
+def test_a_mask_drawn_in_the_alpha_channel_is_refused(tmp_path):
+    """Its colour is blank: it would pass for an empty prediction."""
+    pixels = np.zeros((4, 5, 4), np.uint8)
+    pixels[1:3, 1:4, 3] = 255
+    with pytest.raises(InputError, match="alpha"):
+        read_labels(save(tmp_path, pixels))

@@ -1,0 +1,408 @@
+"""CT volumes: orientation, grids, slices as examples, and masks back on the file's own grid."""
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs import ct as ct_recipe
+from jaxlung.cli import main
+from jaxlung.config import parse_config
+from jaxlung.data.ct_folder import ct_split, ct_splits
+from jaxlung.errors import InputError
+from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.io.volumes import (
+    _GEOMETRY,
+    Grid,
+    Volume,
+    read_volume,
+    volume_stem,
+    voxel_volume,
+    window,
+    write_mask,
+)
+from jaxlung.predict.load import load
+from jaxlung.predict.volumes import predict_volume
+from jaxlung.train.loop import train_and_evaluate
+
+nibabel = pytest.importorskip("nibabel", reason='pip install -e ".[ct]"')
+AXES = ["RAS", "LPS", "LAS", "SPL", "ASR", "IRP"]
+
+
+def body(shape=(24, 20, 9)):
+    """A chest in R, A, S order: air about, two lungs, the left one smaller; and their mask."""
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    hu = np.full(shape, -1000.0)
+    hu[(x**2 / 0.9 + y**2 / 0.7) < 1] = 40
+    height = 0.7 - 0.2 * z  # wider at the bottom
+    left = ((x + 0.45) ** 2 / 0.06 + y**2 / 0.25) < height**2
+    right = ((x - 0.45) ** 2 / 0.10 + (y - 0.1) ** 2 / 0.3) < height**2
+    lungs = (left | right) & (np.abs(z) < 0.8)
+    hu[lungs] = -800
+    return hu.astype(np.int16), lungs
+
+
+def affine_of(sizes=(1.5, 2.0, 3.0), origin=(10.0, -20.0, 5.0)):
+    affine = np.diag([*sizes, 1.0])
+    affine[:3, 3] = origin
+    return affine
+
+
+def save(path, voxels, affine, axes="RAS"):
+    """Writes voxels that are given in R-A-S in another order of axes, at the same place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(voxels.astype(np.int16), affine)
+    turn = nibabel.orientations.ornt_transform(
+        nibabel.orientations.axcodes2ornt("RAS"), nibabel.orientations.axcodes2ornt(axes)
+    )
+    image = image.as_reoriented(turn)
+    assert "".join(nibabel.aff2axcodes(image.affine)) == axes
+    nibabel.save(image, path)
+    return path
+
+
+def in_ras(path):
+    image = nibabel.as_closest_canonical(nibabel.load(path))
+    return np.asanyarray(image.dataobj), image.affine
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_slices_look_the_same_however_they_are_stored(tmp_path, axes):
+    hu, _ = body()
+    volume = read_volume(save(tmp_path / "a.nii.gz", hu, affine_of(), axes))
+    assert volume.voxels_ZxHxW.shape == (9, 20, 24) and volume.spacing == (3.0, 2.0, 1.5)
+    # Feet to head, front to back, the patient's right on the picture's left.
+    expected = hu.transpose(2, 1, 0)[:, ::-1, ::-1]
+    np.testing.assert_array_equal(volume.voxels_ZxHxW, expected)
+
+
+@pytest.mark.parametrize("axes", AXES)
+def test_mask_returns_to_the_files_own_grid(tmp_path, axes):
+    hu, lungs = body()
+    path = save(tmp_path / "a.nii", hu, affine_of(), axes)
+    volume = read_volume(path)
+    write_mask(tmp_path / "mask.nii.gz", volume.voxels_ZxHxW == -800, volume.grid)
+    written, original = nibabel.load(tmp_path / "mask.nii.gz"), nibabel.load(path)
+    np.testing.assert_array_equal(written.affine, original.affine)
+    assert written.shape == original.shape and written.get_data_dtype() == np.uint8
+    for field in _GEOMETRY:
+        np.testing.assert_array_equal(written.header[field], original.header[field])
+    found, affine = in_ras(tmp_path / "mask.nii.gz")
+    np.testing.assert_array_equal(found > 0, lungs)
+    np.testing.assert_allclose(affine, affine_of(), atol=1e-5)
+
+
+def test_an_oblique_volume_keeps_its_grid(tmp_path):
+    hu, _ = body()
+    angle = np.deg2rad(12)
+    affine = affine_of()
+    affine[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    image = nibabel.Nifti1Image(hu, affine)
+    image.set_sform(None, code=0)  # the quaternion alone says where it lies
+    image.set_qform(affine, code=1)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW < -900, volume.grid)
+    written, original = (nibabel.load(tmp_path / name) for name in ("m.nii.gz", "a.nii.gz"))
+    np.testing.assert_array_equal(written.affine, original.affine)
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj) > 0, hu < -900)
+
+
+def test_scaled_big_endian_nifti_2_in_metres(tmp_path):
+    """Values to hand, spacing in mm, and an affine of 64 bits that comes back to the last bit."""
+    affine = affine_of((0.00123456789, 0.002, 0.003), (1 / 3, -1 / 7, 0.1))
+    header = nibabel.Nifti2Header(endianness=">")
+    header.set_xyzt_units("meter")
+    image = nibabel.Nifti2Image(body()[0], affine, header)
+    image.header.set_slope_inter(0.5, -24)
+    image.header.set_data_dtype(np.int16)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    assert volume.voxels_ZxHxW.dtype == np.float32  # half the memory of nibabel's float64
+    expected = (body()[0] * 0.5 - 24).transpose(2, 1, 0)[:, ::-1, ::-1]
+    np.testing.assert_array_equal(volume.voxels_ZxHxW, expected)
+    assert volume.spacing == pytest.approx((3, 2, 1.23456789))
+    write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW < -500, volume.grid)
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "m.nii.gz").affine, affine)
+
+
+def test_sform_goes_before_a_qform_that_disagrees_and_both_are_kept(tmp_path):
+    hu, lungs = body()
+    image = nibabel.Nifti1Image(hu, affine_of())
+    image.set_qform(np.diag([-1.5, -2.0, 3.0, 1.0]), code=1)
+    image.set_sform(affine_of(), code=2)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volume = read_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(volume.voxels_ZxHxW, hu.transpose(2, 1, 0)[:, ::-1, ::-1])
+    write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW == -800, volume.grid)
+    written, original = (nibabel.load(tmp_path / name) for name in ("m.nii.gz", "a.nii.gz"))
+    np.testing.assert_array_equal(written.get_qform(), original.get_qform())
+    np.testing.assert_array_equal(written.get_sform(), original.get_sform())
+    np.testing.assert_array_equal(np.asanyarray(written.dataobj) > 0, lungs)
+
+
+def test_a_fourth_axis_of_one_is_kept(tmp_path):
+    nibabel.save(nibabel.Nifti1Image(body()[0][..., None], affine_of()), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.voxels_ZxHxW.shape == (9, 20, 24)
+    write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW < 0, volume.grid)
+    assert nibabel.load(tmp_path / "m.nii.gz").shape == (24, 20, 9, 1)
+
+
+def test_the_folder_here_has_a_name(tmp_path, monkeypatch):
+    (tmp_path / "scan.1").mkdir()
+    monkeypatch.chdir(tmp_path / "scan.1")
+    assert volume_stem(Path(".")) == "scan.1"
+
+
+def test_nothing_of_the_headers_free_text_is_written(tmp_path):
+    hu, _ = body()
+    image = nibabel.Nifti1Image(hu, affine_of())
+    for field in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[field] = b"Jane Doe"
+    nibabel.save(image, tmp_path / "a.nii")
+    assert b"Jane Doe" in (tmp_path / "a.nii").read_bytes()
+    volume = read_volume(tmp_path / "a.nii")
+    write_mask(tmp_path / "m.nii.gz", volume.voxels_ZxHxW < 0, volume.grid)
+    assert b"Jane" not in gzip.decompress((tmp_path / "m.nii.gz").read_bytes())
+
+
+def test_window():
+    hu = np.array([-3000, -1350, -600, 150, 3000])
+    np.testing.assert_array_equal(window(hu, -1350, 150), [0, 0, 128, 255, 255])
+
+
+def damaged(path):
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def four_dimensional(path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((3, 4, 5, 2), np.int16), np.eye(4)), path)
+
+
+def infinite(path):
+    nibabel.save(nibabel.Nifti1Image(np.full((3, 4, 5), np.inf, np.float32), np.eye(4)), path)
+
+
+def unplaced(path):
+    nibabel.save(nibabel.Nifti1Image(body()[0], None), path)
+
+
+def flat(path):
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[312:328] = bytes(16)  # srow_z
+    path.write_bytes(gzip.compress(raw))
+
+
+def colour(path):
+    rgb = np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nibabel.save(nibabel.Nifti1Image(rgb, np.eye(4)), path)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def quoted(path):
+    """A header that nibabel's log would quote."""
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[70:72] = b"QX"  # datatype
+    path.write_bytes(gzip.compress(raw))
+
+
+def text(path):
+    path.write_text("not a volume")
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [damaged, four_dimensional, infinite, unplaced, flat, colour, empty, quoted, text, Path.unlink],
+)
+def test_bad_volumes_are_one_line_that_names_the_file(tmp_path, break_it, capfd):
+    path = save(tmp_path / "a.nii.gz", body()[0], affine_of())
+    break_it(path)
+    capfd.readouterr()
+    with pytest.raises(InputError, match="a.nii.gz: ") as error:
+        read_volume(path)
+    assert "\n" not in str(error.value) and error.value.__suppress_context__ | (
+        error.value.__context__ is None
+    )
+    assert "".join(capfd.readouterr()) == ""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Six scans of various orientation and length."""
+    root = tmp_path_factory.mktemp("ct")
+    for i in range(6):
+        hu, lungs = body((24 + i, 20, 7 + i))
+        noise = np.random.default_rng(i).integers(-20, 20, hu.shape)
+        name = f"scan_{i}.nii.gz"
+        save(root / "images" / name, hu + noise, affine_of(), AXES[i])
+        save(root / "masks" / name, lungs * (1 + i % 3), affine_of(), AXES[i])
+    return root
+
+
+def config_of(folder, **data):
+    config = ct_recipe.get_config()
+    config.data.dir = str(folder)
+    config.data.update({"size": 32, "loader": "memory", "test_fraction": 0.3,
+                        "validation_fraction": 0.3, **data})  # fmt: skip
+    config.model.update({"width": 4, "depth": 1})
+    config.train.update({"batch_size": 2, "num_epochs": 12})
+    config.optim.learning_rate = 1e-2
+    return config
+
+
+def test_every_slice_is_an_example_and_a_scan_stays_in_one_split(folder):
+    config = parse_config(config_of(folder))
+    whole = ct_split(config.data, folder)
+    assert len(whole.ids) == sum(7 + i for i in range(6)) == len(set(whole.ids))
+    splits = ct_splits(config.data)
+    scans = [{i.rsplit("_z")[0] for i in split.ids} for split in splits.values()]
+    assert all(scans) and sum(map(len, scans)) == len(set.union(*scans)) == 6
+    assert sorted(i for s in splits.values() for i in s.ids) == sorted(whole.ids)
+    for index in (0, 8, len(whole.ids) - 1):
+        example = whole.read(index)
+        assert example.image.dtype == np.uint8 and example.mask.dtype == bool
+        assert example.image.shape == example.mask.shape and example.spacing == (2.0, 1.5)
+        assert whole.patients[index] == whole.ids[index].rsplit("_z")[0]
+        if example.mask.any():
+            assert example.image[example.mask].mean() < 110  # lung is darker than the body
+
+
+def test_refused_folders(folder, tmp_path):
+    config = parse_config(config_of(folder)).data
+    hu, lungs = body()
+    save(tmp_path / "images" / "a.nii.gz", hu, affine_of())
+    with pytest.raises(InputError, match="masks"):
+        ct_split(config, tmp_path)
+    save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of(origin=(0, 0, 0)))
+    with pytest.raises(InputError, match="another grid"):
+        ct_split(config, tmp_path).read(0)
+    for wrong in (lungs * 0.5, hu):  # resampled; the scan itself
+        image = nibabel.Nifti1Image(wrong.astype(np.float32), affine_of())
+        nibabel.save(image, tmp_path / "masks" / "a.nii.gz")
+        with pytest.raises(InputError, match=r"masks/a.nii.gz: .*labels"):
+            ct_split(config, tmp_path).read(0)
+    save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of())
+    save(tmp_path / "images" / "a.nii.gz", np.clip(hu + 1000, 0, 255), affine_of())
+    with pytest.raises(InputError, match="Hounsfield"):
+        ct_split(config, tmp_path).read(0)
+    save(tmp_path / "images" / "b.nii", hu, affine_of())
+    with pytest.raises(InputError, match="b.nii"):
+        ct_split(config, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def ct_run(folder, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "ct"
+    train_and_evaluate(config_of(folder), path)
+    return path
+
+
+def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
+    """Whatever the order of the axes, the mask is the same in the patient."""
+    model = load(ct_run)
+    hu, lungs = body((25, 20, 8))
+    found = []
+    for axes in ("RAS", "LPS"):
+        mask, probability, volume = predict_volume(
+            model, save(tmp_path / f"{axes}.nii.gz", hu, affine_of(), axes)
+        )
+        write_mask(tmp_path / f"m{axes}.nii.gz", mask, volume.grid)
+        np.testing.assert_array_equal(mask, probability >= 0.5)
+        found.append(in_ras(tmp_path / f"m{axes}.nii.gz")[0] > 0)
+    np.testing.assert_array_equal(*found)
+    # Hounsfield units, not shades from a slice's own lowest to its highest value.
+    hu_HxW = volume.voxels_ZxHxW[3]
+    assert hu_HxW.dtype == np.int16 and mask[3].any()
+    np.testing.assert_array_equal(model.predict(hu_HxW), mask[3])
+    with pytest.raises(InputError, match=r"RAS.nii.gz: .*predict_volume"):
+        model.predict(tmp_path / "RAS.nii.gz")
+    dice = 2 * (found[0] & lungs).sum() / (found[0].sum() + lungs.sum())
+    assert dice > 0.8
+    [entry] = evaluate(ct_run, data=folder, split="test", out=tmp_path / "out")["results"]
+    volumes = entry["volumes"]
+    assert volumes["n"] == entry["patients"] and 0 < volumes["per_volume"]["dice"]["mean"] <= 1
+    assert "Whole volumes" in (tmp_path / "out" / "report.html").read_text()
+    assert entry["patients"] < entry["n"] and entry["grids"]["original"]["per_image"]["hd_mm"]["n"]
+
+
+def test_volume_of_a_voxel_of_a_tilted_gantry():
+    """A shear changes no volume, though it makes an axis longer."""
+    affine = np.diag([0.5, 0.5, 2.0, 1.0])
+    affine[1, 2] = 2.0 * np.tan(np.radians(20))
+    spacing = (2.0 / np.cos(np.radians(20)), 0.5, 0.5)
+    volume = Volume(np.zeros((4, 3, 2)), spacing, Grid((2, 3, 4), affine, None))
+    assert voxel_volume(volume) == pytest.approx(0.5)
+
+
+def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
+    scan = folder / "images" / "scan_3.nii.gz"
+    arguments = ["--workdir", str(ct_run), "--out", str(tmp_path / "out")]
+    main(["predict", str(scan), *arguments])
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {
+        "scan_3.nii.gz", "scan_3_overlay.png", "summary.csv", "summary.json",
+    }  # fmt: skip
+    capsys.readouterr()
+    main(["predict", str(scan.parent), "--sides", "--probabilities", "--workdir", str(ct_run),
+              "--out", str(tmp_path / "sides")])  # fmt: skip
+    plain, labels, probability = (
+        np.asarray(nibabel.load(tmp_path / name).dataobj)
+        for name in ("out/scan_3.nii.gz", "sides/scan_3.nii.gz", "sides/scan_3_probability.nii.gz")
+    )
+    np.testing.assert_array_equal(labels > 0, plain > 0)
+    np.testing.assert_array_equal(probability >= 0.5, plain > 0)
+    assert set(np.unique(labels)) == {0, 1, 2} and probability.dtype == np.float32
+    rows = json.loads((tmp_path / "sides" / "summary.json").read_text())["images"]
+    assert len(rows) == len(list(scan.parent.iterdir()))
+    [row] = [row for row in rows if row["image"] == str(scan)]
+    assert row["lung_px"] == (plain > 0).sum() and row["lung_ml"] > 0
+    capsys.readouterr()
+    for model, path, word in (
+        (workdir, scan, "X-rays"), (ct_run, tmp_path / "out" / "scan_3_overlay.png", "CT volumes")
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as stop:
+            main(["predict", str(path), "--workdir", str(model), "--out", str(tmp_path / "o")])
+        assert stop.value.code == 1
+        [line] = capsys.readouterr().err.strip().splitlines()
+        assert word in line and path.name in line
+
+
+@pytest.mark.slow
+def test_on_a_real_scan(shared_data, tmp_path):
+    """Trains on slabs of a chest CT (its lobes are model-made: plumbing, not accuracy)."""
+    scan, lobes = (nibabel.load(shared_data / "ct" / f"{n}.nii.gz") for n in ("chest", "lobes"))
+    for part, z in (("a", slice(0, 60)), ("b", slice(60, 80)), ("c", slice(80, 133))):
+        for name, image in (("images", scan), ("masks", lobes)):
+            (tmp_path / name).mkdir(exist_ok=True)
+            nibabel.save(image.slicer[:, :, z], tmp_path / name / f"{part}.nii.gz")
+    lists = tmp_path / "lists.json"
+    lists.write_text('{"train": ["a"], "validation": ["b"], "test": ["c"]}')
+    config = config_of(tmp_path, size=64, split_file=str(lists))
+    config.model.update({"width": 8, "depth": 3})
+    config.train.update({"num_epochs": 30, "batch_size": 8})
+    train_and_evaluate(config, tmp_path / "run")
+    model = load(tmp_path / "run")
+    found = []
+    for axes in ("LAS", "RAS", "LPS"):  # as it is stored, and two copies
+        turn = nibabel.orientations.ornt_transform(
+            nibabel.orientations.axcodes2ornt("LAS"), nibabel.orientations.axcodes2ornt(axes)
+        )
+        path = tmp_path / f"{axes}.nii.gz"
+        nibabel.save(scan.as_reoriented(turn), path)
+        main(["predict", str(path), "--workdir", str(tmp_path / "run"), "--out",
+                  str(tmp_path / "masks_of_it")])  # fmt: skip
+        mask = nibabel.load(tmp_path / "masks_of_it" / path.name)
+        np.testing.assert_array_equal(mask.affine, nibabel.load(path).affine)
+        assert mask.shape == nibabel.load(path).shape
+        found.append(in_ras(tmp_path / "masks_of_it" / path.name))
+    for mask, affine in found[1:]:
+        np.testing.assert_array_equal(mask, found[0][0])
+        np.testing.assert_allclose(affine, found[0][1], atol=1e-4)
+    truth = in_ras(shared_data / "ct" / "lobes.nii.gz")[0] > 0
+    overlap = 2 * ((found[0][0] > 0) & truth).sum() / ((found[0][0] > 0).sum() + truth.sum())
+    assert overlap > 0.8 and model.config.modality == "ct"

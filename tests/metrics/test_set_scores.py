@@ -1,0 +1,175 @@
+"""From columns to summaries, comparisons and tables: every figure is that of its images."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+
+from jaxlung.evaluation import tables
+from jaxlung.metrics.image import FLAGS, Tolerance, score_masks
+from jaxlung.metrics.set_scores import (
+    Picture,
+    Scores,
+    comparisons,
+    per_image_csv,
+    settings,
+    summary,
+)
+from jaxlung.metrics.statistics import compare
+
+N = 12
+
+
+def example_scores(model="m", data="d", seed=0, order=None):
+    """Twelve images, three of a patient; `order` scores the same images in another order."""
+    rng = np.random.default_rng(seed)
+    empty = np.zeros((4, 4), bool)
+    names = list(score_masks(empty, empty))
+    columns = {name: rng.random(N) for name in names}
+    columns |= {name: rng.integers(1, 99, N).astype(float) for name in names[:4]}
+    order = np.arange(N) if order is None else np.asarray(order)
+    flags = [("low_dice",) if i % 5 == 0 else () for i in range(N)]
+    return Scores(
+        model=model,
+        data=data,
+        ids=tuple(f"i{i}" for i in order),
+        patients=tuple(f"p{i // 3}" for i in order),
+        groups={"view": tuple("AP" if i < 7 else "PA" for i in order)},
+        grids={"original": {name: column[order] for name, column in columns.items()}},
+        flags=tuple(flags[i] for i in order),
+        stray=((0, 0),) * N,
+        sizes=((4, 4),) * N,
+        digests=tuple(f"content {i}" for i in order),
+        reliability=None,
+        facts={"source": "x", "split": "all", "fingerprint": "0", "warnings": [], "seconds": 1.0},
+        picture=lambda i: Picture(None, empty, empty),
+    )
+
+
+def test_images_are_compared_with_themselves_in_whatever_order():
+    a = example_scores("a", seed=1)
+    shuffled = example_scores("b", seed=2, order=np.random.default_rng(0).permutation(N))
+    straight = example_scores("b", seed=2)
+    found, expected = comparisons([a, shuffled]), comparisons([a, straight])
+    assert [c["metric"] for c in found] == ["dice", "hd95_px", "assd_px", "nsd_px"]
+    for c, e in zip(found, expected, strict=True):
+        assert c == pytest.approx(e)
+    dice = [s.grids["original"]["dice"] for s in (a, straight)]
+    assert found[0] == {"set": "d", "metric": "dice", "a": "a", "b": "b"} | compare(
+        *dice, a.patients
+    )
+    # By patient and not by image: the test is of four values.
+    assert found[0]["wilcoxon_p"] != compare(*dice, a.ids)["wilcoxon_p"]
+
+
+def test_images_of_one_id_and_another_content_are_not_compared():
+    a, b = example_scores("a", seed=1), example_scores("b", seed=2)
+    half = [digest if i < 6 else "else" for i, digest in enumerate(b.digests)]
+    [dice, *_] = comparisons([a, Scores(**{**vars(b), "digests": tuple(half)})])
+    assert dice["n"] == 6
+    assert comparisons([a, Scores(**{**vars(b), "digests": ("else",) * N})]) == []
+    assert comparisons([a, example_scores("b", data="other")]) == []
+
+
+def test_subgroups_are_of_their_images():
+    scores = example_scores()
+    entry = summary(scores)
+    dice = scores.grids["original"]["dice"]
+    for view, chosen, patients in (("AP", np.arange(7), 3), ("PA", np.arange(7, N), 2)):
+        group = entry["subgroups"]["view"][view]
+        assert (group["n"], group["patients"]) == (len(chosen), patients)
+        assert group["flagged"] == sum(bool(scores.flags[i]) for i in chosen)
+        assert group["per_image"]["dice"]["mean"] == pytest.approx(dice[chosen].mean())
+        tp, fp, fn, _ = (
+            scores.grids["original"][n][chosen].sum() for n in ("tp", "fp", "fn", "tn")
+        )
+        assert group["pooled"]["dice"]["value"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
+    assert entry["flagged"] == entry["flags"]["low_dice"] == 3
+    assert set(entry["flags"]) == set(FLAGS) == set(tables.FLAG_LABELS)
+
+
+def test_tables_show_the_bad_end_of_each_distribution():
+    """For a share the lowest values, for a distance the highest."""
+    scores = example_scores()
+    entry = summary(scores)
+    found = {
+        row["name"]: row for row in tables.rows(entry["grids"]["original"], settings(Tolerance()))
+    }
+    for name, values in scores.grids["original"].items():
+        if name in ("tp", "fp", "fn", "tn"):
+            continue
+        distance = name.startswith(("hd", "assd"))
+        assert found[name]["worst"] == (values.max() if distance else values.min())
+        assert found[name]["tail"] == pytest.approx(np.quantile(values, 0.95 if distance else 0.05))
+        assert found[name]["per_image"]["mean"] == pytest.approx(values.mean())
+    known = settings(Tolerance())
+    text = tables.text(
+        {"results": [entry], "models": {"m": {}}, "comparisons": [], "settings": known}
+    )
+    [line] = [line for line in text.splitlines() if line.strip().startswith("Dice ")]
+    dice = scores.grids["original"]["dice"]
+    for number in (dice.mean(), dice.std(ddof=1), np.median(dice), dice.min()):
+        assert f"{number:.4f}" in line
+
+
+def test_labels():
+    known = settings(Tolerance(2.0, 1.5))
+    for name, label in (
+        ("dice", "Dice"), ("hd95_px_right", "HD95 (px), right lung"), ("nsd_mm", "NSD at 1.5 mm"),
+        ("nsd_px_left", "NSD at 2 px, left lung"), ("assd_mm", "ASSD (mm)"),
+    ):  # fmt: skip
+        assert tables.label(name, known) == label
+
+
+def test_csv_numbers_a_patient_once_for_all_models_of_a_set():
+    a = example_scores("a")
+    b = example_scores("b", order=np.arange(N)[::-1])
+    rows = list(csv.DictReader(io.StringIO(per_image_csv([a, b]))))
+    assert len(rows) == 2 * N
+    numbers = {(row["id"], row["patient"]) for row in rows}
+    assert len(numbers) == N and len({patient for _, patient in numbers}) == 4
+    for row in rows:
+        i = int(row["id"][1:])
+        assert float(row["dice_original"]) == pytest.approx(
+            a.grids["original"]["dice"][i], abs=1e-6
+        )
+        assert row["view"] == ("AP" if i < 7 else "PA")
+
+
+def test_volumes_by_hand():
+    """Counts of a volume's slices together; neither a mean of slices nor the pool of all."""
+    scores = example_scores()
+    counts = {
+        "tp": [90, 0, 30, 0] + [0] * 8,
+        "fp": [10, 0, 10, 0] + [0] * 8,
+        "fn": [10, 0, 50, 0] + [0] * 8,
+        "tn": [890, 1000, 10, 100] + [50] * 8,
+    }
+    columns = {name: np.array(values, float) for name, values in counts.items()}
+    grids = {"original": scores.grids["original"] | columns}
+    volumes = ("a", "a", "b", "b", *"cdefghij"[:8])
+    patients = ("p", "p", "p", "p", *"cdefghij"[:8])
+    of = {"grids": grids, "volumes": volumes, "patients": patients}
+    entry = summary(Scores(**{**vars(scores), **of}))
+    found = entry["volumes"]
+    assert found["n"] == 10
+    values = {
+        "dice": [180 / 200, 60 / 120] + [1] * 8,
+        "iou": [90 / 110, 30 / 90] + [1] * 8,
+        "precision": [0.9, 0.75] + [1] * 8,
+        "recall": [0.9, 30 / 80] + [1] * 8,
+        "accuracy": [1980 / 2000, 140 / 200] + [1] * 8,
+    }
+    for name, of_volume in values.items():
+        figures = found["per_volume"][name]
+        assert figures["n"] == 10 and figures["mean"] == pytest.approx(np.mean(of_volume))
+        assert figures["sd"] == pytest.approx(np.std(of_volume, ddof=1))
+        assert figures["ci95"] is None  # nine patients: one has two volumes
+    evaluation = {
+        "results": [entry], "settings": settings(Tolerance(2.0, 2.0)), "comparisons": [],
+        "models": {"m": {"masks": "x"}},
+    }  # fmt: skip
+    text = tables.text(evaluation)
+    assert "whole volumes, 10" in text and f"{np.mean(values['dice']):.4f}" in text
+    assert summary(scores)["volumes"] is None

@@ -1,0 +1,175 @@
+"""From what a user names to images one by one."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxlung.errors import InputError
+from jaxlung.io.images import read_image
+from jaxlung.predict.batch.sources import find_sources, on_disk, read_list
+
+pytest.importorskip("pydicom")
+pytest.importorskip("gdcm")
+from tests.helpers.dicom_files import dicom, saved  # noqa: E402
+
+
+@pytest.fixture
+def films(tmp_path) -> Path:
+    """Five images in a folder and below, and what is none."""
+    folder = tmp_path / "films"
+    for name in ("b.png", "a.jpg", "sub/b.png", "sub/deep/c.tif"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 6), len(name)).save(folder / name)
+    for name in ("IM0001", "1.2.840.7"):
+        saved(folder / "sub" / name, dicom(np.zeros((6, 8), np.uint16)))
+    (folder / "notes.txt").write_text("no image")
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "__MACOSX").mkdir()
+    (folder / "__MACOSX" / "b.png").write_bytes(b"")
+    return folder
+
+
+EXPECTED = ["a", "b", "sub/1.2.840.7", "sub/IM0001", "sub/b", "sub/deep/c"]
+
+
+def names(sources):
+    return [source.name.as_posix() for source in sources]
+
+
+def pack(folder: Path, archive: Path) -> Path:
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted(folder.rglob("*")):
+            packed.write(path, path.relative_to(folder))
+    return archive
+
+
+def test_folder_is_walked_and_what_is_no_image_is_passed_over(films):
+    assert names(find_sources([films], volumes=False)) == EXPECTED
+
+
+def test_archive_holds_the_same_as_the_folder(films, tmp_path):
+    archive = pack(films, tmp_path / "films.zip")
+    packed = find_sources([archive], volumes=False)
+    assert sorted(names(packed)) == EXPECTED
+    plain = {str(s.name): s for s in find_sources([films], volumes=False)}
+    for source in packed:
+        with on_disk(source) as path, on_disk(plain[str(source.name)]) as other:
+            np.testing.assert_array_equal(read_image(path), read_image(other))
+        assert not path.exists()
+
+
+def test_globs_files_and_lists(films):
+    assert names(find_sources([films / "*.png"], volumes=False)) == ["b"]
+    assert names(find_sources([films / "**" / "*.tif"], volumes=False)) == ["sub/deep/c"]
+    assert names(find_sources([films / "s*"], volumes=False)) == EXPECTED[2:]
+    everything = find_sources([films / "**"], volumes=False)
+    assert len(everything) == len({source.path for source in everything})
+    assert len(find_sources([films / "**" / "*.*"], volumes=False, but_not=films / "sub")) < len(
+        everything
+    )
+    assert names(find_sources([films / "sub" / "b.png"], volumes=False)) == ["b"]
+    assert read_list(["a b.png\n", "\n", "c.png"]) == [Path("a b.png"), Path("c.png")]
+
+
+def test_a_name_with_the_signs_of_a_glob_is_a_file_where_there_is_one(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "film[1].png")
+    assert names(find_sources([tmp_path / "film[1].png"], volumes=False)) == ["film[1]"]
+
+
+def test_outputs_within_the_inputs_are_passed_over(films):
+    out = films / "sub"
+    assert names(find_sources([films], volumes=False, but_not=out)) == ["a", "b"]
+
+
+def test_the_folder_of_the_outputs_is_no_input(films):
+    with pytest.raises(InputError, match="--out"):
+        find_sources([films], volumes=False, but_not=films)
+
+
+def test_links_are_followed_and_lead_nowhere_twice(films, tmp_path):
+    (tmp_path / "linked").symlink_to(films)
+    (films / "sub" / "round").symlink_to(films)
+    assert names(find_sources([tmp_path / "linked"], volumes=False)) == EXPECTED
+
+
+def test_two_members_of_one_name_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, pytest.warns(UserWarning):
+        for _ in range(2):
+            archive.writestr("1.png", b"")
+    with pytest.raises(InputError, match="two members"):
+        find_sources([tmp_path / "a.zip"], volumes=False)
+
+
+def test_a_missing_file_is_left_for_its_turn(tmp_path):
+    assert names(find_sources([tmp_path / "gone.png"], volumes=False)) == ["gone"]
+
+
+@pytest.mark.parametrize("name", ["*.png", "empty", "bad.zip", "empty.zip"])
+def test_paths_that_lead_to_nothing_are_refused_by_name(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.zip").write_bytes(b"PK nothing")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
+        archive.writestr("notes.txt", "no image")
+    with pytest.raises(InputError, match=name.replace("*", r"\*")):
+        find_sources([tmp_path / name], volumes=False)
+
+
+def test_members_that_lead_out_of_the_archive_are_refused(tmp_path):
+    for member in ("../a.png", "/a.png", "x/../../a.png"):
+        path = tmp_path / "evil.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(member, b"")
+        with pytest.raises(InputError, match="leads out"):
+            find_sources([path], volumes=False)
+
+
+def test_damaged_members_are_errors_that_name_them(films, tmp_path):
+    archive = pack(films, tmp_path / "films.zip")
+    data = bytearray(archive.read_bytes())
+    source = find_sources([archive], volumes=False)[0]
+    start = data.index(source.member.encode()) + len(source.member)
+    data[start : start + 40] = bytes(40)
+    archive.write_bytes(data)
+    with pytest.raises(InputError, match=source.member), on_disk(source):
+        pass
+
+
+def test_errors_inside_name_the_member_and_not_where_it_was_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("x/broken.png", b"nothing")
+    (source,) = find_sources([tmp_path / "a.zip"], volumes=False)
+    with pytest.raises(InputError) as caught, on_disk(source) as path:
+        read_image(path)
+    assert str(caught.value).startswith(f"{tmp_path}/a.zip/x/broken.png: ")
+
+
+def test_stamp_changes_with_the_file(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (8, 8)).save(path)
+    (source,) = find_sources([path], volumes=False)
+    before = source.stamp
+    Image.new("L", (8, 9)).save(path)
+    assert source.stamp != before
+    path.unlink()
+    with pytest.raises(InputError, match="a.png"):
+        _ = source.stamp
+
+
+def test_volumes_are_files_and_folders_of_a_series(tmp_path):
+    folder = tmp_path / "scans"
+    for name in ("patient1/series1/1", "patient1/series1/2", "patient2/1"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(folder / name, dicom(np.zeros((6, 8), np.uint16)))
+    (folder / "x.nii.gz").write_bytes(b"")
+    (folder / "film.png").write_bytes(b"")
+    expected = ["patient1/series1", "patient2", "x"]
+    assert sorted(names(find_sources([folder], volumes=True))) == expected
+    assert names(find_sources([folder / "patient2"], volumes=True)) == ["patient2"]
+    archive = pack(folder, tmp_path / "scans.zip")
+    packed = {str(s.name): s for s in find_sources([archive], volumes=True)}
+    assert sorted(packed) == expected
+    with on_disk(packed["patient1/series1"]) as path:
+        assert sorted(file.name for file in path.iterdir()) == ["1", "2"]

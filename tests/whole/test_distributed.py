@@ -1,0 +1,209 @@
+"""Two processes of two devices are one of four: losses, a dead process, resumption, evaluation."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxlung.devices import distributed
+from jaxlung.errors import InputError
+
+ROOT = Path(__file__).parents[2]
+EPOCHS = 8  # of two steps, each with a checkpoint
+
+
+class Pair:
+    """A command in two processes of two devices each."""
+
+    def __init__(self, *command: str, each: tuple[str, str] = ("", "")):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        self.processes = [
+            start(
+                2, *command, *each[i].split(), f"--coordinator=localhost:{port}", "--processes=2",
+                f"--process={i}",
+            )
+            for i in (0, 1)
+        ]  # fmt: skip
+
+    def ended(self, timeout: float = 240) -> list[tuple[int, str, str]]:
+        """Each one's status, stdout and stderr."""
+        texts = [process.communicate(timeout=timeout) for process in self.processes]
+        return [(p.returncode, *text) for p, text in zip(self.processes, texts, strict=True)]
+
+
+def wait_for(checkpoint: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 240
+    while not checkpoint.exists():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+
+
+def start(devices: int, *command: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, text=True, env=environment,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def training(workdir: Path) -> list[str]:
+    return [
+        "train.py", "--config=configs/tiny.py", f"--workdir={workdir}",
+        "--config.data.loader=memory", "--config.data.size=16", "--config.model.width=2",
+        f"--config.train.num_epochs={EPOCHS}",
+        "--config.train.patience=0",
+    ]  # fmt: skip
+
+
+def records(workdir: Path) -> list[dict]:
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def last_params(workdir: Path) -> list[np.ndarray]:
+    import orbax.checkpoint as ocp
+
+    checkpoint = (workdir / "checkpoints" / str(2 * EPOCHS) / "model").absolute()
+    reader = ocp.PyTreeCheckpointer()
+    tree = reader.metadata(checkpoint).item_metadata.tree
+    as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+    return jax.tree.leaves(reader.restore(checkpoint, restore_args=as_numpy))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory) -> Path:
+    """A run of one process on four devices."""
+    workdir = tmp_path_factory.mktemp("runs") / "one"
+    process = start(4, *training(workdir))
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory) -> Path:
+    """A run of two processes on two devices each."""
+    workdir = tmp_path_factory.mktemp("runs") / "two"
+    (code, out, errors), (code_1, out_1, errors_1) = Pair(*training(workdir)).ended()
+    assert code == code_1 == 0, errors + errors_1
+    assert "best validation Dice" in out and "epoch 8" in out
+    assert "Dice" not in out_1 + errors_1 and "step" not in errors_1  # no second bar
+    return workdir
+
+
+def test_losses_are_those_of_one_process(one, two):
+    assert len(records(two)) == EPOCHS
+    for ours, theirs in zip(records(two), records(one), strict=True):
+        for name in ("train_loss", "validation_loss", "validation_dice", "grad_norm"):
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (name, ours["step"])
+    for ours, theirs in zip(last_params(two), last_params(one), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert json.loads((two / "run.json").read_text())["starts"][0]["devices"] == ["cpu:cpu"] * 4
+
+
+@pytest.mark.parametrize(
+    "victims", [[(0, 4)], pytest.param([(1, 4), (0, 10)], marks=pytest.mark.slow)]
+)
+def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp_path, victims):
+    """Process 0 is the one that the others live by; at which step each is killed."""
+    workdir = tmp_path / "run"
+    for victim, step in victims:
+        pair = Pair(*training(workdir))
+        wait_for(workdir / "checkpoints" / str(step), pair.processes[victim])
+        pair.processes[victim].send_signal(signal.SIGKILL)
+        killed = time.monotonic()
+        code, _, errors = pair.ended()[1 - victim]
+        assert time.monotonic() - killed < 60
+        *_, last = errors.splitlines()
+        saved = max(int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdecimal())
+        assert code == 3, errors
+        assert last == (
+            f"error: another process of this training is gone; the last checkpoint is step {saved};"
+            f" start all processes again to go on"
+        )
+        assert step <= saved < 2 * EPOCHS
+    ended = Pair(*training(workdir)).ended()
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert "goes on from step" in ended[0][1]
+    for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert [r["train_loss"] for r in records(workdir)] == [r["train_loss"] for r in records(two)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["--config.mesh.fsdp", "--config.data.loader=device"])
+def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_path, how):
+    workdir = tmp_path / "run"
+    pair = Pair(*training(workdir), how)
+    wait_for(workdir / "checkpoints" / "4", pair.processes[1])
+    pair.processes[1].send_signal(signal.SIGTERM)
+    told = set()
+    for code, _, errors in pair.ended():
+        assert code == 143, errors
+        told.add(errors.splitlines()[-1])
+    [line] = told
+    [step] = re.findall(r"^stopped by SIGTERM; step (\d+) is saved in", line)
+    assert 4 <= int(step) < 2 * EPOCHS
+    assert (workdir / "interim" / step).exists() or (workdir / "checkpoints" / step).exists()
+    ended = Pair(*training(workdir), how).ended()
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert f"goes on from step {step}" in ended[0][1]
+    assert (workdir / "validation.png").exists()
+    for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_processes_with_other_settings_are_refused(tmp_path):
+    seeds = ("--config.train.seed=1", "--config.train.seed=2")
+    for code, _, errors in Pair(*training(tmp_path / "run"), each=seeds).ended():
+        assert code not in (0, 3)
+        assert "config: process 1 has other than process 0" in errors.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_workdirs_of_their_own_are_refused(tmp_path):
+    apart = tuple(f"--workdir={tmp_path / name}" for name in ("a", "b"))
+    for code, _, errors in Pair(*training(tmp_path), each=apart).ended():
+        assert code not in (0, 3)
+        assert "process 1 does not see what process 0 has written" in errors.splitlines()[-1]
+
+
+def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "run.json"
+    path.write_text("{}")
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(distributed, "_SEEN", 0)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, value])
+    distributed.check_shared(path)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, "missing"])
+    with pytest.raises(InputError, match=r"run.json: process 1 does not see .* all hosts share"):
+        distributed.check_shared(path)
+
+
+@pytest.mark.slow
+def test_an_evaluation_by_two_processes_has_the_figures_of_one(two, tmp_path):
+    found = []
+    command = ["eval.py", f"--workdir={two}"]
+    assert [e[0] for e in Pair(*command, f"--out={tmp_path / 'pair'}").ended()] == [0, 0]
+    alone = start(2, *command, f"--out={tmp_path / 'alone'}")
+    _, errors = alone.communicate(timeout=240)
+    assert alone.returncode == 0, errors
+    for name in ("pair", "alone"):
+        report = json.loads((tmp_path / name / "metrics.json").read_text())
+        [result] = report["results"]
+        assert result["n"] == 3
+        found.append({**result, "seconds": 0})
+    assert found[0] == found[1]
+    rows = [(tmp_path / name / "per_image.csv").read_text() for name in ("pair", "alone")]
+    assert rows[0] == rows[1]
