@@ -32,17 +32,17 @@ def main(_: list[str]) -> None:
 
     from jaxlung.system import start  # seconds of imports: after the flags are checked
 
-    start.collect_garbage_seldom()
+    start.collect_garbage_rarely()
     start.keep_freed_memory()
     start.use_cores()
-    start.enable()
+    start.enable_compile_cache()
 
-    from jaxlung.devices.distributed import joined
+    from jaxlung.devices.distributed import join_processes
     from jaxlung.evaluation.evaluate import evaluate
     from jaxlung.metrics.image import Tolerance
 
     tolerance = Tolerance(_TOLERANCE_PX.value, _TOLERANCE_MM.value)
-    with joined(processes):
+    with join_processes(processes):
         evaluate(
             _WORKDIR.value, data=_DATA.value, split=_SPLIT.value, out=_OUT.value,
             tolerance=tolerance, overwrite=_OVERWRITE.value, tta=_TTA.value,

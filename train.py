@@ -31,18 +31,18 @@ def main(_: list[str]) -> None:
 
     from jaxlung.system import start  # seconds of imports: after the flags are checked
 
-    start.collect_garbage_seldom()
+    start.collect_garbage_rarely()
     start.keep_freed_memory()
     start.use_cores(
         config.mesh.data or config.train.batch_size // config.train.accumulate,
         processes.number if processes else 1,
         config.mesh.model * config.mesh.space,
     )
-    start.enable()
+    start.enable_compile_cache()
 
-    from jaxlung.devices.distributed import joined
+    from jaxlung.devices.distributed import join_processes
 
-    with joined(processes, workdir):
+    with join_processes(processes, workdir):
         if config.is_ensemble:
             from jaxlung.train.ensemble.loop import train_ensemble
 

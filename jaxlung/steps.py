@@ -50,7 +50,7 @@ def make_optimizer(
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """Adam (AdamW with weight decay), linear warm-up, cosine decay; and its schedule."""
     schedule = make_schedule(config, steps_per_epoch=steps_per_epoch, num_epochs=num_epochs)
-    return optimizer_of(config, schedule), schedule
+    return make_adam(config, schedule), schedule
 
 
 def make_schedule(config: OptimConfig, *, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
@@ -66,7 +66,7 @@ def make_schedule(config: OptimConfig, *, steps_per_epoch: int, num_epochs: int)
     )
 
 
-def optimizer_of(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+def make_adam(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
     """Adam (AdamW with weight decay) with the clipping of a config, at a schedule's rates."""
     parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
     if config.weight_decay:

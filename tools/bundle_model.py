@@ -24,7 +24,7 @@ def write(workdir: Path, name: str, folder: Path | None = None) -> Path:
         InputError: the folder is no run, the name no plain word, or a parameter is beyond float16.
     """
     from jaxlung.predict.load import load  # which reads models with this module
-    from jaxlung.system.digests import weights_sha256  # which reads models with this module
+    from jaxlung.system.digests import digest_weights  # which reads models with this module
 
     if not name.isidentifier():
         raise InputError(f"name {name!r}: must be a plain word of letters, digits and _")
@@ -46,7 +46,7 @@ def write(workdir: Path, name: str, folder: Path | None = None) -> Path:
     about = {
         "schema": SCHEMA,
         "sha256": digest,
-        "trained_weights_sha256": weights_sha256(model.variables),
+        "trained_weights_sha256": digest_weights(model.variables),
         "step": model.step,
         "config": config,
         "data_digests": {

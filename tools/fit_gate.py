@@ -21,8 +21,8 @@ from jaxlung.gate.features import features, small_square
 from jaxlung.gate.image import CLASSES, WEIGHTS, distance
 from jaxlung.io.grey import to_grey8
 from jaxlung.phantom import radiographs
-from jaxlung.system.files import written_whole
-from jaxlung.system.threads import worker_count
+from jaxlung.system.files import write_whole
+from jaxlung.system.threads import count_workers
 from tools.gate_films import mild, part, photographed, scrambled
 from tools.gate_pictures import SIZE, other
 
@@ -84,7 +84,7 @@ def samples(
                 drawn.append((features(small_square(picture)[0]), label))
         return drawn
 
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(count_workers()) as pool:
         found = [pair for pairs in pool.map(of_film, range(len(films))) for pair in pairs]
     for i, phantom in enumerate(phantoms):
         rng = np.random.default_rng([SEED, i])
@@ -93,7 +93,7 @@ def samples(
 
 
 def fit(directories: Sequence[Path]) -> dict[str, np.ndarray]:
-    """The gate's arrays, as `image.read` takes them, of the folders' training splits.
+    """The gate's arrays, as `image.read_gate` takes them, of the folders' training splits.
 
     Their validation splits say how far from the principal components upright films may lie.
     """
@@ -155,7 +155,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
 
     arrays: Any = fit(arguments.dirs)
-    with written_whole(arguments.out, by_suffix=True) as partial:
+    with write_whole(arguments.out, by_suffix=True) as partial:
         np.savez_compressed(partial, **arrays)
     print(arguments.out)
 

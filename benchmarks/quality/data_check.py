@@ -52,8 +52,8 @@ def main(directory: Path) -> None:
     ]
     images, masks = [image for image, _ in canvases], [mask for _, mask in canvases]
     standardised = [duplicates.standardise(image) for image in images]
-    small = np.stack([consensus.shrink(mask) for mask in masks])
-    features = np.stack([consensus.appearance(image) for image in standardised])
+    small = np.stack([consensus.shrink_mask(mask) for mask in masks])
+    features = np.stack([consensus.describe_appearance(image) for image in standardised])
     expected = consensus.expected_masks(features, small)
     print(f"\n{directory.name}: {len(pairs)} pairs")
     _disagreements(masks, small, expected)
@@ -63,11 +63,11 @@ def main(directory: Path) -> None:
 
 
 def _disagreements(masks: list, small: np.ndarray, expected: np.ndarray) -> None:
-    told = [consensus.disagreement(*pair) for pair in zip(small, expected, strict=True)]
+    told = [consensus.measure_disagreement(*pair) for pair in zip(small, expected, strict=True)]
     print(f"  agreement: median Dice {np.median([d.agreement for d in told]):.4f}")
-    named = {kind: 0 for kind in consensus.evidence(told[0])}
+    named = {kind: 0 for kind in consensus.weigh_evidence(told[0])}
     for d in told:
-        for kind, value in consensus.evidence(d).items():
+        for kind, value in consensus.weigh_evidence(d).items():
             named[kind] += value >= 1
     print(f"  named without a planted fault: {named}")
     for title, kind, change in [
@@ -78,9 +78,9 @@ def _disagreements(masks: list, small: np.ndarray, expected: np.ndarray) -> None
         ("mirrored left to right", "mirrored_mask", lambda mask: mask[:, ::-1]),
         ("upside down", "mirrored_mask", lambda mask: mask[::-1]),
     ]:  # fmt: skip
-        changed = [consensus.shrink(np.ascontiguousarray(change(mask))) for mask in masks]
+        changed = [consensus.shrink_mask(np.ascontiguousarray(change(mask))) for mask in masks]
         found = [
-            consensus.evidence(consensus.disagreement(mask, guess))[kind] >= 1
+            consensus.weigh_evidence(consensus.measure_disagreement(mask, guess))[kind] >= 1
             for mask, guess in zip(changed, expected, strict=True)
         ]
         print(f"  {title}: {np.mean(found):.1%} found")
@@ -105,7 +105,7 @@ def _shapes(images: list, masks: list) -> None:
     def shapes(change: Change) -> list[shape.MaskShape]:
         changed = [change(mask) for mask in masks]
         return [
-            shape.mask_shape(mask > 0, shape.lung_contrast(image, mask))
+            shape.measure_shape(mask > 0, shape.measure_contrast(image, mask))
             for image, mask in zip(images, changed, strict=True)
         ]
 

@@ -27,19 +27,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.quality.corruptions import CORRUPTIONS  # noqa: E402
 from jaxlung import load  # noqa: E402
 from jaxlung.config import DataConfig  # noqa: E402
-from jaxlung.data.datasets import load_splits, whole_split  # noqa: E402
+from jaxlung.data.datasets import load_splits, load_whole_folder  # noqa: E402
 from jaxlung.data.splits import SPLITS, Split  # noqa: E402
-from jaxlung.gate.image import WEIGHTS, Verdict, examine, is_coloured, read  # noqa: E402
+from jaxlung.gate.image import WEIGHTS, Verdict, examine, is_coloured, read_gate  # noqa: E402
 from jaxlung.gate.mask import check_mask  # noqa: E402
 from jaxlung.io import volumes  # noqa: E402
 from jaxlung.io.grey import to_grey8  # noqa: E402
 from jaxlung.io.images import read_film  # noqa: E402
 from jaxlung.metrics.calibration import expected_dice  # noqa: E402
-from jaxlung.system.threads import worker_count  # noqa: E402
+from jaxlung.system.threads import count_workers  # noqa: E402
 
 SAMPLES = Path(matplotlib.get_data_path()) / "sample_data"
 ANY = ""  # any words will do
-Fitted = dict[str, np.ndarray]  # as `image.read` returns it
+Fitted = dict[str, np.ndarray]  # as `image.read_gate` returns it
 
 
 class Wrong(NamedTuple):
@@ -117,7 +117,8 @@ def slices(path: Path) -> list[Wrong]:
     made = []
     for kind, low, high in (("CT, lung window", -1000, 400), ("CT, soft tissue", -160, 240)):
         made += [
-            Wrong(kind, volumes.window(voxels[z], low, high), "no frontal chest") for z in chosen
+            Wrong(kind, volumes.apply_window(voxels[z], low, high), "no frontal chest")
+            for z in chosen
         ]
     return made
 
@@ -169,7 +170,7 @@ def changed(name: str, image: np.ndarray, mask: np.ndarray, index: int) -> np.nd
 
 def split_of(directory: Path, name: str) -> Split:
     data = DataConfig(name="folder", dir=str(directory))
-    return whole_split(data, directory, "") if name == "all" else load_splits(data)[name]
+    return load_whole_folder(data, directory, "") if name == "all" else load_splits(data)[name]
 
 
 def wrong_inputs(
@@ -230,7 +231,7 @@ def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[
         example = split.read(index)
         return examine(changed(change, to_grey8(example.image), example.mask, index), fitted)
 
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(count_workers()) as pool:
         verdicts = list(pool.map(of, range(len(split.ids))))
     return {
         name: list(verdict.warnings)
@@ -265,7 +266,7 @@ def main() -> None:
     parser.add_argument("--model", help="also predict, and check the masks")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    fitted = read(arguments.weights)
+    fitted = read_gate(arguments.weights)
     model = load(arguments.model) if arguments.model else None
     splits = [split_of(directory, arguments.split) for directory in arguments.dirs]
     wrongs = wrong_inputs(splits, arguments.films, arguments.ct, arguments.photos)

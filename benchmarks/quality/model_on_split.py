@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jaxlung import Predictor, load
 from jaxlung.config import DataConfig
-from jaxlung.data.datasets import load_splits, whole_split
+from jaxlung.data.datasets import load_splits, load_whole_folder
 from jaxlung.data.splits import SPLITS, Split
 
 
@@ -22,5 +22,5 @@ def read(arguments: argparse.Namespace) -> tuple[Predictor, Split]:
     model = load(arguments.model, tta=arguments.tta)
     data = DataConfig(name="folder", dir=str(arguments.dir))
     if arguments.split == "all":
-        return model, whole_split(data, arguments.dir, "")
+        return model, load_whole_folder(data, arguments.dir, "")
     return model, load_splits(data)[arguments.split]

@@ -28,10 +28,10 @@ def main() -> None:
 
     from benchmarks.speed.peers import jaxlung_unet
     from benchmarks.speed.peers.contender import Spec
-    from jaxlung.data.folder import folder_split
+    from jaxlung.data.folder import load_folder
     from jaxlung.data.input_pipeline import batches, check_canvases, make_canvases, train_indices
 
-    split = folder_split(arguments.directory, "")
+    split = load_folder(arguments.directory, "")
     start = time.perf_counter()
     canvases = make_canvases(split, size=256, fit="letterbox")
     check_canvases(canvases)

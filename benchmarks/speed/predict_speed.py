@@ -63,12 +63,17 @@ def first_mask(directory: Path, model: str, out: Path) -> float:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
-    from jaxlung.system.start import collect_garbage_seldom, enable, keep_freed_memory, use_cores
+    from jaxlung.system.start import (
+        collect_garbage_rarely,
+        enable_compile_cache,
+        keep_freed_memory,
+        use_cores,
+    )
 
-    collect_garbage_seldom()
+    collect_garbage_rarely()
     keep_freed_memory()
     use_cores()
-    enable()
+    enable_compile_cache()
     from jaxlung.io import images
     from jaxlung.predict import predictor
     from jaxlung.predict.batch import outputs, run
@@ -107,7 +112,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         busy.clear()
         wall, cpu_seconds = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = run.run(model, sources, Options(out=folder / f"out{repeat}"))
+            failed = run.run_batch(model, sources, Options(out=folder / f"out{repeat}"))
         wall, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu_seconds
         assert not failed
         rates.append(len(sources) / wall)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 import jaxlung
-from jaxlung.io.drawing import overlay, sheet
+from jaxlung.io.drawing import draw_overlay, draw_sheet
 from jaxlung.io.images import write_png
 
 SIDES = {1: (0, 114, 178), 2: (230, 159, 0)}  # RGB, told apart by colour-blind eyes too
@@ -30,13 +30,13 @@ def main() -> None:
         probability = np.rint(found.probability * 255).astype(np.uint8)
         pictures += [
             grey_HxWx3,
-            overlay(found.image, found.mask),
+            draw_overlay(found.image, found.mask),
             labels_HxWx3.astype(np.uint8),
             cv2.applyColorMap(probability, cv2.COLORMAP_VIRIDIS)[..., ::-1].copy(),
         ]
         print(f"confidence {found.confidence:.3f}", *found.warnings)
     captions = ["image", "NAME_overlay.png", "--sides: 1 right, 2 left", "--probabilities"]
-    write_png(Path(__file__).with_name("predict.png"), sheet(pictures, captions * 2))
+    write_png(Path(__file__).with_name("predict.png"), draw_sheet(pictures, captions * 2))
 
 
 if __name__ == "__main__":

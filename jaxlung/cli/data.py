@@ -150,7 +150,7 @@ def prepare_set(
 
 def run_check(arguments: argparse.Namespace) -> None:
     from jaxlung.data_check.check import check, check_set
-    from jaxlung.data_check.report import check_out, text, write_report
+    from jaxlung.data_check.report import format_summary, make_folder, write_report
 
     named = is_set(arguments.source)
     if not named and not arguments.source.exists():
@@ -165,7 +165,7 @@ def run_check(arguments: argparse.Namespace) -> None:
         if named and value:
             raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
     if arguments.out:
-        check_out(arguments.out, overwrite=arguments.overwrite)
+        make_folder(arguments.out, overwrite=arguments.overwrite)
     names = ("validation_fraction", "test_fraction")
     splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
     splitting["split_file"] = arguments.split_file
@@ -173,7 +173,7 @@ def run_check(arguments: argparse.Namespace) -> None:
         result = check_set(str(arguments.source), arguments.data_dir, **splitting)
     else:
         result = check(arguments.source, **for_folders, **splitting)
-    print(text(result))
+    print(format_summary(result))
     if arguments.out:
         write_report(result, arguments.out)
         print(f"written: {arguments.out}/check.html, check.json")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from absl import flags, logging
 
 from jaxlung.errors import fail
-from jaxlung.system.processes import Processes, named
+from jaxlung.system.processes import Processes, find_processes
 
 
 def define_processes() -> Callable[[], Processes | None]:
@@ -18,7 +18,7 @@ def define_processes() -> Callable[[], Processes | None]:
     )  # fmt: skip
     processes = flags.DEFINE_integer("processes", None, "How many; 1: alone, on a cluster too.")
     process = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-    return lambda: named(coordinator.value, processes.value, process.value)
+    return lambda: find_processes(coordinator.value, processes.value, process.value)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         import_highdicom()
     from jaxlung.predict.batch.outputs import check_out
     from jaxlung.predict.batch.sources import find_sources, read_list
-    from jaxlung.system.processes import share_of_files
+    from jaxlung.system.processes import find_share
 
     for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
         if isinstance(file, io.TextIOWrapper):
@@ -82,7 +82,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     if "" in arguments.paths:
         raise InputError("an empty path names no image; is a variable not set?")
     check_out(arguments.out)
-    share = share_of_files(arguments.share)
+    share = find_share(arguments.share)
 
     paths: list[Path] = []
     for path in map(Path, arguments.paths):
@@ -92,13 +92,13 @@ def predict_command(arguments: argparse.Namespace) -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     from jaxlung.system import start
 
-    start.collect_garbage_seldom()
+    start.collect_garbage_rarely()
     start.keep_freed_memory()
     start.use_cores()
-    start.enable()
+    start.enable_compile_cache()
 
     from jaxlung.predict.batch.outputs import Options
-    from jaxlung.predict.batch.run import run
+    from jaxlung.predict.batch.run import run_batch
     from jaxlung.predict.load import load
 
     models = arguments.model or ["cxr"]
@@ -117,7 +117,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         share=share,
     )
     try:
-        failed = run(model, sources, options)
+        failed = run_batch(model, sources, options)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
     except BrokenPipeError:

@@ -1,6 +1,6 @@
 """Every setting of a run: what it means, its default, its range, and what has to agree."""
 
-from jaxlung.config.members import member_configs, what_differs
+from jaxlung.config.members import member_configs, varied_field
 from jaxlung.config.parsing import default_config, parse_config
 from jaxlung.config.settings import (
     AugmentConfig,
@@ -27,5 +27,5 @@ __all__ = [
     "default_config",
     "member_configs",
     "parse_config",
-    "what_differs",
+    "varied_field",
 ]

@@ -21,7 +21,7 @@ def member_configs(config: Config) -> list[Config]:
     return [changed("train", seed=config.train.seed + i) for i in range(ensemble.members)]
 
 
-def what_differs(config: Config) -> tuple[str, list[float]]:
+def varied_field(config: Config) -> tuple[str, list[float]]:
     """The field in which the members differ, and each one's value."""
     configs = member_configs(config)
     if config.ensemble.folds:

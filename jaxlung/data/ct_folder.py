@@ -12,35 +12,35 @@ import numpy as np
 
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import read_metadata
-from jaxlung.data.splits import Example, Split, patients_by_id, select
-from jaxlung.data.splitting import patient_of, split_stems
+from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
+from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError
 from jaxlung.io.volumes import (
     SUFFIXES,
+    apply_window,
     check_hounsfield,
     open_nifti,
     read_volume,
     slice_count,
     volume_stem,
-    window,
 )
 
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
 
 
-def ct_splits(config: DataConfig) -> dict[str, Split]:
+def load_ct_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir, every slice of a volume in one of them."""
     whole, volumes = _whole(config, Path(config.dir))
     patients = patients_by_id(whole)
     of_volume = {volume: patients[ids[0]] for volume, ids in volumes.items()}
     chosen = split_stems(config, list(volumes), of_volume)
     return {
-        name: select(whole, [i for stem in stems for i in volumes[stem]], name)
+        name: select_examples(whole, [i for stem in stems for i in volumes[stem]], name)
         for name, stems in chosen.items()
     }
 
 
-def ct_split(config: DataConfig, directory: Path) -> Split:
+def load_ct_folder(config: DataConfig, directory: Path) -> Split:
     """Every slice of a folder as one split, "all"."""
     return _whole(config, directory)[0]
 
@@ -52,7 +52,7 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
     metadata = read_metadata(metadata_path if metadata_path.exists() else None, stems)
     patients = metadata.patients or tuple(stems)
     if config.patient_pattern:
-        patients = tuple(map(patient_of(config.patient_pattern), stems))
+        patients = tuple(map(make_patient_finder(config.patient_pattern), stems))
     load = _cached_loader(pairs, config.window_low, config.window_high)
     depths = [slice_count(open_nifti(pairs[stem][0])[1]) for stem in stems]
     index = [(v, z) for v, stem in enumerate(stems) for z in range(depths[v])]
@@ -62,7 +62,7 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
         image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
         return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
 
-    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)  # as `volume_of` takes them apart
+    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)  # as `volume_name` takes them apart
     volumes: dict[str, list[str]] = {stem: [] for stem in stems}
     for image_id, (v, _) in zip(ids, index, strict=True):
         volumes[stems[v]].append(image_id)
@@ -77,8 +77,8 @@ def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[s
     return split, volumes
 
 
-def volume_of(slice_id: str) -> str:
-    """The stem of the volume that an example of `ct_splits` is a slice of."""
+def volume_name(slice_id: str) -> str:
+    """The stem of the volume that an example of `load_ct_splits` is a slice of."""
     return slice_id.rpartition("_z")[0]
 
 
@@ -138,7 +138,7 @@ def _cached_loader(
                 f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
             )
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
-        image_ZxHxW = np.stack([window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
+        image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
         return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:]
 
     def load_alone(stem: str) -> Slices:

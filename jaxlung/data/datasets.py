@@ -6,11 +6,11 @@ from pathlib import Path
 import jax
 
 from jaxlung.config import DataConfig
-from jaxlung.data.ct_folder import ct_split, ct_splits
-from jaxlung.data.folder import folder_split, folder_splits
-from jaxlung.data.public import named_splits
-from jaxlung.data.splits import SPLITS, Split, array_split, patients_by_id, select
-from jaxlung.data.splitting import into_folds
+from jaxlung.data.ct_folder import load_ct_folder, load_ct_splits
+from jaxlung.data.folder import load_folder, load_folder_splits
+from jaxlung.data.public import load_public_splits
+from jaxlung.data.splits import SPLITS, Split, make_array_split, patients_by_id, select_examples
+from jaxlung.data.splitting import split_into_folds
 from jaxlung.phantom import radiographs
 
 
@@ -24,18 +24,20 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
         case "phantom":
             return phantom_splits(config)
         case "ct":
-            return ct_splits(config)
+            return load_ct_splits(config)
         case "folder":
-            return folder_splits(config)
+            return load_folder_splits(config)
         case _:
-            return named_splits(config)
+            return load_public_splits(config)
 
 
-def whole_split(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:
+def load_whole_folder(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:
     """Every image of another folder as one split, "all", read as a run's own data are."""
     if config.name == "ct":
-        return ct_split(dataclasses.replace(config, patient_pattern=patient_pattern), directory)
-    return folder_split(directory, patient_pattern)
+        return load_ct_folder(
+            dataclasses.replace(config, patient_pattern=patient_pattern), directory
+        )
+    return load_folder(directory, patient_pattern)
 
 
 def phantom_splits(config: DataConfig) -> dict[str, Split]:
@@ -45,10 +47,10 @@ def phantom_splits(config: DataConfig) -> dict[str, Split]:
         jax.random.key(config.seed), sum(counts), size=config.size
     )
     ids = [f"phantom_{config.seed}_{i:05d}" for i in range(sum(counts))]
-    whole = array_split("all", ids, images_NxSxS, masks_NxSxS)
+    whole = make_array_split("all", ids, images_NxSxS, masks_NxSxS)
     ids_by_split, start = {}, 0
     for name, count in zip(SPLITS, counts, strict=True):
         ids_by_split[name] = ids[start : start + count]
         start += count
-    ids_by_split = into_folds(ids_by_split, patients_by_id(whole), config, config.name)
-    return {name: select(whole, chosen, name) for name, chosen in ids_by_split.items()}
+    ids_by_split = split_into_folds(ids_by_split, patients_by_id(whole), config, config.name)
+    return {name: select_examples(whole, chosen, name) for name, chosen in ids_by_split.items()}

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import Metadata, read_metadata
-from jaxlung.data.splits import Example, Split, patients_by_id, select
-from jaxlung.data.splitting import patient_of, split_stems
+from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
+from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
@@ -23,13 +23,13 @@ class Pair(NamedTuple):
     mask: Path
 
 
-def folder_splits(config: DataConfig) -> dict[str, Split]:
+def load_folder_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
-    whole = folder_split(Path(config.dir), config.patient_pattern)
+    whole = load_folder(Path(config.dir), config.patient_pattern)
     whole = whole._replace(read=_with_remedy(whole.read, config.dir))
     patients = patients_by_id(whole)
     stems_by_split = split_stems(config, whole.ids, patients)
-    return {name: select(whole, stems, name) for name, stems in stems_by_split.items()}
+    return {name: select_examples(whole, stems, name) for name, stems in stems_by_split.items()}
 
 
 def _with_remedy(read: Callable[[int], Example], directory: str) -> Callable[[int], Example]:
@@ -44,10 +44,11 @@ def _with_remedy(read: Callable[[int], Example], directory: str) -> Callable[[in
     return read_or_advise
 
 
-def folder_split(directory: Path, patient_pattern: str = "") -> Split:
+def load_folder(directory: Path, patient_pattern: str = "") -> Split:
     """Every pair of a folder as one split, "all", with what its metadata.csv says, if it has one.
 
-    Patients are those of the pattern (see `patient_of`), else of metadata.csv, else one an image.
+    Patients are those of the pattern (`make_patient_finder`), else of metadata.csv, else each image
+    is a patient.
     """
     pairs = find_pairs(directory)
     stems = [stem for stem, _, _ in pairs]
@@ -55,8 +56,8 @@ def folder_split(directory: Path, patient_pattern: str = "") -> Split:
     metadata = read_metadata(path if path.exists() else None, stems)
     patients = metadata.patients
     if patient_pattern:
-        patients = tuple(map(patient_of(patient_pattern), stems))
-    return pair_split("all", pairs, metadata._replace(patients=patients))
+        patients = tuple(map(make_patient_finder(patient_pattern), stems))
+    return load_pairs("all", pairs, metadata._replace(patients=patients))
 
 
 def find_pairs(directory: Path) -> list[Pair]:
@@ -67,8 +68,8 @@ def find_pairs(directory: Path) -> list[Pair]:
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
-    images = images_by_stem(directory / "images")
-    masks = images_by_stem(directory / "masks")
+    images = list_images(directory / "images")
+    masks = list_images(directory / "masks")
     pairs = []
     for stem, image in images.items():
         mask = take_mask(masks, stem)
@@ -89,7 +90,7 @@ def take_mask(masks: dict[str, Path], stem: str) -> Path | None:
     return masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
 
 
-def images_by_stem(directory: Path) -> dict[str, Path]:
+def list_images(directory: Path) -> dict[str, Path]:
     """The image files of a folder, sorted by stem.
 
     Images are files of a known suffix, and DICOM files without one, as archives export them: the
@@ -115,11 +116,12 @@ def images_by_stem(directory: Path) -> dict[str, Path]:
             raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
         found[stem] = path
     if not found:
-        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){no_image(directory)}")
+        reason = explain_no_image(directory)
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){reason}")
     return found
 
 
-def no_image(directory: Path) -> str:
+def explain_no_image(directory: Path) -> str:
     """The end of an error about a folder without images: what it may be instead."""
     if (directory / "masks").is_dir():
         return f"; did you mean {directory / 'masks'}?"
@@ -137,7 +139,7 @@ def is_utf8(name: str) -> bool:
     return True
 
 
-def pair_split(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
+def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
     """A split of files, read and checked when asked for.
 
     An example's spacing is that of metadata, which a person wrote down for these images, else

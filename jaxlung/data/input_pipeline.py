@@ -13,9 +13,9 @@ import numpy as np
 from jaxlung.data.splits import Block, Split
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
-from jaxlung.system.digests import content_digest
+from jaxlung.system.digests import digest_example
 from jaxlung.system.silence import quiet_tensorflow
-from jaxlung.system.threads import core_count
+from jaxlung.system.threads import count_cores
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
@@ -93,7 +93,7 @@ def check_canvases(
     `whole` all are read all the same.
 
     Returns:
-        id to a digest of the example, in order: `content_digest` of its canvas and mask, or, of a
+        id to a digest of the example, in order: `digest_example` of its canvas and mask, or, of a
         large split, what `Split.stat` says of its files.
 
     Raises:
@@ -104,8 +104,8 @@ def check_canvases(
     sampled = _is_sampled(split, limit)
     some = sampled and not whole
     chosen = np.linspace(0, count - 1, sample).astype(int) if some else range(count)
-    with ThreadPoolExecutor(core_count()) as pool:
-        digests = list(pool.map(lambda index: content_digest(*canvases.read(int(index))), chosen))
+    with ThreadPoolExecutor(count_cores()) as pool:
+        digests = list(pool.map(lambda index: digest_example(*canvases.read(int(index))), chosen))
         if split.stat is not None and sampled:
             digests = list(pool.map(split.stat, range(count)))
     return dict(zip(split.ids, digests, strict=True))

@@ -1,9 +1,9 @@
 """The splits of a public set, or of several joined: by patient, always the same.
 
-data.split is "hash": each set's patients by `splitting.hash_split`; "published": splits of exactly
-the sizes that are usual for the set, filled by the patients' hashes (the published lists of ids are
-not part of jaxlung: give them in data.split_file); "fold1" or "fold2": JSRT's official fold of that
-name is trained on, the other is the test split.
+data.split is "hash": each set's patients by `splitting.split_by_hash`; "published": splits of
+exactly the sizes that are usual for the set, filled by the patients' hashes (the published lists of
+ids are not part of jaxlung: give them in data.split_file); "fold1" or "fold2": JSRT's official fold
+of that name is trained on, the other is the test split.
 """
 
 from pathlib import Path
@@ -12,12 +12,20 @@ from jaxlung.catalog import CATALOG, NamedSet, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import useful_groups
 from jaxlung.data.prepared import open_set
-from jaxlung.data.splits import SPLITS, Block, Split, _refuse_doubles, join, patients_by_id, select
-from jaxlung.data.splitting import hash_split, into_folds, read_split_file, sized_split
+from jaxlung.data.splits import (
+    SPLITS,
+    Block,
+    Split,
+    _refuse_doubles,
+    join_splits,
+    patients_by_id,
+    select_examples,
+)
+from jaxlung.data.splitting import read_split_file, split_by_hash, split_by_size, split_into_folds
 from jaxlung.errors import InputError
 
 
-def named_splits(config: DataConfig) -> dict[str, Split]:
+def load_public_splits(config: DataConfig) -> dict[str, Split]:
     """The splits of the sets that config.name joins.
 
     With config.weights the train split's blocks say how often an epoch visits each set; the
@@ -37,11 +45,11 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     for entry, whole in wholes.items():
         if lists is None:
             by_split = _split(entry, whole, config)
-            ids_by_split = into_folds(by_split, patients_by_id(whole), config, entry.name)
+            ids_by_split = split_into_folds(by_split, patients_by_id(whole), config, entry.name)
         else:
             ids_by_split = _own(lists, whole)
         for name in SPLITS:
-            parts[name].append(select(whole, ids_by_split[name], name))
+            parts[name].append(select_examples(whole, ids_by_split[name], name))
     for name in SPLITS:
         for entry, part in zip(wholes, parts[name], strict=True):
             if not part.ids and (lists is None or name == "train"):
@@ -50,7 +58,7 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
                     f"data.validation_fraction or data.test_fraction, or data.split_file"
                 )
     names = [entry.name for entry in wholes]
-    joined = {name: join(name, names, parts[name]) for name in SPLITS}
+    joined = {name: join_splits(name, names, parts[name]) for name in SPLITS}
     if config.weights:
         counts = [len(part.ids) for part in parts["train"]]
         blocks = tuple(map(Block, counts, config.weights))
@@ -64,13 +72,13 @@ def named_splits(config: DataConfig) -> dict[str, Split]:
     return joined
 
 
-def whole_set(name: str, data_dir: str = "") -> Split:
+def load_whole_set(name: str, data_dir: str = "") -> Split:
     """Every image of a prepared set as one split, "all", as `prepared.open_set` reads it."""
-    return join("all", [name], [open_set(name, data_dir)])
+    return join_splits("all", [name], [open_set(name, data_dir)])
 
 
-def one_set(joined: Split, name: str) -> Split:
-    """The examples that a split of `join` has from one set; all, where it joins no others.
+def load_one_set(joined: Split, name: str) -> Split:
+    """The examples that a split of `join_splits` has from one set; all, where it joins no others.
 
     Raises:
         InputError: it has none of that set, which lists in data.split_file may bring about.
@@ -79,7 +87,7 @@ def one_set(joined: Split, name: str) -> Split:
     ids = [image_id for image_id, own in zip(joined.ids, sets, strict=True) if own == name]
     if not ids:
         raise InputError(f"--data {name}: the {joined.name} split has no image of it")
-    chosen = select(joined, ids, joined.name)
+    chosen = select_examples(joined, ids, joined.name)
     return chosen._replace(groups=useful_groups(chosen.groups))
 
 
@@ -92,13 +100,13 @@ def _split(entry: NamedSet, whole: Split, config: DataConfig) -> dict[str, list[
     patients = patients_by_id(whole)
     if config.split == "published":
         assert entry.published is not None  # `parse_config` checks it
-        return sized_split(entry.name, whole.ids, list(patients.values()), entry.published)
+        return split_by_size(entry.name, whole.ids, list(patients.values()), entry.published)
     if config.split == "hash":
-        return hash_split(
+        return split_by_hash(
             whole.ids, patients.__getitem__, config.validation_fraction, config.test_fraction
         )
     folds = dict(zip(whole.ids, whole.groups["fold"], strict=True))
     training = [image_id for image_id in whole.ids if folds[image_id] == config.split]
-    splits = hash_split(training, patients.__getitem__, config.validation_fraction, 0.0)
+    splits = split_by_hash(training, patients.__getitem__, config.validation_fraction, 0.0)
     splits["test"] = [image_id for image_id in whole.ids if folds[image_id] != config.split]
     return splits

@@ -36,7 +36,7 @@ class Split(NamedTuple):
     blocks: tuple[Block, ...] = ()  # the sets of a weighted mixture, in order; (): all alike
 
 
-def array_split(
+def make_array_split(
     name: str,
     ids: Sequence[str],
     images: Sequence[np.ndarray] | np.ndarray,
@@ -54,7 +54,7 @@ def patients_by_id(split: Split) -> dict[str, str]:
     return dict(zip(split.ids, split.patients or split.ids, strict=True))
 
 
-def select(whole: Split, stems: Sequence[str], name: str) -> Split:
+def select_examples(whole: Split, stems: Sequence[str], name: str) -> Split:
     """The named examples of a split as a split of their own, in the order given."""
     position = {stem: i for i, stem in enumerate(whole.ids)}
     chosen = [position[stem] for stem in stems]
@@ -70,7 +70,7 @@ def select(whole: Split, stems: Sequence[str], name: str) -> Split:
     )
 
 
-def join(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
+def join_splits(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
     """The parts one after the other; the subgroup `set` says where each example is from.
 
     Args:

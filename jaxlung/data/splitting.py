@@ -15,14 +15,14 @@ from jaxlung.errors import InputError
 def fold_of(patient: str, folds: int) -> int:
     """A patient's fold, in 0 ... folds - 1, by hash alone: more images never move the old ones.
 
-    By other bytes of the hash than `hash_split` goes by, so that the folds of what it left outside
-    the test split are alike in size.
+    Other bytes of the hash decide than in `split_by_hash`, so that the folds of what it left
+    outside the test split are alike in size.
     """
     digest = hashlib.sha256(patient.encode()).digest()
     return int.from_bytes(digest[8:16], "big") * folds >> 64
 
 
-def into_folds(
+def split_into_folds(
     ids_by_split: Mapping[str, Sequence[str]],
     patients: Mapping[str, str],
     config: DataConfig,
@@ -66,10 +66,10 @@ def split_stems(
     """Which stems are in which split; none of the splits is empty."""
     if config.split_file:
         return read_split_file(Path(config.split_file), stems)
-    stems_by_split = hash_split(
+    stems_by_split = split_by_hash(
         stems, patients.__getitem__, config.validation_fraction, config.test_fraction
     )
-    stems_by_split = into_folds(stems_by_split, patients, config, config.dir)
+    stems_by_split = split_into_folds(stems_by_split, patients, config, config.dir)
     for name, chosen in stems_by_split.items():
         if not chosen:
             raise InputError(
@@ -80,7 +80,7 @@ def split_stems(
     return stems_by_split
 
 
-def patient_of(pattern: str) -> Callable[[str], str]:
+def make_patient_finder(pattern: str) -> Callable[[str], str]:
     """The patient of a stem: group 1 of the pattern, or the stem itself without a pattern."""
     if not pattern:
         return lambda stem: stem
@@ -101,7 +101,7 @@ def patient_of(pattern: str) -> Callable[[str], str]:
     return patient
 
 
-def hash_split(
+def split_by_hash(
     stems: Sequence[str],
     patient: Callable[[str], str],
     validation_fraction: float,
@@ -143,7 +143,7 @@ def read_split_file(path: Path, stems: Sequence[str]) -> dict[str, list[str]]:
     return {name: list(lists[name]) for name in SPLITS}
 
 
-def sized_split(
+def split_by_size(
     name: str, ids: Sequence[str], patients: Sequence[str], sizes: tuple[int, int, int]
 ) -> dict[str, list[str]]:
     """Train, validation and test of exactly these sizes, disjoint by patient.

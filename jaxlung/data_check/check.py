@@ -14,14 +14,14 @@ from jaxlung.config import DataConfig
 from jaxlung.data.metadata import read_metadata
 from jaxlung.data.prepared import open_set
 from jaxlung.data.splits import patients_by_id
-from jaxlung.data.splitting import hash_split, patient_of, read_split_file
+from jaxlung.data.splitting import make_patient_finder, read_split_file, split_by_hash
 from jaxlung.data_check.files import Record, list_pairs, read_example, read_pair
-from jaxlung.data_check.findings import Compared, compare, in_order, whole_set
+from jaxlung.data_check.findings import Compared, compare_pairs, find_in_whole_set, sort_findings
 from jaxlung.data_check.kinds import ERROR, KINDS, Finding
 from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
-from jaxlung.system.threads import worker_count
+from jaxlung.system.threads import count_workers
 
 
 class Check(NamedTuple):
@@ -111,7 +111,7 @@ def check_set(
 
 
 def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(count_workers()) as pool:
         return list(
             tqdm(pool.map(read, range(count)), total=count, desc="read", unit="pair",
                  disable=None, leave=False)
@@ -127,12 +127,12 @@ def _compare(
     started: float,
 ) -> Check:
     split_of, split_by = splits
-    compared = compare(records, split_of)
+    compared = compare_pairs(records, split_of)
     for record in records:
         findings += record.findings
-    findings += [*compared.findings, *whole_set(records)]
+    findings += [*compared.findings, *find_in_whole_set(records)]
     return Check(
-        source, read, tuple(records), compared, split_of, split_by, tuple(in_order(findings)),
+        source, read, tuple(records), compared, split_of, split_by, tuple(sort_findings(findings)),
         time.monotonic() - started,
     )  # fmt: skip
 
@@ -157,7 +157,7 @@ def _patients(
     ids: Sequence[str],
     findings: list[Finding],
 ) -> Mapping[str, str]:
-    """Id to patient, as `folder.folder_split` tells them; each its own where nothing says so."""
+    """Id to patient, as `folder.load_folder` tells them; each its own where nothing says so."""
     path = Path(metadata) if metadata else directory / "metadata.csv"
     if metadata and not path.is_file():
         raise InputError(f"--metadata {path}: no such file")
@@ -169,7 +169,7 @@ def _patients(
             message = str(error).removeprefix(f"{path}: ")
             findings.append(Finding("metadata", (), path.name, message))
     if patient_pattern:
-        known = tuple(map(patient_of(patient_pattern), ids))
+        known = tuple(map(make_patient_finder(patient_pattern), ids))
     return dict(zip(ids, known or ids, strict=True))
 
 
@@ -192,7 +192,7 @@ def _splits(
     if split_file:
         lists = read_split_file(Path(split_file), ids)
     else:
-        lists = hash_split(ids, patients.__getitem__, validation_fraction, test_fraction)
+        lists = split_by_hash(ids, patients.__getitem__, validation_fraction, test_fraction)
         for name, stems in lists.items():
             if ids and not stems:
                 message = (

@@ -23,7 +23,7 @@ REGION = 0.08  # of the mask's area
 SHIFT, SHIFT_GAIN = 0.04, 0.06  # of the side; Dice
 MIRROR_GAIN = 0.05
 SWAP_GAIN = 0.1  # both Dice together
-USUAL = 0.92  # median Dice with what is expected: below it, the thresholds rise (`slack`)
+USUAL = 0.92  # median Dice with what is expected: below it, the thresholds rise (`measure_slack`)
 FOLLOWS = 0.75  # median Dice with what is expected, below which images do not explain the masks
 _ROWS = 512  # pairs worked on at a time: bounds the memory
 
@@ -51,13 +51,13 @@ class Swap(NamedTuple):
     gain: float  # of both Dice together
 
 
-def appearance(standardised_SxS: np.ndarray) -> np.ndarray:
+def describe_appearance(standardised_SxS: np.ndarray) -> np.ndarray:
     """float16 [1024] of an image as `duplicates.standardise` returns it."""
     side = (APPEARANCE, APPEARANCE)
     return cv2.resize(standardised_SxS, side, interpolation=cv2.INTER_AREA).ravel().astype("f2")
 
 
-def shrink(mask_SxS: np.ndarray) -> np.ndarray:
+def shrink_mask(mask_SxS: np.ndarray) -> np.ndarray:
     """uint8 [GRID, GRID]: how much of each cell is mask, 0 to 255; from 0 and 1, [S, S]."""
     share = cv2.resize(mask_SxS.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
     return np.rint(share * 255).astype(np.uint8)
@@ -70,7 +70,7 @@ def expected_masks(appearances_NxD: np.ndarray, masks_NxGxG: np.ndarray) -> np.n
 
     Args:
         appearances_NxD: float [N, D], N at least 2.
-        masks_NxGxG: uint8 [N, G, G], as `shrink` returns them.
+        masks_NxGxG: uint8 [N, G, G], as `shrink_mask` returns them.
 
     Returns:
         uint8 [N, G, G]: the share of lung that is expected in each cell, 0 to 255.
@@ -125,7 +125,7 @@ def dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.where(total == 0, 1.0, both / np.maximum(total, 1))
 
 
-def disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disagreement:
+def measure_disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disagreement:
     """Compares one mask with what is expected of it, both uint8 [G, G], 0 to 255."""
     mask, expected = mask_GxG > 127, expected_GxG > 127
     own = float(dice(mask, expected))
@@ -164,7 +164,7 @@ def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, f
     return float(2 * both[y, x] / total), (REACH - int(y)) / side, (REACH - int(x)) / side
 
 
-def slack(disagreements: Sequence[Disagreement]) -> float:
+def measure_slack(disagreements: Sequence[Disagreement]) -> float:
     """What the thresholds are multiplied by, at least 1: few pairs say less of what to expect."""
     median = float(np.median([d.agreement for d in disagreements]))
     return max(1.0, (1 - median) / (1 - USUAL))
@@ -197,7 +197,7 @@ def find_swaps(
     return found
 
 
-def evidence(d: Disagreement, slack: float = 1.0) -> dict[str, float]:
+def weigh_evidence(d: Disagreement, slack: float = 1.0) -> dict[str, float]:
     """Each kind of disagreement in units of what is worth a warning in a set of that slack."""
     is_moved = np.hypot(d.shift_y, d.shift_x) >= SHIFT and d.shift_gain >= SHIFT_GAIN * slack
     mirrored = max(0.0, d.mirror_gain, d.flip_gain)

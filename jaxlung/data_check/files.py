@@ -12,17 +12,17 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.data.duplicates import perceptual_hash, standardise
-from jaxlung.data.folder import Pair, is_utf8, no_image, take_mask
+from jaxlung.data.folder import Pair, explain_no_image, is_utf8, take_mask
 from jaxlung.data.splits import Split
-from jaxlung.data_check.consensus import appearance, shrink
+from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding
 from jaxlung.errors import InputError
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, read_image, stem_of
 from jaxlung.io.masks import to_lung
-from jaxlung.masks.shape import MaskShape, lung_contrast, mask_shape
+from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import to_canvas
-from jaxlung.system.digests import array_digest
+from jaxlung.system.digests import digest_array
 
 SIDE = 256  # of the canvas that everything but the mask's pieces is measured on
 
@@ -33,8 +33,8 @@ class Content(NamedTuple):
     image_digest: str
     mask_digest: str
     hash_32: np.ndarray  # `duplicates.perceptual_hash`
-    appearance_D: np.ndarray  # `consensus.appearance`
-    mask_GxG: np.ndarray  # `consensus.shrink`
+    appearance_D: np.ndarray  # `consensus.describe_appearance`
+    mask_GxG: np.ndarray  # `consensus.shrink_mask`
     shape: MaskShape
     spread: float  # between the image's 1st and 99th percentile, of 255
     is_coloured: bool
@@ -64,7 +64,8 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
     masks = _by_stem(directory, "masks", findings)
     if not images:
         folder = directory / "images"
-        raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){no_image(folder)}")
+        reason = explain_no_image(folder)
+        raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){reason}")
     pairs = []
     for stem, image in images.items():
         mask = take_mask(masks, stem)
@@ -197,9 +198,9 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
     low, high = np.percentile(canvas_SxS, (1, 99))
     colour = image[..., :3] if image.ndim == 3 else image[..., None]
     return Content(
-        array_digest(image), array_digest(mask_HxW),
-        perceptual_hash(standardised), appearance(standardised), shrink(mask_SxS),
-        mask_shape(mask_HxW, lung_contrast(canvas_SxS, mask_SxS)),
+        digest_array(image), digest_array(mask_HxW),
+        perceptual_hash(standardised), describe_appearance(standardised), shrink_mask(mask_SxS),
+        measure_shape(mask_HxW, measure_contrast(canvas_SxS, mask_SxS)),
         float(high - low), bool((colour != colour[..., :1]).any()),
     )  # fmt: skip
 

@@ -37,7 +37,7 @@ class Compared(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def compare(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
+def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
     """Finds what only shows beside the other pairs, and everything about single masks' shapes.
 
     Args:
@@ -63,10 +63,10 @@ def compare(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
         expected = consensus.expected_masks(
             np.stack([c.appearance_D for c in usual.values()]), masks
         )
-        disagreements = tuple(map(consensus.disagreement, masks, expected))
-        slack = consensus.slack(disagreements)
+        disagreements = tuple(map(consensus.measure_disagreement, masks, expected))
+        slack = consensus.measure_slack(disagreements)
         for i, d in zip(ids, disagreements, strict=True):
-            evidence[i] |= consensus.evidence(d, slack)
+            evidence[i] |= consensus.weigh_evidence(d, slack)
         findings += _swaps(ids, disagreements, masks, expected, evidence, slack)
         median = float(np.median([d.agreement for d in disagreements]))
         if median < consensus.FOLLOWS:
@@ -211,7 +211,7 @@ def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Fin
     return findings
 
 
-def whole_set(records: Sequence[Record]) -> list[Finding]:
+def find_in_whole_set(records: Sequence[Record]) -> list[Finding]:
     """What the formats and sizes of all files together tell."""
     findings = []
     sound = [r for r in records if r.content]
@@ -244,7 +244,7 @@ def whole_set(records: Sequence[Record]) -> list[Finding]:
     return findings
 
 
-def in_order(findings: Sequence[Finding]) -> list[Finding]:
+def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
     """Worst first: by kind, then by evidence, then by name."""
     rank = {kind: n for n, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda f: (rank[f.kind], -f.evidence, f.ids, f.file, f.message))

@@ -15,9 +15,9 @@ from jaxlung.data.splits import SPLITS
 from jaxlung.data_check.check import Check, ranking
 from jaxlung.data_check.kinds import KINDS, Finding
 from jaxlung.errors import InputError
-from jaxlung.io.drawing import thumbnail
-from jaxlung.io.page import check_out, picture_data
-from jaxlung.system.environment import environment
+from jaxlung.io.drawing import draw_thumbnail
+from jaxlung.io.page import encode_picture, make_report_folder
+from jaxlung.system.environment import describe_environment
 from jaxlung.system.files import write_json, write_text
 
 SCHEMA = "jaxlung-data-check-1"
@@ -28,12 +28,12 @@ WORST = 48  # pictures of the most suspicious pairs
 COPIES = 8  # groups of copies that are drawn, two of each
 
 
-check_out = functools.partial(check_out, names=OUTPUTS)
+make_folder = functools.partial(make_report_folder, names=OUTPUTS)
 
 
-def text(result: Check) -> str:
+def format_summary(result: Check) -> str:
     """The summary for a console."""
-    facts = summary(result)
+    facts = summarize_check(result)
     lines = [f"{result.source}: {facts['pairs']} pairs, read in {result.seconds:.1f} s"]
     for name, title in (("sizes", "sizes"), ("image_formats", "images"), ("mask_formats", "masks")):
         counts = Counter(facts[name])
@@ -74,15 +74,16 @@ def text(result: Check) -> str:
 def _kind_lines(kind: str, found: Sequence[Finding]) -> list[str]:
     lines = [f"  {KINDS[kind].title} ({len(found)}). {KINDS[kind].remedy}"]
     for finding in found[:NAMED]:
-        lines.append(f"    {': '.join(part for part in (named(finding), finding.message) if part)}")
+        parts = [part for part in (format_names(finding), finding.message) if part]
+        lines.append(f"    {': '.join(parts)}")
     if len(found) > NAMED:
-        more = list(dict.fromkeys(named(finding) for finding in found[NAMED:]))
+        more = list(dict.fromkeys(format_names(finding) for finding in found[NAMED:]))
         rest = f", ... (--out DIR lists all {len(found)})" if len(more) > MORE else ""
         lines.append(f"    and {len(found) - NAMED} more: {', '.join(more[:MORE])}{rest}")
     return lines
 
 
-def named(finding: Finding) -> str:
+def format_names(finding: Finding) -> str:
     """The file, or the images' ids."""
     if finding.file:
         return finding.file
@@ -90,7 +91,7 @@ def named(finding: Finding) -> str:
     return shown + (f" and {len(finding.ids) - 6} more" if len(finding.ids) > 6 else "")
 
 
-def summary(result: Check) -> dict[str, Any]:
+def summarize_check(result: Check) -> dict[str, Any]:
     """Counts of the whole folder."""
     shapes = [r.content.shape for r in result.records if r.content]
     sizes = Counter(f"{r.size[0]}x{r.size[1]}" for r in result.records if r.size)
@@ -122,7 +123,7 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
     return {"min": round(low, 4), "median": round(middle, 4), "max": round(high, 4)}
 
 
-def as_json(result: Check) -> dict[str, Any]:
+def to_json(result: Check) -> dict[str, Any]:
     """What check.json holds; docs/data_check.md has the keys."""
     told = dict(zip(result.compared.ids, result.compared.disagreements, strict=False))
     ranked = ranking(result)
@@ -149,7 +150,7 @@ def as_json(result: Check) -> dict[str, Any]:
         "schema": SCHEMA,
         "source": result.source,
         "fit_for_training": not result.errors(),
-        "summary": summary(result),
+        "summary": summarize_check(result),
         "findings": [
             {
                 "severity": KINDS[f.kind].severity, "kind": f.kind, "ids": list(f.ids),
@@ -158,14 +159,14 @@ def as_json(result: Check) -> dict[str, Any]:
             for f in result.findings
         ],
         "images": images,
-        "environment": environment(),
+        "environment": describe_environment(),
         "seconds": round(result.seconds, 2),
     }  # fmt: skip
 
 
 def write_report(result: Check, out: Path) -> None:
     """Writes check.json and check.html."""
-    write_json(out / "check.json", as_json(result))
+    write_json(out / "check.json", to_json(result))
     write_text(out / "check.html", render(result))
 
 
@@ -174,7 +175,7 @@ def render(result: Check) -> str:
     source = (
         importlib.resources.files("jaxlung.data_check").joinpath("check.html.j2").read_text("utf-8")
     )
-    report = as_json(result)
+    report = to_json(result)
     page = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -187,7 +188,7 @@ def render(result: Check) -> str:
             "severity": KINDS[kind].severity,
             "remedy": KINDS[kind].remedy,
             "findings": [
-                (named(f), f.message, anchor.get(f.ids[0]) if f.ids else None)
+                (format_names(f), f.message, anchor.get(f.ids[0]) if f.ids else None)
                 for f in result.findings
                 if f.kind == kind
             ],
@@ -230,7 +231,7 @@ def _copies(result: Check) -> list[dict[str, Any]]:
     groups = [f for f in result.findings if f.kind in ("duplicate_across_splits", "near_duplicate")]
     return [
         {
-            "message": f"{named(f)} {f.message}",
+            "message": f"{format_names(f)} {f.message}",
             "pictures": [
                 {"id": i, "split": result.splits.get(i), "picture": _picture(result, i)}
                 for i in f.ids[:2]
@@ -256,4 +257,4 @@ def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
         share_GxG = compared.expected_NxGxG[compared.ids.index(image_id)]
         height, width = mask_HxW.shape
         expected = cv2.resize(share_GxG, (width, height), interpolation=cv2.INTER_LINEAR) > 127
-    return picture_data(thumbnail(image, expected, mask_HxW), image_id)
+    return encode_picture(draw_thumbnail(image, expected, mask_HxW), image_id)

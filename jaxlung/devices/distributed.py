@@ -20,9 +20,9 @@ import jax
 import numpy as np
 
 from jaxlung.errors import InputError, Stopped, one_line, one_line_errors
-from jaxlung.system.digests import file_digest
+from jaxlung.system.digests import digest_file
 from jaxlung.system.processes import Processes
-from jaxlung.workdir.integrity import saved
+from jaxlung.workdir.integrity import list_checkpoints
 
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
 _HEARTBEAT = 20  # seconds without a sign of life after which a process counts as gone
@@ -32,7 +32,7 @@ _PATIENCE = 3600  # seconds that the others wait at the end, while process 0 wri
 
 
 @contextlib.contextmanager
-def joined(processes: Processes | None, workdir: Path | None = None) -> Iterator[None]:
+def join_processes(processes: Processes | None, workdir: Path | None = None) -> Iterator[None]:
     """Runs its body as one of several processes, before which JAX must not have started.
 
     When one process fails the others cannot go on, and no one waits for them: each ends with one
@@ -85,7 +85,7 @@ def _gone(workdir: Path | None) -> str:
     again = "start all processes again"
     if workdir is None:
         return f"another process of this evaluation is gone; {again}"
-    kept = saved(workdir)
+    kept = list_checkpoints(workdir)
     last = f"the last checkpoint is step {kept[0].name}" if kept else "none was saved"
     return f"another process of this training is gone; {last}; {again} to go on"
 
@@ -187,7 +187,7 @@ def check_shared(path: Path) -> None:
 
 def _digest(path: Path) -> str:
     try:
-        return file_digest(path)
+        return digest_file(path)
     except OSError:  # or stale, while the other host replaces it
         return "missing"
 

@@ -11,19 +11,19 @@ from typing import Any
 
 from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
 from jaxlung.config import DataConfig
-from jaxlung.data.datasets import load_splits, whole_split
-from jaxlung.data.public import one_set, whole_set
+from jaxlung.data.datasets import load_splits, load_whole_folder
+from jaxlung.data.public import load_one_set, load_whole_set
 from jaxlung.data.splits import SPLITS, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.evaluation.report import write_report
-from jaxlung.io.page import check_out
+from jaxlung.io.page import make_report_folder
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
-from jaxlung.system.digests import weights_sha256
-from jaxlung.system.environment import environment
+from jaxlung.system.digests import digest_weights
+from jaxlung.system.environment import describe_environment
 from jaxlung.weights import bundled
 from jaxlung.workdir.record import Digests
 
@@ -68,14 +68,14 @@ def evaluate(
         raise InputError("--workdir: name at least one workdir of train.py")
     if out is None and len(models_named) * len(folders) > 1:
         raise InputError("several models or sets need --out FOLDER for their common report")
-    for name in filter(bundled.is_name, models_named):
+    for name in filter(bundled.is_model_name, models_named):
         if out is None or data is None:
             raise InputError(f"--workdir {name}: a bundled model needs --data and --out")
     tasks = _plan(models_named, folders, split, tta)
     if out is None:
         out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     if distributed.is_main():
-        check_out(Path(out), overwrite=overwrite)
+        make_report_folder(Path(out), overwrite=overwrite)
     for task in tasks:
         distributed.check_same(f"{task.source}: the images", json.dumps(task.split.ids))
     results = [score_split(task, tolerance) for task in tasks]
@@ -83,7 +83,7 @@ def evaluate(
         return {}
     models = {task.model: _about(task.predictor) for task in tasks}
     seconds = time.monotonic() - started
-    return write_report(Path(out), results, models, tolerance, environment(), seconds)
+    return write_report(Path(out), results, models, tolerance, describe_environment(), seconds)
 
 
 def _listed(value: Paths | None) -> list[str | os.PathLike[str]]:
@@ -99,7 +99,7 @@ def _plan(
     tta: bool,
 ) -> list[Task]:
     """Loads the models and lists the images of every pair of model and set."""
-    workdirs = [bundled.WEIGHTS / m if bundled.is_name(m) else Path(m) for m in models]
+    workdirs = [bundled.WEIGHTS / m if bundled.is_model_name(m) else Path(m) for m in models]
     for kind, paths in (("--workdir", workdirs), ("--data", folders)):
         resolved = [path and path.resolve() for path in paths]
         if len(set(resolved)) < len(resolved):
@@ -179,10 +179,10 @@ def choose_split(
         if named:
             if config.name == "ct":
                 raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
-            whole = whole_set(str(data), "" if in_folder else config.dir)
+            whole = load_whole_set(str(data), "" if in_folder else config.dir)
             return whole, warning or _other_convention(config, str(data))
         pattern = config.patient_pattern if own else ""
-        return whole_split(config, data, pattern), warning
+        return load_whole_folder(config, data, pattern), warning
     name = split or "test"
     warning = None if name == "test" else f"the {name} split was used in training"
     chosen = load_splits(config)[name]
@@ -192,7 +192,7 @@ def choose_split(
             f"({len(chosen.ids)} images for {len(recorded[name])}); restore its files and "
             f"metadata.csv"
         )
-    return (one_set(chosen, str(data)) if named else chosen), warning
+    return (load_one_set(chosen, str(data)) if named else chosen), warning
 
 
 def _other_convention(config: DataConfig, name: str) -> str | None:
@@ -210,7 +210,7 @@ def _about(predictor: Predictor) -> dict[str, Any]:
     return {
         "workdir": str(predictor.workdir),
         "step": predictor.step,
-        "weights_sha256": weights_sha256(predictor.variables),
+        "weights_sha256": digest_weights(predictor.variables),
         "trained_on": Path(data.dir).resolve().name if data.name in FOLDERS else data.name,
         "network_size": data.size,
         "tta": predictor.tta,

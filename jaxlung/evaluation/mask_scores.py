@@ -10,27 +10,27 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxlung.data.folder import images_by_stem
+from jaxlung.data.folder import list_images
 from jaxlung.data.metadata import is_spacing, read_metadata
 from jaxlung.errors import InputError
 from jaxlung.evaluation.report import write_report
 from jaxlung.io.images import is_image, read_image, read_size
 from jaxlung.io.masks import read_labels
-from jaxlung.io.page import check_out
-from jaxlung.masks.sides import Lungs, lungs_apart, lungs_of_labels
+from jaxlung.io.page import make_report_folder
+from jaxlung.masks.sides import Lungs, lungs_from_labels, split_lungs
 from jaxlung.metrics.image import (
     DEFAULT_TOLERANCE,
     Tolerance,
     check_tolerance,
-    failure_flags,
-    missing_scores,
+    count_stray_pieces,
+    flag_failures,
     score_masks,
-    stray_pieces,
+    score_missing,
 )
-from jaxlung.metrics.set_scores import Picture, Scores, columns_of
-from jaxlung.system.digests import array_digest, fingerprint
-from jaxlung.system.environment import environment
-from jaxlung.system.threads import worker_count
+from jaxlung.metrics.set_scores import Picture, Scores, to_columns
+from jaxlung.system.digests import digest_array, digest_splits
+from jaxlung.system.environment import describe_environment
+from jaxlung.system.threads import count_workers
 
 PICTURES = ("_overlay", "_probability")  # what `jaxlung predict` writes beside masks
 
@@ -86,18 +86,18 @@ def score(
     pred, truth, out = Path(pred), Path(truth), Path(out)
     if spacing_mm is not None and not is_spacing(spacing_mm):
         raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
-    files = match(pred, truth, Path(images) if images else None)
+    files = match_masks(pred, truth, Path(images) if images else None)
     ids = [file.id for file in files]
     beside = truth.resolve().parent / "metadata.csv"
     known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, ids)
     square = (spacing_mm, spacing_mm) if spacing_mm else None
     spacings = [square or spacing for spacing in known.spacings]
-    check_out(out, overwrite=overwrite)
+    make_report_folder(out, overwrite=overwrite)
 
     def score_file(index: int) -> _Scored:
         return _score(files[index], spacings[index], sides=sides, tolerance=tolerance)
 
-    with ThreadPoolExecutor(worker_count()) as pool:
+    with ThreadPoolExecutor(count_workers()) as pool:
         scored = list(
             tqdm(pool.map(score_file, range(len(files))), total=len(files), desc="scored",
                  unit="image", disable=None, leave=False)
@@ -117,7 +117,7 @@ def score(
         ids=tuple(ids),
         patients=known.patients or tuple(ids),
         groups=known.groups,
-        grids={"original": columns_of([s.scores for s in scored])},
+        grids={"original": to_columns([s.scores for s in scored])},
         flags=tuple(s.flags for s in scored),
         stray=tuple(s.stray for s in scored),
         sizes=tuple(s.size for s in scored),
@@ -126,7 +126,7 @@ def score(
         facts={
             "source": str(truth),
             "split": "all",
-            "fingerprint": fingerprint(truth_digests),
+            "fingerprint": digest_splits(truth_digests),
             "warnings": [f"{missing} of {len(ids)} images have no prediction: they score the worst"]
             if missing
             else [],
@@ -135,13 +135,18 @@ def score(
         picture=picture,
     )
     predictions = {"all": dict(zip(ids, (s.prediction_digest for s in scored), strict=True))}
-    models = {scores.model: {"masks": str(pred), "masks_sha256": fingerprint(predictions)}}
+    models = {scores.model: {"masks": str(pred), "masks_sha256": digest_splits(predictions)}}
     return write_report(
-        out, [scores], models, tolerance, environment(devices=False), time.monotonic() - started
+        out,
+        [scores],
+        models,
+        tolerance,
+        describe_environment(devices=False),
+        time.monotonic() - started,
     )
 
 
-def match(pred: Path, truth: Path, images: Path | None) -> list[Files]:
+def match_masks(pred: Path, truth: Path, images: Path | None) -> list[Files]:
     """Finds each true mask's prediction and image by stem.
 
     Raises:
@@ -164,7 +169,7 @@ def match(pred: Path, truth: Path, images: Path | None) -> list[Files]:
             )
     if not predictions:
         raise InputError(f"{pred}: holds no mask of an image in {truth}")
-    pictures = images_by_stem(images) if images else {}
+    pictures = list_images(images) if images else {}
     for image_id, path in truths.items():
         if images and image_id not in pictures:
             raise InputError(f"{path}: has no image {image_id}.png in {images}")
@@ -183,7 +188,7 @@ def _name(directory: Path) -> str:
 def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
     """The masks of a folder, by stem without _mask; less `jaxlung predict`'s pictures."""
     masks: dict[str, Path] = {}
-    for stem, path in images_by_stem(directory).items():
+    for stem, path in list_images(directory).items():
         image_id = stem if stem in known else stem.removesuffix("_mask")
         if image_id not in known and any(stem.removesuffix(end) in known for end in PICTURES):
             continue
@@ -206,20 +211,20 @@ def _score(file: Files, spacing: Spacing | None, *, sides: bool, tolerance: Tole
     truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
     truth, prediction = truth_HxW > 0, prediction_HxW > 0
     if sides:
-        lungs: Lungs | None = lungs_of_labels(prediction_HxW, truth_HxW)
+        lungs: Lungs | None = lungs_from_labels(prediction_HxW, truth_HxW)
     else:
-        lungs = lungs_apart(prediction, truth)
+        lungs = split_lungs(prediction, truth)
     if file.prediction is None:
-        scores = missing_scores(truth, lungs=lungs, spacing=spacing)
+        scores = score_missing(truth, lungs=lungs, spacing=spacing)
     else:
         scores = score_masks(prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance)
     return _Scored(
         scores,
-        failure_flags(prediction, truth, lungs, missing=file.prediction is None),
-        stray_pieces(prediction, truth),
+        flag_failures(prediction, truth, lungs, missing=file.prediction is None),
+        count_stray_pieces(prediction, truth),
         truth.shape,
-        array_digest(truth_HxW),
-        array_digest(prediction_HxW),
+        digest_array(truth_HxW),
+        digest_array(prediction_HxW),
     )
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxlung.data.ct_folder import volume_of
+from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
@@ -20,11 +20,11 @@ from jaxlung.masks import sides
 from jaxlung.metrics import calibration, image
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance
-from jaxlung.metrics.set_scores import Picture, Scores, columns_of
+from jaxlung.metrics.set_scores import Picture, Scores, to_columns
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
-from jaxlung.system.digests import content_digest, fingerprint, is_content_digest
-from jaxlung.system.threads import worker_count
+from jaxlung.system.digests import digest_example, digest_splits, is_example_digest
+from jaxlung.system.threads import count_workers
 
 BATCH = 8  # images at a time, however large they are: it bounds the memory and chooses nothing
 
@@ -59,7 +59,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     predictor, split = task.predictor, task.split
     own = np.arange(len(split.ids))[jax.process_index() :: jax.process_count()]
     with (
-        ThreadPoolExecutor(worker_count()) as pool,
+        ThreadPoolExecutor(count_workers()) as pool,
         tqdm(total=len(own), desc=f"{task.model} on {task.data}", unit="image",
              disable=None if distributed.is_main() else True, leave=False) as progress,
     ):  # fmt: skip
@@ -72,7 +72,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     facts = {
         "source": task.source,
         "split": split.name,
-        "fingerprint": fingerprint(digests),
+        "fingerprint": digest_splits(digests),
         "warnings": [
             *([task.warning] if task.warning else []),
             *_seen_in_training(predictor, [s.canvas_digest for s in scored]),
@@ -91,17 +91,17 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         patients=split.patients or split.ids,
         groups=split.groups,
         grids={
-            "original": columns_of([s.original for s in scored]),
-            "network": columns_of([s.network for s in scored]),
+            "original": to_columns([s.original for s in scored]),
+            "network": to_columns([s.network for s in scored]),
         },
         flags=tuple(s.flags for s in scored),
         stray=tuple(s.stray for s in scored),
         sizes=tuple(s.size for s in scored),
         digests=tuple(s.digest for s in scored),
-        reliability=calibration.total([s.reliability for s in scored]),
+        reliability=calibration.sum_reliability([s.reliability for s in scored]),
         facts=facts,
         picture=picture,
-        volumes=tuple(map(volume_of, split.ids)) if predictor.config.modality == "ct" else None,
+        volumes=tuple(map(volume_name, split.ids)) if predictor.config.modality == "ct" else None,
     )
 
 
@@ -167,7 +167,7 @@ def _score(
     truth_SxS, truth_HxW = mask_SxS > 0, example.mask
     prediction_HxW = to_mask(from_canvas(probability_SxS, geometry))
     prediction_SxS = to_mask(probability_SxS)
-    lungs = sides.lungs_apart(prediction_HxW, truth_HxW)
+    lungs = sides.split_lungs(prediction_HxW, truth_HxW)
     box = np.s_[
         geometry.top : geometry.top + geometry.box_height,
         geometry.left : geometry.left + geometry.box_width,
@@ -177,7 +177,7 @@ def _score(
         network=image.score_masks(
             prediction_SxS,
             truth_SxS,
-            lungs=sides.lungs_apart(prediction_SxS, truth_SxS),
+            lungs=sides.split_lungs(prediction_SxS, truth_SxS),
             spacing=spacing and (
                 spacing[0] * geometry.height / geometry.box_height,
                 spacing[1] * geometry.width / geometry.box_width,
@@ -187,13 +187,13 @@ def _score(
         original=image.score_masks(
             prediction_HxW, truth_HxW, lungs=lungs, spacing=spacing, tolerance=tolerance
         ),
-        flags=image.failure_flags(prediction_HxW, truth_HxW, lungs),
-        stray=image.stray_pieces(prediction_HxW, truth_HxW),
+        flags=image.flag_failures(prediction_HxW, truth_HxW, lungs),
+        stray=image.count_stray_pieces(prediction_HxW, truth_HxW),
         size=truth_HxW.shape,
         # Not the letterbox's bars: they are no part of the image.
-        reliability=calibration.reliability(probability_SxS[box], truth_SxS[box]),
-        digest=content_digest(example.image, example.mask),
-        canvas_digest=content_digest(canvas_SxS, mask_SxS),
+        reliability=calibration.count_reliability(probability_SxS[box], truth_SxS[box]),
+        digest=digest_example(example.image, example.mask),
+        canvas_digest=digest_example(canvas_SxS, mask_SxS),
     )  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]
         )
     for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
         recorded = predictor.data_digests.get(name, {}).values()
-        if not all(map(is_content_digest, recorded)):  # a large split: `check_canvases`
+        if not all(map(is_example_digest, recorded)):  # a large split: `check_canvases`
             warnings.append(
                 f"the run knows its {len(recorded)} {name} images by their files alone: those that "
                 f"were {verb} cannot be recognised by content"

@@ -22,7 +22,7 @@ _STYLE: dict[Any, Any] = {  # Any: Matplotlib types its keys as literals
 }
 
 
-def strips(
+def plot_strips(
     columns: Mapping[str, np.ndarray], *, xlabel: str, title: str, name: str, log: bool = False
 ) -> str:
     """A row for each column: every value as a dot, its quartiles as a box, its mean as a line.
@@ -57,7 +57,7 @@ def strips(
     return _svg(figure, name, title)
 
 
-def scatter(
+def plot_scatter(
     dice_N: np.ndarray,
     hd95_N: np.ndarray,
     flagged_N: Sequence[bool],
@@ -86,7 +86,7 @@ def scatter(
     return _svg(figure, name, title)
 
 
-def reliability(curve: Mapping[str, Any], *, name: str) -> str:
+def plot_reliability(curve: Mapping[str, Any], *, name: str) -> str:
     """Share of lung against mean probability, and how many pixels each bin holds."""
     title = f"Calibration, ECE {curve['ece']:.4f}"
     figure, axis = _figure(3.4)

@@ -10,10 +10,17 @@ import jinja2
 import numpy as np
 
 from jaxlung.evaluation import plots, tables
-from jaxlung.io.drawing import thumbnail
-from jaxlung.io.page import picture_data
+from jaxlung.io.drawing import draw_thumbnail
+from jaxlung.io.page import encode_picture
 from jaxlung.metrics.image import Tolerance
-from jaxlung.metrics.set_scores import SCHEMA, Scores, comparisons, per_image_csv, settings, summary
+from jaxlung.metrics.set_scores import (
+    SCHEMA,
+    Scores,
+    compare_models,
+    describe_settings,
+    summarize_scores,
+    write_csv,
+)
 from jaxlung.metrics.statistics import MIN_PATIENTS
 from jaxlung.system.files import write_json, write_text
 
@@ -34,7 +41,7 @@ def write_report(
     Args:
         results: of every model on every set.
         models: name to provenance.
-        environment: as `environment.environment` gives it.
+        environment: as `environment.describe_environment` gives it.
         seconds: that the scoring took.
 
     Returns:
@@ -42,19 +49,19 @@ def write_report(
     """
     evaluation = {
         "schema": SCHEMA,
-        "settings": settings(tolerance),
+        "settings": describe_settings(tolerance),
         "models": models,
-        "results": [summary(scores) for scores in results],
-        "comparisons": comparisons(results),
+        "results": [summarize_scores(scores) for scores in results],
+        "comparisons": compare_models(results),
         "environment": environment,
         "seconds": round(seconds, 2),
     }
-    page, rows = render(evaluation, results), per_image_csv(results)
+    page, rows = render(evaluation, results), write_csv(results)
     # Only now: three files of one evaluation, or none of them.
     write_json(out / "metrics.json", evaluation)
     write_text(out / "per_image.csv", rows)
     write_text(out / "report.html", page)
-    print(tables.text(evaluation))
+    print(tables.format_tables(evaluation))
     print(f"written: {out}/report.html, metrics.json, per_image.csv")
     return evaluation
 
@@ -69,9 +76,9 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
     page = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page.filters["value"] = tables.value
-    page.filters["interval"] = tables.interval
-    page.filters["label"] = lambda name: tables.label(name, evaluation["settings"])
+    page.filters["value"] = tables.format_value
+    page.filters["interval"] = tables.format_interval
+    page.filters["label"] = lambda name: tables.format_label(name, evaluation["settings"])
     sections = [
         _section(number, entry, scores)
         for number, (entry, scores) in enumerate(zip(evaluation["results"], results, strict=True))
@@ -79,8 +86,8 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
     return page.from_string(source).render(
         evaluation=evaluation,
         sections=sections,
-        matrix=tables.matrix(evaluation),
-        rows=tables.rows,
+        matrix=tables.make_matrix(evaluation),
+        rows=tables.metric_rows,
         volume_rows=tables.volume_rows,
         labels=tables.FLAG_LABELS,
         record=json.dumps(
@@ -153,16 +160,16 @@ def _charts(
     apart = {"Dice, right lung": "dice_right", "Dice, left lung": "dice_left"}
     overlap |= {k: v for k, v in apart.items() if not np.isnan(columns[v]).all()}
     charts = [
-        plots.strips(
+        plots.plot_strips(
             {label: columns[name] for label, name in overlap.items()},
             xlabel="", title="Overlap of each image", name=f"overlap-{number}",
         ),
-        plots.strips(
+        plots.plot_strips(
             {label: columns[name] for label, name in distances.items()},
             xlabel="pixels of the original grid", title="Distances of each image",
             name=f"distances-{number}", log=True,
         ),
-        plots.scatter(
+        plots.plot_scatter(
             columns["dice"][pointed], columns["hd95_px"][pointed],
             [bool(scores.flags[i]) for i in pointed],
             [f"#{image['case'] or image['anchor']}" for image in images.values()],
@@ -170,9 +177,9 @@ def _charts(
         ),
     ]  # fmt: skip
     if entry["calibration"]:
-        charts.append(plots.reliability(entry["calibration"], name=f"calibration-{number}"))
+        charts.append(plots.plot_reliability(entry["calibration"], name=f"calibration-{number}"))
     return charts
 
 
 def _picture(scores: Scores, index: int) -> dict[str, Any]:
-    return picture_data(thumbnail(*scores.picture(index)), scores.ids[index])
+    return encode_picture(draw_thumbnail(*scores.picture(index)), scores.ids[index])

@@ -22,7 +22,7 @@ _DISTANCES = ("hd", "hd95", "assd")
 _BOTH_LUNGS = (*_LABELS, *(f"{m}_{unit}" for unit in ("px", "mm") for m in (*_DISTANCES, "nsd")))
 
 
-def rows(
+def metric_rows(
     grid: Mapping[str, Any], settings: Mapping[str, Any], names: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
     """The metrics of one grid that have a value, in order, with what a table says of them.
@@ -42,7 +42,7 @@ def rows(
         distance = name.split("_")[0] in _DISTANCES
         yield {
             "name": name,
-            "label": label(name, settings),
+            "label": format_label(name, settings),
             "per_image": per_image,
             "pooled": grid["pooled"].get(name),
             "tail": per_image["p95" if distance else "p5"],
@@ -51,11 +51,11 @@ def rows(
 
 
 def volume_rows(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """`rows` of the volumes of an entry of metrics.json that has some."""
-    return rows({"per_image": entry["volumes"]["per_volume"], "pooled": {}}, settings)
+    """`metric_rows` of the volumes of an entry of metrics.json that has some."""
+    return metric_rows({"per_image": entry["volumes"]["per_volume"], "pooled": {}}, settings)
 
 
-def label(name: str, settings: Mapping[str, Any]) -> str:
+def format_label(name: str, settings: Mapping[str, Any]) -> str:
     """hd95_px_right as "HD95 (px), right lung"."""
     metric, *rest = name.split("_")
     unit = next((part for part in rest if part in ("px", "mm")), None)
@@ -68,20 +68,20 @@ def label(name: str, settings: Mapping[str, Any]) -> str:
     return text + (f", {side} lung" if side else "")
 
 
-def value(number: float | None, name: str) -> str:
+def format_value(number: float | None, name: str) -> str:
     """A share with four decimals, a distance with two, and a dash for what is not defined."""
     if number is None or math.isnan(number):
         return "\N{EN DASH}"
     return f"{number:.2f}" if name.split("_")[0] in _DISTANCES else f"{number:.4f}"
 
 
-def interval(ends: Sequence[float] | None, name: str) -> str:
+def format_interval(ends: Sequence[float] | None, name: str) -> str:
     if ends is None:
         return "\N{EN DASH}"
-    return f"{value(ends[0], name)} to {value(ends[1], name)}"
+    return f"{format_value(ends[0], name)} to {format_value(ends[1], name)}"
 
 
-def matrix(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def make_matrix(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """Models by sets: `sets`, and for each model its row of entries of metrics.json, or None."""
     results = evaluation["results"]
     sets = list(dict.fromkeys(entry["set"] for entry in results))
@@ -92,7 +92,7 @@ def matrix(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def text(evaluation: Mapping[str, Any]) -> str:
+def format_tables(evaluation: Mapping[str, Any]) -> str:
     """All tables for the console."""
     lines: list[str] = []
     for entry in evaluation["results"]:
@@ -105,7 +105,7 @@ def text(evaluation: Mapping[str, Any]) -> str:
             )
             lines += [
                 _line(row)
-                for row in rows(content, evaluation["settings"])
+                for row in metric_rows(content, evaluation["settings"])
                 if row["name"] in _BOTH_LUNGS or row["name"].startswith("dice")
             ]
         if entry["volumes"]:
@@ -142,11 +142,11 @@ def _grid_title(grid: str, model: Mapping[str, Any]) -> str:
 def _line(row: Mapping[str, Any]) -> str:
     per_image, name = row["per_image"], row["name"]
     cells = (per_image["sd"], per_image["median"], row["tail"], row["worst"])
-    sd, median, tail, worst = (value(cell, name) for cell in cells)
-    pooled = "" if row["pooled"] is None else value(row["pooled"]["value"], name)
+    sd, median, tail, worst = (format_value(cell, name) for cell in cells)
+    pooled = "" if row["pooled"] is None else format_value(row["pooled"]["value"], name)
     return (
-        f"  {row['label']:24}{per_image['n']:>5} {value(per_image['mean'], name):>8} "
-        f"{interval(per_image['ci95'], name):>18} {sd:>8} {median:>8} {tail:>9} {worst:>8} "
+        f"  {row['label']:24}{per_image['n']:>5} {format_value(per_image['mean'], name):>8} "
+        f"{format_interval(per_image['ci95'], name):>18} {sd:>8} {median:>8} {tail:>9} {worst:>8} "
         f"{pooled:>8}"
     )
 
@@ -154,7 +154,7 @@ def _line(row: Mapping[str, Any]) -> str:
 def _comparison(c: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     name = c["metric"]
     return (
-        f"  {c['set']}, {label(name, settings)}: {c['b']} less {c['a']} "
-        f"{value(c['mean_difference'], name)} "
-        f"[{interval(c['ci95'], name)}], n {c['n']}, Wilcoxon p {c['wilcoxon_p']:.2g}"
+        f"  {c['set']}, {format_label(name, settings)}: {c['b']} less {c['a']} "
+        f"{format_value(c['mean_difference'], name)} "
+        f"[{format_interval(c['ci95'], name)}], n {c['n']}, Wilcoxon p {c['wilcoxon_p']:.2g}"
     )

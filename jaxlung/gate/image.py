@@ -65,7 +65,7 @@ def shows_sides(warnings: Sequence[str]) -> bool:
 
 
 def probabilities(features_D: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:
-    """float32 [..., classes] of features [..., D], by a model as `read` returns it."""
+    """float32 [..., classes] of features [..., D], by a model as `read_gate` returns it."""
     logits = (features_D - model["mean"]) @ model["weights"] + model["bias"]
     logits = logits - logits.max(-1, keepdims=True)
     return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -82,7 +82,7 @@ def distance(features_D: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray
 
 
 @functools.cache
-def read(path: Path = WEIGHTS) -> dict[str, np.ndarray]:
+def read_gate(path: Path = WEIGHTS) -> dict[str, np.ndarray]:
     """What `fit_gate.fit` found, all of it float32.
 
     Returns:
@@ -107,7 +107,7 @@ def examine(image: np.ndarray, fitted: dict[str, np.ndarray] | None = None) -> V
 
     Args:
         image: as `preprocess.to_canvas` takes it: [H, W], [H, W, 1] or [H, W, 3 or 4].
-        fitted: as `read` returns it; by default what comes with the package.
+        fitted: as `read_gate` returns it; by default what comes with the package.
 
     Returns:
         a verdict. `inverted` needs more evidence than a warning, since turning a good film over
@@ -133,7 +133,7 @@ def examine(image: np.ndarray, fitted: dict[str, np.ndarray] | None = None) -> V
             f"is {max(aspect, 1 / aspect):.1f} times as {'wide' if aspect > 1 else 'high'} as "
             f"{'high' if aspect > 1 else 'wide'}, which no frontal chest X-ray is"
         )
-    inverted, told = _classify(square_SxS, fitted or read())
+    inverted, told = _classify(square_SxS, fitted or read_gate())
     return Verdict(inverted, (*warnings, *told))
 
 

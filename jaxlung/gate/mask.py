@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from jaxlung.masks.shape import has_one_lung, mask_shape
+from jaxlung.masks.shape import has_one_lung, measure_shape
 
 SHAPE_SIDE = 256  # pixels: a mask's shape needs no more, and large masks are slow
 # Of 468 training masks (Shenzhen 381, Montgomery 87) the lungs are 10 % to 41 % of the picture;
@@ -29,7 +29,7 @@ def check_mask(mask_HxW: np.ndarray, confidence: float) -> tuple[str, ...]:
     height, width = (max(1, round(side * scale)) for side in mask_HxW.shape)
     grey = mask_HxW.astype(np.uint8) * 255
     cover = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    shape = mask_shape(cover > 127, float("nan"))
+    shape = measure_shape(cover > 127, float("nan"))
     warnings = []
     if shape.pieces == 1 and has_one_lung(shape):
         warnings.append("only one lung was found: check the other side")

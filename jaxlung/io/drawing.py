@@ -11,7 +11,7 @@ TRUTH = (0, 200, 255)  # RGB, cyan; with orange told apart by colour-blind eyes 
 PREDICTION = (255, 130, 0)
 
 
-def overlay(
+def draw_overlay(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None
 ) -> np.ndarray:
     """The image with the prediction's outline (orange) and the truth's (cyan).
@@ -34,10 +34,10 @@ def overlay(
     return picture_HxWx3
 
 
-def thumbnail(
+def draw_thumbnail(
     image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray, side: int = 448
 ) -> np.ndarray:
-    """`overlay` at a picture's size: outlines are drawn after scaling, so that they stay fine.
+    """`draw_overlay` at a picture's size: outlines are drawn after scaling, so that they stay fine.
 
     Args:
         image: as `to_canvas` takes it, H x W; None draws on the truth, filled with grey.
@@ -61,7 +61,9 @@ def thumbnail(
     return picture_hxwx3
 
 
-def sheet(pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4) -> np.ndarray:
+def draw_sheet(
+    pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4
+) -> np.ndarray:
     """A grid of RGB pictures, each fitted into 320 x 320 pixels, with a caption under it."""
     side, strip = 320, 24
     rows = -(-len(pictures) // columns)

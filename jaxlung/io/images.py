@@ -12,9 +12,9 @@ from PIL import Image
 from jaxlung.errors import InputError
 from jaxlung.io.dicom import file as dicom
 from jaxlung.io.film import Film, check_file, check_size
-from jaxlung.system.files import written_whole
-from jaxlung.system.silence import silence, silent_stderr
-from jaxlung.system.threads import in_turn
+from jaxlung.system.files import write_whole
+from jaxlung.system.silence import silence, silence_stderr
+from jaxlung.system.threads import take_turn
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
 _NPY = b"\x93NUMPY"
@@ -98,8 +98,8 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
                     raise InputError(f"{path}: has several frames; expected one image")
                 _check_effort(path, image, data)
                 # Libraries tell of damage to TIFF in lines of their own.
-                quiet = silent_stderr() if image.format == "TIFF" else contextlib.nullcontext()
-                with in_turn(image.height * image.width), quiet:
+                quiet = silence_stderr() if image.format == "TIFF" else contextlib.nullcontext()
+                with take_turn(image.height * image.width), quiet:
                     pixels = _pixels(image)
                     if _is_deep_colour(image, data):
                         pixels = _decode_deep_colour(data)
@@ -178,7 +178,7 @@ def _decode_deep_colour(data: bytes) -> np.ndarray:
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Writes uint8 [H, W] or RGB [H, W, 3]; the file appears whole or not at all."""
     path = Path(path)
-    with written_whole(path) as partial:
+    with write_whole(path) as partial:
         # 6, Pillow's own, takes more than twice the time for films and makes them no smaller.
         level = 1 if image.size > _LARGE_PNG else 3
         Image.fromarray(image).save(partial, format="PNG", compress_level=level)

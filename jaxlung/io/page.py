@@ -11,7 +11,7 @@ import numpy as np
 from jaxlung.errors import InputError
 
 
-def picture_data(picture: np.ndarray, name: str) -> dict[str, Any]:
+def encode_picture(picture: np.ndarray, name: str) -> dict[str, Any]:
     """An RGB picture as a JPEG in a data address, with its size; `name` is for an error."""
     done, data = cv2.imencode(
         ".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 85]
@@ -28,7 +28,7 @@ def picture_data(picture: np.ndarray, name: str) -> dict[str, Any]:
 OUTPUTS = ("metrics.json", "per_image.csv", "report.html")
 
 
-def check_out(out: Path, *, overwrite: bool, names: Sequence[str] = OUTPUTS) -> None:
+def make_report_folder(out: Path, *, overwrite: bool, names: Sequence[str] = OUTPUTS) -> None:
     """Makes the folder that is to hold the named files, before long work starts.
 
     Raises:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.system.files import written_whole
+from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -43,7 +43,7 @@ class Volume(NamedTuple):
     grid: Grid
 
 
-def voxel_volume(volume: Volume) -> float:
+def measure_voxel(volume: Volume) -> float:
     """Of a voxel, mm3: less than the product of the spacings where a tilted gantry shears them."""
     axes_3x3 = volume.grid.affine_4x4[:3, :3]
     upright = np.prod(np.linalg.norm(axes_3x3, axis=0))
@@ -157,7 +157,7 @@ def check_hounsfield(volume: Volume, path: Path) -> None:
         )
 
 
-def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
+def apply_window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
     """Hounsfield units to uint8: `low` and below is 0, `high` and above 255."""
     scaled = (np.clip(hu, low, high).astype(np.float32) - low) * (255.0 / (high - low))
     return np.rint(scaled).astype(np.uint8)
@@ -201,7 +201,7 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
     else:
         for field in _GEOMETRY:
             image.header[field] = grid.header[field]
-    with written_whole(path, by_suffix=True) as partial:
+    with write_whole(path, by_suffix=True) as partial:
         nibabel.save(image, partial)
 
 

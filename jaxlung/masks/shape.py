@@ -26,10 +26,10 @@ class MaskShape(NamedTuple):
     holes: float  # of the mask when filled
     lesser_half: float  # of the mask, in the picture's half (left, right) that has less of it
     aspect: float  # width over height of the box that holds the two largest pieces, in pixels
-    contrast: float  # `lung_contrast`
+    contrast: float  # `measure_contrast`
 
 
-def mask_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
+def measure_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
     """Measures a mask, bool [H, W]; of an empty one all but the contrast is 0."""
     height, width = mask_HxW.shape
     mask = mask_HxW.astype(np.uint8)
@@ -66,7 +66,7 @@ def _hole_pixels(mask: np.ndarray) -> int:
     return int(stats[1:, cv2.CC_STAT_AREA].sum() - stats[free, cv2.CC_STAT_AREA])
 
 
-def lung_contrast(grey_SxS: np.ndarray, mask_SxS: np.ndarray) -> float:
+def measure_contrast(grey_SxS: np.ndarray, mask_SxS: np.ndarray) -> float:
     """How much darker the mask's inside is than a band about it, in standard deviations.
 
     Args:

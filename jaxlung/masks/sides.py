@@ -93,7 +93,7 @@ def _cores(mask_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Two pieces side by side, after the thinnest erosion that leaves such.
 
     One is the largest piece, the other the largest of those beside it: the boxes' centres are
-    further apart sideways than half the wider box, as in `sides.lungs_apart`, and both boxes
+    further apart sideways than half the wider box, as in `sides.split_lungs`, and both boxes
     share half the height of the less tall one. So the halves of a lung that an opacity divides, one
     above the other, are not taken for two lungs.
 
@@ -170,7 +170,7 @@ Lungs = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Of each of SIDES: prediction and truth, bool [H, W]."""
 
 
-def lungs_apart(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | None:
+def split_lungs(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | None:
     """Divides both masks by which lung of the truth a pixel is nearest to.
 
     So a prediction that joins both lungs, or is in pieces, is divided where the truth's lungs are.
@@ -205,6 +205,6 @@ def lungs_apart(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | No
     }
 
 
-def lungs_of_labels(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs:
+def lungs_from_labels(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs:
     """Both lungs of masks with the labels of SIDES."""
     return {side: (prediction_HxW == label, truth_HxW == label) for side, label in SIDES.items()}

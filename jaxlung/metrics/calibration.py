@@ -15,7 +15,7 @@ class Reliability(NamedTuple):
     lung: np.ndarray
 
 
-def reliability(probability: np.ndarray, truth: np.ndarray, bins: int = BINS) -> Reliability:
+def count_reliability(probability: np.ndarray, truth: np.ndarray, bins: int = BINS) -> Reliability:
     """Sorts pixels by their probability.
 
     Args:
@@ -47,7 +47,7 @@ def expected_dice(probability: np.ndarray, mask: np.ndarray) -> float:
     )
 
 
-def total(parts: list[Reliability]) -> Reliability:
+def sum_reliability(parts: list[Reliability]) -> Reliability:
     """The sums over all parts."""
     return Reliability(*(np.sum(part, axis=0) for part in zip(*parts, strict=True)))
 
@@ -62,7 +62,7 @@ def expected_calibration_error(sums: Reliability) -> float:
     return float(np.abs(sums.lung - sums.probability).sum() / pixels) if pixels else 0.0
 
 
-def curve(sums: Reliability) -> dict[str, Any]:
+def reliability_curve(sums: Reliability) -> dict[str, Any]:
     """Plain numbers for a report: of each bin, None where it is empty."""
     occupied = np.maximum(sums.pixels, 1)
     return {

@@ -12,7 +12,7 @@ from jaxlung.errors import InputError
 from jaxlung.masks.sides import SIDES, Lungs
 from jaxlung.metrics import overlap
 from jaxlung.metrics.overlap import Counts
-from jaxlung.metrics.surface import assd, hausdorff, nsd, scaled, surface_distances
+from jaxlung.metrics.surface import assd, hausdorff, nsd, scale_distances, surface_distances
 
 OVERLAP = {
     "dice": overlap.dice,
@@ -76,7 +76,7 @@ def score_masks(
     return scores
 
 
-def missing_scores(
+def score_missing(
     truth_HxW: np.ndarray,
     *,
     lungs: Lungs | None = None,
@@ -121,7 +121,7 @@ def _distances(
             scores |= {f"{name}_{unit}": np.nan for name in DISTANCES}
             continue
         elif spacing[0] == spacing[1]:
-            distances = scaled(pixels, spacing[0])  # half the work
+            distances = scale_distances(pixels, spacing[0])  # half the work
         else:
             distances = surface_distances(prediction_HxW, truth_HxW, spacing)
         scores[f"hd_{unit}"] = hausdorff(distances)
@@ -131,7 +131,7 @@ def _distances(
     return scores
 
 
-def stray_pieces(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> tuple[int, int]:
+def count_stray_pieces(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> tuple[int, int]:
     """Pieces of the prediction (8-connected) that touch no pixel of the truth: (number, pixels)."""
     count, label_HxW, stats, _ = cv2.connectedComponentsWithStats(prediction_HxW.astype(np.uint8))
     touching = np.zeros(count, bool)
@@ -140,7 +140,7 @@ def stray_pieces(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> tuple[int
     return int((~touching).sum()), int(stats[~touching, cv2.CC_STAT_AREA].sum())
 
 
-def failure_flags(
+def flag_failures(
     prediction_HxW: np.ndarray,
     truth_HxW: np.ndarray,
     lungs: Lungs | None,
@@ -151,7 +151,7 @@ def failure_flags(
 
     missing: there is no prediction. empty: nothing predicted where
     there is lung. lung_missing: of a lung less than FOUND is predicted, though something is.
-    low_dice: below LOW_DICE. stray_pieces: see `stray_pieces`.
+    low_dice: below LOW_DICE. stray_pieces: see `count_stray_pieces`.
     """
     flags = ["missing"] if missing else []
     if not missing and truth_HxW.any() and not prediction_HxW.any():
@@ -162,6 +162,6 @@ def failure_flags(
             flags.append("lung_missing")
     if _dice(prediction_HxW, truth_HxW) < LOW_DICE:
         flags.append("low_dice")
-    if stray_pieces(prediction_HxW, truth_HxW)[0]:
+    if count_stray_pieces(prediction_HxW, truth_HxW)[0]:
         flags.append("stray_pieces")
     return tuple(flags)

@@ -63,12 +63,12 @@ class Scores:
         return self.grids["original"]["dice"]
 
 
-def columns_of(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
+def to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
     """Rows of `image.score_masks` as columns."""
     return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
-def summary(scores: Scores) -> dict[str, Any]:
+def summarize_scores(scores: Scores) -> dict[str, Any]:
     """One entry of metrics.json's `results`."""
     return {
         "model": scores.model,
@@ -86,7 +86,7 @@ def summary(scores: Scores) -> dict[str, Any]:
             name: {value: _subgroup(scores, values, value) for value in sorted(set(values))}
             for name, values in scores.groups.items()
         },
-        "calibration": scores.reliability and calibration.curve(scores.reliability),
+        "calibration": scores.reliability and calibration.reliability_curve(scores.reliability),
     }
 
 
@@ -137,7 +137,7 @@ def _subgroup(scores: Scores, values: Sequence[str], value: str) -> dict[str, An
     }
 
 
-def comparisons(results: Sequence[Scores]) -> list[dict[str, Any]]:
+def compare_models(results: Sequence[Scores]) -> list[dict[str, Any]]:
     """Every two models on every set that both were scored on: the images that both have.
 
     An image is the same if its id and its content are. On the original grid; a difference is the
@@ -163,7 +163,7 @@ def comparisons(results: Sequence[Scores]) -> list[dict[str, Any]]:
     return found
 
 
-def settings(tolerance: Tolerance) -> dict[str, Any]:
+def describe_settings(tolerance: Tolerance) -> dict[str, Any]:
     """What every figure of a report depends on."""
     return {
         "nsd_tolerance_px": tolerance.px,
@@ -176,7 +176,7 @@ def settings(tolerance: Tolerance) -> dict[str, Any]:
     }
 
 
-def per_image_csv(results: Sequence[Scores]) -> str:
+def write_csv(results: Sequence[Scores]) -> str:
     """The text of per_image.csv: one row for each model, set and image."""
     grids = list(dict.fromkeys(grid for scores in results for grid in scores.grids))
     groups = list(dict.fromkeys(name for scores in results for name in scores.groups))

@@ -53,7 +53,7 @@ def surface_distances(
     )
 
 
-def scaled(distances: SurfaceDistances, side: float) -> SurfaceDistances:
+def scale_distances(distances: SurfaceDistances, side: float) -> SurfaceDistances:
     """Distances in pixels as those of square pixels of `side` millimetres."""
     return SurfaceDistances(
         side * distances.truth_to_prediction,

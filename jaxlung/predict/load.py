@@ -16,7 +16,7 @@ from jaxlung.devices.mesh import jit_predict_step, make_mesh, replicated, to_dev
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
-from jaxlung.system.threads import most_that_divide
+from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
 from jaxlung.workdir.checkpoints import abstract_like, restore_best
 from jaxlung.workdir.record import Digests, read_config, read_digests
@@ -76,7 +76,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         }
     return Predictor(
         workdir=Path(models[0]),
-        bundled=all(map(bundled.is_name, models)),
+        bundled=all(map(bundled.is_model_name, models)),
         config=config,
         step=read[0].step,
         data_digests=digests,
@@ -88,12 +88,12 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
 
 
 def _read(model: ModelLike) -> _Model:
-    if bundled.is_name(model):
-        one = bundled.read(str(model))
+    if bundled.is_model_name(model):
+        one = bundled.read_model(str(model))
         return _Model(one.config, one.step, one.data_digests, [one.variables])
     workdir = Path(model)
     if not workdir.exists():
-        listed = ", ".join(bundled.names())
+        listed = ", ".join(bundled.list_models())
         raise InputError(f"{workdir}: no such workdir, nor a bundled model (there are: {listed})")
     config = read_config(workdir)
     example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
@@ -140,7 +140,7 @@ def _canvas_predictor(
         return jax.device_put(variables, replicated(mesh)), mesh
 
     def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
-        placed, mesh = on_devices(most_that_divide(len(canvas_BxSxS), len(devices)))
+        placed, mesh = on_devices(largest_divisor(len(canvas_BxSxS), len(devices)))
         batch = to_devices({"image": canvas_BxSxS}, mesh)
         probability_BxSxS = np.asarray(compiled(placed, batch["image"]))
         if not np.isfinite(probability_BxSxS).all():  # it would pass for a mask without lung

@@ -15,14 +15,14 @@ from jaxlung.gate.mask import check_mask
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import read_film
-from jaxlung.io.volumes import window
+from jaxlung.io.volumes import apply_window
 from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.model import to_mask
 from jaxlung.predict.stream import stream
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
-from jaxlung.system.threads import in_turn, worker_count
+from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.workdir.record import Digests
 
 BATCH = 8  # canvases at once: one compiled shape for many images, beside that of a single one
@@ -149,7 +149,7 @@ class Predictor:
         batch_size = BATCH if len(images) > 1 else 1
         results = stream(
             images, self.prepare, lambda prepared: self.compute(prepared, batch_size), self.finish,
-            batch_size=batch_size, workers=worker_count(),
+            batch_size=batch_size, workers=count_workers(),
         )  # fmt: skip
         yield from tqdm(
             results, total=len(images), unit="image", disable=None if progress else True
@@ -171,9 +171,11 @@ class Predictor:
             if is_ct and pixels.dtype != np.uint8:
                 if not np.isfinite(pixels).all():
                     raise InputError("the slice holds NaN or infinite values; replace them first")
-                pixels = window(pixels, self.config.data.window_low, self.config.data.window_high)
+                pixels = apply_window(
+                    pixels, self.config.data.window_low, self.config.data.window_high
+                )
             film = Film(pixels)
-        with in_turn(film.image.size):
+        with take_turn(film.image.size):
             return self._prepare(film)
 
     def _prepare(self, film: Film) -> Prepared:

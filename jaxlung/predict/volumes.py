@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.drawing import overlay, sheet
-from jaxlung.io.volumes import Volume, check_hounsfield, read_volume, window
+from jaxlung.io.drawing import draw_overlay, draw_sheet
+from jaxlung.io.volumes import Volume, apply_window, check_hounsfield, read_volume
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import from_canvas, to_canvas
 
@@ -38,7 +38,7 @@ def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.nda
     for start in range(0, len(mask_ZxHxW), batch_size):
         slices = volume.voxels_ZxHxW[start : start + batch_size]
         for b, hu_HxW in enumerate(slices):
-            grey_HxW = window(hu_HxW, data.window_low, data.window_high)
+            grey_HxW = apply_window(hu_HxW, data.window_low, data.window_high)
             canvas_BxSxS[b], _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
         probability_BxSxS = model.predict_canvases(canvas_BxSxS)
         for b in range(len(slices)):
@@ -53,6 +53,8 @@ def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndar
     with_lung = np.flatnonzero(mask_ZxHxW.any((1, 2)))
     shown = with_lung if len(with_lung) else np.arange(len(mask_ZxHxW))
     chosen = np.unique(np.linspace(int(shown[0]), int(shown[-1]), 12).round().astype(int))
-    slices = [window(volume.voxels_ZxHxW[z], data.window_low, data.window_high) for z in chosen]
-    pictures = [overlay(s, mask_ZxHxW[z]) for s, z in zip(slices, chosen, strict=True)]
-    return sheet(pictures, [f"slice {z}" for z in chosen])
+    slices = [
+        apply_window(volume.voxels_ZxHxW[z], data.window_low, data.window_high) for z in chosen
+    ]
+    pictures = [draw_overlay(s, mask_ZxHxW[z]) for s, z in zip(slices, chosen, strict=True)]
+    return draw_sheet(pictures, [f"slice {z}" for z in chosen])

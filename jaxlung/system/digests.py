@@ -10,27 +10,27 @@ import jax
 import numpy as np
 
 
-def array_digest(array: np.ndarray) -> str:
+def digest_array(array: np.ndarray) -> str:
     """SHA-256 over shape, dtype and bytes."""
     header = f"{array.shape}{array.dtype}".encode()
     return hashlib.sha256(header + array.tobytes()).hexdigest()
 
 
-def content_digest(image: np.ndarray, mask: np.ndarray) -> str:
-    """`array_digest` of an image and of its mask, each cut to half, joined by a colon."""
-    return f"{array_digest(image)[:32]}:{array_digest(mask)[:32]}"
+def digest_example(image: np.ndarray, mask: np.ndarray) -> str:
+    """`digest_array` of an image and of its mask, each cut to half, joined by a colon."""
+    return f"{digest_array(image)[:32]}:{digest_array(mask)[:32]}"
 
 
-def is_content_digest(digest: str) -> bool:
-    """Whether it is of `content_digest`, and not what `Split.stat` says of the files."""
+def is_example_digest(digest: str) -> bool:
+    """Whether it is of `digest_example`, and not what `Split.stat` says of the files."""
     return re.fullmatch("[0-9a-f]{32}:[0-9a-f]{32}", digest) is not None
 
 
-def fingerprint(digests: Mapping[str, Mapping[str, str]]) -> str:
+def digest_splits(digests: Mapping[str, Mapping[str, str]]) -> str:
     """SHA-256 over every example's split, id and content digest: names the data of a run.
 
     Args:
-        digests: split to id to `content_digest`.
+        digests: split to id to `digest_example`.
     """
     whole = hashlib.sha256()
     for name in sorted(digests):
@@ -39,12 +39,12 @@ def fingerprint(digests: Mapping[str, Mapping[str, str]]) -> str:
     return whole.hexdigest()
 
 
-def file_digest(path: Path) -> str:
+def digest_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def weights_sha256(variables: Any) -> str:
+def digest_weights(variables: Any) -> str:
     """SHA-256 over every array's name, shape, dtype and bytes: names a model's weights."""
     whole = hashlib.sha256()
     for path, array in jax.tree.leaves_with_path(variables):

@@ -16,7 +16,7 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def environment(*, devices: bool = True) -> dict[str, Any]:
+def describe_environment(*, devices: bool = True) -> dict[str, Any]:
     """When, with which packages, on which devices (asking for them starts JAX on them)."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

@@ -13,7 +13,7 @@ from jaxlung.errors import InputError
 
 
 @contextlib.contextmanager
-def written_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
+def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
     """Where to write: a hidden file beside `path`, which takes its place when all went well.
 
     With by_suffix its suffix is that of `path`, for writers that choose their format by it; without
@@ -29,7 +29,7 @@ def written_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def alone_in(
+def lock_folder(
     folder: Path,
     otherwise: str,
     *,
@@ -67,5 +67,5 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8; the file appears whole or not at all."""
-    with written_whole(path) as partial:
+    with write_whole(path) as partial:
         partial.write_text(text, encoding="utf-8")

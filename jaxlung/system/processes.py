@@ -20,7 +20,7 @@ class Processes(NamedTuple):
     coordinator: str | None = None  # HOST:PORT that process 0 listens at
 
 
-def named(
+def find_processes(
     coordinator: str | None,
     processes: int | None,
     process: int | None,
@@ -91,7 +91,7 @@ class Share(NamedTuple):
         return f"{self.number:04d}-of-{self.of:04d}"
 
 
-def share_of_files(flag: str | None, environ: Mapping[str, str] = os.environ) -> Share | None:
+def find_share(flag: str | None, environ: Mapping[str, str] = os.environ) -> Share | None:
     """What `--share I/N` names, or else the task of a Slurm step with several; None: all files.
 
     Raises:

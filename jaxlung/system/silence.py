@@ -74,7 +74,7 @@ def quiet_orbax() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def silent_stderr() -> Iterator[None]:
+def silence_stderr() -> Iterator[None]:
     """Nothing on the process's standard error, where C libraries write past Python.
 
     One thread at a time, and for short calls alone: what other threads write meanwhile is lost,

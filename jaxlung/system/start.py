@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from jaxlung.system.threads import most_that_divide, worker_count
+from jaxlung.system.threads import count_workers, largest_divisor
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -34,8 +34,8 @@ def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -
         return
     if processes is None and batch_size:
         batch_size = processes = 1
-    cores = max(1, worker_count() // others)
-    count = most_that_divide(batch_size // (processes or 1), cores) * others
+    cores = max(1, count_workers() // others)
+    count = largest_divisor(batch_size // (processes or 1), cores) * others
     try:
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # JAX has started: its devices stay as they are
@@ -55,7 +55,7 @@ def keep_freed_memory() -> None:
             mallopt(parameter, value)
 
 
-def collect_garbage_seldom() -> None:
+def collect_garbage_rarely() -> None:
     """Lets Python look for cyclic garbage seldom.
 
     Tracing and lowering make hundreds of thousands of small objects that live on; to go through
@@ -71,7 +71,7 @@ SETTINGS = {
 }
 
 
-def enable() -> None:
+def enable_compile_cache() -> None:
     """Turns on JAX's persistent compilation cache, in `default_folder`.
 
     Settings of the user's own (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false,

@@ -16,7 +16,7 @@ _large = threading.RLock()
 
 
 @contextlib.contextmanager
-def in_turn(pixels: int) -> Iterator[None]:
+def take_turn(pixels: int) -> Iterator[None]:
     """Of large images one at a time is worked on, so that memory need do for one alone."""
     if pixels <= _LARGE:
         yield
@@ -36,18 +36,18 @@ def _give_memory_back() -> None:
             trim(0)
 
 
-def core_count() -> int:
+def count_cores() -> int:
     """The cores that this process may use: its affinity's, and a container's share of them."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(available or 1, _container_share()))
 
 
-def worker_count() -> int:
+def count_workers() -> int:
     """Threads to read with: a core each, and not more than memory for full-size X-rays allows."""
-    return min(8, core_count())
+    return min(8, count_cores())
 
 
-def most_that_divide(batch_size: int, available: int) -> int:
+def largest_divisor(batch_size: int, available: int) -> int:
     """The largest number of devices, of those available, that a batch divides over; all for 0."""
     return max(n for n in range(1, available + 1) if batch_size % n == 0)
 

@@ -21,7 +21,7 @@ from jaxlung.devices.mesh import (
     state_sharding,
 )
 from jaxlung.model import build_model
-from jaxlung.train.validation import shown
+from jaxlung.train.validation import limit_output
 
 
 class CompiledSteps(NamedTuple):
@@ -72,7 +72,7 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         init=jit_init(init, mesh, fsdp=config.mesh.fsdp),
         train=compiled_train,
         evaluate=jit_eval_step(evaluate, mesh, placed.variables),
-        predict=jit_eval_step(shown(predict), mesh, placed.variables),
+        predict=jit_eval_step(limit_output(predict), mesh, placed.variables),
         norm=jit_norm(mesh),
         schedule=schedule,
     )

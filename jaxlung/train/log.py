@@ -13,7 +13,7 @@ from tqdm import tqdm
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import TrainingError
 from jaxlung.io.images import write_png
-from jaxlung.system.files import written_whole
+from jaxlung.system.files import write_whole
 
 
 class RunLog:
@@ -36,7 +36,7 @@ class RunLog:
         self._quiet = not is_main()
         self.history = [r for r in read_history(workdir) if r["step"] <= epoch_start]
         if not self._quiet:
-            with _named(self._path), written_whole(self._path) as partial:
+            with _named(self._path), write_whole(self._path) as partial:
                 partial.write_text("".join(json.dumps(record) + "\n" for record in self.history))
         self._bar = tqdm(
             total=total_steps, initial=start_step, unit="step", dynamic_ncols=True,

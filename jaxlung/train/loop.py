@@ -24,8 +24,8 @@ from jaxlung.train.epochs import (
     train_until,
 )
 from jaxlung.train.log import RunLog, device_memory, write_learning_curve
-from jaxlung.train.profiling import profiled
-from jaxlung.train.run import begun, restore_or_init
+from jaxlung.train.profiling import trace_steps
+from jaxlung.train.run import open_run, restore_or_init
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import validate, write_overlays
 from jaxlung.workdir import checkpoints
@@ -59,7 +59,7 @@ def train_and_evaluate(
     mesh = make_mesh(
         config.train.batch_size, config=config.mesh, accumulate=config.train.accumulate
     )
-    with begun(config, workdir, prepare_data) as canvases:
+    with open_run(config, workdir, prepare_data) as canvases:
         return _train(config, workdir, mesh, canvases, profile and is_main())
 
 
@@ -72,7 +72,7 @@ def _train(
     total_steps = steps_per_epoch * num_epochs
     compiled = compile_steps(config, mesh, steps_per_epoch)
     warnings = set_damaged_aside(workdir)
-    with checkpoints.open_run(workdir) as managers, Stop() as stop:
+    with checkpoints.open_managers(workdir) as managers, Stop() as stop:
         state, (early_stop, tally) = restore_or_init(
             managers, compiled.init, _keys(config.train.seed)[0], config, mesh
         )
@@ -82,7 +82,7 @@ def _train(
         with (
             RunLog(workdir, epoch_start, start_step, total_steps, batch_size) as log,
             feed(canvases["train"], config, start_step, compiled.train, mesh) as fed,
-            profiled(fed, workdir / "profile", start_step, log.say, on=profile) as calls,
+            trace_steps(fed, workdir / "profile", start_step, log.say, on=profile) as calls,
         ):
             for line in warnings:
                 log.say(line)

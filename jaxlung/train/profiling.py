@@ -13,7 +13,7 @@ STEPS = 10
 
 
 @contextlib.contextmanager
-def profiled(
+def trace_steps(
     calls: Iterator[Call], folder: Path, start_step: int, say: Callable[[str], None], *, on: bool
 ) -> Iterator[Iterator[Call]]:
     """The same calls; if `on`, those after the first, which compiles, are traced for STEPS steps.

@@ -18,15 +18,15 @@ from jaxlung.devices import distributed
 from jaxlung.devices.mesh import state_sharding
 from jaxlung.errors import InputError
 from jaxlung.steps import TrainState
-from jaxlung.system.digests import fingerprint
+from jaxlung.system.digests import digest_splits
 from jaxlung.workdir import checkpoints
-from jaxlung.workdir.integrity import saved
+from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.progress import Progress
 from jaxlung.workdir.record import (
     Digests,
-    alone_to_train,
     check_config,
-    differing_fields,
+    list_differences,
+    lock_workdir,
     read_config,
     write_record,
 )
@@ -35,7 +35,7 @@ Data = TypeVar("Data")
 
 
 @contextlib.contextmanager
-def begun(
+def open_run(
     config: Config, workdir: Path, prepare: Callable[[Config], tuple[Data, Digests]]
 ) -> Iterator[Data]:
     """The workdir, for this run alone, and its data, once both are known to be good.
@@ -52,10 +52,10 @@ def begun(
     """
     distributed.check_same("config", json.dumps(config.to_dict()))
     if workdir.is_dir():  # another run's is told of before any work
-        with alone_to_train(workdir):
+        with lock_workdir(workdir):
             pass
     check_config(workdir, config)
-    kept = saved(workdir)
+    kept = list_checkpoints(workdir)
     if not kept:  # a resumed run has no more need of its source
         check_source(config)
     elif not (workdir / "run.json").exists() and not (kept[0] / "optimizer").exists():
@@ -64,14 +64,14 @@ def begun(
             f"training needs to go on; use a new --workdir, and train.init_from={workdir}"
         )
     data, digests = prepare(config)
-    distributed.check_same("data", fingerprint(digests))
+    distributed.check_same("data", digest_splits(digests))
     workdir.mkdir(parents=True, exist_ok=True)
-    with alone_to_train(workdir):
+    with lock_workdir(workdir):
         if distributed.is_main():
             check_config(workdir, config)  # again: another may have begun meanwhile
             write_record(workdir, config, digests)
         distributed.check_shared(workdir / "run.json")
-        with checkpoints.last_one_told(workdir):
+        with checkpoints.name_last_checkpoint(workdir):
             yield data
 
 
@@ -95,7 +95,7 @@ def check_source(config: Config) -> None:
     model = dataclasses.replace(
         source.model, dropout=config.model.dropout, dtype=config.model.dtype
     )
-    differing = differing_fields(dataclasses.replace(config, model=model), config)
+    differing = list_differences(dataclasses.replace(config, model=model), config)
     if differing:
         raise InputError(f"train.init_from={path}: its network is another ({'; '.join(differing)})")
 

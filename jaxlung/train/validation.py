@@ -67,7 +67,7 @@ def mean_scores(loss: np.ndarray, counts: metrics.Counts) -> dict[str, float]:
     }
 
 
-def shown(predict_step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def limit_output(predict_step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     """The step for `write_overlays`: of a batch for many devices it gives the first few back."""
 
     def step(variables: Any, image_BxSxS: jax.Array) -> jax.Array:
@@ -98,8 +98,8 @@ def write_overlays(
     pictures, captions = [], []
     for i in range(count):
         truth = truths[i] > 0
-        pictures.append(drawing.overlay(images[i], predictions[i], truth))
+        pictures.append(drawing.draw_overlay(images[i], predictions[i], truth))
         counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
         captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")
     if is_main():
-        write_png(workdir / "validation.png", drawing.sheet(pictures, captions))
+        write_png(workdir / "validation.png", drawing.draw_sheet(pictures, captions))

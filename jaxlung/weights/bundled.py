@@ -22,7 +22,7 @@ SCHEMA = "jaxlung-model-1"  # changes when a field changes its meaning or goes
 
 
 class Bundled(NamedTuple):
-    """What `read` finds."""
+    """What `read_model` finds."""
 
     config: Config
     step: int  # updates behind the parameters
@@ -30,25 +30,25 @@ class Bundled(NamedTuple):
     variables: Any  # what `UNet.apply` takes, float32 arrays of numpy
 
 
-def names() -> list[str]:
+def list_models() -> list[str]:
     """The models there are."""
     return sorted(path.stem for path in WEIGHTS.glob("*.json"))
 
 
-def is_name(model: str | os.PathLike[str]) -> bool:
+def is_model_name(model: str | os.PathLike[str]) -> bool:
     """Whether a model is meant by its name; a `Path`, and "./cxr", are workdirs."""
-    return isinstance(model, str) and model in names()
+    return isinstance(model, str) and model in list_models()
 
 
-def read(name: str) -> Bundled:
+def read_model(name: str) -> Bundled:
     """A model by its name.
 
     Raises:
         InputError: there is none of that name, or its files are damaged.
     """
     about_path, arrays_path = WEIGHTS / f"{name}.json", WEIGHTS / f"{name}.npz"
-    if name not in names():
-        raise InputError(f"{name!r} is no bundled model; there are: {', '.join(names())}")
+    if name not in list_models():
+        raise InputError(f"{name!r} is no bundled model; there are: {', '.join(list_models())}")
     try:
         about = json.loads(about_path.read_text(encoding="utf-8"))
         if about["schema"] != SCHEMA:

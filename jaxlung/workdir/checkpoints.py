@@ -57,7 +57,7 @@ class Managers(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_run(workdir: Path) -> Iterator[Managers]:
+def open_managers(workdir: Path) -> Iterator[Managers]:
     """To train in the workdir; what is being saved is waited for at the end."""
     with quiet_orbax(), contextlib.ExitStack() as stack:
         managers = Managers(open_manager(workdir), open_manager(workdir, folder=INTERIM))
@@ -215,13 +215,13 @@ def restore(
 
 
 @contextlib.contextmanager
-def last_one_told(workdir: Path) -> Iterator[None]:
+def name_last_checkpoint(workdir: Path) -> Iterator[None]:
     """What ends a training in its course is told with the checkpoint to go on from."""
     try:
         yield
     except (InputError, TrainingError, OSError) as error:
-        kept = integrity.saved(workdir)
-        whole = next((path for path in kept if not integrity.damaged_file(path)), None)
+        kept = integrity.list_checkpoints(workdir)
+        whole = next((path for path in kept if not integrity.find_damage(path)), None)
         then = "no checkpoint is whole" if kept else "nothing was saved yet"
         if whole:
             then = f"the last checkpoint is of step {whole.name}"
@@ -240,7 +240,7 @@ def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     with _opened_to_read(workdir) as manager:
         step = _best_step(workdir, manager)
         folder = workdir / VALIDATED / str(step)
-        file = integrity.damaged_file(folder, "model")
+        file = integrity.find_damage(folder, "model")
         if file:
             raise _unreadable(folder, f"{file} is damaged")
         model = ocp.args.StandardRestore(abstract_variables)

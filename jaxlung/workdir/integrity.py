@@ -12,7 +12,7 @@ import jax
 from jax.experimental import multihost_utils
 
 from jaxlung.errors import InputError
-from jaxlung.system.digests import file_digest
+from jaxlung.system.digests import digest_file
 
 VALIDATED, INTERIM = "checkpoints", "interim"  # a run's folders of checkpoints
 DIGESTS = "sha256.json"  # in a checkpoint: path to digest
@@ -21,11 +21,11 @@ DIGESTS = "sha256.json"  # in a checkpoint: path to digest
 def write_digests(checkpoint: Path) -> None:
     """Of all files of its items."""
     files = sorted(path for path in checkpoint.glob("*/**/*") if path.is_file())
-    digests = {str(path.relative_to(checkpoint)): file_digest(path) for path in files}
+    digests = {str(path.relative_to(checkpoint)): digest_file(path) for path in files}
     (checkpoint / DIGESTS).write_text(json.dumps(digests, indent=0))
 
 
-def damaged_file(checkpoint: Path, item: str = "") -> str:
+def find_damage(checkpoint: Path, item: str = "") -> str:
     """The first file that is not as it was written, or is gone, as a path in the checkpoint.
 
     Args:
@@ -37,7 +37,7 @@ def damaged_file(checkpoint: Path, item: str = "") -> str:
     try:
         digests = json.loads((checkpoint / DIGESTS).read_bytes())
         for path, digest in digests.items():
-            if path.startswith(item) and file_digest(checkpoint / path) != digest:
+            if path.startswith(item) and digest_file(checkpoint / path) != digest:
                 return path
     except FileNotFoundError as error:
         missing = Path(error.filename)
@@ -47,7 +47,7 @@ def damaged_file(checkpoint: Path, item: str = "") -> str:
     return ""
 
 
-def saved(workdir: Path) -> list[Path]:
+def list_checkpoints(workdir: Path) -> list[Path]:
     """The checkpoints, latest first; of one step the validated one is first."""
     folders = [path for name in (VALIDATED, INTERIM) for path in (workdir / name).glob("*")]
     return sorted((p for p in folders if p.name.isdecimal()), key=lambda p: -int(p.name))
@@ -74,8 +74,8 @@ def set_damaged_aside(workdir: Path) -> list[str]:
 
 def _set_damaged_aside(workdir: Path) -> list[str]:
     damaged, latest = {}, None
-    for checkpoint in saved(workdir):
-        file = damaged_file(checkpoint) if latest is None else _damaged_metrics(checkpoint)
+    for checkpoint in list_checkpoints(workdir):
+        file = find_damage(checkpoint) if latest is None else _damaged_metrics(checkpoint)
         if file:
             damaged[checkpoint] = file
         elif latest is None:

@@ -15,11 +15,11 @@ import jax
 
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
-from jaxlung.system.digests import fingerprint
-from jaxlung.system.environment import environment
-from jaxlung.system.files import alone_in, write_json
+from jaxlung.system.digests import digest_splits
+from jaxlung.system.environment import describe_environment
+from jaxlung.system.files import lock_folder, write_json
 
-Digests = Mapping[str, Mapping[str, str]]  # split to id to `digests.content_digest`
+Digests = Mapping[str, Mapping[str, str]]  # split to id to `digests.digest_example`
 
 
 def read_config(workdir: Path) -> Config:
@@ -46,7 +46,7 @@ def check_config(workdir: Path, config: Config) -> None:
             if (workdir / name).exists():
                 raise InputError(f"{workdir}: holds {name} but no config.json; use a new --workdir")
         return
-    changes = differing_fields(read_config(workdir), config)
+    changes = list_differences(read_config(workdir), config)
     if changes:
         raise InputError(
             f"{workdir}: was made with another config ({'; '.join(changes)}); "
@@ -55,12 +55,12 @@ def check_config(workdir: Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def alone_to_train(workdir: Path) -> Iterator[None]:
+def lock_workdir(workdir: Path) -> Iterator[None]:
     """Raises InputError where another training runs in the workdir."""
     if jax.process_index() > 0:  # of a run's processes the first one holds the lock
         yield
         return
-    with alone_in(workdir, "another training is running there; wait, or use a new --workdir"):
+    with lock_folder(workdir, "another training is running there; wait, or use a new --workdir"):
         yield
 
 
@@ -71,7 +71,7 @@ def write_record(workdir: Path, config: Config, digests: Digests) -> None:
         InputError: the data are not those that the run was started with, or run.json is damaged.
     """
     path = workdir / "run.json"
-    data_fingerprint = fingerprint(digests)
+    data_fingerprint = digest_splits(digests)
     starts = _read_starts(path) if path.exists() else []
     if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
         raise InputError(
@@ -84,7 +84,7 @@ def write_record(workdir: Path, config: Config, digests: Digests) -> None:
         write_json(workdir / "config.json", config.to_dict())
     if not (workdir / "data.json").exists():
         write_json(workdir / "data.json", digests)
-    starts.append({"data_fingerprint": data_fingerprint, **environment()})
+    starts.append({"data_fingerprint": data_fingerprint, **describe_environment()})
     write_json(path, {"starts": starts})
 
 
@@ -112,7 +112,7 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
     raise InputError(f"{path}: is damaged; use a new --workdir")
 
 
-def differing_fields(old: Config, new: Config) -> list[str]:
+def list_differences(old: Config, new: Config) -> list[str]:
     """Fields, as 'section.field: old -> new', in which two configs differ.
 
     Left out are those that cannot change the result, or by rounding alone: where the data lie

@@ -12,7 +12,7 @@ from configs import ensemble, tiny, unet, unet_large
 from jaxlung.config import Config, default_config, parse_config, parsing, ranges
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
-from jaxlung.workdir.record import differing_fields
+from jaxlung.workdir.record import list_differences
 
 RANGES, CHOICES = ranges.RANGES, ranges.CHOICES
 DEFAULTS = {
@@ -83,7 +83,7 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
         "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
     )  # fmt: skip
     expected = [path for path in DEFAULTS if path not in (*harmless, *alone)]
-    assert [line.split(":")[0] for line in differing_fields(Config(), changed)] == expected
+    assert [line.split(":")[0] for line in list_differences(Config(), changed)] == expected
 
 
 @pytest.mark.parametrize(
@@ -102,21 +102,21 @@ def test_settings_that_would_do_nothing_or_do_not_agree_are_refused(values, name
 
 def test_differing_fields_says_old_and_new():
     new = parse_config({"model": {"width": 8}, "data": {"fit": "stretch"}})
-    assert differing_fields(Config(), new) == [
+    assert list_differences(Config(), new) == [
         "data.fit: 'letterbox' -> 'stretch'",
         "model.width: 16 -> 8",
     ]
-    assert differing_fields(new, new) == []
+    assert list_differences(new, new) == []
     folder = {"name": "folder", "dir": "d"}
     for field in ("patient_pattern", "split_file"):
         old, new = (parse_config({"data": folder | more}) for more in ({}, {field: "(x)"}))
-        assert differing_fields(old, new) == [f"data.{field}: '' -> '(x)'"]
+        assert list_differences(old, new) == [f"data.{field}: '' -> '(x)'"]
     for field in Config().to_dict()["ensemble"]:  # one at most is not its default
         value = another_value(f"ensemble.{field}")
         old = parse_config({"data": {"folds": 3}})
         new = parse_config({"data": {"folds": 3}, "ensemble": {field: value}})
         default = DEFAULTS[f"ensemble.{field}"]
-        assert differing_fields(old, new) == [f"ensemble.{field}: {default!r} -> {value!r}"]
+        assert list_differences(old, new) == [f"ensemble.{field}: {default!r} -> {value!r}"]
         assert parse_config(json.loads(json.dumps(new.to_dict()))) == new
 
 

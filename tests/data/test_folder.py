@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxlung.config import DataConfig
-from jaxlung.data.folder import find_pairs, folder_splits, pair_split
+from jaxlung.data.folder import find_pairs, load_folder_splits, load_pairs
 from jaxlung.data.splits import SPLITS
-from jaxlung.data.splitting import hash_split, patient_of, read_split_file
+from jaxlung.data.splitting import make_patient_finder, read_split_file, split_by_hash
 from jaxlung.errors import InputError
 
 
@@ -118,7 +118,7 @@ def test_same_stem_twice(folder, name):
 
 
 def test_split_reads_pairs(folder):
-    split = pair_split("all", find_pairs(folder))
+    split = load_pairs("all", find_pairs(folder))
     assert split.name == "all" and split.ids == ("a", "b", "c", "d")
     assert split.sources == tuple(str(folder / "masks" / f"{stem}.png") for stem in "abcd")
     for i in range(4):
@@ -129,7 +129,7 @@ def test_split_reads_pairs(folder):
 
 def test_mask_of_another_size(folder):
     save(folder / "masks" / "b.png", shape=(6, 9))
-    split = pair_split("all", find_pairs(folder))
+    split = load_pairs("all", find_pairs(folder))
     split.read(0)
     assert_refused(split.read, 1, words=[folder / "masks" / "b.png", "6x9", "6x8"])
 
@@ -137,7 +137,7 @@ def test_mask_of_another_size(folder):
 def test_damaged_files_are_named(folder):
     (folder / "images" / "b.png").write_bytes(b"damaged")
     (folder / "masks" / "c.png").write_bytes(b"damaged")
-    split = pair_split("all", find_pairs(folder))
+    split = load_pairs("all", find_pairs(folder))
     split.read(0)
     assert_refused(split.read, 1, words=[folder / "images" / "b.png"])
     assert_refused(split.read, 2, words=[folder / "masks" / "c.png"])
@@ -153,7 +153,7 @@ def by_stem(splits):
 
 def test_hash_split_is_a_partition_with_the_fractions():
     stems = [f"image{i}" for i in range(2000)]
-    splits = hash_split(stems, patient_of(""), 0.1, 0.2)
+    splits = split_by_hash(stems, make_patient_finder(""), 0.1, 0.2)
     assert list(splits) == list(SPLITS)
     assert sorted(stem for part in splits.values() for stem in part) == sorted(stems)
     for name, fraction in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
@@ -161,7 +161,9 @@ def test_hash_split_is_a_partition_with_the_fractions():
 
 
 def test_hash_split_is_the_same_on_every_machine_and_in_every_version():
-    splits = hash_split([f"CHNCXR_{i:04d}_0" for i in range(12)], patient_of(""), 0.25, 0.25)
+    splits = split_by_hash(
+        [f"CHNCXR_{i:04d}_0" for i in range(12)], make_patient_finder(""), 0.25, 0.25
+    )
     assert {name: [int(stem[7:11]) for stem in stems] for name, stems in splits.items()} == {
         "train": [2, 3, 7, 8],
         "validation": [0, 1, 5, 9],
@@ -171,44 +173,46 @@ def test_hash_split_is_the_same_on_every_machine_and_in_every_version():
 
 def test_hash_split_does_not_depend_on_order_or_company():
     stems = stems_of(600)
-    before = by_stem(hash_split(stems[:200], patient_of(""), 0.1, 0.2))
-    after = by_stem(hash_split(stems[::-1], patient_of(""), 0.1, 0.2))
+    before = by_stem(split_by_hash(stems[:200], make_patient_finder(""), 0.1, 0.2))
+    after = by_stem(split_by_hash(stems[::-1], make_patient_finder(""), 0.1, 0.2))
     assert {stem: after[stem] for stem in before} == before
 
 
 def test_a_patient_is_never_in_two_splits():
-    patient = patient_of(r"^(\d+)_")
-    splits = hash_split(stems_of(600), patient, 0.2, 0.2)
+    patient = make_patient_finder(r"^(\d+)_")
+    splits = split_by_hash(stems_of(600), patient, 0.2, 0.2)
     assert all(splits.values())
     patients = [{patient(stem) for stem in splits[name]} for name in SPLITS]
     assert sum(map(len, patients)) == len(set.union(*patients)) == 200
-    alone = hash_split(stems_of(600), patient_of(""), 0.2, 0.2)
+    alone = split_by_hash(stems_of(600), make_patient_finder(""), 0.2, 0.2)
     patients = [{patient(stem) for stem in alone[name]} for name in SPLITS]
     assert sum(map(len, patients)) > 200  # so that the first half of this test can fail
 
 
 def test_larger_test_fraction_only_adds_to_the_test_split():
-    small, large = (hash_split(stems_of(600), patient_of(""), 0.1, f) for f in (0.1, 0.3))
+    small, large = (
+        split_by_hash(stems_of(600), make_patient_finder(""), 0.1, f) for f in (0.1, 0.3)
+    )
     assert set(small["test"]) < set(large["test"])
 
 
 def test_patient_is_group_1_wherever_it_matches():
-    assert patient_of("")("P12_3") == "P12_3"
-    assert patient_of(r"P(\d+)")("scan_P12_3") == "12"
-    assert patient_of(r"(P)(\d+)")("P12") == "P"
+    assert make_patient_finder("")("P12_3") == "P12_3"
+    assert make_patient_finder(r"P(\d+)")("scan_P12_3") == "12"
+    assert make_patient_finder(r"(P)(\d+)")("P12") == "P"
 
 
 @pytest.mark.parametrize("pattern", ["(", "[a", "P\\d+", "P(?:\\d+)", "^(X)", "P|(X)"])
 def test_bad_patient_pattern(pattern):
     def split():
-        hash_split(["P1_1", "P2_1"], patient_of(pattern), 0.1, 0.2)
+        split_by_hash(["P1_1", "P2_1"], make_patient_finder(pattern), 0.1, 0.2)
 
     assert_refused(split, words=["data.patient_pattern", f"'{pattern}'"])
 
 
 def test_pattern_that_misses_one_stem_names_it():
     def split():
-        hash_split(["P1_1", "Q2_1"], patient_of(r"P(\d)"), 0.1, 0.2)
+        split_by_hash(["P1_1", "Q2_1"], make_patient_finder(r"P(\d)"), 0.1, 0.2)
 
     assert_refused(split, words=["data.patient_pattern", "Q2_1"])
 
@@ -263,7 +267,7 @@ def test_split_file_that_is_missing_or_no_text(tmp_path):
 
 def test_folder_splits_by_file(folder, tmp_path):
     path = write_lists(tmp_path / "lists.json", GOOD)
-    splits = folder_splits(DataConfig(name="folder", dir=str(folder), split_file=str(path)))
+    splits = load_folder_splits(DataConfig(name="folder", dir=str(folder), split_file=str(path)))
     assert {name: list(split.ids) for name, split in splits.items()} == GOOD
     assert all(split.name == name for name, split in splits.items())
     assert splits["test"].read(0).image[0, 0] == 10  # b's
@@ -275,8 +279,8 @@ def test_folder_splits_by_hash(tmp_path):
         save(tmp_path / "masks" / f"{stem}.png")
     config = DataConfig(name="folder", dir=str(tmp_path), patient_pattern=r"(\d+)_",
                         validation_fraction=0.3, test_fraction=0.4)  # fmt: skip
-    expected = hash_split(stems_of(60), patient_of(r"(\d+)_"), 0.3, 0.4)
-    splits = folder_splits(config)
+    expected = split_by_hash(stems_of(60), make_patient_finder(r"(\d+)_"), 0.3, 0.4)
+    splits = load_folder_splits(config)
     assert {name: list(split.ids) for name, split in splits.items()} == expected
 
 
@@ -293,7 +297,7 @@ def test_empty_hash_split_is_refused_with_advice_that_can_be_followed(tmp_path, 
         save(tmp_path / "images" / f"{i}.png")
         save(tmp_path / "masks" / f"{i}.png")
     with pytest.raises(InputError) as caught:
-        folder_splits(DataConfig(name="folder", dir=str(tmp_path), **fractions))
+        load_folder_splits(DataConfig(name="folder", dir=str(tmp_path), **fractions))
     message = str(caught.value)
     assert str(tmp_path) in message and f"{name} split is empty" in message
     fields = {field.name for field in dataclasses.fields(DataConfig)}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung.data.folder import find_pairs, pair_split
+from jaxlung.data.folder import find_pairs, load_pairs
 from jaxlung.data.input_pipeline import (
     CHECK_LIMIT,
     PADDING,
@@ -19,7 +19,7 @@ from jaxlung.data.input_pipeline import (
     make_canvases,
     train_indices,
 )
-from jaxlung.data.splits import array_split
+from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
 
@@ -33,7 +33,7 @@ def example_split(count=7):
     shapes = [(SIZE + 3 * i, 2 * SIZE - i) for i in range(count)]
     images = [rng.integers(0, 256, shape, np.uint8) for shape in shapes]
     masks = [image > 99 for image in images]
-    return array_split("train", [f"image{i}" for i in range(count)], images, masks)
+    return make_array_split("train", [f"image{i}" for i in range(count)], images, masks)
 
 
 def counted(split):
@@ -197,7 +197,7 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("loader", LOADERS)
 def test_unreadable_file_in_mid_stream_is_named(folder, loader):
-    canvases = canvases_of(pair_split("test", find_pairs(folder)))
+    canvases = canvases_of(load_pairs("test", find_pairs(folder)))
     stream = batches(canvases, eval_indices(6, 2), loader=loader)
     for _ in range(2):
         assert next(stream)["valid"].all()
@@ -210,18 +210,18 @@ def test_unreadable_file_in_mid_stream_is_named(folder, loader):
 @pytest.mark.parametrize("loader", LOADERS)
 def test_image_that_has_no_canvas_is_named(loader):
     images = [np.zeros((4, 4)), np.full((4, 4), np.nan)]
-    split = array_split("test", ["good", "bad"], images, [np.ones((4, 4))] * 2)
+    split = make_array_split("test", ["good", "bad"], images, [np.ones((4, 4))] * 2)
     with pytest.raises(InputError, match="^bad: .*NaN"):
         collect(canvases_of(split), eval_indices(2, 1), loader)
 
 
 def test_array_split_wants_as_many_of_each():
     with pytest.raises(InputError, match="train: 2 ids, 1 images, 2 masks"):
-        array_split("train", ["a", "b"], [np.zeros((4, 4))], [np.ones((4, 4))] * 2)
+        make_array_split("train", ["a", "b"], [np.zeros((4, 4))], [np.ones((4, 4))] * 2)
 
 
 def test_check_reads_everything_and_names_the_unreadable(folder):
-    split = pair_split("test", find_pairs(folder))
+    split = load_pairs("test", find_pairs(folder))
     with pytest.raises(InputError, match="4.png"):
         check_canvases(canvases_of(split))
 
@@ -238,14 +238,14 @@ def test_check_fills_the_cache():
 def test_check_rejects_empty_masks_by_name():
     images = [np.full((4, 4), 9, np.uint8)] * 3
     masks = [np.ones((4, 4)), np.zeros((4, 4)), np.ones((4, 4))]
-    split = array_split("train", ["a", "hollow", "c"], images, masks)
+    split = make_array_split("train", ["a", "hollow", "c"], images, masks)
     with pytest.raises(InputError, match="^hollow: .*train split is empty"):
         check_canvases(canvases_of(split, reject_empty=True))
     assert len(check_canvases(canvases_of(split))) == 3
 
 
 def test_a_large_split_is_sampled_and_named_by_its_files(folder):
-    split, reads = counted(pair_split("train", find_pairs(folder)[:4]))
+    split, reads = counted(load_pairs("train", find_pairs(folder)[:4]))
     digests = check_canvases(canvases_of(split), limit=3, sample=2)
     assert sorted(reads) == [0, 3] and len(digests) == 4
     assert digests == {i: split.stat(n) for n, i in enumerate(split.ids)}
@@ -257,7 +257,7 @@ def test_a_large_split_is_sampled_and_named_by_its_files(folder):
 def test_a_split_of_more_than_1000_is_large(count, expected):
     """As docs/datasets.md says."""
     images = np.zeros((count, 4, 4), np.uint8)
-    split = array_split("train", [f"{i}" for i in range(count)], images, images == 0)
+    split = make_array_split("train", [f"{i}" for i in range(count)], images, images == 0)
     split, reads = counted(split._replace(stat=str))
     assert len(check_canvases(canvases_of(split))) == count
     assert len(set(reads)) == len(reads) == expected
@@ -267,7 +267,9 @@ def test_a_split_of_more_than_1000_is_large(count, expected):
 def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
     masks = np.ones((12, 4, 4))
     masks[5] = 0
-    split = array_split("train", [f"{i}" for i in range(12)], np.zeros((12, 4, 4), np.uint8), masks)
+    split = make_array_split(
+        "train", [f"{i}" for i in range(12)], np.zeros((12, 4, 4), np.uint8), masks
+    )
     canvases = canvases_of(split._replace(stat=lambda i: f"{i}"), reject_empty=True)
     assert len(check_canvases(canvases, limit=10, sample=2)) == 12
     with pytest.raises(InputError, match="^5: "):
@@ -277,7 +279,7 @@ def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
 def test_mask_that_vanishes_on_the_canvas_counts_as_empty():
     speck = np.zeros((160, 160))
     speck[80, 80] = 1
-    split = array_split("train", ["speck"], [np.zeros((160, 160), np.uint8)], [speck])
+    split = make_array_split("train", ["speck"], [np.zeros((160, 160), np.uint8)], [speck])
     with pytest.raises(InputError, match="^speck: "):
         check_canvases(canvases_of(split, reject_empty=True))
 
@@ -285,7 +287,7 @@ def test_mask_that_vanishes_on_the_canvas_counts_as_empty():
 @pytest.mark.parametrize("cache_gib", [4.0, 0.0])
 def test_digests_name_the_content(cache_gib):
     def digests(images, masks):
-        split = array_split("train", [f"{i}" for i in range(3)], images, masks)
+        split = make_array_split("train", [f"{i}" for i in range(3)], images, masks)
         found = check_canvases(canvases_of(split, cache_gib=cache_gib))
         assert list(found) == ["0", "1", "2"]
         return [tuple(digest.split(":")) for digest in found.values()]  # of image, of mask

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from jaxlung.config import DataConfig
-from jaxlung.data.folder import folder_split, folder_splits
+from jaxlung.data.folder import load_folder, load_folder_splits
 from jaxlung.data.metadata import read_metadata
-from jaxlung.data.splits import select
+from jaxlung.data.splits import select_examples
 from jaxlung.errors import InputError
 
 NLM = ["CHNCXR_0001_0", "MCUCXR_0002_1", "CHNCXR_0327_1"]
@@ -135,14 +135,14 @@ def test_refuses_what_is_no_file(tmp_path, name):
 def test_a_folder_with_metadata(tmp_path):
     make_folder(tmp_path, "abc")
     table(tmp_path, "id,patient,spacing_mm,view\nc,p,3,PA\nb,q,,AP\na,p,1,PA\nz,r,9,PA\n")
-    split = folder_split(tmp_path)
+    split = load_folder(tmp_path)
     assert split.ids == ("a", "b", "c") and split.patients == ("p", "q", "p")
     assert split.groups == {"view": ("PA", "AP", "PA")}
     assert [split.read(i).spacing for i in range(3)] == [(1, 1), None, (3, 3)]
 
 
 def test_a_folder_without_metadata(tmp_path):
-    split = folder_split(make_folder(tmp_path, NLM))
+    split = load_folder(make_folder(tmp_path, NLM))
     assert split.patients is None and split.read(0).spacing is None
     assert set(split.groups) == {"finding"}
 
@@ -150,7 +150,7 @@ def test_a_folder_without_metadata(tmp_path):
 def test_a_pattern_wins_over_metadata(tmp_path):
     make_folder(tmp_path, ["x1-a", "x2-a", "y1-b"])
     table(tmp_path, "id,patient,view\nx1-a,p,PA\nx2-a,q,AP\ny1-b,p,PA\n")
-    split = folder_split(tmp_path, "^(.)")
+    split = load_folder(tmp_path, "^(.)")
     assert split.patients == ("x", "x", "y") and split.groups == {"view": ("PA", "AP", "PA")}
 
 
@@ -158,7 +158,7 @@ def test_a_folders_metadata_must_name_every_image(tmp_path):
     make_folder(tmp_path, "ab")
     path = table(tmp_path, "id,view\na,PA\n")
     with pytest.raises(InputError) as caught:
-        folder_split(tmp_path)
+        load_folder(tmp_path)
     assert str(path) in str(caught.value) and "'b'" in str(caught.value)
 
 
@@ -172,7 +172,7 @@ def test_hash_keeps_a_patients_images_together(tmp_path):
 
     def spread():
         """Of each patient, how many splits hold an image of theirs."""
-        splits = folder_splits(config)
+        splits = load_folder_splits(config)
         assert sorted(stem for split in splits.values() for stem in split.ids) == stems
         held = {(patients[stem], name) for name, split in splits.items() for stem in split.ids}
         return np.unique([patient for patient, _ in held], return_counts=True)[1]
@@ -180,19 +180,19 @@ def test_hash_keeps_a_patients_images_together(tmp_path):
     assert spread().max() > 1  # each image alone
     table(tmp_path, "id,patient\n" + "".join(f"{s},{p}\n" for s, p in patients.items()))
     assert (spread() == 1).all()
-    for split in folder_splits(config).values():
+    for split in load_folder_splits(config).values():
         assert split.patients == tuple(patients[stem] for stem in split.ids)
 
 
 def test_select_keeps_what_belongs_to_an_image(tmp_path):
     make_folder(tmp_path, "abcd")
     table(tmp_path, "id,patient,spacing_mm,view\na,p,1,PA\nb,q,2,AP\nc,r,3,LL\nd,s,4,PA\n")
-    whole = folder_split(tmp_path)
-    part = select(whole, ["d", "b"], "part")
+    whole = load_folder(tmp_path)
+    part = select_examples(whole, ["d", "b"], "part")
     assert part.name == "part" and part.ids == ("d", "b") and part.patients == ("s", "q")
     assert part.groups == {"view": ("PA", "AP")}
     assert part.sources == (whole.sources[3], whole.sources[1])
     for i, index in enumerate((3, 1)):
         assert part.read(i).spacing == (index + 1, index + 1)
         assert (part.read(i).image == index).all()
-    assert select(whole._replace(patients=None), ["a"], "part").patients is None
+    assert select_examples(whole._replace(patients=None), ["a"], "part").patients is None

@@ -25,9 +25,17 @@ from jaxlung.data.input_pipeline import (
 )
 from jaxlung.data.prepare import prepare
 from jaxlung.data.prepared import INDEX, _make_index, data_dir_of, open_set, to_example
-from jaxlung.data.public import named_splits
-from jaxlung.data.splits import SPLITS, Block, Example, Split, _refuse_doubles, join, select
-from jaxlung.data.splitting import sized_split
+from jaxlung.data.public import load_public_splits
+from jaxlung.data.splits import (
+    SPLITS,
+    Block,
+    Example,
+    Split,
+    _refuse_doubles,
+    join_splits,
+    select_examples,
+)
+from jaxlung.data.splitting import split_by_size
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import choose_split
 from tests.helpers import official_layouts as layouts
@@ -137,8 +145,8 @@ def test_content_names_a_record_without_reading_it(data_dir):
     stats = [montgomery.stat(i) for i in range(20)]
     assert len(set(stats)) == 20 and all(len(stat) == 32 for stat in stats)
     order = [3, 0, 11]
-    chosen = select(montgomery, [montgomery.ids[i] for i in order], "train")
-    joined = join("train", ["montgomery", "shenzhen"], [chosen, shenzhen])
+    chosen = select_examples(montgomery, [montgomery.ids[i] for i in order], "train")
+    joined = join_splits("train", ["montgomery", "shenzhen"], [chosen, shenzhen])
     assert [joined.stat(i) for i in range(3)] == [stats[i] for i in order]
     assert joined.stat(3) == shenzhen.stat(0)
     canvases = make_canvases(joined, size=16, fit="letterbox")
@@ -248,12 +256,12 @@ def patients(split):
 
 def test_hash_splits_cover_the_set_and_keep_patients_together(data_dir):
     config = DataConfig(name="montgomery", dir=data_dir, **FRACTIONS)
-    splits = named_splits(config)
+    splits = load_public_splits(config)
     whole = open_set("montgomery", data_dir)
     assert sorted(i for split in splits.values() for i in split.ids) == sorted(whole.ids)
     for a, b in itertools.combinations(SPLITS, 2):
         assert not patients(splits[a]) & patients(splits[b])
-    again = named_splits(config)
+    again = load_public_splits(config)
     assert {name: s.ids for name, s in splits.items()} == {n: s.ids for n, s in again.items()}
     refused({"name": "montgomery", "dir": data_dir, "test_fraction": 0.001}, "test split is empty")
 
@@ -261,7 +269,7 @@ def test_hash_splits_cover_the_set_and_keep_patients_together(data_dir):
 @pytest.mark.parametrize("fold", ["fold1", "fold2"])
 def test_official_folds(data_dir, fold):
     config = DataConfig(name="jsrt", dir=data_dir, split=fold, validation_fraction=0.5)
-    splits = named_splits(config)
+    splits = load_public_splits(config)
     odd = {f"JPCLN{i:03d}" for i in range(1, 13, 2)}
     even = {f"JPCLN{i:03d}" for i in range(2, 13, 2)}
     training, test = (odd, even) if fold == "fold1" else (even, odd)
@@ -276,21 +284,21 @@ def test_published_sizes_are_exact_and_disjoint_by_patient(name):
     assert sum(sizes) == CATALOG[name].n
     ids = [f"image{i}" for i in range(sum(sizes))]
     owners = ["one patient" if i in (3, 70) else f"patient{i}" for i in range(len(ids))]
-    splits = sized_split(name, ids, owners, sizes)
+    splits = split_by_size(name, ids, owners, sizes)
     assert tuple(len(splits[split]) for split in SPLITS) == sizes
     assert sorted(i for part in splits.values() for i in part) == sorted(ids)
     owner = dict(zip(ids, owners, strict=True))
     for a, b in itertools.combinations(SPLITS, 2):
         assert not {owner[i] for i in splits[a]} & {owner[i] for i in splits[b]}
     order = np.random.default_rng(0).permutation(len(ids))
-    shuffled = sized_split(name, [ids[i] for i in order], [owners[i] for i in order], sizes)
+    shuffled = split_by_size(name, [ids[i] for i in order], [owners[i] for i in order], sizes)
     assert {s: set(shuffled[s]) for s in SPLITS} == {s: set(splits[s]) for s in SPLITS}
 
 
 def test_published_splits_are_the_same_on_every_machine_and_in_every_version():
     """They go by the patients' hashes alone: SHA-256 orders p7 p0 p3 | p5 | p6 p4; p1 has two."""
     owners = ["p0", "p1", "p1", "p3", "p4", "p5", "p6", "p7"]
-    splits = sized_split("x", [f"image{i}" for i in range(8)], owners, (4, 1, 3))
+    splits = split_by_size("x", [f"image{i}" for i in range(8)], owners, (4, 1, 3))
     assert splits["test"] == ["image0", "image3", "image7"]
     assert splits["validation"] == ["image5"]
 
@@ -299,9 +307,9 @@ def test_published_sizes_need_the_whole_set(data_dir):
     refused({"name": "montgomery", "dir": data_dir, "split": "published"}, "20 images",
             "96, 14 and 28")  # fmt: skip
     with pytest.raises(InputError, match="published"):
-        sized_split("x", list("abcd"), ["p", "p", "q", "r"], (1, 1, 2))
+        split_by_size("x", list("abcd"), ["p", "p", "q", "r"], (1, 1, 2))
     with pytest.raises(InputError, match="x has 5 images"):
-        sized_split("x", list("abcde"), list("abcde"), (1, 1, 2))
+        split_by_size("x", list("abcde"), list("abcde"), (1, 1, 2))
 
 
 def test_lists_of_ids_win(data_dir, tmp_path):
@@ -310,7 +318,7 @@ def test_lists_of_ids_win(data_dir, tmp_path):
              "test": ["MCUCXR_0000_1"]}  # fmt: skip
     path.write_text(json.dumps(lists))
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
-    splits = named_splits(config)
+    splits = load_public_splits(config)
     assert {name: list(split.ids) for name, split in splits.items()} == lists
     path.write_text(json.dumps({**lists, "train": ["MCUCXR_0003_0"]}))
     refused({"name": "montgomery+shenzhen", "dir": data_dir, "split_file": str(path)},
@@ -319,8 +327,8 @@ def test_lists_of_ids_win(data_dir, tmp_path):
 
 def test_a_mixture_holds_every_set(data_dir):
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, **FRACTIONS)
-    splits = named_splits(config)
-    alone = [named_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))
+    splits = load_public_splits(config)
+    alone = [load_public_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))
              for name in ("montgomery", "shenzhen")]  # fmt: skip
     for name in SPLITS:
         split, parts = splits[name], [s[name] for s in alone]
@@ -338,12 +346,12 @@ def test_a_mixture_holds_every_set(data_dir):
 
 def test_folds_of_a_mixture_are_those_of_each_set(data_dir):
     names = ("montgomery", "shenzhen")
-    plain = named_splits(DataConfig(name="+".join(names), dir=data_dir, **FRACTIONS))
+    plain = load_public_splits(DataConfig(name="+".join(names), dir=data_dir, **FRACTIONS))
     validated = []
     for fold in range(2):
         own = {"dir": data_dir, **FRACTIONS, "folds": 2, "fold": fold}
-        splits = named_splits(DataConfig(name="+".join(names), weights=(1.0, 1.0), **own))
-        alone = [named_splits(DataConfig(name=name, **own)) for name in names]
+        splits = load_public_splits(DataConfig(name="+".join(names), weights=(1.0, 1.0), **own))
+        alone = [load_public_splits(DataConfig(name=name, **own)) for name in names]
         for split in SPLITS:
             assert splits[split].ids == alone[0][split].ids + alone[1][split].ids
         sizes = [block.size for block in splits["train"].blocks]
@@ -356,7 +364,7 @@ def test_folds_of_a_mixture_are_those_of_each_set(data_dir):
 
 def test_a_subgroup_of_one_set_is_unknown_of_the_others(data_dir):
     wholes = [open_set(name, data_dir) for name in ("montgomery", "jsrt", "covid_cxr")]
-    joined = join("all", ["montgomery", "jsrt", "covid_cxr"], wholes)
+    joined = join_splits("all", ["montgomery", "jsrt", "covid_cxr"], wholes)
     assert joined.groups["fold"] == ("",) * 20 + ("fold1", "fold2") * 6 + ("",) * 3
     assert {len(values) for values in joined.groups.values()} == {len(joined.ids)} == {35}
 
@@ -481,7 +489,7 @@ def test_weighted_indices_resume_in_mid_stream():
 
 def test_a_weighted_mixture_is_the_same_from_both_loaders(data_dir):
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, weights=(3.0, 1.0), **FRACTIONS)
-    train = named_splits(config)["train"]
+    train = load_public_splits(config)["train"]
     assert [block.weight for block in train.blocks] == [3.0, 1.0]
     assert sum(block.size for block in train.blocks) == len(train.ids)
     canvases = make_canvases(train, size=16, fit="letterbox")
@@ -493,14 +501,14 @@ def test_a_weighted_mixture_is_the_same_from_both_loaders(data_dir):
         for key in mine:
             np.testing.assert_array_equal(mine[key], its[key])
     # Without weights, and in the other splits, nothing is weighed.
-    unweighted = named_splits(DataConfig(name=config.name, dir=data_dir, **FRACTIONS))
+    unweighted = load_public_splits(DataConfig(name=config.name, dir=data_dir, **FRACTIONS))
     assert not any(split.blocks for split in unweighted.values())
-    assert not named_splits(config)["validation"].blocks
+    assert not load_public_splits(config)["validation"].blocks
 
 
 def test_a_mixture_of_one_read_is_read_from_its_own_part():
     parts = [Split(n, (n,), (n,), lambda i, n=n: Example(n, i)) for n in "abc"]
-    joined = join("train", "abc", parts)
+    joined = join_splits("train", "abc", parts)
     assert [joined.read(i) for i in range(3)] == [(n, 0, None) for n in "abc"]
 
 
@@ -596,7 +604,7 @@ def test_a_prepared_set_is_checked_by_name(data_dir, tmp_path, monkeypatch, caps
     for i, image in enumerate(report["images"]):
         assert (image["height"], image["width"]) == (40, 48)
         assert image["coverage"] == pytest.approx(whole.read(i).mask.mean(), abs=1e-5)
-    splits = named_splits(DataConfig(name="montgomery", dir=data_dir))
+    splits = load_public_splits(DataConfig(name="montgomery", dir=data_dir))
     split_of = {image_id: name for name, split in splits.items() for image_id in split.ids}
     assert {image["id"]: image["split"] for image in report["images"]} == split_of
     for argv in (["--patient-pattern", "(x)"], ["--metadata", "m.csv"]):
@@ -674,7 +682,7 @@ def test_a_set_that_a_model_was_trained_on_is_evaluated_by_its_test_split(data_d
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, **FRACTIONS)
     for name in ("montgomery", "shenzhen"):
         split, warning = choose_split(config, Path(name), None)
-        alone = named_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))["test"]
+        alone = load_public_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))["test"]
         assert split.ids == alone.ids and split.name == "test" and warning is None
         assert "set" not in split.groups  # no subgroup of one value
         split, warning = choose_split(config, Path(name), "all")

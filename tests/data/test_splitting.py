@@ -8,7 +8,7 @@ import pytest
 
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.splitting import fold_of, into_folds
+from jaxlung.data.splitting import fold_of, split_into_folds
 from jaxlung.errors import InputError
 
 PATIENTS = {f"image{i}": f"patient{i // 2}" for i in range(400)}  # two images each
@@ -21,7 +21,7 @@ PLAIN = {
 
 def folds_of(count, plain=PLAIN, patients=PATIENTS):
     return [
-        into_folds(plain, patients, DataConfig(folds=count, fold=fold), "here")
+        split_into_folds(plain, patients, DataConfig(folds=count, fold=fold), "here")
         for fold in range(count)
     ]
 
@@ -51,13 +51,13 @@ def test_folds_are_the_same_on_every_machine_and_in_every_version():
 
 
 def test_without_folds_nothing_changes():
-    assert into_folds(PLAIN, PATIENTS, DataConfig(), "here") == PLAIN
+    assert split_into_folds(PLAIN, PATIENTS, DataConfig(), "here") == PLAIN
 
 
 def test_an_empty_fold_is_refused_with_its_number():
     few = {"test": [], "validation": ["image0"], "train": ["image2", "image4"]}
     with pytest.raises(InputError, match=r"^here: data.folds=5 leaves fold \d empty \(3 patients"):
-        into_folds(few, PATIENTS, DataConfig(folds=5), "here")
+        split_into_folds(few, PATIENTS, DataConfig(folds=5), "here")
 
 
 def test_a_folder_s_patients_stay_together(tmp_path):

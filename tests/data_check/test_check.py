@@ -13,13 +13,13 @@ from PIL import Image
 
 from jaxlung.cli.main import main
 from jaxlung.config import DataConfig
-from jaxlung.data.folder import find_pairs, folder_splits
+from jaxlung.data.folder import find_pairs, load_folder_splits
 from jaxlung.data_check import consensus
 from jaxlung.data_check.check import check, ranking
 from jaxlung.data_check.consensus import Disagreement
 from jaxlung.data_check.files import list_pairs, value_kind
 from jaxlung.data_check.kinds import ERROR, KINDS
-from jaxlung.data_check.report import as_json, text
+from jaxlung.data_check.report import format_summary, to_json
 from jaxlung.errors import InputError
 from jaxlung.phantom import radiographs
 from jaxlung.preprocess import to_canvas
@@ -166,7 +166,7 @@ def test_a_split_that_training_refuses_is_an_error(folder):
     result = check(folder, validation_fraction=0)
     assert [(f.kind, f.ids) for f in result.errors()] == [("empty_split", ())]
     with pytest.raises(InputError, match="validation split is empty"):
-        folder_splits(DataConfig(dir=str(folder), validation_fraction=0))
+        load_folder_splits(DataConfig(dir=str(folder), validation_fraction=0))
 
 
 def test_a_name_that_is_not_utf8_is_named_and_can_be_printed(folder):
@@ -177,7 +177,7 @@ def test_a_name_that_is_not_utf8_is_named_and_can_be_printed(folder):
         pytest.skip("the file system has UTF-8 names alone")
     result = check(folder)
     assert found(result) == {"unreadable": set(), "no_image": {"p07"}}
-    shown = text(result) + json.dumps(as_json(result), ensure_ascii=False)
+    shown = format_summary(result) + json.dumps(to_json(result), ensure_ascii=False)
     assert "images/p\\xff7.png" in shown.encode().decode() and "UTF-8" in shown
 
 
@@ -370,10 +370,12 @@ def test_one_mask_for_two_images(folder):
 
 def test_thresholds_rise_where_the_set_says_little_of_what_to_expect():
     agree = Disagreement(0.9, 0.1, True, 0.5, 0.5, 0.07, 0.1, 0.0, 0.0, 0.06)
-    assert consensus.slack([agree._replace(agreement=0.95)] * 3) == 1
-    assert consensus.slack([agree._replace(agreement=0.84)] * 3) == pytest.approx(2)
-    assert all(value > 1 for kind, value in consensus.evidence(agree).items() if "mirr" not in kind)
-    assert all(value < 1 for value in consensus.evidence(agree, 2.0).values())
+    assert consensus.measure_slack([agree._replace(agreement=0.95)] * 3) == 1
+    assert consensus.measure_slack([agree._replace(agreement=0.84)] * 3) == pytest.approx(2)
+    assert all(
+        value > 1 for kind, value in consensus.weigh_evidence(agree).items() if "mirr" not in kind
+    )
+    assert all(value < 1 for value in consensus.weigh_evidence(agree, 2.0).values())
 
 
 def test_images_that_have_nothing_to_do_with_their_masks(clean, folder):
@@ -464,8 +466,8 @@ def test_odd_sizes_and_depths_end_in_findings_alone(tmp_path, shape, dtype):
         write(tmp_path, "masks", f"p{i}", rng.integers(0, 2, shape).astype(np.uint8))
     result = check(tmp_path)
     assert len(result.records) == 26
-    json.dumps(as_json(result), allow_nan=False)
-    assert text(result)
+    json.dumps(to_json(result), allow_nan=False)
+    assert format_summary(result)
 
 
 def test_a_layout_that_cannot_be_used_is_named(folder, monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxlung.data_check import consensus
-from jaxlung.data_check.consensus import disagreement, expected_masks, find_swaps
+from jaxlung.data_check.consensus import expected_masks, find_swaps, measure_disagreement
 
 GRID = consensus.GRID
 
@@ -80,23 +80,23 @@ def test_a_pairs_own_mask_does_not_count():
 
 @pytest.mark.parametrize(("y", "x"), [(6, 0), (0, -7), (-5, 8), (0, 0)])
 def test_shift_is_measured(y, x):
-    told = disagreement(lungs(y, x), lungs())
+    told = measure_disagreement(lungs(y, x), lungs())
     assert (told.shift_y, told.shift_x) == (y / GRID, x / GRID)
     assert told.agreement + told.shift_gain == pytest.approx(1)
-    assert (consensus.evidence(told)["misaligned_mask"] >= 1) == ((y, x) != (0, 0))
+    assert (consensus.weigh_evidence(told)["misaligned_mask"] >= 1) == ((y, x) != (0, 0))
 
 
 def test_regions_and_their_place():
     extra = lungs()
     extra[40:48, 26:36] = 255
-    told = disagreement(extra, lungs())
+    told = measure_disagreement(extra, lungs())
     assert told.region_is_extra and told.region == pytest.approx(80 / (extra > 0).sum())
     assert (told.region_y, told.region_x) == pytest.approx((44 / GRID, 31 / GRID), abs=0.01)
-    told = disagreement(lungs(), extra)
+    told = measure_disagreement(lungs(), extra)
     assert not told.region_is_extra and told.region == pytest.approx(80 / (lungs() > 0).sum())
     thin = lungs()
     thin[:, 30:32] = 255  # a line is no region
-    assert disagreement(thin, lungs()).region == 0
+    assert measure_disagreement(thin, lungs()).region == 0
 
 
 def test_what_is_half_expected_is_no_region():
@@ -104,22 +104,22 @@ def test_what_is_half_expected_is_no_region():
     unsure[40:48, 26:36] = 110
     extra = lungs()
     extra[40:48, 26:36] = 255
-    assert disagreement(extra, unsure).region == 0
+    assert measure_disagreement(extra, unsure).region == 0
 
 
 def test_mirrored_and_upside_down():
-    upside_down = disagreement(lungs()[::-1], lungs())
+    upside_down = measure_disagreement(lungs()[::-1], lungs())
     assert upside_down.flip_gain == pytest.approx(1 - upside_down.agreement)
     lopsided = lungs()
     lopsided[14:24, 36:54] = 0
-    told = disagreement(lopsided[:, ::-1], lopsided)
+    told = measure_disagreement(lopsided[:, ::-1], lopsided)
     assert told.mirror_gain == pytest.approx(1 - told.agreement) and told.mirror_gain > 0.05
 
 
 def test_a_shift_that_mirroring_half_undoes_is_a_shift():
-    told = disagreement(lungs(10), lungs(-2))
+    told = measure_disagreement(lungs(10), lungs(-2))
     assert 0.05 < told.flip_gain < told.shift_gain
-    values = consensus.evidence(told)
+    values = consensus.weigh_evidence(told)
     assert values["misaligned_mask"] >= 1 and values["mirrored_mask"] == 0
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from jaxlung.data_check import report
 from jaxlung.data_check.check import check
 from jaxlung.data_check.kinds import KINDS
-from jaxlung.data_check.report import COPIES, NAMED, WORST, render, text
+from jaxlung.data_check.report import COPIES, NAMED, WORST, format_summary, render
 from jaxlung.phantom import radiographs
 from tests.evaluation.test_report import Page, browser  # noqa: F401  (a fixture)
 
@@ -71,7 +71,7 @@ def test_names_are_escaped_and_every_finding_is_there(page, result):
 
 
 def test_console_names_the_worst_and_counts_the_others(result):
-    shown = text(result)
+    shown = format_summary(result)
     assert shown.index("ERRORS: 2") < shown.index("WARNINGS") < shown.index("MOST SUSPICIOUS")
     holes = [f for f in result.findings if f.kind == "holes"]
     assert len(holes) > NAMED and f"and {len(holes) - NAMED} more" in shown

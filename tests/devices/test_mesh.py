@@ -20,7 +20,7 @@ from jaxlung.devices.mesh import local_rows, make_mesh, to_devices
 from jaxlung.errors import InputError
 from jaxlung.train import validation
 from jaxlung.train.sigterm import Stop
-from jaxlung.workdir.record import differing_fields
+from jaxlung.workdir.record import list_differences
 
 ROOT = Path(__file__).parents[2]
 
@@ -129,7 +129,7 @@ def test_a_run_may_go_on_in_other_parts_where_images_are_apart():
     def differing():
         whole = parse_config(config)
         train = dataclasses.replace(whole.train, accumulate=2)
-        return differing_fields(whole, dataclasses.replace(whole, train=train))
+        return list_differences(whole, dataclasses.replace(whole, train=train))
 
     assert not differing()
     config.model.dropout = 0.1

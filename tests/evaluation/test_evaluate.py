@@ -14,15 +14,15 @@ from PIL import Image
 from jaxlung import metrics
 from jaxlung.config import parse_config
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.splits import array_split
+from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import choose_split, evaluate, short_names
 from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.masks import sides
 from jaxlung.metrics import image
-from jaxlung.metrics.set_scores import summary
+from jaxlung.metrics.set_scores import summarize_scores
 from jaxlung.phantom import radiographs
-from jaxlung.system.digests import weights_sha256
+from jaxlung.system.digests import digest_weights
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +78,7 @@ def test_scores_agree_with_single_predictions(model):
     for i in range(3):
         example = split.read(i)
         prediction = model.predict(example.image)
-        lungs = sides.lungs_apart(prediction, example.mask)
+        lungs = sides.split_lungs(prediction, example.mask)
         expected = image.score_masks(prediction, example.mask, lungs=lungs)
         found = {name: values[i] for name, values in scores.grids["original"].items()}
         assert found == pytest.approx(expected, abs=2e-2, nan_ok=True)
@@ -90,8 +90,8 @@ def test_any_shape_any_mask_none_is_dropped(model):
     shapes = [(32, 32), (50, 70), (1, 300), (300, 1)]
     images = [np.arange(h * w).reshape(h, w).astype(np.uint8) for h, w in shapes]
     masks = [np.ones((32, 32)), np.zeros((50, 70)), np.ones((1, 300)), np.zeros((300, 1))]
-    scores = score_split(task(model, array_split("x", list("abcd"), images, masks)))
-    result = summary(scores)
+    scores = score_split(task(model, make_array_split("x", list("abcd"), images, masks)))
+    result = summarize_scores(scores)
     for grid in ("original", "network"):
         content = result["grids"][grid]
         for name in (*image.OVERLAP, "hd_px", "hd95_px", "assd_px", "nsd_px"):
@@ -257,7 +257,7 @@ def test_weights_hash_names_the_weights(model):
     changed = jax.tree.map(lambda array: array, model.variables)
     leaves, tree = jax.tree.flatten(changed)
     other = jax.tree.unflatten(tree, [leaves[0] + 1e-6, *leaves[1:]])
-    assert weights_sha256(changed) == weights_sha256(model.variables) != weights_sha256(other)
+    assert digest_weights(changed) == digest_weights(model.variables) != digest_weights(other)
 
 
 def test_choose_split_refuses_what_makes_no_sense(model, tmp_path):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from jaxlung.evaluation import plots
-from jaxlung.io.drawing import thumbnail
-from jaxlung.metrics.calibration import curve, reliability
+from jaxlung.io.drawing import draw_thumbnail
+from jaxlung.metrics.calibration import count_reliability, reliability_curve
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 HREF, USE = f"{{{XLINK}}}href", f"{{{SVG}}}use"
@@ -21,19 +21,19 @@ def values(n=20, seed=0):
 
 def strips(name="strips", columns=None, **options):
     columns = columns or {"Dice": values(), "IoU & more": values(5)}
-    return plots.strips(columns, xlabel="share", title="Overlap", name=name, **options)
+    return plots.plot_strips(columns, xlabel="share", title="Overlap", name=name, **options)
 
 
 def scatter(name="scatter", links=LINKS):
     n = len(links)
     flagged = [i % 3 == 0 for i in range(n)]
-    return plots.scatter(values(n), 50 * values(n, 1), flagged, links, name=name)
+    return plots.plot_scatter(values(n), 50 * values(n, 1), flagged, links, name=name)
 
 
 def calibration(name="calibration"):
     probability = values(500)
-    sums = reliability(probability, np.random.default_rng(1).random(500) < probability)
-    return plots.reliability(curve(sums), name=name)
+    sums = count_reliability(probability, np.random.default_rng(1).random(500) < probability)
+    return plots.plot_reliability(reliability_curve(sums), name=name)
 
 
 def strips_log(name="log"):
@@ -113,7 +113,9 @@ def test_scatter_of_few_and_many(n):
 
 def test_scatter_links_lead_to_their_own_point():
     dice = np.array([0.2, 0.9, 0.4, 0.7])
-    svg = plots.scatter(dice, np.ones(4), [True, False, False, True], list("abcd"), name="points")
+    svg = plots.plot_scatter(
+        dice, np.ones(4), [True, False, False, True], list("abcd"), name="points"
+    )
     links = ElementTree.fromstring(svg).iter(f"{{{SVG}}}a")
     x = {link.get(HREF): float(next(link.iter(USE)).get("x")) for link in links}
     assert sorted(x, key=x.__getitem__) == ["a", "c", "d", "b"]
@@ -121,7 +123,7 @@ def test_scatter_links_lead_to_their_own_point():
 
 def test_scatter_needs_a_link_for_each():
     with pytest.raises(ValueError):
-        plots.scatter(np.ones(2), np.ones(2), [True, False], ["#a"], name="short")
+        plots.plot_scatter(np.ones(2), np.ones(2), [True, False], ["#a"], name="short")
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -137,7 +139,9 @@ def test_nan_is_left_out(log):
 @pytest.mark.parametrize("pixels", [np.empty(0), np.zeros(9), np.ones(9)])
 def test_calibration_of_few_pixels(pixels):
     ElementTree.fromstring(
-        plots.reliability(curve(reliability(pixels, np.ones(len(pixels), bool))), name="few")
+        plots.plot_reliability(
+            reliability_curve(count_reliability(pixels, np.ones(len(pixels), bool))), name="few"
+        )
     )
 
 
@@ -155,7 +159,7 @@ SHAPES = [(60, 80), (900, 700), (3, 5), (20, 400), (400, 20), (1, 1)]
 def test_thumbnail_size(shape, side):
     full = np.ones(shape, bool)
     for image in (None, np.zeros(shape, np.uint8)):
-        picture = thumbnail(image, full, full, side)
+        picture = draw_thumbnail(image, full, full, side)
         assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
         assert max(picture.shape[:2]) == side
         expected = np.array(shape) * side / max(shape)
@@ -176,7 +180,7 @@ def test_thumbnail_size(shape, side):
 def test_outline_is_near_the_masks_edge(shape, edges, side, which):
     empty, mask = np.zeros(shape, bool), box(shape, *edges)
     masks = (empty, mask) if which == "truth" else (mask, empty)
-    picture = thumbnail(np.zeros(shape, np.uint8), *masks, side)
+    picture = draw_thumbnail(np.zeros(shape, np.uint8), *masks, side)
     red, _, blue = np.moveaxis(picture.astype(int), -1, 0)
     coloured = blue > red if which == "truth" else red > blue
     np.testing.assert_array_equal(coloured, picture.any(axis=-1))  # the other's is nowhere
@@ -195,7 +199,7 @@ def test_outline_is_near_the_masks_edge(shape, edges, side, which):
 
 def test_thumbnail_without_image_shows_the_truth():
     truth = box((60, 80), 10, 40, 20, 70)
-    picture = thumbnail(None, np.zeros_like(truth), truth, 160)
+    picture = draw_thumbnail(None, np.zeros_like(truth), truth, 160)
     inside, outside = picture[25:75, 45:135], picture[:15]
     assert len(np.unique(inside)) == len(np.unique(outside)) == 1
     assert inside.min() > outside.max()
@@ -204,7 +208,7 @@ def test_thumbnail_without_image_shows_the_truth():
 def test_thumbnail_shows_the_image():
     image = np.random.default_rng(0).integers(0, 256, (30, 40), np.uint8)
     empty = np.zeros((30, 40), bool)
-    picture = thumbnail(image, empty, empty, 40)
+    picture = draw_thumbnail(image, empty, empty, 40)
     np.testing.assert_array_equal(picture, np.repeat(image[..., None], 3, axis=-1))
-    colour = thumbnail(np.dstack([image] * 3).astype(np.uint16), empty, empty, 20)
+    colour = draw_thumbnail(np.dstack([image] * 3).astype(np.uint16), empty, empty, 20)
     assert colour.shape == (15, 20, 3) and colour.std() > 0

@@ -14,8 +14,8 @@ from PIL import Image
 from jaxlung.evaluation.mask_scores import score
 from jaxlung.evaluation.report import choose_cases, render
 from jaxlung.metrics.image import Tolerance
-from jaxlung.metrics.set_scores import comparisons, settings, summary
-from jaxlung.system.environment import environment
+from jaxlung.metrics.set_scores import compare_models, describe_settings, summarize_scores
+from jaxlung.system.environment import describe_environment
 from tests.metrics.test_set_scores import example_scores
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -185,9 +185,10 @@ def test_a_page_of_many_sets_fits(width, browser, tmp_path):
         for m in range(2) for s in range(5)
     ]  # fmt: skip
     evaluation = {
-        "settings": settings(Tolerance()), "results": [summary(r) for r in results],
+        "settings": describe_settings(Tolerance()),
+        "results": [summarize_scores(r) for r in results],
         "models": {r.model: {"masks": "m", "masks_sha256": "0" * 64} for r in results},
-        "comparisons": comparisons(results), "environment": environment(devices=False),
+        "comparisons": compare_models(results), "environment": describe_environment(devices=False),
     }  # fmt: skip
     (tmp_path / "report.html").write_text(render(evaluation, results))
     open_page(browser, tmp_path / "report.html", width)

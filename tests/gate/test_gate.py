@@ -14,7 +14,7 @@ from jaxlung import phantom
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
-from jaxlung.gate.image import WEIGHTS, WORDS, Verdict, examine, is_coloured, read
+from jaxlung.gate.image import WEIGHTS, WORDS, Verdict, examine, is_coloured, read_gate
 from jaxlung.gate.mask import check_mask
 from jaxlung.io.grey import to_grey8
 from jaxlung.metrics.calibration import expected_dice
@@ -104,17 +104,17 @@ def test_a_few_coloured_marks_are_no_colour_picture(phantoms):
 
 def test_the_gate_is_small_no_model_and_tells_damage(tmp_path):
     assert WEIGHTS.stat().st_size < 300_000
-    assert "gate" not in bundled.names()
+    assert "gate" not in bundled.list_models()
     for data in (b"", b"PK", WEIGHTS.read_bytes()[:5000]):
         (tmp_path / "gate.npz").write_bytes(data)
         with pytest.raises(InputError, match=r"gate\.npz: is damaged"):
-            read(tmp_path / "gate.npz")
-        read.cache_clear()
+            read_gate(tmp_path / "gate.npz")
+        read_gate.cache_clear()
     np.savez(tmp_path / "gate.npz", classes=np.array(["upright"]))
     with pytest.raises(InputError, match="other classes"):
-        read(tmp_path / "gate.npz")
+        read_gate(tmp_path / "gate.npz")
     with pytest.raises(InputError, match="No such file"):
-        read(tmp_path / "nowhere.npz")
+        read_gate(tmp_path / "nowhere.npz")
 
 
 def lungs(left=60, right=60, size=256):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung.io.drawing import PREDICTION, TRUTH, overlay, sheet
+from jaxlung.io.drawing import PREDICTION, TRUTH, draw_overlay, draw_sheet
 from jaxlung.io.images import read_image
 from jaxlung.train.log import write_learning_curve
 
@@ -47,7 +47,7 @@ def assert_is_outline(drawn, mask):
 
 def test_truth_is_drawn_on_its_outline_only():
     image, truth = grey(), lung()
-    picture = overlay(image, np.zeros(SHAPE, bool), truth)
+    picture = draw_overlay(image, np.zeros(SHAPE, bool), truth)
     assert picture.shape == (*SHAPE, 3) and picture.dtype == np.uint8
     drawn = has_colour(picture, TRUTH)
     assert_is_outline(drawn, truth)
@@ -57,14 +57,14 @@ def test_truth_is_drawn_on_its_outline_only():
 
 def test_mask_up_to_the_border_is_outlined_along_it():
     truth = np.ones(SHAPE, bool)
-    assert_is_outline(has_colour(overlay(grey(), ~truth, truth), TRUTH), truth)
+    assert_is_outline(has_colour(draw_overlay(grey(), ~truth, truth), TRUTH), truth)
 
 
 def test_prediction_is_drawn_over_the_truth():
     truth, prediction = lung(), lung(top=14, left=18, holes=False)
-    picture = overlay(grey(), prediction, truth)
+    picture = draw_overlay(grey(), prediction, truth)
     assert_is_outline(has_colour(picture, PREDICTION), prediction)
-    alone = has_colour(overlay(grey(), np.zeros(SHAPE, bool), truth), TRUTH)
+    alone = has_colour(draw_overlay(grey(), np.zeros(SHAPE, bool), truth), TRUTH)
     crossing = alone & has_colour(picture, PREDICTION)
     assert crossing.any()
     np.testing.assert_array_equal(has_colour(picture, TRUTH), alone & ~crossing)
@@ -74,14 +74,14 @@ def test_no_mask_leaves_the_image_grey():
     empty = np.zeros(SHAPE, bool)
     for truth in (None, empty):
         expected = np.repeat(grey()[..., None], 3, axis=-1)
-        np.testing.assert_array_equal(overlay(grey(), empty, truth), expected)
+        np.testing.assert_array_equal(draw_overlay(grey(), empty, truth), expected)
 
 
 def test_overlay_takes_what_to_canvas_takes():
-    expected = overlay(grey(), lung())
+    expected = draw_overlay(grey(), lung())
     rgba = np.dstack([grey()] * 3 + [grey()[::-1]])
     for image in (grey()[..., None], rgba, rgba[..., :3], grey().astype(np.uint16) * 257):
-        np.testing.assert_array_equal(overlay(image, lung()), expected)
+        np.testing.assert_array_equal(draw_overlay(image, lung()), expected)
 
 
 def test_lines_are_thicker_on_large_images_but_stay_near_the_outline():
@@ -90,7 +90,7 @@ def test_lines_are_thicker_on_large_images_but_stay_near_the_outline():
     large = small.repeat(5, axis=0).repeat(5, axis=1)
     counts = []
     for mask in (small, large):
-        picture = overlay(np.zeros(mask.shape, np.uint8), mask)
+        picture = draw_overlay(np.zeros(mask.shape, np.uint8), mask)
         drawn = has_colour(picture, PREDICTION)
         counts.append(drawn.sum())
         near = max(2, mask.shape[0] // 200)
@@ -104,7 +104,7 @@ def test_lines_are_thicker_on_large_images_but_stay_near_the_outline():
 def test_sheet_puts_each_picture_in_its_cell():
     shapes = [(320, 320), (640, 320), (50, 100), (1, 900), (320, 320)]
     pictures = [np.full((*shape, 3), 40 * (i + 1), np.uint8) for i, shape in enumerate(shapes)]
-    page = sheet(pictures, ["one", "two", "three", "x" * 200, ""], columns=3)
+    page = draw_sheet(pictures, ["one", "two", "three", "x" * 200, ""], columns=3)
     assert page.shape == (2 * 344, 3 * 320, 3) and page.dtype == np.uint8
     sizes = [(320, 320), (320, 160), (160, 320), (1, 320), (320, 320)]
     for i, (height, width) in enumerate(sizes):
@@ -118,11 +118,11 @@ def test_sheet_puts_each_picture_in_its_cell():
 
 def test_sheet_needs_a_caption_for_each():
     with pytest.raises(ValueError):
-        sheet([np.zeros((4, 4, 3), np.uint8)] * 2, ["one"])
+        draw_sheet([np.zeros((4, 4, 3), np.uint8)] * 2, ["one"])
 
 
 def test_sheet_reads_back_as_png(tmp_path):
-    page = sheet([overlay(grey(), lung())], ["Dice 0.9"])
+    page = draw_sheet([draw_overlay(grey(), lung())], ["Dice 0.9"])
     Image.fromarray(page).save(tmp_path / "sheet.png")
     np.testing.assert_array_equal(read_image(tmp_path / "sheet.png"), page)
 

@@ -10,17 +10,17 @@ import pytest
 from configs import ct as ct_recipe
 from jaxlung.cli import main
 from jaxlung.config import parse_config
-from jaxlung.data.ct_folder import ct_split, ct_splits
+from jaxlung.data.ct_folder import load_ct_folder, load_ct_splits
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
 from jaxlung.io.volumes import (
     _GEOMETRY,
     Grid,
     Volume,
+    apply_window,
+    measure_voxel,
     read_volume,
     volume_stem,
-    voxel_volume,
-    window,
     write_mask,
 )
 from jaxlung.predict.load import load
@@ -171,7 +171,7 @@ def test_nothing_of_the_headers_free_text_is_written(tmp_path):
 
 def test_window():
     hu = np.array([-3000, -1350, -600, 150, 3000])
-    np.testing.assert_array_equal(window(hu, -1350, 150), [0, 0, 128, 255, 255])
+    np.testing.assert_array_equal(apply_window(hu, -1350, 150), [0, 0, 128, 255, 255])
 
 
 def damaged(path):
@@ -258,9 +258,9 @@ def config_of(folder, **data):
 
 def test_every_slice_is_an_example_and_a_scan_stays_in_one_split(folder):
     config = parse_config(config_of(folder))
-    whole = ct_split(config.data, folder)
+    whole = load_ct_folder(config.data, folder)
     assert len(whole.ids) == sum(7 + i for i in range(6)) == len(set(whole.ids))
-    splits = ct_splits(config.data)
+    splits = load_ct_splits(config.data)
     scans = [{i.rsplit("_z")[0] for i in split.ids} for split in splits.values()]
     assert all(scans) and sum(map(len, scans)) == len(set.union(*scans)) == 6
     assert sorted(i for s in splits.values() for i in s.ids) == sorted(whole.ids)
@@ -278,22 +278,22 @@ def test_refused_folders(folder, tmp_path):
     hu, lungs = body()
     save(tmp_path / "images" / "a.nii.gz", hu, affine_of())
     with pytest.raises(InputError, match="masks"):
-        ct_split(config, tmp_path)
+        load_ct_folder(config, tmp_path)
     save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of(origin=(0, 0, 0)))
     with pytest.raises(InputError, match="another grid"):
-        ct_split(config, tmp_path).read(0)
+        load_ct_folder(config, tmp_path).read(0)
     for wrong in (lungs * 0.5, hu):  # resampled; the scan itself
         image = nibabel.Nifti1Image(wrong.astype(np.float32), affine_of())
         nibabel.save(image, tmp_path / "masks" / "a.nii.gz")
         with pytest.raises(InputError, match=r"masks/a.nii.gz: .*labels"):
-            ct_split(config, tmp_path).read(0)
+            load_ct_folder(config, tmp_path).read(0)
     save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of())
     save(tmp_path / "images" / "a.nii.gz", np.clip(hu + 1000, 0, 255), affine_of())
     with pytest.raises(InputError, match="Hounsfield"):
-        ct_split(config, tmp_path).read(0)
+        load_ct_folder(config, tmp_path).read(0)
     save(tmp_path / "images" / "b.nii", hu, affine_of())
     with pytest.raises(InputError, match="b.nii"):
-        ct_split(config, tmp_path)
+        load_ct_folder(config, tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +337,7 @@ def test_volume_of_a_voxel_of_a_tilted_gantry():
     affine[1, 2] = 2.0 * np.tan(np.radians(20))
     spacing = (2.0 / np.cos(np.radians(20)), 0.5, 0.5)
     volume = Volume(np.zeros((4, 3, 2)), spacing, Grid((2, 3, 4), affine, None))
-    assert voxel_volume(volume) == pytest.approx(0.5)
+    assert measure_voxel(volume) == pytest.approx(0.5)
 
 
 def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):

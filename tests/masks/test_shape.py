@@ -3,16 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxlung.masks.shape import (
-    has_one_lung,
-    is_inverted,
-    lung_contrast,
-    lungs_joined,
-    mask_shape,
-    outliers,
-    robust_z,
-    strays,
-)
+from jaxlung.masks.shape import (has_one_lung, is_inverted, measure_contrast, lungs_joined, measure_shape, outliers, robust_z, strays)
 
 
 def lungs(height=100, width=120):
@@ -23,7 +14,7 @@ def lungs(height=100, width=120):
 
 
 def shape(mask, contrast=1.0):
-    return mask_shape(mask, contrast)
+    return measure_shape(mask, contrast)
 
 
 def test_numbers_of_two_lungs():
@@ -100,10 +91,10 @@ def test_holes_are_what_no_way_leads_out_of():
 def test_contrast_has_the_sign_of_a_film():
     mask = lungs().astype(np.uint8)
     film = np.where(mask, 50, 150).astype(np.uint8)
-    assert lung_contrast(film, mask) > 1
-    assert lung_contrast(255 - film, mask) == pytest.approx(-lung_contrast(film, mask))
+    assert measure_contrast(film, mask) > 1
+    assert measure_contrast(255 - film, mask) == pytest.approx(-measure_contrast(film, mask))
     for flat_or_empty in ((np.full_like(film, 7), mask), (film, mask * 0), (film, mask * 0 + 1)):
-        assert np.isnan(lung_contrast(*flat_or_empty))
+        assert np.isnan(measure_contrast(*flat_or_empty))
 
 
 def test_outliers_are_robust():

@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlung.data.folder import folder_split
-from jaxlung.masks.postprocess import keep_lungs
-from jaxlung.masks.sides import label_sides
-from jaxlung.phantom import radiograph
+from jaxlung.data.folder import (load_folder)
+from jaxlung.phantom import (radiograph)
+from jaxlung.masks.postprocess import (keep_lungs)
+from jaxlung.masks.sides import (label_sides)
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +191,7 @@ def test_sides_do_not_depend_on_the_size(phantoms):
 
 def test_real_lungs_get_one_side_each(shared_data):
     """Of every Montgomery mask, drawn lung by lung: the piece on the picture's left is right."""
-    split = folder_split(shared_data / "montgomery")
+    split = load_folder(shared_data / "montgomery")
     for i in range(len(split.ids)):
         mask = keep_lungs(split.read(i).mask)
         labels = label_sides(mask)

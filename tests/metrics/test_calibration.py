@@ -8,10 +8,10 @@ import pytest
 from jaxlung.metrics.calibration import (
     BINS,
     Reliability,
-    curve,
+    count_reliability,
     expected_calibration_error,
-    reliability,
-    total,
+    reliability_curve,
+    sum_reliability,
 )
 
 
@@ -30,23 +30,25 @@ def assert_same_sums(a, b):
 def test_sums_by_hand():
     probability = np.array([[0.0, 0.2, 0.25], [0.6, 0.99, 1.0]], np.float32)
     truth = np.array([[False, True, True], [True, False, True]])
-    sums = reliability(probability, truth, bins=4)
+    sums = count_reliability(probability, truth, bins=4)
     assert_same_sums(sums, ([2, 1, 1, 2], [0.2, 0.25, 0.6, 1.99], [1, 1, 1, 1]))
     assert expected_calibration_error(sums) == pytest.approx((0.8 + 0.75 + 0.4 + 0.99) / 6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_one_is_in_the_last_bin(dtype):
-    sums = reliability(np.ones(3, dtype), np.ones(3, bool))
+    sums = count_reliability(np.ones(3, dtype), np.ones(3, bool))
     assert len(sums.pixels) == BINS
     assert np.flatnonzero(sums.pixels).tolist() == [BINS - 1] and sums.pixels[-1] == 3
 
 
 def test_total_of_parts_is_the_whole():
     probability, truth = simulated(np.sqrt, n=1000)
-    parts = [reliability(probability[a:b], truth[a:b]) for a, b in ((0, 10), (10, 10), (10, 1000))]
-    assert_same_sums(total(parts), reliability(probability, truth))
-    assert_same_sums(total(parts[:1]), parts[0])
+    parts = [
+        count_reliability(probability[a:b], truth[a:b]) for a, b in ((0, 10), (10, 10), (10, 1000))
+    ]
+    assert_same_sums(sum_reliability(parts), count_reliability(probability, truth))
+    assert_same_sums(sum_reliability(parts[:1]), parts[0])
 
 
 @pytest.mark.parametrize(
@@ -59,26 +61,29 @@ def test_total_of_parts_is_the_whole():
     ],
 )
 def test_error_of_simulated_sets(share, error):
-    assert expected_calibration_error(reliability(*simulated(share))) == pytest.approx(
+    assert expected_calibration_error(count_reliability(*simulated(share))) == pytest.approx(
         error, abs=0.005
     )
 
 
 def test_worst_and_best_error():
     sure, truth = np.array([0.0, 1.0, 1.0]), np.array([False, True, True])
-    assert expected_calibration_error(reliability(sure, truth)) == 0
-    assert expected_calibration_error(reliability(sure, ~truth)) == 1
+    assert expected_calibration_error(count_reliability(sure, truth)) == 0
+    assert expected_calibration_error(count_reliability(sure, ~truth)) == 1
 
 
 def test_no_pixels():
-    sums = reliability(np.empty((0, 5)), np.empty((0, 5), bool))
+    sums = count_reliability(np.empty((0, 5)), np.empty((0, 5), bool))
     assert expected_calibration_error(sums) == 0
-    assert curve(sums)["ece"] == 0 and curve(sums)["mean_probability"] == [None] * BINS
+    assert (
+        reliability_curve(sums)["ece"] == 0
+        and reliability_curve(sums)["mean_probability"] == [None] * BINS
+    )
 
 
 def test_curve_by_hand():
     sums = Reliability(np.array([2.0, 0, 4]), np.array([0.5, 0, 3.5]), np.array([0.0, 0, 3]))
-    assert curve(sums) == {
+    assert reliability_curve(sums) == {
         "bins": 3,
         "pixels": [2, 0, 4],
         "mean_probability": [0.25, None, 0.875],
@@ -88,7 +93,7 @@ def test_curve_by_hand():
 
 
 def test_curve_is_plain():
-    plain = curve(reliability(*simulated(np.square, n=20)))
+    plain = reliability_curve(count_reliability(*simulated(np.square, n=20)))
     assert json.loads(json.dumps(plain)) == plain
     values = [
         v for value in plain.values() for v in (value if isinstance(value, list) else [value])

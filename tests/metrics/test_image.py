@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxlung import metrics
-from jaxlung.masks.sides import lungs_apart, lungs_of_labels
+from jaxlung.masks.sides import lungs_from_labels, split_lungs
 from jaxlung.metrics import assd, hausdorff, nsd, surface_distances
-from jaxlung.metrics.image import FLAGS, Tolerance, failure_flags, score_masks, stray_pieces
+from jaxlung.metrics.image import FLAGS, Tolerance, count_stray_pieces, flag_failures, score_masks
 
 SHAPE = (40, 60)
 PICTURE_LEFT, PICTURE_RIGHT = (10, 30, 8, 24), (10, 30, 36, 52)  # top, bottom, left, right
@@ -32,7 +32,7 @@ def test_names_and_their_order():
     ]
     overlap = ["tp", "fp", "fn", "tn", "dice", "iou", "precision", "recall", "accuracy"]
     apart = [f"{name}_{side}" for side in ("right", "left") for name in ("dice", *distances)]
-    for lungs in (None, lungs_apart(TRUTH, TRUTH)):
+    for lungs in (None, split_lungs(TRUTH, TRUTH)):
         for spacing in (None, (1.0, 1.0)):
             scores = score_masks(TRUTH, TRUTH, lungs=lungs, spacing=spacing)
             assert list(scores) == overlap + distances + apart
@@ -42,7 +42,7 @@ def test_names_and_their_order():
 def test_by_hand():
     # The right lung, on the picture's left, lacks the two inner of its 16 columns.
     prediction = boxes((10, 30, 8, 22), PICTURE_RIGHT)
-    lungs = lungs_apart(prediction, TRUTH)
+    lungs = split_lungs(prediction, TRUTH)
     scores = score_masks(prediction, TRUTH, lungs=lungs, tolerance=Tolerance(px=2.0))
     expected = {
         "tp": 600, "fp": 0, "fn": 40, "tn": 1760,
@@ -80,7 +80,7 @@ def test_equals_the_functions_it_is_made_of(seed):
 def test_mm_are_pixels_times_spacing(spacing):
     prediction = noise(0) & TRUTH
     scores = score_masks(
-        prediction, TRUTH, lungs=lungs_apart(prediction, TRUTH), spacing=(spacing, spacing),
+        prediction, TRUTH, lungs=split_lungs(prediction, TRUTH), spacing=(spacing, spacing),
         tolerance=Tolerance(px=1.0, mm=spacing),
     )  # fmt: skip
     for end in ("", "_right", "_left"):
@@ -101,7 +101,7 @@ def test_what_is_not_known_is_nan():
     names = set(score_masks(TRUTH, TRUTH))
     in_mm = {name for name in names if "_mm" in name}
     of_a_lung = {name for name in names if name.endswith(("_right", "_left"))}
-    lungs = lungs_apart(TRUTH, TRUTH)
+    lungs = split_lungs(TRUTH, TRUTH)
     assert unknown(lungs=lungs, spacing=(1.0, 2.0)) == set()
     assert unknown(lungs=lungs) == in_mm
     assert unknown(spacing=(1.0, 2.0)) == of_a_lung
@@ -110,7 +110,7 @@ def test_what_is_not_known_is_nan():
 
 def test_right_lung_is_on_the_pictures_left():
     prediction = boxes((12, 28, 10, 20), (12, 28, 40, 50))
-    lungs = lungs_apart(prediction, TRUTH)
+    lungs = split_lungs(prediction, TRUTH)
     for side, edges, part in (("right", PICTURE_LEFT, (12, 28, 10, 20)),
                               ("left", PICTURE_RIGHT, (12, 28, 40, 50))):  # fmt: skip
         np.testing.assert_array_equal(lungs[side][0], boxes(part))
@@ -118,7 +118,7 @@ def test_right_lung_is_on_the_pictures_left():
 
 
 def test_a_bridge_is_divided_midway():
-    lungs = lungs_apart(boxes((10, 30, 8, 52)), TRUTH)
+    lungs = split_lungs(boxes((10, 30, 8, 52)), TRUTH)
     np.testing.assert_array_equal(lungs["right"][0], boxes((10, 30, 8, 30)))
     np.testing.assert_array_equal(lungs["left"][0], boxes((10, 30, 30, 52)))
 
@@ -126,7 +126,7 @@ def test_a_bridge_is_divided_midway():
 @pytest.mark.parametrize(("side", "third"), [("right", (33, 36, 4, 7)), ("left", (2, 6, 55, 58))])
 def test_a_third_piece_goes_to_the_nearer_lung(side, third):
     truth, other = TRUTH | boxes(third), {"right": "left", "left": "right"}[side]
-    lungs = lungs_apart(truth, truth)
+    lungs = split_lungs(truth, truth)
     for mask in lungs[side]:
         assert mask[boxes(third)].all()
     for mask in lungs[other]:
@@ -136,7 +136,7 @@ def test_a_third_piece_goes_to_the_nearer_lung(side, third):
 @pytest.mark.parametrize("seed", range(3))
 def test_each_pixel_is_of_one_lung(seed):
     masks = noise(seed), TRUTH | noise(seed + 10, 0.02)
-    lungs = lungs_apart(*masks)
+    lungs = split_lungs(*masks)
     for mask, right, left in zip(masks, lungs["right"], lungs["left"], strict=True):
         np.testing.assert_array_equal(right.astype(int) + left, mask)
 
@@ -156,7 +156,7 @@ def test_each_pixel_is_of_one_lung(seed):
     ],
 )
 def test_no_two_lungs_side_by_side(truth):
-    assert lungs_apart(truth, truth) is None
+    assert split_lungs(truth, truth) is None
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_no_two_lungs_side_by_side(truth):
     ],
 )
 def test_just_two_lungs(truth):
-    lungs = lungs_apart(EMPTY, truth)
+    lungs = split_lungs(EMPTY, truth)
     assert lungs["right"][1].any() and lungs["left"][1].any()
 
 
@@ -178,9 +178,9 @@ def test_a_flip_swaps_right_and_left(seed):
     a, b = int(rng.integers(2, 14)), int(rng.integers(46, 58))
     truth, prediction = boxes((10, 30, a, 24), (10, 30, 36, b)), noise(seed)
     options = {"spacing": (0.5, 0.25), "tolerance": Tolerance(px=1.0, mm=0.5)}
-    there = score_masks(prediction, truth, lungs=lungs_apart(prediction, truth), **options)
+    there = score_masks(prediction, truth, lungs=split_lungs(prediction, truth), **options)
     prediction, truth = prediction[:, ::-1], truth[:, ::-1]
-    back = score_masks(prediction, truth, lungs=lungs_apart(prediction, truth), **options)
+    back = score_masks(prediction, truth, lungs=split_lungs(prediction, truth), **options)
     swap = {"right": "left", "left": "right"}
     names = {name: "_".join(swap.get(part, part) for part in name.split("_")) for name in there}
     assert there == pytest.approx({name: back[other] for name, other in names.items()})
@@ -189,7 +189,7 @@ def test_a_flip_swaps_right_and_left(seed):
 
 def test_lungs_of_labels():
     truth, prediction = np.array([[1, 1, 0, 2]], np.uint8), np.array([[1, 2, 2, 0]], np.uint8)
-    lungs = lungs_of_labels(prediction, truth)
+    lungs = lungs_from_labels(prediction, truth)
     assert list(lungs) == ["right", "left"]
     assert [mask.tolist() for mask in lungs["right"]] == [[[1, 0, 0, 0]], [[1, 1, 0, 0]]]
     assert [mask.tolist() for mask in lungs["left"]] == [[[0, 1, 1, 0]], [[0, 0, 0, 1]]]
@@ -213,7 +213,7 @@ def test_lungs_of_labels():
     ],
 )
 def test_stray_pieces(prediction, truth, expected):
-    assert stray_pieces(prediction, truth) == expected
+    assert count_stray_pieces(prediction, truth) == expected
 
 
 BIG, SMALL = (0, 20, 0, 20), (0, 6, 40, 50)  # 400 and 60 pixels
@@ -238,44 +238,44 @@ UNLIKE = boxes(BIG, SMALL)
     ],
 )
 def test_flags(prediction, truth, expected):
-    lungs = lungs_apart(prediction, truth)
-    assert failure_flags(prediction, truth, lungs) == expected
+    lungs = split_lungs(prediction, truth)
+    assert flag_failures(prediction, truth, lungs) == expected
     others = [flag for flag in expected if flag != "empty"]
-    assert failure_flags(prediction, truth, lungs, missing=True) == ("missing", *others)
+    assert flag_failures(prediction, truth, lungs, missing=True) == ("missing", *others)
     assert list(expected) == [flag for flag in FLAGS if flag in expected]
 
 
 def test_without_lungs_apart_none_is_missing():
-    assert failure_flags(boxes(BIG), UNLIKE, None) == ()
+    assert flag_failures(boxes(BIG), UNLIKE, None) == ()
 
 
 @pytest.mark.parametrize("shift", [100, 101])
 def test_dice_of_just_0_9_is_not_low(shift):
     truth, prediction = boxes((0, 1, 0, 1000), shape=(1, 1200)), np.zeros((1, 1200), bool)
     prediction[:, shift : shift + 1000] = True
-    assert failure_flags(prediction, truth, None) == (() if shift == 100 else ("low_dice",))
+    assert flag_failures(prediction, truth, None) == (() if shift == 100 else ("low_dice",))
 
 
 @pytest.mark.parametrize("label", [1, 2])
 def test_a_lung_that_the_truth_has_not_is_not_missing(label):
     truth = np.zeros(SHAPE, np.uint8)
     truth[5:25, 5:25] = 1
-    lungs = lungs_of_labels(truth * np.uint8(label), truth)
+    lungs = lungs_from_labels(truth * np.uint8(label), truth)
     expected = () if label == 1 else ("lung_missing",)  # labelled as the other lung
-    assert failure_flags(truth > 0, truth > 0, lungs) == expected
+    assert flag_failures(truth > 0, truth > 0, lungs) == expected
 
 
 def test_lungs_with_each_others_labels_are_missing():
     truth = np.zeros(SHAPE, np.uint8)
     truth[5:25, 5:15], truth[5:25, 30:40] = 1, 2
     swapped = np.where(truth > 0, 3 - truth, 0)
-    lungs = lungs_of_labels(swapped, truth)
-    assert failure_flags(swapped > 0, truth > 0, lungs) == ("lung_missing",)
+    lungs = lungs_from_labels(swapped, truth)
+    assert flag_failures(swapped > 0, truth > 0, lungs) == ("lung_missing",)
 
 
 def test_a_lung_missing_from_labels():
     truth = np.zeros(SHAPE, np.uint8)
     truth[5:25, 5:25], truth[5:25, 25:28] = 1, 2  # they touch: only labels tell them apart
     prediction = np.where(truth == 1, 1, 0)
-    lungs = lungs_of_labels(prediction, truth)
-    assert failure_flags(prediction > 0, truth > 0, lungs) == ("lung_missing",)
+    lungs = lungs_from_labels(prediction, truth)
+    assert flag_failures(prediction > 0, truth > 0, lungs) == ("lung_missing",)

@@ -11,10 +11,10 @@ from jaxlung.metrics.image import FLAGS, Tolerance, score_masks
 from jaxlung.metrics.set_scores import (
     Picture,
     Scores,
-    comparisons,
-    per_image_csv,
-    settings,
-    summary,
+    compare_models,
+    describe_settings,
+    summarize_scores,
+    write_csv,
 )
 from jaxlung.metrics.statistics import compare
 
@@ -51,7 +51,7 @@ def test_images_are_compared_with_themselves_in_whatever_order():
     a = example_scores("a", seed=1)
     shuffled = example_scores("b", seed=2, order=np.random.default_rng(0).permutation(N))
     straight = example_scores("b", seed=2)
-    found, expected = comparisons([a, shuffled]), comparisons([a, straight])
+    found, expected = compare_models([a, shuffled]), compare_models([a, straight])
     assert [c["metric"] for c in found] == ["dice", "hd95_px", "assd_px", "nsd_px"]
     for c, e in zip(found, expected, strict=True):
         assert c == pytest.approx(e)
@@ -66,15 +66,15 @@ def test_images_are_compared_with_themselves_in_whatever_order():
 def test_images_of_one_id_and_another_content_are_not_compared():
     a, b = example_scores("a", seed=1), example_scores("b", seed=2)
     half = [digest if i < 6 else "else" for i, digest in enumerate(b.digests)]
-    [dice, *_] = comparisons([a, Scores(**{**vars(b), "digests": tuple(half)})])
+    [dice, *_] = compare_models([a, Scores(**{**vars(b), "digests": tuple(half)})])
     assert dice["n"] == 6
-    assert comparisons([a, Scores(**{**vars(b), "digests": ("else",) * N})]) == []
-    assert comparisons([a, example_scores("b", data="other")]) == []
+    assert compare_models([a, Scores(**{**vars(b), "digests": ("else",) * N})]) == []
+    assert compare_models([a, example_scores("b", data="other")]) == []
 
 
 def test_subgroups_are_of_their_images():
     scores = example_scores()
-    entry = summary(scores)
+    entry = summarize_scores(scores)
     dice = scores.grids["original"]["dice"]
     for view, chosen, patients in (("AP", np.arange(7), 3), ("PA", np.arange(7, N), 2)):
         group = entry["subgroups"]["view"][view]
@@ -92,9 +92,10 @@ def test_subgroups_are_of_their_images():
 def test_tables_show_the_bad_end_of_each_distribution():
     """For a share the lowest values, for a distance the highest."""
     scores = example_scores()
-    entry = summary(scores)
+    entry = summarize_scores(scores)
     found = {
-        row["name"]: row for row in tables.rows(entry["grids"]["original"], settings(Tolerance()))
+        row["name"]: row
+        for row in tables.metric_rows(entry["grids"]["original"], describe_settings(Tolerance()))
     }
     for name, values in scores.grids["original"].items():
         if name in ("tp", "fp", "fn", "tn"):
@@ -103,8 +104,8 @@ def test_tables_show_the_bad_end_of_each_distribution():
         assert found[name]["worst"] == (values.max() if distance else values.min())
         assert found[name]["tail"] == pytest.approx(np.quantile(values, 0.95 if distance else 0.05))
         assert found[name]["per_image"]["mean"] == pytest.approx(values.mean())
-    known = settings(Tolerance())
-    text = tables.text(
+    known = describe_settings(Tolerance())
+    text = tables.format_tables(
         {"results": [entry], "models": {"m": {}}, "comparisons": [], "settings": known}
     )
     [line] = [line for line in text.splitlines() if line.strip().startswith("Dice ")]
@@ -114,18 +115,18 @@ def test_tables_show_the_bad_end_of_each_distribution():
 
 
 def test_labels():
-    known = settings(Tolerance(2.0, 1.5))
+    known = describe_settings(Tolerance(2.0, 1.5))
     for name, label in (
         ("dice", "Dice"), ("hd95_px_right", "HD95 (px), right lung"), ("nsd_mm", "NSD at 1.5 mm"),
         ("nsd_px_left", "NSD at 2 px, left lung"), ("assd_mm", "ASSD (mm)"),
     ):  # fmt: skip
-        assert tables.label(name, known) == label
+        assert tables.format_label(name, known) == label
 
 
 def test_csv_numbers_a_patient_once_for_all_models_of_a_set():
     a = example_scores("a")
     b = example_scores("b", order=np.arange(N)[::-1])
-    rows = list(csv.DictReader(io.StringIO(per_image_csv([a, b]))))
+    rows = list(csv.DictReader(io.StringIO(write_csv([a, b]))))
     assert len(rows) == 2 * N
     numbers = {(row["id"], row["patient"]) for row in rows}
     assert len(numbers) == N and len({patient for _, patient in numbers}) == 4
@@ -151,7 +152,7 @@ def test_volumes_by_hand():
     volumes = ("a", "a", "b", "b", *"cdefghij"[:8])
     patients = ("p", "p", "p", "p", *"cdefghij"[:8])
     of = {"grids": grids, "volumes": volumes, "patients": patients}
-    entry = summary(Scores(**{**vars(scores), **of}))
+    entry = summarize_scores(Scores(**{**vars(scores), **of}))
     found = entry["volumes"]
     assert found["n"] == 10
     values = {
@@ -167,9 +168,9 @@ def test_volumes_by_hand():
         assert figures["sd"] == pytest.approx(np.std(of_volume, ddof=1))
         assert figures["ci95"] is None  # nine patients: one has two volumes
     evaluation = {
-        "results": [entry], "settings": settings(Tolerance(2.0, 2.0)), "comparisons": [],
+        "results": [entry], "settings": describe_settings(Tolerance(2.0, 2.0)), "comparisons": [],
         "models": {"m": {"masks": "x"}},
     }  # fmt: skip
-    text = tables.text(evaluation)
+    text = tables.format_tables(evaluation)
     assert "whole volumes, 10" in text and f"{np.mean(values['dice']):.4f}" in text
-    assert summary(scores)["volumes"] is None
+    assert summarize_scores(scores)["volumes"] is None

@@ -18,7 +18,7 @@ from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
 from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.preprocess import preprocess_image
-from jaxlung.system.threads import most_that_divide
+from jaxlung.system.threads import largest_divisor
 
 ROOT = Path(__file__).parents[2]
 
@@ -110,7 +110,7 @@ def test_postprocessing_is_of_xrays_and_can_be_left_out(model):
 
 
 def test_most_that_divide():
-    assert [most_that_divide(*pair) for pair in ((6, 4), (7, 4), (16, 6), (1, 8), (8, 2))] == [
+    assert [largest_divisor(*pair) for pair in ((6, 4), (7, 4), (16, 6), (1, 8), (8, 2))] == [
         3, 1, 4, 1, 2
     ]  # fmt: skip
 

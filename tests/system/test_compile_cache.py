@@ -11,7 +11,7 @@ from jaxlung.system import start
 PROGRAM = """
 import jax, jax.numpy as jnp
 from jaxlung.system import start
-start.enable()
+start.enable_compile_cache()
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
 draw = jax.jit(lambda key: [jax.random.truncated_normal(key, -2, 2, (n,)).sum() for n in range(8)])
@@ -77,7 +77,7 @@ def test_own_settings_stay(tmp_path):
 def test_own_limits_stay(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     program = (
-        "import jax; from jaxlung.system import start; start.enable(); "
+        "import jax; from jaxlung.system import start; start.enable_compile_cache(); "
         "v = jax.config.values; print(v['jax_compilation_cache_max_size'], "
         "v['jax_persistent_cache_min_compile_time_secs'])"
     )
@@ -104,7 +104,7 @@ def test_no_home_is_told_and_stops_nothing():
         "import jax; from jaxlung.system import start\n"
         "def home(): raise RuntimeError('Could not determine home directory.')\n"
         "start.Path.home = home\n"
-        "start.enable()\n"
+        "start.enable_compile_cache()\n"
         "print(jax.config.values['jax_compilation_cache_dir'])"
     )
     kept = {

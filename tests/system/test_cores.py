@@ -13,7 +13,7 @@ from jaxlung.system import start, threads
 PROGRAM = """
 import sys, jax
 from jaxlung.system import start, threads
-start.worker_count = lambda: {cores}
+start.count_workers = lambda: {cores}
 if {started}: jax.devices()
 start.use_cores({batch})
 print(jax.device_count())
@@ -54,9 +54,9 @@ def test_a_containers_share_of_the_cores_counts(tmp_path, monkeypatch, text, sha
     (tmp_path / "cpu.max").write_text(text)
     monkeypatch.setattr(threads, "_CPU_MAX", tmp_path / "cpu.max")
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: range(5), raising=False)
-    assert threads.core_count() == threads.worker_count() == share
+    assert threads.count_cores() == threads.count_workers() == share
     monkeypatch.setattr(threads, "_CPU_MAX", tmp_path / "absent")
-    assert threads.core_count() == 5
+    assert threads.count_cores() == 5
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
@@ -108,7 +108,7 @@ def test_garbage_is_looked_for_seldom_but_found():
     try:
         gc.set_threshold(700, 10, 10)
         often = collections()
-        start.collect_garbage_seldom()
+        start.collect_garbage_rarely()
         assert collections() < often / 10
         for _ in range(100_000):
             Cycle()

@@ -9,13 +9,13 @@ import pytest
 
 from jaxlung.errors import InputError
 from jaxlung.system import start
-from jaxlung.system.processes import Processes, named
+from jaxlung.system.processes import Processes, find_processes
 
 ROOT = Path(__file__).parents[2]
 
 
 def found(environ=None, coordinator=None, processes=None, process=None, tpu=False):
-    return named(coordinator, processes, process, environ or {}, on_tpu=lambda: tpu)
+    return find_processes(coordinator, processes, process, environ or {}, on_tpu=lambda: tpu)
 
 
 def test_a_plain_machine_is_alone():
@@ -56,7 +56,7 @@ def test_flags_come_before_the_cluster():
 )
 def test_wrong_flags_are_one_line(flags, words):
     with pytest.raises(InputError, match=words):
-        named(*flags, {}, on_tpu=lambda: False)
+        find_processes(*flags, {}, on_tpu=lambda: False)
 
 
 def test_the_command_refuses_wrong_flags_before_any_work(tmp_path):

@@ -78,14 +78,14 @@ def test_what_cannot_be_bundled_is_refused(shelf, workdir, monkeypatch):
     monkeypatch.setattr(bundled.np, "abs", lambda array: np.full(array.shape, 1e5))
     with pytest.raises(InputError, match="too large for float16"):
         bundle_model.write(workdir, "large")
-    assert bundled.names() == ["tiny"]
+    assert bundled.list_models() == ["tiny"]
 
 
 def test_unknown_names_list_what_there_is(shelf):
     with pytest.raises(InputError, match="there are: tiny"):
         jaxlung.load("tiney")
     with pytest.raises(InputError, match="there are: tiny"):
-        bundled.read("tiney")
+        bundled.read_model("tiney")
 
 
 def test_a_folder_of_that_name_is_meant_with_a_dot_or_a_path(shelf, workdir, tmp_path, monkeypatch):
@@ -131,7 +131,7 @@ def test_evaluation_of_a_bundled_model_names_its_data(shelf):
 
 
 def test_models_in_the_package_load_and_find_lungs():
-    assert bundled.names() == ["cxr"]
+    assert bundled.list_models() == ["cxr"]
     model = jaxlung.load("cxr")
     images, masks = jaxlung.phantom.radiographs(jax.random.key(0), 1)
     prediction = model.predict(images[0])

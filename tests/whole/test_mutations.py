@@ -31,7 +31,7 @@ from jaxlung.io.images import read_film, read_image, write_png  # noqa: E402
 from jaxlung.phantom import radiographs  # noqa: E402
 from jaxlung.predict.batch import outputs, summary  # noqa: E402
 from jaxlung.predict.batch.sources import find_sources, on_disk  # noqa: E402
-from jaxlung.system.silence import silent_stderr  # noqa: E402
+from jaxlung.system.silence import silence_stderr  # noqa: E402
 from tests.helpers.mutated_files import (  # noqa: E402
     SECRETS,
     deflated_bomb,
@@ -169,7 +169,7 @@ def test_an_error_is_told_though_a_library_is_being_silenced(capfd):
     silenced, told = threading.Event(), threading.Event()
 
     def decode():
-        with silent_stderr():
+        with silence_stderr():
             silenced.set()
             told.wait(0.3)
 

@@ -5,14 +5,14 @@ import pytest
 
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.folder import folder_split
+from jaxlung.data.folder import load_folder
 from jaxlung.preprocess import from_canvas, to_canvas
 
 
 @pytest.mark.parametrize(("name", "pairs"), [("shenzhen", 566), ("montgomery", 138)])
 def test_folder_is_read_whole_and_split_without_overlap(shared_data, name, pairs):
     directory = shared_data / name
-    assert len(folder_split(directory).ids) == pairs
+    assert len(load_folder(directory).ids) == pairs
     splits = load_splits(DataConfig(name="folder", dir=str(directory)))
     ids = [stem for split in splits.values() for stem in split.ids]
     assert len(ids) == len(set(ids)) == pairs
@@ -21,7 +21,7 @@ def test_folder_is_read_whole_and_split_without_overlap(shared_data, name, pairs
 
 def test_masks_survive_the_canvas_and_back(shared_data):
     """What the network's size alone costs: the ceiling of any 256x256 model on these images."""
-    split = folder_split(shared_data / "montgomery")
+    split = load_folder(shared_data / "montgomery")
     for fit in ("letterbox", "stretch"):
         dice = []
         for i in range(0, 138, 10):

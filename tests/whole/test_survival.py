@@ -23,7 +23,7 @@ from jaxlung.train import log, loop, validation
 from jaxlung.train.compiled import compile_steps
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.workdir import checkpoints
-from jaxlung.workdir.integrity import DIGESTS, damaged_file, saved, set_damaged_aside
+from jaxlung.workdir.integrity import DIGESTS, find_damage, list_checkpoints, set_damaged_aside
 from jaxlung.workdir.progress import EarlyStop, Progress, Tally
 from tests.helpers import forked_runs
 from tests.helpers.tiny_runs import after_each_step, assert_trees_equal, shared_steps, tiny_config
@@ -65,10 +65,10 @@ def assert_goes_on_as(straight, workdir, **changes):
 def test_resumed_at_any_step_equals_uninterrupted(straight, tmp_path, step):
     workdir = tmp_path / "run"
     shutil.copytree(straight[1], workdir)
-    for path in saved(workdir):
+    for path in list_checkpoints(workdir):
         if int(path.name) > step:
             shutil.rmtree(path)
-    assert int(saved(workdir)[0].name) == step
+    assert int(list_checkpoints(workdir)[0].name) == step
     assert_goes_on_as(straight, workdir)
 
 
@@ -103,7 +103,7 @@ def test_sigterm_in_an_epoch_or_its_validation_saves_and_leaves(straight, tmp_pa
         patch.setattr(loop, "compile_steps", terminate(5))
         with pytest.raises(Stopped, match="step 5 is saved"):
             train_and_evaluate(config, workdir)
-    assert [path.name for path in saved(workdir)][:2] == ["5", "4"]
+    assert [path.name for path in list_checkpoints(workdir)][:2] == ["5", "4"]
     assert load(workdir).step in (2, 4)
     assert_goes_on_as(straight, workdir)
 
@@ -113,7 +113,7 @@ def test_damage_to_any_file_is_seen(straight, tmp_path):
     files = [path.relative_to(checkpoint) for path in checkpoint.glob("*/**/*") if path.is_file()]
     copy = tmp_path / "6"
     shutil.copytree(checkpoint, copy)
-    assert len(files) > 15 and damaged_file(copy) == ""
+    assert len(files) > 15 and find_damage(copy) == ""
     for name in files:
         whole = (copy / name).read_bytes()
         flipped = bytes([whole[0] ^ 1]) + whole[1:]
@@ -121,12 +121,12 @@ def test_damage_to_any_file_is_seen(straight, tmp_path):
             (copy / name).unlink()
             if data is not None:
                 (copy / name).write_bytes(data)
-            assert damaged_file(copy) == str(name)
+            assert find_damage(copy) == str(name)
             (copy / name).write_bytes(whole)
     (copy / DIGESTS).write_text("{")
-    assert damaged_file(copy) == DIGESTS
+    assert find_damage(copy) == DIGESTS
     (copy / DIGESTS).unlink()
-    assert damaged_file(copy) == ""  # of an earlier version
+    assert find_damage(copy) == ""  # of an earlier version
 
 
 def spoil(path):
@@ -147,12 +147,12 @@ def test_damaged_latest_checkpoints_give_way_to_the_one_before(straight, tmp_pat
     said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
     assert len(said) == 2 and all("damaged" in line for line in said)
     assert sorted(path.name for path in (workdir / "damaged").iterdir()) == ["5", "6"]
-    for path in saved(workdir):
+    for path in list_checkpoints(workdir):
         spoil(path)
-    before = saved(workdir)
+    before = list_checkpoints(workdir)
     with pytest.raises(InputError, match="no other checkpoint is whole"):
         train_and_evaluate(tiny_config(**SMALL), workdir)
-    assert saved(workdir) == before
+    assert list_checkpoints(workdir) == before
     for path in (workdir / "checkpoints").glob("*/model"):
         spoil(path)
     with pytest.raises(InputError, match="checkpoints/.* cannot be read .*is damaged"):
@@ -233,7 +233,7 @@ def test_full_disk(straight, disk, monkeypatch, capsys, place):
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert stop.value.code == 2 and len(errors) == 1, errors
     assert "last checkpoint is of step 2" in errors[0] and str(workdir) in errors[0]
-    assert damaged_file(saved(workdir)[0]) == ""
+    assert find_damage(list_checkpoints(workdir)[0]) == ""
     (disk / "filler").unlink()
     assert_goes_on_as(straight, workdir)
     gc.collect()
@@ -242,7 +242,7 @@ def test_full_disk(straight, disk, monkeypatch, capsys, place):
 def test_read_only_workdir(straight, disk, capsys):
     workdir = disk / "run"
     shutil.copytree(straight[1], workdir, ignore=shutil.ignore_patterns("tensorboard", "*.png"))
-    for path in saved(workdir):
+    for path in list_checkpoints(workdir):
         if int(path.name) > 4:
             shutil.rmtree(path)
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
@@ -250,7 +250,7 @@ def test_read_only_workdir(straight, disk, capsys):
         one_line_errors(train_and_evaluate)(tiny_config(**SMALL), workdir)
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert stop.value.code == 2 and len(errors) == 1 and str(workdir) in errors[0], errors
-    assert damaged_file(saved(workdir)[0]) == ""
+    assert find_damage(list_checkpoints(workdir)[0]) == ""
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert_goes_on_as(straight, workdir)
 
@@ -279,7 +279,7 @@ def test_image_that_is_gone_in_mid_epoch(tmp_path, monkeypatch, loader):
         train_and_evaluate(config, tmp_path / "run")
     assert str(tmp_path / "data" / "images") in str(error.value)
     assert "last checkpoint is of step" in str(error.value) and "\n" not in str(error.value)
-    assert damaged_file(saved(tmp_path / "run")[0]) == ""
+    assert find_damage(list_checkpoints(tmp_path / "run")[0]) == ""
 
 
 def final_state(workdir):
@@ -294,8 +294,8 @@ def final_state(workdir):
 
 def steps_begun(workdir, process):
     """Waits until the process has saved something new, or has ended."""
-    before = {path.name for path in saved(workdir)}
-    while process.is_alive() and {path.name for path in saved(workdir)} <= before:
+    before = {path.name for path in list_checkpoints(workdir)}
+    while process.is_alive() and {path.name for path in list_checkpoints(workdir)} <= before:
         time.sleep(0.01)
 
 

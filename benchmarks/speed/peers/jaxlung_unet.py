@@ -37,7 +37,7 @@ def build(spec: Spec, mode: str) -> Contender:
     )
     from jaxlung.losses import soft_dice_loss
     from jaxlung.model import build_model, lung_probability
-    from jaxlung.system.threads import most_that_divide
+    from jaxlung.system.threads import largest_divisor
 
     if spec.device == "gpu" and jax.default_backend() == "cpu":
         raise SystemExit("JAX finds no GPU")
@@ -93,7 +93,7 @@ def build(spec: Spec, mode: str) -> Contender:
         return jax.device_put(params, replicated(few)), few
 
     def predict(image_BxSxS: np.ndarray) -> np.ndarray:
-        params, few = placed(most_that_divide(len(image_BxSxS), len(devices)))
+        params, few = placed(largest_divisor(len(image_BxSxS), len(devices)))
         return np.asarray(predict_step(params, to_devices({"x": image_BxSxS}, few)["x"]))
 
     def extra() -> dict[str, float]:

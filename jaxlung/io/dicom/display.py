@@ -19,14 +19,14 @@ from jaxlung.errors import InputError
 from jaxlung.io.grey import row_blocks
 
 
-def shown_values(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
+def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     """Grey stored values [H, W] as they are shown: see `read_dicom` for values and dtype."""
     inverted = (
         dataset.PhotometricInterpretation == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )
-    values, signed = modality_values(stored, dataset, path)
-    centers, widths = numbers(dataset, "WindowCenter"), numbers(dataset, "WindowWidth")
+    values, signed = apply_rescale(stored, dataset, path)
+    centers, widths = read_numbers(dataset, "WindowCenter"), read_numbers(dataset, "WindowWidth")
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     low = high = 0.0
     has_window = bool(centers and widths) and widths[0] >= (
@@ -73,14 +73,14 @@ def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:
     ends = [
         int(number)
         for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")
-        for number in numbers(dataset, keyword)[:1]
+        for number in read_numbers(dataset, keyword)[:1]
     ]
     if stored.dtype.kind == "i":  # some files write a negative one as unsigned
         ends = [end - 2**16 if end >= 2**15 else end for end in ends]
     return (stored >= min(ends)) & (stored <= max(ends)) if ends else np.zeros(stored.shape, bool)
 
 
-def modality_values(
+def apply_rescale(
     stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, bool]:
     """Values [H, W] after the Modality LUT or rescale (C.11.1), and whether some can be negative.
@@ -91,8 +91,8 @@ def modality_values(
     if dataset.get("ModalityLUTSequence"):
         item = dataset.ModalityLUTSequence[0]
         return _look_up(stored, item, signed, dataset, path)[0], False
-    slope = (*numbers(dataset, "RescaleSlope"), 1.0)[0]
-    intercept = (*numbers(dataset, "RescaleIntercept"), 0.0)[0]
+    slope = (*read_numbers(dataset, "RescaleSlope"), 1.0)[0]
+    intercept = (*read_numbers(dataset, "RescaleIntercept"), 0.0)[0]
     if slope == 0:
         raise InputError(f"{path}: has a RescaleSlope of 0, which leaves no image; correct it")
     if (slope, intercept) == (1.0, 0.0):
@@ -162,7 +162,7 @@ def window(
     )
 
 
-def numbers(dataset: Any, keyword: str) -> tuple[float, ...]:
+def read_numbers(dataset: Any, keyword: str) -> tuple[float, ...]:
     """Every value of a decimal attribute; () where it is absent, empty or not finite."""
     value = dataset.get(keyword)
     if value is None or value == "":

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.display import numbers, shown_values
-from jaxlung.io.dicom.stream import check_unpacked, stated
+from jaxlung.io.dicom.display import apply_display, read_numbers
+from jaxlung.io.dicom.stream import check_unpacked, read_stream_header
 from jaxlung.io.film import Film, check_file, check_size
 from jaxlung.io.grey import to_grey8
-from jaxlung.system.silence import silence, silent_stderr
-from jaxlung.system.threads import in_turn
+from jaxlung.system.silence import silence, silence_stderr
+from jaxlung.system.threads import take_turn
 
 SUFFIXES = (".dcm", ".dicom")
 
@@ -91,7 +91,7 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
     """
     with silence():
         dataset = _image_dataset(path)
-        with damage_named(path), in_turn(int(dataset.Rows) * int(dataset.Columns)):
+        with name_damage(path), take_turn(int(dataset.Rows) * int(dataset.Columns)):
             return _film(dataset, path)
 
 
@@ -109,7 +109,7 @@ def read_dicom_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def damage_named(path: str | os.PathLike[str]) -> Iterator[None]:
+def name_damage(path: str | os.PathLike[str]) -> Iterator[None]:
     """Whatever pydicom raises on damaged values, as an InputError that quotes none of them."""
     try:
         yield
@@ -156,7 +156,7 @@ def _image_dataset(path: str | os.PathLike[str]) -> Any:
 
 def _film(dataset: Any, path: str | os.PathLike[str]) -> Film:
     photometric = str(dataset.PhotometricInterpretation)
-    stored = stored_values(dataset, path)
+    stored = read_stored_values(dataset, path)
     if photometric in _COLOURS:
         image = to_grey8(stored)
     elif photometric == "PALETTE COLOR":
@@ -164,16 +164,16 @@ def _film(dataset: Any, path: str | os.PathLike[str]) -> Film:
 
         image = to_grey8(apply_color_lut(stored, dataset))
     elif photometric in ("MONOCHROME1", "MONOCHROME2"):
-        image = shown_values(stored, dataset, path)
+        image = apply_display(stored, dataset, path)
     else:
         raise InputError(
             f"{path}: has an unknown PhotometricInterpretation; expected MONOCHROME1, "
             f"MONOCHROME2, PALETTE COLOR, RGB or YBR"
         )
-    return Film(image, _pixel_spacing(dataset), modality_of(dataset), _is_mirrored(dataset))
+    return Film(image, _pixel_spacing(dataset), read_modality(dataset), _is_mirrored(dataset))
 
 
-def modality_of(dataset: Any) -> str:
+def read_modality(dataset: Any) -> str:
     """DICOM's term; "" where there is none, or what stands there cannot be one."""
     modality = str(dataset.get("Modality") or "").strip().upper()
     return modality if re.fullmatch("[A-Z]{2,16}", modality) else ""
@@ -186,7 +186,7 @@ def _is_mirrored(dataset: Any) -> bool:
     return str(first).strip().upper().startswith("R")
 
 
-def stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
+def read_stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
     """Decoded pixels, [H, W] or RGB [H, W, 3], less the bits that are no part of the values.
 
     Raises:
@@ -233,14 +233,14 @@ def stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
         frame = b""
         if plugin == "gdcm":
             frame = b"".join(generate_frames(dataset.PixelData, number_of_frames=1))
-            *size, stream_bits = stated(frame)
+            *size, stream_bits = read_stream_header(frame)
             if size != [*shape, int(dataset.SamplesPerPixel)] or stream_bits > bits[0]:
                 raise ValueError("the stream is of another image than the header")
         # pydicom takes the lowest BitsStored bits wherever HighBit is: moved here instead.
         bitwise = not syntax.is_encapsulated or syntax == _RLE
         options: Any = {"correct_unused_bits": False} if bitwise else {}
         # GDCM's libraries tell of damage in lines of their own, beside the one below.
-        with silent_stderr() if plugin == "gdcm" else contextlib.nullcontext():
+        with silence_stderr() if plugin == "gdcm" else contextlib.nullcontext():
             if syntax == _EXTENDED and bits[1] > 8:
                 pixels = _decode_12_bits(frame, shape)
             else:
@@ -288,11 +288,11 @@ def _pixel_spacing(dataset: Any) -> tuple[float, float] | None:
     detector = _millimetres(dataset, "ImagerPixelSpacing")
     if detector is None:
         return None
-    factor = (*numbers(dataset, "EstimatedRadiographicMagnificationFactor"), 1.0)[0]
+    factor = (*read_numbers(dataset, "EstimatedRadiographicMagnificationFactor"), 1.0)[0]
     return (detector[0] / factor, detector[1] / factor) if factor > 0 else None
 
 
 def _millimetres(dataset: Any, keyword: str) -> tuple[float, float] | None:
     """Distance of rows, then of columns (10.7.1.3): height and width of a pixel."""
-    sides = numbers(dataset, keyword)
+    sides = read_numbers(dataset, keyword)
     return (sides[0], sides[1]) if len(sides) == 2 and min(sides) > 0 else None

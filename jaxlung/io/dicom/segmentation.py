@@ -15,12 +15,12 @@ import numpy as np
 
 import jaxlung
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.display import numbers
-from jaxlung.io.dicom.file import damage_named, is_dicom, modality_of, read_dataset
-from jaxlung.io.dicom.series import sorted_slices
+from jaxlung.io.dicom.display import read_numbers
+from jaxlung.io.dicom.file import is_dicom, name_damage, read_dataset, read_modality
+from jaxlung.io.dicom.series import sort_slices
 from jaxlung.io.film import check_xray
 from jaxlung.io.volumes import Grid, axial_shape, is_volume, to_grid
-from jaxlung.system.files import written_whole
+from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -78,7 +78,7 @@ def write_segmentation(
         else:
             references, frames_SxRxC = [_radiograph(source, label)], label[None]
         segmentation = _segmentation(highdicom, references, frames_SxRxC, sides, model)
-        with written_whole(path) as partial:
+        with write_whole(path) as partial:
             segmentation.save_as(partial)
 
 
@@ -108,8 +108,8 @@ def _radiograph(source: Path, label: np.ndarray) -> Any:
     """
     check_source(source)
     dataset = read_dataset(source, _READ)
-    check_xray(modality_of(dataset), source)
-    with damage_named(source):
+    check_xray(read_modality(dataset), source)
+    with name_damage(source):
         shape = int(dataset.Rows), int(dataset.Columns)
         reference = _reference(dataset, source, _UIDS)
     _check_shape(source, shape, label)
@@ -118,7 +118,7 @@ def _radiograph(source: Path, label: np.ndarray) -> Any:
 
 def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """References to a folder's slices, and the label [slices, rows, columns] in their order."""
-    slices, affine_4x4 = sorted_slices(directory, _READ)
+    slices, affine_4x4 = sort_slices(directory, _READ)
     rows, columns = slices[0].shape
     grid = Grid((columns, rows, len(slices)), affine_4x4, None)
     _check_shape(directory, axial_shape(grid), label)
@@ -126,13 +126,13 @@ def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
     distance = abs(float(affine_4x4[:3, 2] @ across_3)) / float(np.linalg.norm(across_3))
     references = []
     for one in slices:
-        with damage_named(one.path):
+        with name_damage(one.path):
             reference = _reference(one.dataset, one.path, (*_UIDS, _FRAME_OF_REFERENCE))
             # All the first's: they may differ by noise, of which a segmentation holds none.
             reference.PixelSpacing = _decimals(slices[0].spacing_2)
             reference.ImageOrientationPatient = _decimals(slices[0].directions_2x3.ravel())
             reference.ImagePositionPatient = _decimals(one.position_3)
-            thickness = numbers(one.dataset, "SliceThickness")
+            thickness = read_numbers(one.dataset, "SliceThickness")
             reference.SliceThickness, reference.SpacingBetweenSlices = _decimals(
                 (thickness[0] if len(thickness) == 1 and thickness[0] > 0 else distance, distance)
             )
@@ -158,7 +158,7 @@ def _reference(dataset: Any, path: Path, uids: Sequence[str]) -> Any:
     """
     from pydicom import Dataset
 
-    frames = int((*numbers(dataset, "NumberOfFrames"), 1)[0])
+    frames = int((*read_numbers(dataset, "NumberOfFrames"), 1)[0])
     if frames > 1:
         raise InputError(f"{path}: has {frames} frames; expected one image")
     reference = Dataset()
@@ -175,7 +175,7 @@ def _reference(dataset: Any, path: Path, uids: Sequence[str]) -> Any:
     reference.Rows, reference.Columns = int(dataset.Rows), int(dataset.Columns)
     if str(dataset.get(_LOSSY[0]) or "") == "01":
         reference.LossyImageCompression = "01"
-        if ratios := numbers(dataset, _LOSSY[1]):
+        if ratios := read_numbers(dataset, _LOSSY[1]):
             reference.LossyImageCompressionRatio = _decimals(ratios)
         methods = dataset.get(_LOSSY[2]) or ""
         methods = [methods] if isinstance(methods, str) else list(methods)

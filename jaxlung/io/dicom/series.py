@@ -1,6 +1,6 @@
 """A folder of DICOM files as one CT volume.
 
-Of a header only what `file.read_dataset`, `_PLACE` and a caller of `sorted_slices` name is read,
+Of a header only what `file.read_dataset`, `_PLACE` and a caller of `sort_slices` name is read,
 and no error quotes more of it than the modality.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.display import modality_values, numbers
+from jaxlung.io.dicom.display import apply_rescale, read_numbers
 from jaxlung.io.dicom.file import (
     SUFFIXES,
-    damage_named,
     is_dicom,
-    modality_of,
+    name_damage,
     read_dataset,
-    stored_values,
+    read_modality,
+    read_stored_values,
 )
 from jaxlung.system.silence import silence
 
@@ -54,7 +54,7 @@ def read_series(directory: Path) -> tuple[np.ndarray, np.ndarray]:
             colours, or whose pixels cannot be decoded.
     """
     with silence():
-        slices, affine_4x4 = sorted_slices(directory)
+        slices, affine_4x4 = sort_slices(directory)
         first_CxR = _hounsfield(slices[0]).T  # before memory is taken for what a header claims
         hu_CxRxS = np.empty((*first_CxR.shape, len(slices)), np.float32)
         for i, one in enumerate(slices):
@@ -62,7 +62,7 @@ def read_series(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     return hu_CxRxS, affine_4x4
 
 
-def sorted_slices(directory: Path, also: Sequence[str] = ()) -> tuple[list[Slice], np.ndarray]:
+def sort_slices(directory: Path, also: Sequence[str] = ()) -> tuple[list[Slice], np.ndarray]:
     """The slices in the order of `read_series`, and its affine. Call it in `silence`.
 
     Args:
@@ -97,7 +97,7 @@ def _slices(directory: Path, also: Sequence[str]) -> list[Slice]:
                 raise InputError(f"{path}: is no DICOM file, or a damaged one; replace it")
             continue  # notes, thumbnails
         dataset = read_dataset(path, (*_PLACE, *also))
-        modality = modality_of(dataset)
+        modality = read_modality(dataset)
         if "PixelData" not in dataset:
             if modality in ("", "CT"):
                 raise InputError(f"{path}: holds no image, or is truncated; replace or remove it")
@@ -128,12 +128,12 @@ def _slices(directory: Path, also: Sequence[str]) -> list[Slice]:
 
 def _slice(path: Path, dataset: Any) -> Slice:
     def valid(keyword: str, count: int) -> np.ndarray:
-        values = np.array(numbers(dataset, keyword))
+        values = np.array(read_numbers(dataset, keyword))
         if len(values) != count:
             raise InputError(f"{path}: has no valid {keyword}, so that it cannot be placed")
         return values
 
-    with damage_named(path):
+    with name_damage(path):
         spacing_2 = valid("PixelSpacing", 2)
         directions_2x3 = valid("ImageOrientationPatient", 6).reshape(2, 3)
         position_3 = valid("ImagePositionPatient", 3)
@@ -171,5 +171,5 @@ def _even_step(positions_Sx3: np.ndarray, normal_3: np.ndarray, directory: Path)
 
 def _hounsfield(one: Slice) -> np.ndarray:
     """[rows, columns]. Whether a screen would show the image inverted does not matter here."""
-    with damage_named(one.path):
-        return modality_values(stored_values(one.dataset, one.path), one.dataset, one.path)[0]
+    with name_damage(one.path):
+        return apply_rescale(read_stored_values(one.dataset, one.path), one.dataset, one.path)[0]

@@ -17,7 +17,7 @@ _SOS, _DHT, _JPEG_LS = 0xDA, 0xC4, 0xF7
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
-class Stated(NamedTuple):
+class StreamHeader(NamedTuple):
     """Of a stream of JPEG, JPEG-LS or JPEG 2000."""
 
     height: int
@@ -26,7 +26,7 @@ class Stated(NamedTuple):
     bits: int  # of a sample
 
 
-def stated(frame: bytes) -> Stated:
+def read_stream_header(frame: bytes) -> StreamHeader:
     """Reads the headers of a stream of one image.
 
     Raises:
@@ -35,15 +35,15 @@ def stated(frame: bytes) -> Stated:
     return _jpeg(frame) if frame[:2] == b"\xff\xd8" else _jpeg_2000(frame)
 
 
-def _jpeg_2000(frame: bytes) -> Stated:
+def _jpeg_2000(frame: bytes) -> StreamHeader:
     """ISO 15444-1 A.5.1."""
     start = frame.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, which boxes of JP2 may precede
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
     channels, bits = struct.unpack_from(">HB", frame, start + 40)
-    return Stated(bottom - top, right - left, channels, (bits & 0x7F) + 1)
+    return StreamHeader(bottom - top, right - left, channels, (bits & 0x7F) + 1)
 
 
-def _jpeg(frame: bytes) -> Stated:
+def _jpeg(frame: bytes) -> StreamHeader:
     """ISO 10918-1 B.2 and ISO 14495-1 C.2: the segments up to the first scan."""
     at, found, seen = 2, None, set()
     while True:
@@ -56,7 +56,7 @@ def _jpeg(frame: bytes) -> Stated:
             break
         if marker in _SOF:
             bits, height, width, channels = struct.unpack_from(">BHHB", frame, at + 4)
-            found = Stated(height, width, channels, bits)
+            found = StreamHeader(height, width, channels, bits)
         seen.add(marker)
         at += 2 + length
     if found is None or not seen & {_DHT, _JPEG_LS}:

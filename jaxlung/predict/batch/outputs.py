@@ -12,11 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.drawing import overlay
+from jaxlung.io.drawing import draw_overlay
 from jaxlung.io.images import write_png
 from jaxlung.io.volumes import Volume, write_mask
 from jaxlung.predict.batch.sources import Source, on_disk
-from jaxlung.predict.batch.summary import Earlier, Row, shares_in
+from jaxlung.predict.batch.summary import Earlier, Row, list_shares
 from jaxlung.predict.predictor import Prediction, Predictor
 from jaxlung.predict.volumes import picture
 from jaxlung.system import files
@@ -52,7 +52,7 @@ class Job(NamedTuple):
         return [path for path in (self.mask, self.overlay, self.probability) if path]
 
 
-def plan(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[Job]:
+def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[Job]:
     """Where each source's outputs go.
 
     Raises:
@@ -116,7 +116,7 @@ def is_done(job: Job, rows: Mapping[str, Row], options: Options) -> bool:
         return False
 
 
-def check_free(jobs: Sequence[Job], earlier: Earlier | None) -> None:
+def check_nothing_replaced(jobs: Sequence[Job], earlier: Earlier | None) -> None:
     """Refuses to write over what is there.
 
     Args:
@@ -142,7 +142,7 @@ def check_free(jobs: Sequence[Job], earlier: Earlier | None) -> None:
                 )
 
 
-def check_replaced(earlier: Earlier, settings: Row, jobs: Sequence[Job], options: Options) -> None:
+def check_same_run(earlier: Earlier, settings: Row, jobs: Sequence[Job], options: Options) -> None:
     """Refuses to mix predictions of two models, or of other settings, in one folder.
 
     Raises:
@@ -172,7 +172,7 @@ def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
     Shares of one batch work side by side; a batch of all files has the folder to itself.
     """
     held = functools.partial(
-        files.alone_in,
+        files.lock_folder,
         folder,
         "another jaxlung predict writes there; wait, or name another --out folder",
     )
@@ -192,7 +192,7 @@ def alone_in(folder: Path, share: Share | None = None) -> Iterator[None]:
             if path.name.split("-of-")[-1] != f"{share.of:04}.lock":  # too new to have a journal
                 with held(name=path.name, wait=10, keep=True):
                     pass
-        other = next((one for one in shares_in(folder) if one.of != share.of), None)
+        other = next((one for one in list_shares(folder) if one.of != share.of), None)
         if other:
             raise InputError(
                 f"{folder}: holds share {other.number}/{other.of}, and this is "
@@ -210,9 +210,9 @@ def write_image(job: Job, found: Prediction, options: Options) -> None:
     else:
         write_png(job.mask, found.labels if options.sides else found.mask.astype(np.uint8) * 255)
     if job.overlay and options.sides:  # the right lung orange, the left one cyan
-        write_png(job.overlay, overlay(found.image, found.labels == 1, found.labels == 2))
+        write_png(job.overlay, draw_overlay(found.image, found.labels == 1, found.labels == 2))
     elif job.overlay:
-        write_png(job.overlay, overlay(found.image, found.mask))
+        write_png(job.overlay, draw_overlay(found.image, found.mask))
     if job.probability:  # 65535 is 1
         write_png(job.probability, np.rint(found.probability * 65535).astype(np.uint16))
 

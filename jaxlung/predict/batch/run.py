@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError, one_line, print_error
-from jaxlung.io.volumes import is_volume, voxel_volume
+from jaxlung.io.volumes import is_volume, measure_voxel
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.batch import summary
@@ -19,10 +19,10 @@ from jaxlung.predict.batch.outputs import (
     Job,
     Options,
     alone_in,
-    check_free,
-    check_replaced,
+    check_nothing_replaced,
+    check_same_run,
     is_done,
-    plan,
+    plan_jobs,
     write_image,
     write_volume,
 )
@@ -31,13 +31,13 @@ from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.predictor import BATCH, Predictor, Prepared
 from jaxlung.predict.stream import stream
 from jaxlung.predict.volumes import predict_volume
-from jaxlung.system.digests import weights_sha256
-from jaxlung.system.threads import in_turn, worker_count
+from jaxlung.system.digests import digest_weights
+from jaxlung.system.threads import count_workers, take_turn
 
 _TOLD = 20  # images that get a line each; of more only what is odd, and a bar
 
 
-def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
+def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> int:
     """Writes the outputs and the summaries of every source, or of a share of them.
 
     A bad one is reported, the others go on.
@@ -50,7 +50,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
             input or exists (unless resume or overwrite), or a summary of other settings.
     """
     volumes, share = model.config.modality == "ct", options.share
-    jobs = planned = plan(sources, options, volumes=volumes)
+    jobs = planned = plan_jobs(sources, options, volumes=volumes)
     if share:
         jobs = planned[share.number - 1 :: share.of]
     settings = _settings(model, options)
@@ -59,11 +59,11 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         earlier = summary.read_all(options.out)
         same = summary.same_settings(earlier.settings, settings)
         if not same:
-            check_replaced(earlier, settings, jobs, options)
+            check_same_run(earlier, settings, jobs, options)
         resume = options.resume and same
         todo = [job for job in jobs if not (resume and is_done(job, earlier.rows, options))]
         if not options.overwrite:
-            check_free(todo, earlier if resume else None)
+            check_nothing_replaced(todo, earlier if resume else None)
         pending = {str(job.source.name): job.source.place for job in todo}
         kept = earlier.rows if same else {}
         if share:  # of what others have done, what is this one's by now: there may be new files
@@ -83,7 +83,7 @@ def run(model: Predictor, sources: Sequence[Source], options: Options) -> int:
         counts = f"share {share.number}/{share.of}: " if share else ""
         counts += f"{len(jobs)} in all: {len(jobs) - len(failed)} predicted"
         counts += f" ({len(jobs) - len(todo)} of them before)" if len(todo) < len(jobs) else ""
-        table = summary.path_of(options.out, summary.CSV, share)
+        table = summary.summary_path(options.out, summary.CSV, share)
         print(f"{counts}, {odd} with warnings, {len(failed)} failed; {table}")
         if failed and len(todo) > _TOLD:  # of fewer the lines are still in sight
             listed = [*failed[:_TOLD], *(["..."] if len(failed) > _TOLD else [])]
@@ -96,7 +96,7 @@ def _settings(model: Predictor, options: Options) -> Row:
 
     return {
         "model": str(model.workdir),
-        "weights_sha256": weights_sha256(model.variables),
+        "weights_sha256": digest_weights(model.variables),
         "members": model.members,
         "tta": model.tta,
         "threshold": model.config.train.threshold,
@@ -123,7 +123,7 @@ def _follow(
                 if job in before:
                     message += " (outputs of an earlier run are still there)"
                 journal.add(
-                    summary.row_of(
+                    summary.make_row(
                         name=str(job.source.name), image=name, status="failed", error=message,
                         source=job.source.place, warnings=getattr(row, "warnings", []),
                     )
@@ -174,7 +174,7 @@ def _images(
     def finish(ready: _Ready, computed: tuple[np.ndarray, float]) -> Row:
         start = time.perf_counter()
         job = ready.job
-        with _any_error_named(job), in_turn(ready.prepared.image.size):
+        with _any_error_named(job), take_turn(ready.prepared.image.size):
             found = model.finish(ready.prepared, computed[0])
             _refuse(job, found.warnings, options)
             write_image(job, found, options)
@@ -185,7 +185,7 @@ def _images(
             confidence=found.confidence, warnings=found.warnings,
         )  # fmt: skip
 
-    return stream(jobs, prepare, compute, finish, batch_size=batch_size, workers=worker_count())
+    return stream(jobs, prepare, compute, finish, batch_size=batch_size, workers=count_workers())
 
 
 def _volumes(
@@ -215,7 +215,7 @@ def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
     labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
     write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model, options)
     return _row(
-        job, labels_ZxHxW, voxel_volume(volume), stamp, time.perf_counter() - start,
+        job, labels_ZxHxW, measure_voxel(volume), stamp, time.perf_counter() - start,
         sides_known=True,
         confidence=expected_dice(probability_ZxHxW, mask_ZxHxW), warnings=warnings,
     )  # fmt: skip
@@ -233,10 +233,10 @@ def _row(
     warnings: Sequence[str],
 ) -> Row:
     *slices, height, width = labels.shape
-    sizes = summary.measure(labels, unit)
+    sizes = summary.measure_lungs(labels, unit)
     if not sides_known:
         sizes |= {field: None for field in sizes if not field.startswith("lung")}
-    return summary.row_of(
+    return summary.make_row(
         name=str(job.source.name),
         image=str(job.source),
         status="ok",

@@ -41,12 +41,12 @@ class Earlier(NamedTuple):
     pending: Mapping[str, str]  # name to source: of a batch that was interrupted
 
 
-def row_of(**values: Any) -> Row:
+def make_row(**values: Any) -> Row:
     """A row with all of FIELDS."""
     return {**dict.fromkeys(FIELDS), "warnings": [], **values}
 
 
-def measure(labels: np.ndarray, unit: float | None) -> Row:
+def measure_lungs(labels: np.ndarray, unit: float | None) -> Row:
     """Sizes of the lungs.
 
     Args:
@@ -67,13 +67,13 @@ def measure(labels: np.ndarray, unit: float | None) -> Row:
     return row
 
 
-def path_of(folder: Path, name: str, share: Share | None) -> Path:
+def summary_path(folder: Path, name: str, share: Share | None) -> Path:
     """Where JSON, CSV or JOURNAL of a batch lies, or of a share of one."""
     start, end = name.rsplit(".", 1)
     return folder / (f"{start}.{share}.{end}" if share else name)
 
 
-def shares_in(folder: Path) -> list[Share]:
+def list_shares(folder: Path) -> list[Share]:
     """The shares that have a journal or a summary of their own."""
     names = (path.name for pattern in ("summary.*", ".summary.*") for path in folder.glob(pattern))
     found = (re.fullmatch(r"\.?summary\.(\d{4})-of-(\d{4})\.jsonl?", name) for name in names)
@@ -93,13 +93,13 @@ class Journal:
         """
         self.settings, self.rows = settings, rows
         self._json, self._csv, self._journal = (
-            path_of(folder, name, share) for name in (JSON, CSV, JOURNAL)
+            summary_path(folder, name, share) for name in (JSON, CSV, JOURNAL)
         )
         head = {"settings": settings, "pending": dict(pending)}
         write_text(self._journal, "".join(map(_line, [head, *rows.values()])))
-        for other in [] if share else shares_in(folder):
+        for other in [] if share else list_shares(folder):
             for name in (CSV, JSON, JOURNAL):
-                path_of(folder, name, other).unlink(missing_ok=True)
+                summary_path(folder, name, other).unlink(missing_ok=True)
 
     def add(self, row: Row) -> None:
         """Keeps a row, whatever happens next to the process."""
@@ -129,7 +129,7 @@ def read_all(folder: Path) -> Earlier:
         InputError: as `read_earlier`, or shares were made with different settings.
     """
     found = read_earlier(folder)
-    for share in shares_in(folder):
+    for share in list_shares(folder):
         more = read_earlier(folder, share)
         if more.settings is None:  # it has just been taken in
             continue
@@ -151,7 +151,7 @@ def read_earlier(folder: Path, share: Share | None = None) -> Earlier:
         InputError: a summary that is damaged, of another version, or not jaxlung's.
     """
     for name, read in ((JOURNAL, _read_journal), (JSON, _read_summary)):  # a journal has it all
-        path = path_of(folder, name, share)
+        path = summary_path(folder, name, share)
         try:
             if path.exists():
                 return read(path.read_text(encoding="utf-8"))

@@ -35,7 +35,7 @@ from jaxlung.train.ensemble.progress import EnsembleProgress
 from jaxlung.train.ensemble.result import write_result
 from jaxlung.train.ensemble.steps import EnsembleState
 from jaxlung.train.log import RunLog, device_memory, write_learning_curve
-from jaxlung.train.run import begun
+from jaxlung.train.run import open_run
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import mean_scores, per_image
 from jaxlung.workdir import checkpoints
@@ -75,7 +75,7 @@ def train_ensemble(config: Any, workdir: str | Path) -> steps.TrainState:
     if jax.process_count() > 1:
         raise InputError("an ensemble is trained by one process; start it on one host")
     mesh = make_ensemble_mesh(len(member_configs(config)), config.train.batch_size)
-    with begun(config, workdir, prepare_members) as splits_M:
+    with open_run(config, workdir, prepare_members) as splits_M:
         return _train(config, workdir, mesh, splits_M)
 
 
@@ -92,7 +92,7 @@ def _train(
     rates = jax.device_put(members.rate_table(configs, counts.tolist()), place)
     step_keys = jax.device_put(keys[:, 1], place)
     warnings = set_damaged_aside(workdir)
-    with checkpoints.open_run(workdir) as managers, Stop() as stop:
+    with checkpoints.open_managers(workdir) as managers, Stop() as stop:
         state, progress, start = _restore_or_init(managers, compiled.init, keys[:, 0], config, mesh)
         epoch_start = start - progress.ticks
         with (
@@ -266,7 +266,7 @@ def compile_members(config: Config, mesh: jax.sharding.Mesh, *, shared: bool) ->
     init = functools.partial(
         members.init_members,
         model=model,
-        optimizer=steps.optimizer_of(config.optim, lambda step: 0.0),
+        optimizer=steps.make_adam(config.optim, lambda step: 0.0),
         size=config.data.size,
         ema=config.train.ema > 0,
     )

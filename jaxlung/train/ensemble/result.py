@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from jaxlung import metrics
-from jaxlung.config import Config, member_configs, what_differs
+from jaxlung.config import Config, member_configs, varied_field
 from jaxlung.metrics.statistics import summarize
-from jaxlung.system.files import write_json, written_whole
+from jaxlung.system.files import write_json, write_whole
 from jaxlung.train.ensemble.data import Splits
 from jaxlung.train.ensemble.progress import EnsembleProgress
 from jaxlung.train.validation import mean_scores, per_image
@@ -34,7 +34,7 @@ def write_result(
         results: `evaluate_on_validation`'s, of the best variables.
         best_M: those, stacked.
     """
-    name, values = what_differs(config)
+    name, values = varied_field(config)
     images = [per_image(own) for own in results]
     rows: list[dict[str, Any]] = []
     for i, member in enumerate(progress.members):
@@ -134,7 +134,7 @@ def _write_members(
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with written_whole(path) as partial, partial.open("w", newline="") as file:
+    with write_whole(path) as partial, partial.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

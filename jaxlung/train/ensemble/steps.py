@@ -74,7 +74,7 @@ def train_members(
 
     def one(state: TrainState, batch: Any, key: Any, rates_T: Any, active: Any) -> Any:
         # The same optimiser for all but for its rates, which are data: one program.
-        optimizer = steps.optimizer_of(config.optim, lambda count: rates_T[count])
+        optimizer = steps.make_adam(config.optim, lambda count: rates_T[count])
         next_state, metrics = steps.train_step(
             state, batch, model=model, optimizer=optimizer, augment_config=config.augment,
             loss_config=config.loss, key=key, **options,

@@ -28,7 +28,7 @@ from pydicom.uid import (  # noqa: E402
     JPEGBaseline8Bit,
 )
 
-from jaxlung.data.folder import find_pairs, images_by_stem, pair_split  # noqa: E402
+from jaxlung.data.folder import find_pairs, list_images, load_pairs  # noqa: E402
 from jaxlung.data.metadata import read_metadata  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
 from jaxlung.io.dicom.display import window  # noqa: E402
@@ -36,7 +36,7 @@ from jaxlung.io.dicom.file import is_dicom, read_dicom  # noqa: E402
 from jaxlung.io.film import check_xray  # noqa: E402
 from jaxlung.io.images import read_film, read_image, read_size  # noqa: E402
 from jaxlung.io.masks import read_mask  # noqa: E402
-from jaxlung.predict.batch.outputs import Options, plan  # noqa: E402
+from jaxlung.predict.batch.outputs import Options, plan_jobs  # noqa: E402
 from jaxlung.predict.batch.sources import find_sources  # noqa: E402
 from jaxlung.preprocess import to_canvas  # noqa: E402
 from jaxlung.system.silence import silence  # noqa: E402
@@ -870,13 +870,13 @@ def test_folder_takes_dicom_with_and_without_suffix(folder):
     (folder / "images" / "README").write_text("no image")
     stems = [stem for stem, _, _ in find_pairs(folder)]
     assert stems == sorted(["a", "b", "IM0001", "1.2.840.7", "1.2.840.8"])
-    assert "DICOMDIR" not in images_by_stem(folder / "images")
+    assert "DICOMDIR" not in list_images(folder / "images")
 
 
 def test_masks_of_dicom_without_suffix_are_named_by_the_whole_name(tmp_path):
     names = ["1.2.840.7", "1.2.840.8", "IM0001", "a.dcm"]
     sources = find_sources([tmp_path / name for name in names], volumes=False)
-    jobs = plan(sources, Options(out=tmp_path / "o"), volumes=False)
+    jobs = plan_jobs(sources, Options(out=tmp_path / "o"), volumes=False)
     stems = ["1.2.840.7.png", "1.2.840.8.png", "IM0001.png", "a.png"]
     assert [job.mask.name for job in jobs] == stems
 
@@ -891,14 +891,14 @@ def test_folder_hands_on_the_spacing_and_metadata_wins(folder):
         )
     (folder / "metadata.csv").write_text("id,spacing_mm\na,\nb,0.5\nc,\n")
     metadata = read_metadata(folder / "metadata.csv", ["a", "b", "c"])
-    split = pair_split("test", find_pairs(folder), metadata)
+    split = load_pairs("test", find_pairs(folder), metadata)
     assert [split.read(i).spacing for i in range(3)] == [(0.2, 0.1), (0.5, 0.5), None]
-    without = pair_split("test", find_pairs(folder))
+    without = load_pairs("test", find_pairs(folder))
     assert [without.read(i).spacing for i in range(3)] == [(0.2, 0.1), (0.2, 0.1), None]
 
 
 def test_folder_refuses_a_ct(folder):
     add(folder, "a.dcm", "a.png", Modality="CT")
-    split = pair_split("test", find_pairs(folder))
+    split = load_pairs("test", find_pairs(folder))
     with pytest.raises(InputError, match=r"a\.dcm: has modality CT; expected an X-ray"):
         split.read(0)

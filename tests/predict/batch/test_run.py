@@ -370,7 +370,7 @@ def test_dicom_seg_of_a_picture_is_refused_before_anything_is_written(films, wor
 def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
     journal = summary.Journal(tmp_path, {"model": "m"}, {}, {"a": "/a", "b": "/b"})
     for name in "ab":
-        journal.add(summary.row_of(name=name, status="ok", source=f"/{name}"))
+        journal.add(summary.make_row(name=name, status="ok", source=f"/{name}"))
     path = tmp_path / summary.JOURNAL
     os.truncate(path, path.stat().st_size - 5)
     settings, found, pending = summary.read_earlier(tmp_path)
@@ -380,10 +380,10 @@ def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
 def test_measure_by_hand():
     labels = np.zeros((4, 6), np.uint8)
     labels[:, :2], labels[:2, 3:] = 1, 2
-    row = summary.measure(labels, 1.0)
+    row = summary.measure_lungs(labels, 1.0)
     assert (row["right_px"], row["left_px"], row["lung_px"]) == (8, 6, 14)
     assert (row["right_mm2"], row["left_mm2"], row["lung_mm2"]) == (8, 6, 14)
     assert row["right_to_left"] == round(8 / 6, 3)
-    assert summary.measure(labels[None], 1000.0)["lung_ml"] == 14
-    alone = summary.measure((labels == 1).astype(np.uint8), None)
+    assert summary.measure_lungs(labels[None], 1000.0)["lung_ml"] == 14
+    alone = summary.measure_lungs((labels == 1).astype(np.uint8), None)
     assert alone["right_to_left"] is None and "lung_mm2" not in alone

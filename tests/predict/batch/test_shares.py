@@ -15,7 +15,7 @@ from PIL import Image
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.predict.batch import summary
-from jaxlung.system.processes import Share, share_of_files
+from jaxlung.system.processes import Share, find_share
 from tests.helpers.predict_command import predict
 
 ROOT = Path(__file__).parents[3]
@@ -152,19 +152,19 @@ def test_more_shares_than_files(workdir, films, tmp_path, capsys):
 
 def test_share_by_flag_and_in_a_slurm_step():
     step = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "2"}
-    assert share_of_files("3/8", {}) == share_of_files(None, step) == Share(3, 8)
+    assert find_share("3/8", {}) == find_share(None, step) == Share(3, 8)
     assert str(Share(3, 8)) == "0003-of-0008"
-    assert share_of_files("1/1", step) is share_of_files(None, {"SLURM_PROCID": "0"}) is None
+    assert find_share("1/1", step) is find_share(None, {"SLURM_PROCID": "0"}) is None
     for wrong in ("0/8", "9/8", "3", "3/8/1", "-1/8", "a/b", ""):
         with pytest.raises(InputError, match="--share must be I/N"):
-            share_of_files(wrong, {})
+            find_share(wrong, {})
 
 
 def test_a_share_whose_journal_becomes_its_summary_meanwhile_is_still_read(tmp_path, monkeypatch):
     share = Share(1, 2)
     journal = summary.Journal(tmp_path, {"model": "m"}, {}, {}, share)
-    journal.add(summary.row_of(name="a", status="ok", source="/a"))
-    path = summary.path_of(tmp_path, summary.JOURNAL, share)
+    journal.add(summary.make_row(name="a", status="ok", source="/a"))
+    path = summary.summary_path(tmp_path, summary.JOURNAL, share)
     read = Path.read_text
 
     def closed_first(self, *args, **kwargs):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxlung.catalog import CATALOG, NamedSet
-from jaxlung.data.folder import images_by_stem
+from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
@@ -262,5 +262,5 @@ def why(error: Exception) -> str:
 
 
 def images_in(folder: Path) -> dict[str, Path]:
-    """`images_by_stem`, for any path-like."""
-    return images_by_stem(Path(os.fspath(folder)))
+    """`list_images`, for any path-like."""
+    return list_images(Path(os.fspath(folder)))
