@@ -15,9 +15,11 @@ _DATA = flags.DEFINE_list(
     "run's own data.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", None, "train, validation or test of the run's own data, or all of --data. "
-    "Default: test of the run's own data, all of other folders."
-)  # fmt: skip
+    "split",
+    None,
+    "train, validation or test of the run's own data, or all of --data. "
+    "Default: test of the run's own data, all of other folders.",
+)
 _OUT = flags.DEFINE_string("out", None, "Default: WORKDIR/eval/ and the data's name and split.")
 _TOLERANCE_PX = flags.DEFINE_float("tolerance_px", 2.0, "Of NSD, in pixels of either grid.")
 _TOLERANCE_MM = flags.DEFINE_float("tolerance_mm", 2.0, "Of NSD, where the spacing is known.")
@@ -44,9 +46,14 @@ def main(_: list[str]) -> None:
     tolerance = Tolerance(_TOLERANCE_PX.value, _TOLERANCE_MM.value)
     with join_processes(processes):
         evaluate(
-            _WORKDIR.value, data=_DATA.value, split=_SPLIT.value, out=_OUT.value,
-            tolerance=tolerance, overwrite=_OVERWRITE.value, tta=_TTA.value,
-        )  # fmt: skip
+            _WORKDIR.value,
+            data=_DATA.value,
+            split=_SPLIT.value,
+            out=_OUT.value,
+            tolerance=tolerance,
+            overwrite=_OVERWRITE.value,
+            tta=_TTA.value,
+        )
 
 
 if __name__ == "__main__":

@@ -12,13 +12,15 @@ from jaxlung.errors import InputError, one_line_errors
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 flags.mark_flag_as_required("config")
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Checkpoints, logs and pictures; an interrupted run goes on from here. "
-    "Default: runs/ and the config file's name."
-)  # fmt: skip
+    "workdir",
+    None,
+    "Checkpoints, logs and pictures; an interrupted run goes on from here. "
+    "Default: runs/ and the config file's name.",
+)
 _PROCESSES = define_processes()
 _PROFILE = flags.DEFINE_bool(
     "profile", False, "Write a trace of ten steps to the workdir's profile/, for ui.perfetto.dev."
-)  # fmt: skip
+)
 
 
 @one_line_errors

@@ -137,9 +137,12 @@ def train_step(
     def mean_loss(params: Any, batch_stats: Any, part: Any, key: jax.Array) -> Any:
         image_BxSxSx1, mask_BxSxSx1 = part
         logits, updated = model.apply(
-            {"params": gather_params(params), "batch_stats": batch_stats}, image_BxSxSx1,
-            train=True, rngs={"dropout": key}, mutable=["batch_stats"],
-        )  # fmt: skip
+            {"params": gather_params(params), "batch_stats": batch_stats},
+            image_BxSxSx1,
+            train=True,
+            rngs={"dropout": key},
+            mutable=["batch_stats"],
+        )
         loss_B = segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(loss_config))
         return loss_B.mean(), updated.get("batch_stats", {})
 

@@ -210,8 +210,9 @@ def test_normalize_is_of_the_documented_shape_and_range():
     network_input = normalize(canvas)
     assert network_input.shape == (1, 16, 16, 1) and network_input.dtype == jnp.float32
     assert network_input[0, 0, 0, 0] == 0 and network_input[0, -1, -1, 0] == 1
-    np.testing.assert_allclose(network_input[0, ..., 0], np.arange(256).reshape(16, 16) / 255,
-                               rtol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        network_input[0, ..., 0], np.arange(256).reshape(16, 16) / 255, rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [(40, 48), (100, 30)])
@@ -275,8 +276,16 @@ def test_any_finite_range_is_scaled_to_0_to_255(low, step, dtype):
     assert np.abs(grey - np.arange(256)).max() <= 1
 
 
-@pytest.mark.parametrize("mask", [np.eye(8, dtype=bool), np.eye(8), 255 * np.eye(8, dtype=np.uint8),
-                                  -np.eye(8), 0.001 * np.eye(8)])  # fmt: skip
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.eye(8, dtype=bool),
+        np.eye(8),
+        255 * np.eye(8, dtype=np.uint8),
+        -np.eye(8),
+        0.001 * np.eye(8),
+    ],
+)
 def test_any_mask_value_but_0_is_lung(mask):
     np.testing.assert_array_equal(to_canvas(noise((8, 8)), mask, size=8)[1], np.eye(8))
 

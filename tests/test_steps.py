@@ -31,10 +31,15 @@ def test_a_step_that_is_not_finite_changes_the_steps_number_alone(monkeypatch):
     optimizer, _ = steps.make_optimizer(config.optim, steps_per_epoch=2, num_epochs=3)
     step = jax.jit(
         functools.partial(
-            steps.train_step, model=model, optimizer=optimizer, augment_config=config.augment,
-            loss_config=config.loss, key=jax.random.key(0), ema=0.9,
+            steps.train_step,
+            model=model,
+            optimizer=optimizer,
+            augment_config=config.augment,
+            loss_config=config.loss,
+            key=jax.random.key(0),
+            ema=0.9,
         )
-    )  # fmt: skip
+    )
     init = functools.partial(steps.init_state, model=model, optimizer=optimizer, size=16, ema=True)
     first = state = jax.jit(init)(jax.random.key(1))
     image_BxSxS = np.random.default_rng(0).integers(0, 255, (2, 16, 16), np.uint8)

@@ -29,9 +29,15 @@ from tools.gate_pictures import SIZE, other
 SEED = 0
 # Pictures of each class made of a film; `draw` says how.
 DRAWS = {
-    "upright": 10, "inverted": 6, "turned 90": 3, "turned 180": 3, "turned 270": 3, "part": 6,
-    "photographed": 3, "other": 12,
-}  # fmt: skip
+    "upright": 10,
+    "inverted": 6,
+    "turned 90": 3,
+    "turned 180": 3,
+    "turned 270": 3,
+    "part": 6,
+    "photographed": 3,
+    "other": 12,
+}
 PHANTOMS = 64  # simulated radiographs: what the package's own examples predict on is accepted
 COMPONENTS = 100  # principal components of upright films: 200 kB
 USUAL = 0.995  # share of the validation films, mildly changed, within the limit of distance
@@ -136,9 +142,12 @@ def classifier(features_NxD: np.ndarray, labels_N: np.ndarray) -> dict[str, np.n
         return value, np.append(gradient.ravel(), slope.sum(0).astype(float))
 
     found = minimize(
-        loss, np.zeros((size + 1) * classes), jac=True, method="L-BFGS-B",
+        loss,
+        np.zeros((size + 1) * classes),
+        jac=True,
+        method="L-BFGS-B",
         options={"maxiter": 300, "ftol": 1e-7},
-    )  # fmt: skip
+    )
     weights = found.x[:-classes].reshape(size, classes).astype(np.float16)
     return {"mean": mean_D, "weights": weights, "bias": found.x[-classes:].astype(np.float32)}
 

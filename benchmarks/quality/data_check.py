@@ -71,13 +71,19 @@ def _disagreements(masks: list, small: np.ndarray, expected: np.ndarray) -> None
             named[kind] += value >= 1
     print(f"  named without a planted fault: {named}")
     for title, kind, change in [
-        *((f"moved by {share:.0%} {way}", "misaligned_mask", _mover(share, *step))
-          for share in (0.05, 0.1)
-          for way, step in (("right", (1, 0)), ("left", (-1, 0)), ("down", (0, 1)), ("up", (0, -1)))
+        *(
+            (f"moved by {share:.0%} {way}", "misaligned_mask", _mover(share, *step))
+            for share in (0.05, 0.1)
+            for way, step in (
+                ("right", (1, 0)),
+                ("left", (-1, 0)),
+                ("down", (0, 1)),
+                ("up", (0, -1)),
+            )
         ),
         ("mirrored left to right", "mirrored_mask", lambda mask: mask[:, ::-1]),
         ("upside down", "mirrored_mask", lambda mask: mask[::-1]),
-    ]:  # fmt: skip
+    ]:
         changed = [consensus.shrink_mask(np.ascontiguousarray(change(mask))) for mask in masks]
         found = [
             consensus.weigh_evidence(consensus.measure_disagreement(mask, guess))[kind] >= 1
@@ -116,11 +122,13 @@ def _shapes(images: list, masks: list) -> None:
     own, inverted, single = shapes(lambda mask: mask), shapes(lambda mask: 1 - mask), shapes(half)
     coverage, aspect = shape.outliers(own)
     for title, planted, usual in (
-        ("inverted", [shape.is_inverted(s) for s in inverted],
-         [shape.is_inverted(s) for s in own]),
-        ("larger lung alone", [shape.has_one_lung(s) for s in single],
-         [shape.has_one_lung(s) for s in own]),
-    ):  # fmt: skip
+        ("inverted", [shape.is_inverted(s) for s in inverted], [shape.is_inverted(s) for s in own]),
+        (
+            "larger lung alone",
+            [shape.has_one_lung(s) for s in single],
+            [shape.has_one_lung(s) for s in own],
+        ),
+    ):
         print(f"  {title}: {np.mean(planted):.1%} found; {sum(usual)} without a fault")
     border, contrast = max(s.border for s in own), min(s.contrast for s in own)
     print(f"  frame covered at most {border:.1%}; contrast {contrast:.2f} at least")
@@ -133,8 +141,10 @@ def _copies(images: list, standardised: list) -> None:
     bits = np.unpackbits(hashes, axis=1).astype(np.float32)
     apart = bits @ (1 - bits).T
     apart = np.sort((apart + apart.T)[np.triu_indices(len(bits), 1)])
-    print(f"  closest different images: {apart[:5].astype(int)} of {duplicates.BITS} bits apart, "
-          f"of {len(apart)} pairs; {np.sum(apart <= duplicates.NEAR)} named")  # fmt: skip
+    print(
+        f"  closest different images: {apart[:5].astype(int)} of {duplicates.BITS} bits apart, "
+        f"of {len(apart)} pairs; {np.sum(apart <= duplicates.NEAR)} named"
+    )
     for title, change in REENCODINGS.items():
         found, distance = [], []
         for image, own in zip(images, hashes, strict=True):

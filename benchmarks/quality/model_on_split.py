@@ -13,8 +13,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model")
     parser.add_argument("dir", type=Path)
     parser.add_argument("--split", default="all", choices=("all", *SPLITS))
-    parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True,
-                        help="average with the mirror image's prediction")  # fmt: skip
+    parser.add_argument(
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="average with the mirror image's prediction",
+    )
     parser.add_argument("--json", type=Path)
 
 

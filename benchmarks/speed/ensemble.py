@@ -56,8 +56,10 @@ def main() -> None:
 def example(config: Config) -> dict[str, np.ndarray]:
     shape = (config.train.batch_size, config.data.size, config.data.size)
     rng = np.random.default_rng(0)
-    return {"image": rng.integers(0, 256, shape).astype(np.uint8),
-            "mask": rng.integers(0, 2, shape).astype(np.uint8)}  # fmt: skip
+    return {
+        "image": rng.integers(0, 256, shape).astype(np.uint8),
+        "mask": rng.integers(0, 2, shape).astype(np.uint8),
+    }
 
 
 def single(config: Config) -> tuple[Callable[..., Any], Any]:
@@ -70,10 +72,14 @@ def single(config: Config) -> tuple[Callable[..., Any], Any]:
     )
     train = jit_train_step(
         functools.partial(
-            steps.train_step, augment_config=config.augment, loss_config=config.loss,
-            key=jax.random.key(1), **options,
-        ), mesh,
-    )  # fmt: skip
+            steps.train_step,
+            augment_config=config.augment,
+            loss_config=config.loss,
+            key=jax.random.key(1),
+            **options,
+        ),
+        mesh,
+    )
     batch = to_devices(example(config), mesh)
     return lambda state: train(state, batch)[0], state
 

@@ -30,8 +30,11 @@ class Cost(NamedTuple):
 
 
 # Values, and the power with which cost is expected to grow.
-AXES = {"size": ((128, 256, 512, 1024), 2), "batch": ((2, 4, 8, 16, 32), 1),
-        "width": ((8, 16, 32, 64), 2)}  # fmt: skip
+AXES = {
+    "size": ((128, 256, 512, 1024), 2),
+    "batch": ((2, 4, 8, 16, 32), 1),
+    "width": ((8, 16, 32, 64), 2),
+}
 COUNTS = (8, 32, 128, 512)
 
 
@@ -64,9 +67,13 @@ def programs(task: str, size: int = 256, batch: int = 8, width: int = 16) -> Any
     arrays = to_devices({"image": plane, "mask": (plane > 128).astype(np.uint8)}, mesh)
     if task == "train":
         step = functools.partial(
-            steps.train_step, model=model, optimizer=optimizer, augment_config=AugmentConfig(),
-            loss_config=LossConfig(), key=jax.random.key(0),
-        )  # fmt: skip
+            steps.train_step,
+            model=model,
+            optimizer=optimizer,
+            augment_config=AugmentConfig(),
+            loss_config=LossConfig(),
+            key=jax.random.key(0),
+        )
         program = jit_train_step(step, mesh).lower(state, arrays).compile()
 
         def call() -> None:

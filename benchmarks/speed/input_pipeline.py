@@ -47,8 +47,10 @@ def main() -> None:
         print(f"from the cache, {loader}: {rate:.0f} images/s")
     contender = jaxlung_unet.build(Spec(patch=2, batch=BATCH), "")
     figures = contender.extra()
-    print(f"training step: {figures['train_augmented']:.1f} images/s, "
-          f"augmentation {figures['augment_share']:.1%} of it")  # fmt: skip
+    print(
+        f"training step: {figures['train_augmented']:.1f} images/s, "
+        f"augmentation {figures['augment_share']:.1%} of it"
+    )
 
 
 if __name__ == "__main__":

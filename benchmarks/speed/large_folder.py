@@ -27,9 +27,14 @@ ROOT = Path(__file__).resolve().parents[2]
 SIDE = 64  # of the small copies
 EPOCHS = 5
 TINY = {
-    "data.cache_gib": 0.0, "data.size": SIDE, "model.width": 4, "model.depth": 1,
-    "train.num_epochs": EPOCHS, "train.patience": 0, "train.batch_size": 64,
-}  # fmt: skip
+    "data.cache_gib": 0.0,
+    "data.size": SIDE,
+    "model.width": 4,
+    "model.depth": 1,
+    "train.num_epochs": EPOCHS,
+    "train.patience": 0,
+    "train.batch_size": 64,
+}
 
 
 def main() -> None:
@@ -52,8 +57,10 @@ def main() -> None:
         with train(temporary / "small", temporary / "lasting", TINY) as process:
             for epoch in range(1, EPOCHS + 1):
                 wait_for(process, rb"epoch +%d\b" % epoch)
-                print(f"{arguments.count} pairs of {SIDE}x{SIDE}: {resident_mib(process.pid)} MiB "
-                      f"at the end of epoch {epoch}")  # fmt: skip
+                print(
+                    f"{arguments.count} pairs of {SIDE}x{SIDE}: {resident_mib(process.pid)} MiB "
+                    f"at the end of epoch {epoch}"
+                )
             process.communicate()
 
 

@@ -85,8 +85,10 @@ def table(work: list[Layer], batch: int, times: list[list[list[float]]]) -> str:
         lines.append("| " + " | ".join(cells) + " |")
     lines.append("")
     for kind in ("conv", "norm", "pool", "up"):
-        sums = [1e3 * sum(sum(t) for w, t in zip(work, own, strict=True) if w.kind == kind)
-                for own in times]  # fmt: skip
+        sums = [
+            1e3 * sum(sum(t) for w, t in zip(work, own, strict=True) if w.kind == kind)
+            for own in times
+        ]
         lines.append(f"- {kind}: {' / '.join(f'{value:.0f}' for value in sums)} ms")
     return "\n".join(lines) + "\n"
 
@@ -117,19 +119,32 @@ def by_jax(work: list[Layer], batch: int, own_convolution: bool) -> list[list[fl
     conv = conv3x3 if own_convolution else by_xla
 
     def seconds(layer: Layer) -> list[float]:
-        x, g, w = (jax.device_put(a, s) for a, s in zip(arrays(layer, batch), (split, split, whole),
-                                                        strict=True))  # fmt: skip
+        x, g, w = (
+            jax.device_put(a, s)
+            for a, s in zip(arrays(layer, batch), (split, split, whole), strict=True)
+        )
         if layer.kind == "conv":
             first = layer.channels == 1  # nothing asks for the image's own gradient
             runs = [
                 (jax.jit(conv, out_shardings=split), x, w),
-                None if first else (jax.jit(lambda x, w, g: jax.vjp(conv, x, w)[1](g)[0],
-                                            out_shardings=split), x, w, g),
-                (jax.jit(lambda x, w, g: jax.vjp(conv, x, w)[1](g)[1], out_shardings=whole),
-                 x, w, g),
-            ]  # fmt: skip
-            return [median(lambda r=r: jax.block_until_ready(r[0](*r[1:]))) if r else 0.0
-                    for r in runs]  # fmt: skip
+                None
+                if first
+                else (
+                    jax.jit(lambda x, w, g: jax.vjp(conv, x, w)[1](g)[0], out_shardings=split),
+                    x,
+                    w,
+                    g,
+                ),
+                (
+                    jax.jit(lambda x, w, g: jax.vjp(conv, x, w)[1](g)[1], out_shardings=whole),
+                    x,
+                    w,
+                    g,
+                ),
+            ]
+            return [
+                median(lambda r=r: jax.block_until_ready(r[0](*r[1:]))) if r else 0.0 for r in runs
+            ]
         if layer.kind == "pool":
             both = jax.jit(lambda x, g: jax.vjp(max_pool, x)[1](g))
             return [median(lambda: jax.block_until_ready(both(x, g)))]
@@ -193,8 +208,11 @@ def arrays(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """Input, gradient of the output, and 3x3 kernel: float32, channels last."""
     rng = np.random.default_rng(0)
     side = {"pool": layer.side // 2, "up": 2 * layer.side}.get(layer.kind, layer.side)
-    shapes = ((batch, layer.side, layer.side, layer.channels), (batch, side, side, layer.features),
-              (3, 3, layer.channels, layer.features))  # fmt: skip
+    shapes = (
+        (batch, layer.side, layer.side, layer.channels),
+        (batch, side, side, layer.features),
+        (3, 3, layer.channels, layer.features),
+    )
     x, g, w = (rng.standard_normal(shape, np.float32) for shape in shapes)
     return x, g, w
 

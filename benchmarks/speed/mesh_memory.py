@@ -36,9 +36,11 @@ def measure(size: int, batch: int, mesh: dict, width: int, patch: int) -> dict[s
     program = compiled.train.lower(state, {"image": shape, "mask": shape}).compile()
     memory = program.memory_analysis()
     peak = (
-        memory.argument_size_in_bytes + memory.output_size_in_bytes
-        + memory.temp_size_in_bytes - memory.alias_size_in_bytes
-    )  # fmt: skip
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+        - memory.alias_size_in_bytes
+    )
     return {"MiB": peak / 2**20, "GFLOP": program.cost_analysis()["flops"] / 1e9}
 
 
@@ -59,8 +61,13 @@ def main() -> None:
     print("| | devices | MiB a device | of one device | GFLOP a device | of one device |")
     print("|---|---|---|---|---|---|")
     for name, devices, batch, mesh in rows:
-        one = {"size": args.size, "batch": batch, "mesh": mesh, "width": args.width,
-               "patch": args.patch}  # fmt: skip
+        one = {
+            "size": args.size,
+            "batch": batch,
+            "mesh": mesh,
+            "width": args.width,
+            "patch": args.patch,
+        }
         start = (
             f"import jax; jax.config.update('jax_num_cpu_devices', {devices}); "
             "from benchmarks.speed.mesh_memory import main; main()"

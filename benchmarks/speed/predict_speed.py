@@ -47,8 +47,17 @@ def median(values: list[float]) -> float:
 
 
 def first_mask(directory: Path, model: str, out: Path) -> float:
-    command = [sys.executable, "-m", "jaxlung", "predict", str(directory), "--model", model,
-               "--out", str(out)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jaxlung",
+        "predict",
+        str(directory),
+        "--model",
+        model,
+        "--out",
+        str(out),
+    ]
     start = time.monotonic()
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -25,10 +25,15 @@ def disturb(mask_HxW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     coarse = rng.normal(0, 6, (8, 8, 2)).astype(np.float32)
     shift_HxWx2 = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    moved = cv2.remap(
-        mask_HxW.astype(np.uint8) * 255, columns + shift_HxWx2[..., 0], rows + shift_HxWx2[..., 1],
-        cv2.INTER_LINEAR,
-    ) > 127  # fmt: skip
+    moved = (
+        cv2.remap(
+            mask_HxW.astype(np.uint8) * 255,
+            columns + shift_HxWx2[..., 0],
+            rows + shift_HxWx2[..., 1],
+            cv2.INTER_LINEAR,
+        )
+        > 127
+    )
     if rng.random() < 0.2:
         y, x = rng.integers(0, height - 9), rng.integers(0, width - 9)
         moved[y : y + 9, x : x + 9] = True
@@ -47,8 +52,18 @@ def main(folders: list[str]) -> None:
                 write_png(truth / path.name, mask_HxW.astype(np.uint8) * 255)
                 write_png(pred / path.name, disturb(mask_HxW, rng).astype(np.uint8) * 255)
                 count += 1
-        command = [sys.executable, "-m", "jaxlung", "score", "--pred", str(pred), "--truth",
-                   str(truth), "--out", str(Path(root) / "out")]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "jaxlung",
+            "score",
+            "--pred",
+            str(pred),
+            "--truth",
+            str(truth),
+            "--out",
+            str(Path(root) / "out"),
+        ]
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start

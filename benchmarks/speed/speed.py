@@ -35,9 +35,11 @@ from benchmarks.speed.peers.contender import Spec  # noqa: E402
 from benchmarks.speed.peers.measure import CONTENDERS  # noqa: E402
 
 NEEDS = {
-    "jaxlung": ("jax",), "torch": ("torch",), "keras": ("keras", "tensorflow"),
+    "jaxlung": ("jax",),
+    "torch": ("torch",),
+    "keras": ("keras", "tensorflow"),
     "monai": ("torch", "monai"),
-}  # fmt: skip
+}
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "tensorflow-cpu", "tensorflow", "monai")
 TASKS = ("train", "predict", "start", "memory")
 # Each prints the FLOP/s of the fastest of nine products of two n x n matrices.
@@ -120,13 +122,16 @@ def main() -> None:
 def chosen(names: list[str]) -> list[str]:
     """Contenders by name, a group's name standing for all of its."""
     groups = {
-        "torch": "torch-eager-", "torch-eager": "torch-eager-", "torch-compile": "torch-compile-",
-    }  # fmt: skip
+        "torch": "torch-eager-",
+        "torch-eager": "torch-eager-",
+        "torch-compile": "torch-compile-",
+    }
     found: list[str] = []
     for name in names:
         if name not in groups and name not in CONTENDERS:
-            raise ValueError(f"no contender {name!r}; there are torch, torch-compile and "
-                             f"{', '.join(CONTENDERS)}")  # fmt: skip
+            raise ValueError(
+                f"no contender {name!r}; there are torch, torch-compile and {', '.join(CONTENDERS)}"
+            )
         found += [c for c in CONTENDERS if c == name or c.startswith(groups.get(name, "\0"))]
     return list(dict.fromkeys(found))
 
@@ -135,8 +140,11 @@ def plan(contenders: list[str], patches: list[int], spec: Spec) -> dict[str, tup
     """Who runs with which stem, by the row's name; MONAI's network has none, and one depth."""
     runs = {}
     for contender in contenders:
-        missing = [package for package in NEEDS[contender.split("-")[0]]
-                   if importlib.util.find_spec(package) is None]  # fmt: skip
+        missing = [
+            package
+            for package in NEEDS[contender.split("-")[0]]
+            if importlib.util.find_spec(package) is None
+        ]
         if missing:
             print(f"{contender}: left out, since {' and '.join(missing)} is not installed")
         elif contender == "monai" and spec.depth != 4:
@@ -164,9 +172,12 @@ def start(contender: str, spec: Spec, tasks: str) -> dict[str, Any]:
     flags = [f"--{name}={value}" for name, value in spec._asdict().items()]
     command = [sys.executable, "-m", "benchmarks.speed.peers.measure", contender, str(time.time())]
     done = subprocess.run(
-        [*command, f"--tasks={tasks}", *flags], cwd=ROOT, capture_output=True, text=True,
+        [*command, f"--tasks={tasks}", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env=environment(spec.device),
-    )  # fmt: skip
+    )
     if done.returncode:
         raise RuntimeError(f"exit status {done.returncode}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -174,9 +185,12 @@ def start(contender: str, spec: Spec, tasks: str) -> dict[str, Any]:
 
 def environment(device: str) -> dict[str, str]:
     """No compiled programs of earlier rounds, so that the first step is that of a first run."""
-    values = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false",
-              "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
-              "JAX_TRACEBACK_FILTERING": "off"}  # fmt: skip
+    values = {
+        **os.environ,
+        "JAX_ENABLE_COMPILATION_CACHE": "false",
+        "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
+        "JAX_TRACEBACK_FILTERING": "off",
+    }
     if device == "cpu":  # also where there is a GPU
         values |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     return values
@@ -199,9 +213,11 @@ def measure_peaks(device: str, dtype: str) -> dict[str, float]:
             continue
         head = f"import {package}\nn, dtype, gpu = {size}, '{dtype}', {device == 'gpu'}"
         done = subprocess.run(
-            [sys.executable, "-c", head + program + BEST_OF_NINE], capture_output=True, text=True,
+            [sys.executable, "-c", head + program + BEST_OF_NINE],
+            capture_output=True,
+            text=True,
             env=environment(device),
-        )  # fmt: skip
+        )
         if done.returncode:
             print(f"{package}: no matrix product: {last_line(done.stderr)}")
         else:
@@ -224,11 +240,13 @@ def machine(device: str) -> dict[str, Any]:
             continue
     return {
         "processor": ", ".join(sorted(names)) or platform.processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity")
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
         else os.cpu_count(),
-        "accelerator": accelerator() if device == "gpu" else "", "versions": versions,
+        "accelerator": accelerator() if device == "gpu" else "",
+        "versions": versions,
         "commit": described.stdout.strip(),
-    }  # fmt: skip
+    }
 
 
 def accelerator() -> str:

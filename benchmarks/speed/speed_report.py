@@ -20,8 +20,11 @@ from benchmarks.speed.peers.measure import BATCHES  # noqa: E402
 RATES = {"train": "train, images/s", **{f"predict_{b}": f"predict, batch {b}" for b in BATCHES}}
 SECONDS = {"first_step_seconds": "first step, s", "first_prediction_seconds": "first prediction, s"}
 MEMORY = {"peak_train_bytes": "peak, training, GiB", "peak_bytes": "peak, GiB"}
-EXTRA = {"train_augmented": "train, augmented", "augment_share": "augmentation's share",
-         "train_resident": "augmented, 8 steps a call"}  # fmt: skip
+EXTRA = {
+    "train_augmented": "train, augmented",
+    "augment_share": "augmentation's share",
+    "train_resident": "augmented, 8 steps a call",
+}
 WORK = {"train": 3, "predict_8": 1}  # forward passes: a backward pass counts as two
 Round = dict[str, Any]
 
@@ -60,11 +63,17 @@ def table(record: dict[str, Any]) -> str:
         ours, cells = rounds.get(f"jaxlung, patch {patch}", []), [f"PyTorch's best, patch {patch}"]
         best = {key: best_of_pytorch(rounds, patch, key) for key in rates}
         if all(best.values()):
-            cells += [f"{_rate(key, rounds[best[key]], ours)} {best[key].split(',')[0][6:]}"
-                      for key in rates]  # fmt: skip
-            lines.append(_row(cells + [""] * len(others) + [
-                _utilisation(record, best[key], key) for key in utilised
-            ]))  # fmt: skip
+            cells += [
+                f"{_rate(key, rounds[best[key]], ours)} {best[key].split(',')[0][6:]}"
+                for key in rates
+            ]
+            lines.append(
+                _row(
+                    cells
+                    + [""] * len(others)
+                    + [_utilisation(record, best[key], key) for key in utilised]
+                )
+            )
     return "\n".join([*lines, "", _footnote(record)]) + "\n"
 
 
@@ -128,9 +137,12 @@ def draw(record: dict[str, Any], path: Path) -> None:
     if not keys:
         return
     figure, panels = plt.subplots(
-        1, len(keys), figsize=(1 + 5.5 * len(keys), 0.45 * len(rounds) + 1.2), sharey=True,
+        1,
+        len(keys),
+        figsize=(1 + 5.5 * len(keys), 0.45 * len(rounds) + 1.2),
+        sharey=True,
         squeeze=False,
-    )  # fmt: skip
+    )
     colours = ["#1f77b4" if name.startswith("jaxlung") else "#b0b0b0" for name in rounds]
     for panel, key in zip(panels[0], keys, strict=True):
         bars = panel.barh(

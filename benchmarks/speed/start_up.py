@@ -28,12 +28,19 @@ def main() -> None:
         temporary = Path(name)
         environment = {**os.environ, "XDG_CACHE_HOME": name}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # which would go before
-        small = ["--config.data.phantom_train=16", "--config.data.phantom_validation=1",
-                 "--config.data.phantom_test=1", "--config.train.num_epochs=1"]  # fmt: skip
+        small = [
+            "--config.data.phantom_train=16",
+            "--config.data.phantom_validation=1",
+            "--config.data.phantom_test=1",
+            "--config.train.num_epochs=1",
+        ]
         subprocess.run(
-            [*TRAIN, *small, f"--workdir={temporary / 'model'}"], cwd=ROOT, check=True,
-            capture_output=True, env={**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"},
-        )  # fmt: skip
+            [*TRAIN, *small, f"--workdir={temporary / 'model'}"],
+            cwd=ROOT,
+            check=True,
+            capture_output=True,
+            env={**environment, "JAX_ENABLE_COMPILATION_CACHE": "false"},
+        )
         for repeat in range(arguments.repeats + 1):
             kind = "warm" if repeat else "cold"
             seconds = first_step(arguments.directory, temporary / f"run{repeat}", environment)
@@ -42,16 +49,32 @@ def main() -> None:
             kind = "warm" if repeat else "cold"
             start = time.monotonic()
             subprocess.run(
-                [sys.executable, "-m", "jaxlung", "predict", str(image), "--workdir",
-                 str(temporary / "model"), "--out", str(temporary / f"masks{repeat}")],
-                cwd=ROOT, env=environment, check=True, capture_output=True,
-            )  # fmt: skip
+                [
+                    sys.executable,
+                    "-m",
+                    "jaxlung",
+                    "predict",
+                    str(image),
+                    "--workdir",
+                    str(temporary / "model"),
+                    "--out",
+                    str(temporary / f"masks{repeat}"),
+                ],
+                cwd=ROOT,
+                env=environment,
+                check=True,
+                capture_output=True,
+            )
             print(f"{kind}: first mask after {time.monotonic() - start:.1f} s", flush=True)
 
 
 def first_step(directory: Path, workdir: Path, environment: dict[str, str]) -> float:
-    command = [*TRAIN, "--config.data.name=folder", f"--config.data.dir={directory.resolve()}",
-               f"--workdir={workdir}"]  # fmt: skip
+    command = [
+        *TRAIN,
+        "--config.data.name=folder",
+        f"--config.data.dir={directory.resolve()}",
+        f"--workdir={workdir}",
+    ]
     start, seen = time.monotonic(), b""
     with subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -51,9 +51,14 @@ def jaxlung(directory: Path) -> Iterator[float]:
     with tempfile.TemporaryDirectory() as temporary:
         workdir = Path(temporary) / "run"
         command = [
-            sys.executable, "train.py", "--config", "configs/unet.py", "--config.data.name=folder",
-            f"--config.data.dir={directory.resolve()}", f"--workdir={workdir}",
-        ]  # fmt: skip
+            sys.executable,
+            "train.py",
+            "--config",
+            "configs/unet.py",
+            "--config.data.name=folder",
+            f"--config.data.dir={directory.resolve()}",
+            f"--workdir={workdir}",
+        ]
         environment = {**os.environ, "XDG_CACHE_HOME": temporary}
         environment.pop("JAX_COMPILATION_CACHE_DIR", None)  # which would go before
         with subprocess.Popen(
@@ -98,8 +103,12 @@ def keras(directory: Path) -> Iterator[float]:
     import tensorflow as tf
     from keras import layers, optimizers
 
-    turn = layers.Pipeline([layers.RandomRotation(15 / 360, "constant", seed=0),
-                            layers.RandomFlip("horizontal", seed=0)])  # fmt: skip
+    turn = layers.Pipeline(
+        [
+            layers.RandomRotation(15 / 360, "constant", seed=0),
+            layers.RandomFlip("horizontal", seed=0),
+        ]
+    )
     contrast = layers.RandomContrast(0.4, value_range=(0, 1), seed=0)
 
     def augment(image, mask):

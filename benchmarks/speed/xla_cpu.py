@@ -23,9 +23,14 @@ def main() -> None:
     a = jax.random.normal(key, (2048, 2048))
     print(f"matrix product: {2 * 2048**3 / busy(jax.jit(lambda a: a @ a), a)[0] / 1e9:.0f} GFLOP/s")
     for side, channels, features in (
-        (256, 16, 16), (256, 32, 16), (128, 16, 16), (128, 32, 32), (64, 64, 64), (32, 128, 128),
+        (256, 16, 16),
+        (256, 32, 16),
+        (128, 16, 16),
+        (128, 32, 32),
+        (64, 64, 64),
+        (32, 128, 128),
         (16, 256, 256),
-    ):  # fmt: skip
+    ):
         x = jax.random.normal(key, (8, side, side, channels))
         g = jax.random.normal(key, (8, side, side, features))
         w = jax.random.normal(key, (3, 3, channels, features))
@@ -43,8 +48,10 @@ def main() -> None:
     x = jax.random.normal(key, (4, 256, 256, 16))
     by_group = jax.jit(lambda x: x.reshape(4, 256, 256, 8, 2).sum((1, 2, 4)))
     by_channel = jax.jit(lambda x: x.sum((1, 2)).reshape(4, 8, 2).sum(2))
-    print(f"sums by group {1e3 * busy(by_group, x)[0]:.2f} ms, by channel and then by group "
-          f"{1e3 * busy(by_channel, x)[0]:.2f} ms")  # fmt: skip
+    print(
+        f"sums by group {1e3 * busy(by_group, x)[0]:.2f} ms, by channel and then by group "
+        f"{1e3 * busy(by_channel, x)[0]:.2f} ms"
+    )
 
     def windows(x: jax.Array) -> jax.Array:
         start, one = (1, 2, 2, 1), -jnp.inf
@@ -54,14 +61,18 @@ def main() -> None:
         return x.reshape(4, 128, 2, 128, 2, 16).max((2, 4)).sum()
 
     by_window, by_axis = (busy(jax.jit(jax.grad(f)), x)[0] for f in (windows, reshaped))
-    print(f"gradient of max pooling: windows {1e3 * by_window:.1f} ms, "
-          f"reshaped {1e3 * by_axis:.1f} ms")  # fmt: skip
+    print(
+        f"gradient of max pooling: windows {1e3 * by_window:.1f} ms, "
+        f"reshaped {1e3 * by_axis:.1f} ms"
+    )
 
     x, w = jax.random.normal(key, (4, 64, 64, 32)), jax.random.normal(key, (3, 3, 32, 32)) / 17
     unrolled = jax.jit(lambda x: conv(conv(conv(conv(x, w), w), w), w))
     looped = jax.jit(lambda x: jax.lax.fori_loop(0, 4, lambda _, x: conv(x, w), x))
-    print(f"four convolutions: unrolled {1e3 * busy(unrolled, x)[0]:.1f} ms, in a loop "
-          f"{1e3 * busy(looped, x)[0]:.1f} ms")  # fmt: skip
+    print(
+        f"four convolutions: unrolled {1e3 * busy(unrolled, x)[0]:.1f} ms, in a loop "
+        f"{1e3 * busy(looped, x)[0]:.1f} ms"
+    )
 
     for images in (1, 2, 4, 8):
         x, g = (jax.random.normal(k, (images, 128, 128, 16)) for k in jax.random.split(key))
@@ -69,9 +80,12 @@ def main() -> None:
         implicit = jax.jit(lambda x, w, g: jax.vjp(conv, x, w)[1](g)[1])
         explicit = jax.jit(lambda x, w, g: jax.vjp(padded_conv, x, w)[1](g)[1])
         np.testing.assert_allclose(implicit(x, w, g), explicit(x, w, g), rtol=1e-3, atol=0.1)
-        print(f"filter gradient, 128x128, 16 to 16, {images} images: padding in the convolution "
-              f"{1e3 * busy(implicit, x, w, g)[0]:.1f} ms, before it "
-              f"{1e3 * busy(explicit, x, w, g)[0]:.1f} ms", flush=True)  # fmt: skip
+        print(
+            f"filter gradient, 128x128, 16 to 16, {images} images: padding in the convolution "
+            f"{1e3 * busy(implicit, x, w, g)[0]:.1f} ms, before it "
+            f"{1e3 * busy(explicit, x, w, g)[0]:.1f} ms",
+            flush=True,
+        )
 
 
 def padded_conv(x_BxHxWxC: jax.Array, kernel: jax.Array) -> jax.Array:

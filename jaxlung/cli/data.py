@@ -45,22 +45,25 @@ def _add_prepare(data_commands: Any) -> None:
     preparing.set_defaults(run=run_prepare)
     preparing.add_argument("name", choices=CATALOG, metavar="NAME", help=", ".join(CATALOG))
     preparing.add_argument(
-        "--manual-dir", default="",
+        "--manual-dir",
+        default="",
         help="folder that holds NAME/ with files fetched by hand (default: "
         "DATA_DIR/downloads/manual)",
-    )  # fmt: skip
+    )
     preparing.add_argument(
-        "--beam-options", default="",
+        "--beam-options",
+        default="",
         help="chexmask: flags of its Apache Beam pipeline, in one string, to run it on a cluster",
-    )  # fmt: skip
+    )
     _add_data_dir(preparing)
 
 
 def _add_data_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data-dir", default="",
+        "--data-dir",
+        default="",
         help="folder of prepared sets (default: $TFDS_DATA_DIR, else ~/tensorflow_datasets)",
-    )  # fmt: skip
+    )
 
 
 def _add_check(data_commands: Any) -> None:
@@ -74,16 +77,19 @@ def _add_check(data_commands: Any) -> None:
     )
     check.set_defaults(run=run_check)
     check.add_argument(
-        "source", type=Path, metavar="NAME|DIR",
+        "source",
+        type=Path,
+        metavar="NAME|DIR",
         help="a folder that holds images/ and masks/, or, where there is none of that name, a set "
         "of `jaxlung data list`",
-    )  # fmt: skip
+    )
     check.add_argument("--out", type=Path, help="folder for check.html and check.json")
     check.add_argument(
-        "--metadata", type=Path,
+        "--metadata",
+        type=Path,
         help="CSV with the column id, and any of patient, spacing_mm and subgroups "
         "(default: DIR/metadata.csv, if there is one)",
-    )  # fmt: skip
+    )
     _add_data_dir(check)
     check.add_argument("--split-file", type=Path, help="as data.split_file of train.py")
     check.add_argument("--patient-pattern", default="", help="as data.patient_pattern of train.py")

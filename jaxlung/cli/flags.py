@@ -13,9 +13,11 @@ from jaxlung.system.processes import Processes, find_processes
 def define_processes() -> Callable[[], Processes | None]:
     """Flags for a command of several processes; returns what reads them, once they are parsed."""
     coordinator = flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT of process 0, to work in several processes. Slurm, "
-        "Kubernetes and Cloud TPU need none of these three: docs/scaling.md."
-    )  # fmt: skip
+        "coordinator",
+        None,
+        "HOST:PORT of process 0, to work in several processes. Slurm, "
+        "Kubernetes and Cloud TPU need none of these three: docs/scaling.md.",
+    )
     processes = flags.DEFINE_integer("processes", None, "How many; 1: alone, on a cluster too.")
     process = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
     return lambda: find_processes(coordinator.value, processes.value, process.value)

@@ -29,14 +29,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     score.add_argument("--out", required=True, type=Path, help="folder for the report")
     score.add_argument("--images", type=Path, help="folder of the X-rays, to draw outlines on")
     score.add_argument(
-        "--metadata", type=Path,
+        "--metadata",
+        type=Path,
         help="CSV with the column id, and any of patient, spacing_mm and subgroups; default: "
         "metadata.csv beside the folder of true masks, if it is there",
-    )  # fmt: skip
+    )
     score.add_argument(
-        "--sides", action="store_true",
+        "--sides",
+        action="store_true",
         help="masks hold 1 for the patient's right lung and 2 for the left one",
-    )  # fmt: skip
+    )
     score.add_argument(
         "--spacing-mm", type=float, help="side of a pixel of every image, whatever the metadata say"
     )

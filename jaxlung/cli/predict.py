@@ -23,43 +23,56 @@ def add_predict_command(commands: Any) -> None:
         "for each image. docs/predict.md says more. Not a medical device.",
     )
     predict.add_argument(
-        "paths", nargs="+", metavar="PATH",
+        "paths",
+        nargs="+",
+        metavar="PATH",
         help="images (PNG, JPEG, TIFF, DICOM...), folders of them, zip archives or 'globs'; - "
         "reads paths from standard input, one a line",
-    )  # fmt: skip
+    )
     predict.add_argument(
-        "--model", "--workdir", action="append", metavar="MODEL",
+        "--model",
+        "--workdir",
+        action="append",
+        metavar="MODEL",
         help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest "
         "X-rays); several times: their mean",
-    )  # fmt: skip
+    )
     predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
     predict.add_argument(
-        "--sides", action="store_true",
+        "--sides",
+        action="store_true",
         help="masks hold 1 for the patient's right lung and 2 for the left one",
-    )  # fmt: skip
+    )
     predict.add_argument(
-        "--probabilities", action="store_true",
+        "--probabilities",
+        action="store_true",
         help="also NAME_probability.png, 16 bits, 65535 is 1 (of CT .nii.gz, floats)",
-    )  # fmt: skip
+    )
     predict.add_argument("--no-overlay", action="store_true", help="no pictures of outlines")
     predict.add_argument(
-        "--format", choices=("png", "dicom-seg"), default="png",
+        "--format",
+        choices=("png", "dicom-seg"),
+        default="png",
         help="of masks; dicom-seg needs DICOM images and the extra dicom-seg",
-    )  # fmt: skip
+    )
     predict.add_argument(
-        "--tta", action=argparse.BooleanOptionalAction, default=True,
+        "--tta",
+        action=argparse.BooleanOptionalAction,
+        default=True,
         help="average with the mirror image's prediction (default); --no-tta: once, in less time",
-    )  # fmt: skip
+    )
     predict.add_argument(
-        "--strict", action="store_true",
+        "--strict",
+        action="store_true",
         help="refuse what would be warned of: inverted, rotated, no chest X-ray...",
-    )  # fmt: skip
+    )
     predict.add_argument(
-        "--share", metavar="I/N",
+        "--share",
+        metavar="I/N",
         help="every Nth image from the Ith on, as one of N processes that write into one --out; "
         "with --resume and without --share the summaries are joined. Default: all images, or the "
         "task's share in a Slurm step of several tasks",
-    )  # fmt: skip
+    )
     again = predict.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="skip what is done already")
     again.add_argument("--overwrite", action="store_true", help="replace earlier outputs")

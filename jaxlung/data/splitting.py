@@ -87,8 +87,9 @@ def make_patient_finder(pattern: str) -> Callable[[str], str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"data.patient_pattern='{pattern}' is no regular expression: {error}") \
-            from error  # fmt: skip
+        raise InputError(
+            f"data.patient_pattern='{pattern}' is no regular expression: {error}"
+        ) from error
     if compiled.groups < 1:
         raise InputError(f"data.patient_pattern='{pattern}' needs a group ( ) for the patient")
 

@@ -113,9 +113,15 @@ def check_set(
 def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
     with ThreadPoolExecutor(count_workers()) as pool:
         return list(
-            tqdm(pool.map(read, range(count)), total=count, desc="read", unit="pair",
-                 disable=None, leave=False)
-        )  # fmt: skip
+            tqdm(
+                pool.map(read, range(count)),
+                total=count,
+                desc="read",
+                unit="pair",
+                disable=None,
+                leave=False,
+            )
+        )
 
 
 def _compare(
@@ -132,9 +138,15 @@ def _compare(
         findings += record.findings
     findings += [*compared.findings, *find_in_whole_set(records)]
     return Check(
-        source, read, tuple(records), compared, split_of, split_by, tuple(sort_findings(findings)),
+        source,
+        read,
+        tuple(records),
+        compared,
+        split_of,
+        split_by,
+        tuple(sort_findings(findings)),
         time.monotonic() - started,
-    )  # fmt: skip
+    )
 
 
 def ranking(result: Check) -> list[tuple[str, float, str]]:

@@ -135,10 +135,17 @@ def measure_disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disa
     region = max(extra, missing)
     gain, y, x = _best_shift(mask, expected)
     return Disagreement(
-        own, region[0] / max(1, int(mask.sum())), extra >= missing, region[1], region[2],
-        gain - own, y, x,
-        float(dice(mask[:, ::-1], expected)) - own, float(dice(mask[::-1], expected)) - own,
-    )  # fmt: skip
+        own,
+        region[0] / max(1, int(mask.sum())),
+        extra >= missing,
+        region[1],
+        region[2],
+        gain - own,
+        y,
+        x,
+        float(dice(mask[:, ::-1], expected)) - own,
+        float(dice(mask[::-1], expected)) - own,
+    )
 
 
 def _largest_region(different_GxG: np.ndarray) -> tuple[int, float, float]:

@@ -198,11 +198,15 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
     low, high = np.percentile(canvas_SxS, (1, 99))
     colour = image[..., :3] if image.ndim == 3 else image[..., None]
     return Content(
-        digest_array(image), digest_array(mask_HxW),
-        perceptual_hash(standardised), describe_appearance(standardised), shrink_mask(mask_SxS),
+        digest_array(image),
+        digest_array(mask_HxW),
+        perceptual_hash(standardised),
+        describe_appearance(standardised),
+        shrink_mask(mask_SxS),
         measure_shape(mask_HxW, measure_contrast(canvas_SxS, mask_SxS)),
-        float(high - low), bool((colour != colour[..., :1]).any()),
-    )  # fmt: skip
+        float(high - low),
+        bool((colour != colour[..., :1]).any()),
+    )
 
 
 def pixel_format(pixels: np.ndarray) -> str:

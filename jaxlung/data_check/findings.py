@@ -196,9 +196,14 @@ def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Fin
         across = f"; they are in {' and '.join(within)}" if len(within) > 1 else ""
         kind = "duplicate_across_splits" if len(within) > 1 else "near_duplicate"
         findings.append(
-            Finding(kind, members, "", f"are copies of one image ({how}{change}){across}",
-                    BITS - group.bits + group.is_exact)
-        )  # fmt: skip
+            Finding(
+                kind,
+                members,
+                "",
+                f"are copies of one image ({how}{change}){across}",
+                BITS - group.bits + group.is_exact,
+            )
+        )
     by_mask: dict[str, list[str]] = {}
     for i, content in files.items():
         by_mask.setdefault(content.mask_digest, []).append(i)

@@ -132,20 +132,22 @@ def to_json(result: Check) -> dict[str, Any]:
     for record in result.records:
         content, d = record.content, told.get(record.id)
         place, value, kind = rank.get(record.id, (None, None, None))
-        images.append({
-            "id": record.id,
-            "split": result.splits.get(record.id),
-            "height": record.size[0] if record.size else None,
-            "width": record.size[1] if record.size else None,
-            "image_format": record.image_format or None,
-            "mask_format": record.mask_format or None,
-            "coverage": round(content.shape.coverage, 5) if content else None,
-            "pieces": content.shape.pieces if content else None,
-            "agreement": round(d.agreement, 4) if d else None,
-            "rank": place,
-            "suspicion": None if value is None else round(value, 3),
-            "suspicion_kind": kind if value else None,
-        })  # fmt: skip
+        images.append(
+            {
+                "id": record.id,
+                "split": result.splits.get(record.id),
+                "height": record.size[0] if record.size else None,
+                "width": record.size[1] if record.size else None,
+                "image_format": record.image_format or None,
+                "mask_format": record.mask_format or None,
+                "coverage": round(content.shape.coverage, 5) if content else None,
+                "pieces": content.shape.pieces if content else None,
+                "agreement": round(d.agreement, 4) if d else None,
+                "rank": place,
+                "suspicion": None if value is None else round(value, 3),
+                "suspicion_kind": kind if value else None,
+            }
+        )
     return {
         "schema": SCHEMA,
         "source": result.source,
@@ -153,15 +155,19 @@ def to_json(result: Check) -> dict[str, Any]:
         "summary": summarize_check(result),
         "findings": [
             {
-                "severity": KINDS[f.kind].severity, "kind": f.kind, "ids": list(f.ids),
-                "file": f.file or None, "message": f.message, "evidence": round(f.evidence, 3),
+                "severity": KINDS[f.kind].severity,
+                "kind": f.kind,
+                "ids": list(f.ids),
+                "file": f.file or None,
+                "message": f.message,
+                "evidence": round(f.evidence, 3),
             }
             for f in result.findings
         ],
         "images": images,
         "environment": describe_environment(),
         "seconds": round(result.seconds, 2),
-    }  # fmt: skip
+    }
 
 
 def write_report(result: Check, out: Path) -> None:
@@ -220,10 +226,15 @@ def _cases(result: Check) -> list[dict[str, Any]]:
         if len(cases) == WORST:  # before another file is read
             break
         if picture := _picture(result, image_id):
-            cases.append({
-                "id": image_id, "anchor": f"case{len(cases)}", "picture": picture,
-                "suspicion": rank.get(image_id), "messages": messages.get(image_id, []),
-            })  # fmt: skip
+            cases.append(
+                {
+                    "id": image_id,
+                    "anchor": f"case{len(cases)}",
+                    "picture": picture,
+                    "suspicion": rank.get(image_id),
+                    "messages": messages.get(image_id, []),
+                }
+            )
     return cases
 
 

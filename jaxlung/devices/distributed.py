@@ -57,9 +57,12 @@ def join_processes(processes: Processes | None, workdir: Path | None = None) -> 
         jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            processes.coordinator, processes.number, processes.this,
-            heartbeat_timeout_seconds=_HEARTBEAT, shutdown_timeout_seconds=_PATIENCE,
-        )  # fmt: skip
+            processes.coordinator,
+            processes.number,
+            processes.this,
+            heartbeat_timeout_seconds=_HEARTBEAT,
+            shutdown_timeout_seconds=_PATIENCE,
+        )
     except Exception as error:  # JAX and its gRPC raise many types
         raise InputError(
             f"cannot join the other processes ({one_line(error)[:300]}); name them by "

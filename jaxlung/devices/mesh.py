@@ -53,9 +53,11 @@ def make_mesh(
         )
     # Auto axes: linen's layers do not name output shardings, so the partitioner infers them.
     return jax.make_mesh(
-        (data, config.model, config.space), ("data", "model", "space"),
-        axis_types=(AxisType.Auto,) * 3, devices=devices,
-    )  # fmt: skip
+        (data, config.model, config.space),
+        ("data", "model", "space"),
+        axis_types=(AxisType.Auto,) * 3,
+        devices=devices,
+    )
 
 
 def splits_layers(mesh: Mesh) -> bool:

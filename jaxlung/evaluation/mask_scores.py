@@ -99,9 +99,15 @@ def score(
 
     with ThreadPoolExecutor(count_workers()) as pool:
         scored = list(
-            tqdm(pool.map(score_file, range(len(files))), total=len(files), desc="scored",
-                 unit="image", disable=None, leave=False)
-        )  # fmt: skip
+            tqdm(
+                pool.map(score_file, range(len(files))),
+                total=len(files),
+                desc="scored",
+                unit="image",
+                disable=None,
+                leave=False,
+            )
+        )
 
     def picture(index: int) -> Picture:
         file = files[index]

@@ -60,9 +60,14 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     own = np.arange(len(split.ids))[jax.process_index() :: jax.process_count()]
     with (
         ThreadPoolExecutor(count_workers()) as pool,
-        tqdm(total=len(own), desc=f"{task.model} on {task.data}", unit="image",
-             disable=None if distributed.is_main() else True, leave=False) as progress,
-    ):  # fmt: skip
+        tqdm(
+            total=len(own),
+            desc=f"{task.model} on {task.data}",
+            unit="image",
+            disable=None if distributed.is_main() else True,
+            leave=False,
+        ) as progress,
+    ):
         scored: list[_Scored] = []
         for batch in _predictions(predictor, split, own, pool):
             scored += pool.map(lambda row: _score(row, predictor.to_mask, tolerance), batch)
@@ -178,7 +183,8 @@ def _score(
             prediction_SxS,
             truth_SxS,
             lungs=sides.split_lungs(prediction_SxS, truth_SxS),
-            spacing=spacing and (
+            spacing=spacing
+            and (
                 spacing[0] * geometry.height / geometry.box_height,
                 spacing[1] * geometry.width / geometry.box_width,
             ),
@@ -194,7 +200,7 @@ def _score(
         reliability=calibration.count_reliability(probability_SxS[box], truth_SxS[box]),
         digest=digest_example(example.image, example.mask),
         canvas_digest=digest_example(canvas_SxS, mask_SxS),
-    )  # fmt: skip
+    )
 
 
 def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:

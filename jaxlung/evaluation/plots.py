@@ -39,8 +39,16 @@ def plot_strips(
         if not len(values):
             continue
         offset = row + jitter.uniform(-0.3, 0.3, len(values))
-        axis.plot(values, offset, ".", color=BLUE, alpha=0.35, markersize=4, markeredgewidth=0,
-                  rasterized=len(values) > 2000)  # fmt: skip
+        axis.plot(
+            values,
+            offset,
+            ".",
+            color=BLUE,
+            alpha=0.35,
+            markersize=4,
+            markeredgewidth=0,
+            rasterized=len(values) > 2000,
+        )
         q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
         axis.barh(row, q3 - q1, left=q1, height=0.64, color="none", edgecolor=GREY, linewidth=1.2)
         axis.plot([median, median], [row - 0.32, row + 0.32], color=GREY, linewidth=1.6)
@@ -70,12 +78,19 @@ def plot_scatter(
     figure, axis = _figure(3.4)
     flagged = np.asarray(flagged_N, bool)
     for chosen, marker, colour, label in (
-        (~flagged, "o", BLUE, "not flagged"), (flagged, "X", RUST, "flagged")
-    ):  # fmt: skip
+        (~flagged, "o", BLUE, "not flagged"),
+        (flagged, "X", RUST, "flagged"),
+    ):
         points = axis.scatter(
-            dice_N[chosen], hd95_N[chosen], s=26, marker=marker, color=colour, alpha=0.7,
-            linewidth=0, label=f"{label} ({chosen.sum()})",
-        )  # fmt: skip
+            dice_N[chosen],
+            hd95_N[chosen],
+            s=26,
+            marker=marker,
+            color=colour,
+            alpha=0.7,
+            linewidth=0,
+            label=f"{label} ({chosen.sum()})",
+        )
         points.set_urls([link for link, c in zip(links, chosen, strict=True) if c])
     axis.locator_params(axis="x", nbins=6)  # four decimals need room
     axis.set_yscale("symlog", linthresh=1.0)
@@ -98,8 +113,9 @@ def plot_reliability(curve: Mapping[str, Any], *, name: str) -> str:
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     counts = axis.twinx()
-    counts.bar(x, [curve["pixels"][i] for i in bins], width=0.5 / curve["bins"], color=RUST,
-               alpha=0.25)  # fmt: skip
+    counts.bar(
+        x, [curve["pixels"][i] for i in bins], width=0.5 / curve["bins"], color=RUST, alpha=0.25
+    )
     counts.set_yscale("log")
     counts.set_ylabel("pixels (bars)", color=RUST)
     counts.grid(visible=False)

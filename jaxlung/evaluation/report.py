@@ -162,20 +162,25 @@ def _charts(
     charts = [
         plots.plot_strips(
             {label: columns[name] for label, name in overlap.items()},
-            xlabel="", title="Overlap of each image", name=f"overlap-{number}",
+            xlabel="",
+            title="Overlap of each image",
+            name=f"overlap-{number}",
         ),
         plots.plot_strips(
             {label: columns[name] for label, name in distances.items()},
-            xlabel="pixels of the original grid", title="Distances of each image",
-            name=f"distances-{number}", log=True,
+            xlabel="pixels of the original grid",
+            title="Distances of each image",
+            name=f"distances-{number}",
+            log=True,
         ),
         plots.plot_scatter(
-            columns["dice"][pointed], columns["hd95_px"][pointed],
+            columns["dice"][pointed],
+            columns["hd95_px"][pointed],
             [bool(scores.flags[i]) for i in pointed],
             [f"#{image['case'] or image['anchor']}" for image in images.values()],
             name=f"scatter-{number}",
         ),
-    ]  # fmt: skip
+    ]
     if entry["calibration"]:
         charts.append(plots.plot_reliability(entry["calibration"], name=f"calibration-{number}"))
     return charts

@@ -15,9 +15,16 @@ FLAG_LABELS = {
     "stray_pieces": "stray pieces",
 }
 _LABELS = {
-    "dice": "Dice", "iou": "IoU", "precision": "Precision", "recall": "Recall",
-    "accuracy": "Accuracy", "hd": "HD", "hd95": "HD95", "assd": "ASSD", "nsd": "NSD",
-}  # fmt: skip
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "Precision",
+    "recall": "Recall",
+    "accuracy": "Accuracy",
+    "hd": "HD",
+    "hd95": "HD95",
+    "assd": "ASSD",
+    "nsd": "NSD",
+}
 _DISTANCES = ("hd", "hd95", "assd")
 _BOTH_LUNGS = (*_LABELS, *(f"{m}_{unit}" for unit in ("px", "mm") for m in (*_DISTANCES, "nsd")))
 

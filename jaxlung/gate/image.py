@@ -29,8 +29,15 @@ from jaxlung.io.grey import to_grey8
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "gate.npz"
 CLASSES = (
-    "upright", "inverted", "turned 90", "turned 180", "turned 270", "part", "photographed", "other",
-)  # fmt: skip
+    "upright",
+    "inverted",
+    "turned 90",
+    "turned 180",
+    "turned 270",
+    "part",
+    "photographed",
+    "other",
+)
 UPRIGHT = 0.15  # probability of the class below which a warning is given
 INVERTED = 0.95  # least probability, and of the negative being upright, to turn an image over
 BLANK = 8.0  # grey levels of 255 between the 1st and 99th percentile

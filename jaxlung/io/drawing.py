@@ -74,6 +74,14 @@ def draw_sheet(
         small = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         y, x = (i // columns) * (side + strip), (i % columns) * side
         page[y : y + height, x : x + width] = small
-        cv2.putText(page, caption[:44], (x + 4, y + side + 16), cv2.FONT_HERSHEY_SIMPLEX, 0.42,
-                    (0, 0, 0), 1, cv2.LINE_AA)  # fmt: skip
+        cv2.putText(
+            page,
+            caption[:44],
+            (x + 4, y + side + 16),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.42,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
+        )
     return page

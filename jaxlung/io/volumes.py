@@ -22,9 +22,20 @@ _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
 _AIR = -500.0  # Hounsfield units; a chest holds air, at about -1000
 # What a NIfTI header says of the grid; its free text may name a patient and is left behind.
 _GEOMETRY = (
-    "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
-    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
-)  # fmt: skip
+    "pixdim",
+    "xyzt_units",
+    "qform_code",
+    "sform_code",
+    "quatern_b",
+    "quatern_c",
+    "quatern_d",
+    "qoffset_x",
+    "qoffset_y",
+    "qoffset_z",
+    "srow_x",
+    "srow_y",
+    "srow_z",
+)
 
 
 class Grid(NamedTuple):

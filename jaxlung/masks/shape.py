@@ -92,7 +92,7 @@ def is_inverted(shape: MaskShape) -> bool:
     """
     return shape.border > BORDER and shape.coverage < 1 and (
         shape.coverage > 0.5 or shape.contrast < 0
-    )  # fmt: skip
+    )
 
 
 def has_one_lung(shape: MaskShape) -> bool:

@@ -197,7 +197,7 @@ def split_lungs(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | No
         cv2.distanceTransform((label_HxW != piece).astype(np.uint8), cv2.DIST_L2,
                               cv2.DIST_MASK_PRECISE)
         for piece in pieces[np.argsort(centres)]
-    ]  # fmt: skip
+    ]
     is_right_HxW = distances[0] <= distances[1]
     return {
         "right": (prediction_HxW & is_right_HxW, truth_HxW & is_right_HxW),

@@ -157,9 +157,14 @@ def compare_models(results: Sequence[Scores]) -> list[dict[str, Any]]:
         for metric in COMPARED:
             of_a, of_b = (s.grids["original"][metric] for s in (a, b))
             found.append(
-                {"set": a.data, "metric": metric, "a": a.model, "b": b.model,
-                 **compare(of_a[common], of_b[others], patients)}
-            )  # fmt: skip
+                {
+                    "set": a.data,
+                    "metric": metric,
+                    "a": a.model,
+                    "b": b.model,
+                    **compare(of_a[common], of_b[others], patients),
+                }
+            )
     return found
 
 
@@ -190,10 +195,20 @@ def write_csv(results: Sequence[Scores]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ["model", "set", "id", "patient", *groups, "height", "width", "flags",
-         "stray_pieces", "stray_pixels"]
+        [
+            "model",
+            "set",
+            "id",
+            "patient",
+            *groups,
+            "height",
+            "width",
+            "flags",
+            "stray_pieces",
+            "stray_pixels",
+        ]
         + [f"{name}_{grid}" for grid in grids for name in names]
-    )  # fmt: skip
+    )
     for scores in results:
         for i, image_id in enumerate(scores.ids):
             row: list[Any] = [scores.model, scores.data, image_id]

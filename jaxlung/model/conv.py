@@ -66,9 +66,12 @@ def by_pairs(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
         jnp.pad(kernel_3x3xCxF, ((0, 0), sides, (0, 0), (0, 0))) for sides in ((0, 1), (1, 0))
     )
     y_BxHxPx2F = lax.conv_general_dilated(
-        x_BxHxWxC, jnp.concatenate([left, right], 3), (1, 2), ((1, 1), (1, 1)),
+        x_BxHxWxC,
+        jnp.concatenate([left, right], 3),
+        (1, 2),
+        ((1, 1), (1, 1)),
         dimension_numbers=_NHWC,
-    )  # fmt: skip
+    )
     return y_BxHxPx2F.reshape(*x_BxHxWxC.shape[:3], kernel_3x3xCxF.shape[3])
 
 
@@ -134,5 +137,4 @@ def _pad(x_BxHxWxC: jax.Array) -> jax.Array:
 
 
 def _correlate(image: jax.Array, window: jax.Array) -> jax.Array:
-    return lax.conv_general_dilated(image, window, (1, 1), "VALID",
-                                    dimension_numbers=_CORRELATION)  # fmt: skip
+    return lax.conv_general_dilated(image, window, (1, 1), "VALID", dimension_numbers=_CORRELATION)

@@ -23,8 +23,9 @@ class UpConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, _ = x.shape
         f = self.factor
-        x = nn.Dense(f * f * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he,
-                     name="blocks")(x)  # fmt: skip
+        x = nn.Dense(
+            f * f * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he, name="blocks"
+        )(x)
         x = x.reshape(batch, height, width, f, f, self.features)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, f * height, f * width, self.features)
         bias = self.param("bias", nn.initializers.zeros, (1, 1, 1, self.features))

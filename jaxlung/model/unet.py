@@ -60,8 +60,15 @@ class UNet(nn.Module):
             x = PatchStem(self.width, self.patch, self.dtype, name="stem")(x)
         elif self.patch > 1:
             side = self.patch
-            x = nn.Conv(self.width, (side, side), strides=side, padding="VALID", dtype=self.dtype,
-                        kernel_init=_he, name="stem")(x)  # fmt: skip
+            x = nn.Conv(
+                self.width,
+                (side, side),
+                strides=side,
+                padding="VALID",
+                dtype=self.dtype,
+                kernel_init=_he,
+                name="stem",
+            )(x)
         block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
         skips = []
         for level in range(self.depth):
@@ -83,13 +90,21 @@ class UNet(nn.Module):
     def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
         shortcut = x
         if self.residual and x.shape[-1] != features:
-            shortcut = nn.Dense(features, dtype=self.dtype, kernel_init=_he,
-                                name=f"{name}_shortcut")(x)  # fmt: skip
+            shortcut = nn.Dense(
+                features, dtype=self.dtype, kernel_init=_he, name=f"{name}_shortcut"
+            )(x)
         for i in range(2):
-            x = nn.Conv(features, (3, 3), padding="SAME", use_bias=self.norm == "none",
-                        dtype=self.dtype, kernel_init=_he, name=f"{name}_conv{i}",
-                        # The fast ways of a CPU regroup rows and channels: devices would send all.
-                        conv_general_dilated=None if self.split else conv.for_flax)(x)  # fmt: skip
+            x = nn.Conv(
+                features,
+                (3, 3),
+                padding="SAME",
+                use_bias=self.norm == "none",
+                dtype=self.dtype,
+                kernel_init=_he,
+                name=f"{name}_conv{i}",
+                # The fast ways of a CPU regroup rows and channels: devices would send all.
+                conv_general_dilated=None if self.split else conv.for_flax,
+            )(x)
             x = self._norm(f"{name}_norm{i}", features, train)(x)
             x = nn.relu(x + shortcut if self.residual and i == 1 else x)
         if self.dropout and features >= self.width * 2 ** (self.depth - 1):
@@ -112,8 +127,9 @@ class UNet(nn.Module):
             groups = max(g for g in range(1, 9) if features % g == 0)
             return GroupNorm(groups, self.dtype, name=name)
         if self.norm == "batch":
-            return nn.BatchNorm(use_running_average=not train, momentum=0.95, dtype=self.dtype,
-                                name=name)  # fmt: skip
+            return nn.BatchNorm(
+                use_running_average=not train, momentum=0.95, dtype=self.dtype, name=name
+            )
         return lambda x: x
 
 
@@ -138,8 +154,15 @@ def to_mask(probability: Array, threshold: float = 0.5) -> Array:
 def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
     """The U-Net of a config; `split`: its rows or channels lie on several devices."""
     return UNet(
-        width=config.width, depth=config.depth, patch=config.patch, norm=config.norm,
-        residual=config.residual, attention=config.attention, dropout=config.dropout,
-        dtype=config.dtype, remat=config.remat, standardize=config.standardize,
+        width=config.width,
+        depth=config.depth,
+        patch=config.patch,
+        norm=config.norm,
+        residual=config.residual,
+        attention=config.attention,
+        dropout=config.dropout,
+        dtype=config.dtype,
+        remat=config.remat,
+        standardize=config.standardize,
         split=split,
-    )  # fmt: skip
+    )

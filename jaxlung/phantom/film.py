@@ -204,9 +204,12 @@ def _letter_l(u: Array, v: Array) -> Array:
 
 def _letter_r(u: Array, v: Array) -> Array:
     strokes = (
-        (0, 0, 0, 1), (0, 0, 0.5, 0.05), (0.5, 0.05, 0.55, 0.4), (0.55, 0.4, 0, 0.5),
+        (0, 0, 0, 1),
+        (0, 0, 0.5, 0.05),
+        (0.5, 0.05, 0.55, 0.4),
+        (0.55, 0.4, 0, 0.5),
         (0.2, 0.5, 0.6, 1),
-    )  # fmt: skip
+    )
     return functools.reduce(jnp.maximum, (_stroke(u, v, *stroke) for stroke in strokes))
 
 

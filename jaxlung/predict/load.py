@@ -118,8 +118,16 @@ def _read(model: ModelLike) -> _Model:
 
 def _difference(config: Config, other: Config) -> str:
     """The first setting that members of an ensemble have to share and do not; "" if none."""
-    for name in ("model", "data.size", "data.fit", "data.window_low", "data.window_high",
-                 "train.threshold", "train.postprocess", "modality"):  # fmt: skip
+    for name in (
+        "model",
+        "data.size",
+        "data.fit",
+        "data.window_low",
+        "data.window_high",
+        "train.threshold",
+        "train.postprocess",
+        "modality",
+    ):
         values = operator.attrgetter(name)
         if values(config) != values(other):
             return name

@@ -148,9 +148,13 @@ class Predictor:
 
         batch_size = BATCH if len(images) > 1 else 1
         results = stream(
-            images, self.prepare, lambda prepared: self.compute(prepared, batch_size), self.finish,
-            batch_size=batch_size, workers=count_workers(),
-        )  # fmt: skip
+            images,
+            self.prepare,
+            lambda prepared: self.compute(prepared, batch_size),
+            self.finish,
+            batch_size=batch_size,
+            workers=count_workers(),
+        )
         yield from tqdm(
             results, total=len(images), unit="image", disable=None if progress else True
         )

@@ -11,9 +11,17 @@ import jax
 import jaxlung
 
 _PACKAGES = (
-    "jaxlung", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy",
-    "scipy", "opencv-python-headless", "tensorflow-cpu",
-)  # fmt: skip
+    "jaxlung",
+    "jax",
+    "jaxlib",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "tensorflow-cpu",
+)
 
 
 def describe_environment(*, devices: bool = True) -> dict[str, Any]:

@@ -55,14 +55,23 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
         "gather_params": gather_params(mesh, fsdp=config.mesh.fsdp),
     }
     train = functools.partial(
-        steps.train_step, model=model, optimizer=optimizer, augment_config=config.augment,
-        loss_config=config.loss, key=_keys(config.train.seed)[1], ema=config.train.ema,
-        accumulate=config.train.accumulate, **places,
-    )  # fmt: skip
-    evaluate = functools.partial(
-        steps.eval_step, model=model, loss_config=config.loss, threshold=config.train.threshold,
+        steps.train_step,
+        model=model,
+        optimizer=optimizer,
+        augment_config=config.augment,
+        loss_config=config.loss,
+        key=_keys(config.train.seed)[1],
+        ema=config.train.ema,
+        accumulate=config.train.accumulate,
         **places,
-    )  # fmt: skip
+    )
+    evaluate = functools.partial(
+        steps.eval_step,
+        model=model,
+        loss_config=config.loss,
+        threshold=config.train.threshold,
+        **places,
+    )
     predict = functools.partial(steps.predict_step, model=model, **places)
     if config.data.loader == "device":
         compiled_train = jit_train_steps(train, mesh, placed)

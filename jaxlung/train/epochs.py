@@ -136,9 +136,16 @@ class Guard:
 
 
 def train_until(
-    end: int, state: TrainState, tally: Tally, calls: Iterator[Call], *, epoch_start: int,
-    log: RunLog, guard: Guard, stop: Stop,
-) -> tuple[TrainState, Tally]:  # fmt: skip
+    end: int,
+    state: TrainState,
+    tally: Tally,
+    calls: Iterator[Call],
+    *,
+    epoch_start: int,
+    log: RunLog,
+    guard: Guard,
+    stop: Stop,
+) -> tuple[TrainState, Tally]:
     """Updates until `end` of the epoch's steps are done, or the run has been asked to stop.
 
     A call is done whole: with several steps each it may go beyond `end`.

@@ -39,9 +39,12 @@ class RunLog:
             with _named(self._path), write_whole(self._path) as partial:
                 partial.write_text("".join(json.dumps(record) + "\n" for record in self.history))
         self._bar = tqdm(
-            total=total_steps, initial=start_step, unit="step", dynamic_ncols=True,
+            total=total_steps,
+            initial=start_step,
+            unit="step",
+            dynamic_ncols=True,
             disable=self._quiet,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> "RunLog":
         return self
@@ -123,8 +126,9 @@ def device_memory() -> dict[str, int]:
     names = {"device_memory": "bytes_in_use", "device_memory_peak": "peak_bytes_in_use"}
     return {
         f"{name}_bytes": max(s[key] for s in stats)
-        for name, key in names.items() if all(key in s for s in stats)
-    }  # fmt: skip
+        for name, key in names.items()
+        if all(key in s for s in stats)
+    }
 
 
 def read_history(workdir: Path) -> list[dict[str, float]]:

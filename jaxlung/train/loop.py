@@ -64,9 +64,12 @@ def train_and_evaluate(
 
 
 def _train(
-    config: Config, workdir: Path, mesh: jax.sharding.Mesh, canvases: Mapping[str, Canvases],
+    config: Config,
+    workdir: Path,
+    mesh: jax.sharding.Mesh,
+    canvases: Mapping[str, Canvases],
     profile: bool,
-) -> steps.TrainState:  # fmt: skip
+) -> steps.TrainState:
     train_ids, batch_size = canvases["train"].split.ids, config.train.batch_size
     steps_per_epoch, num_epochs = len(train_ids) // batch_size, config.train.num_epochs
     total_steps = steps_per_epoch * num_epochs
@@ -111,17 +114,27 @@ def _train(
                         tally, steps_per_epoch, epoch_start, config.train.checkpoint_steps
                     )
                     state, tally = train_until(
-                        end, state, tally, calls, epoch_start=epoch_start, log=log, guard=guard,
+                        end,
+                        state,
+                        tally,
+                        calls,
+                        epoch_start=epoch_start,
+                        log=log,
+                        guard=guard,
                         stop=stop,
-                    )  # fmt: skip
+                    )
                     if tally.steps < steps_per_epoch and not stop.asked:
                         _save_interim(managers, state, Progress(early_stop, tally), compiled.norm)
                 scores = None
                 if not stop.asked:
                     scores = validate(
-                        state.variables, compiled.evaluate, canvases["validation"], config, mesh,
+                        state.variables,
+                        compiled.evaluate,
+                        canvases["validation"],
+                        config,
+                        mesh,
                         stop,
-                    )  # fmt: skip
+                    )
                 if scores is None:
                     _save_interim(managers, state, Progress(early_stop, tally), compiled.norm)
                     managers.wait()
@@ -152,9 +165,13 @@ def _train(
                     write_learning_curve(workdir / "learning_curve.png", log.history)
                 if early_stop.best_step == step:
                     write_overlays(
-                        workdir, state.variables, compiled.predict, canvases["validation"], config,
+                        workdir,
+                        state.variables,
+                        compiled.predict,
+                        canvases["validation"],
+                        config,
                         mesh,
-                    )  # fmt: skip
+                    )
                 tally = tally.next_epoch()
                 progress = Progress(early_stop, tally)
                 checkpoints.save(managers.validated, state, progress, scores["dice"])
@@ -169,9 +186,11 @@ def _train(
 
 
 def _save_interim(
-    managers: checkpoints.Managers, state: steps.TrainState, progress: Progress,
+    managers: checkpoints.Managers,
+    state: steps.TrainState,
+    progress: Progress,
     norm_of: Callable[[Any], jax.Array],
-) -> None:  # fmt: skip
+) -> None:
     """A state of which no validation says that it is sound.
 
     Raises:

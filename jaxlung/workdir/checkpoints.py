@@ -115,9 +115,11 @@ def _score(metrics: Any) -> float:
 
 
 def save(
-    manager: ocp.CheckpointManager, state: TrainState, progress: Progress,
+    manager: ocp.CheckpointManager,
+    state: TrainState,
+    progress: Progress,
     score: float | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Saves in the background; `Managers.wait` waits for it.
 
     Args:

@@ -121,10 +121,19 @@ def list_differences(old: Config, new: Config) -> list[str]:
     batch, the parts of a batch.
     """
     harmless: tuple[str, ...] = (
-        "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "train.postprocess",
-        "train.checkpoint_steps", "train.skip_nonfinite", "model.remat",
-        "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
-    )  # fmt: skip
+        "data.dir",
+        "data.loader",
+        "data.cache_gib",
+        "train.steps_per_call",
+        "train.postprocess",
+        "train.checkpoint_steps",
+        "train.skip_nonfinite",
+        "model.remat",
+        "mesh.data",
+        "mesh.model",
+        "mesh.space",
+        "mesh.fsdp",
+    )
     if new.model.dropout == 0 and new.model.norm != "batch":
         harmless += ("train.accumulate",)
     return [

@@ -115,9 +115,7 @@ def test_image_of_a_batch_does_not_depend_on_its_neighbours():
     image, mask = batch()
     key = jax.random.key(3)
     together = augment_jit(key, image, mask, DEFAULT)
-    changed = augment_jit(
-        key, image.at[1].set(0.9), mask.at[1].set(1 - mask[1]), DEFAULT
-    )  # fmt: skip
+    changed = augment_jit(key, image.at[1].set(0.9), mask.at[1].set(1 - mask[1]), DEFAULT)
     for before, after in zip(together, changed, strict=True):
         np.testing.assert_array_equal(after[::2], before[::2])
         assert (after[1] != before[1]).any()
@@ -127,9 +125,23 @@ def test_image_of_a_batch_does_not_depend_on_its_neighbours():
 
 
 def test_ranges_and_types_hold_at_full_strength():
-    strongest = AugmentConfig(rotation=180, flip=0.5, scale=4, aspect=4, shift=1, contrast=1,
-                              brightness=1, gamma=9, elastic=0.05, opacity=1, shade=1, blur=1.5,
-                              noise=1, invert=0.5, occlusion=1)  # fmt: skip
+    strongest = AugmentConfig(
+        rotation=180,
+        flip=0.5,
+        scale=4,
+        aspect=4,
+        shift=1,
+        contrast=1,
+        brightness=1,
+        gamma=9,
+        elastic=0.05,
+        opacity=1,
+        shade=1,
+        blur=1.5,
+        noise=1,
+        invert=0.5,
+        occlusion=1,
+    )
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.random((4, *SHAPE, 1)), jnp.float32)
     image = image.at[:, 0].set(0.0).at[:, 1].set(1.0)
@@ -213,9 +225,14 @@ def test_bend_is_smooth_and_bounded():
 
 @pytest.mark.parametrize(
     ("field", "strength", "place"),
-    [("shade", 0.2, 1), ("blur", 1.5, 3), ("noise", 0.1, 4), ("invert", 1.0, 5),
-     ("occlusion", 1.0, 6)],
-)  # fmt: skip
+    [
+        ("shade", 0.2, 1),
+        ("blur", 1.5, 3),
+        ("noise", 0.1, 4),
+        ("invert", 1.0, 5),
+        ("occlusion", 1.0, 6),
+    ],
+)
 def test_each_strength_of_appearance_reaches_its_change(field, strength, place):
     """Alone, it is the one function of `appearance` with that image's key of that place."""
     image, mask = batch(1)
@@ -262,12 +279,14 @@ def test_draws_are_symmetric_and_independent():
     linear = matrices(DEFAULT)[:, :, :2]
     determinant = np.linalg.det(linear)
     lengths = np.linalg.norm(linear, axis=1)
-    draws = np.stack([
-        np.arctan2(linear[:, 1, 0], linear[:, 0, 0]) / np.deg2rad(15),
-        -np.log(np.abs(determinant)) / 2 / np.log(1.2),
-        np.log(lengths[:, 0] / lengths[:, 1]) / np.log(1.15),
-        np.sign(determinant),
-    ])  # fmt: skip
+    draws = np.stack(
+        [
+            np.arctan2(linear[:, 1, 0], linear[:, 0, 0]) / np.deg2rad(15),
+            -np.log(np.abs(determinant)) / 2 / np.log(1.2),
+            np.log(lengths[:, 0] / lengths[:, 1]) / np.log(1.15),
+            np.sign(determinant),
+        ]
+    )
     assert np.abs(draws.mean(axis=1)).max() < 0.07
     np.testing.assert_allclose(draws[:3].std(axis=1), 1 / np.sqrt(3), atol=0.03)
     assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.08

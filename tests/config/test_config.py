@@ -38,10 +38,18 @@ def assert_refused(path, value):
 def another_value(path):
     """A valid value of a field that is not its default."""
     default = DEFAULTS[path]
-    special = {"data.name": "montgomery+shenzhen", "data.weights": (1.0, 2.0), "data.size": 512,
-               "data.folds": 3, "ensemble.learning_rates": (1e-3, 2e-3),
-               "model.width": 18, "train.batch_size": 18,
-               "model.depth": 3, "model.norm": "none", "loss.bce": 0.5}  # fmt: skip
+    special = {
+        "data.name": "montgomery+shenzhen",
+        "data.weights": (1.0, 2.0),
+        "data.size": 512,
+        "data.folds": 3,
+        "ensemble.learning_rates": (1e-3, 2e-3),
+        "model.width": 18,
+        "train.batch_size": 18,
+        "model.depth": 3,
+        "model.norm": "none",
+        "loss.bce": 0.5,
+    }
     if path in special:
         return special[path]
     if path in CHOICES:
@@ -63,9 +71,10 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
     values = {section: {} for section in Config().to_dict()}
     # Public sets with a split refuse them: see tests/test_named_sets.py.
     alone = [
-        "data.patient_pattern", "data.split_file",
+        "data.patient_pattern",
+        "data.split_file",
         *(path for path in DEFAULTS if path.startswith("ensemble.")),
-    ]  # fmt: skip
+    ]
     for path in DEFAULTS:
         section, field = path.split(".")
         values[section][field] = DEFAULTS[path] if path in alone else another_value(path)
@@ -78,10 +87,19 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
     assert parse_config(filled) == changed
     # Where the data lie and how they are fed cannot change a run; their fingerprint is checked.
     harmless = (
-        "data.dir", "data.loader", "data.cache_gib", "train.steps_per_call", "model.remat",
-        "train.postprocess", "train.checkpoint_steps", "train.skip_nonfinite",
-        "mesh.data", "mesh.model", "mesh.space", "mesh.fsdp",
-    )  # fmt: skip
+        "data.dir",
+        "data.loader",
+        "data.cache_gib",
+        "train.steps_per_call",
+        "model.remat",
+        "train.postprocess",
+        "train.checkpoint_steps",
+        "train.skip_nonfinite",
+        "mesh.data",
+        "mesh.model",
+        "mesh.space",
+        "mesh.fsdp",
+    )
     expected = [path for path in DEFAULTS if path not in (*harmless, *alone)]
     assert [line.split(":")[0] for line in list_differences(Config(), changed)] == expected
 
@@ -239,8 +257,10 @@ def test_size_must_be_a_multiple(patch, depth):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"data": {"validation_fraction": 0.5, "test_fraction": 0.5}},
-         ["data.validation_fraction", "data.test_fraction"]),
+        (
+            {"data": {"validation_fraction": 0.5, "test_fraction": 0.5}},
+            ["data.validation_fraction", "data.test_fraction"],
+        ),
         ({"loss": {"dice": 0.0, "bce": 0.0}}, ["loss.dice", "loss.bce"]),
         ({"data": {"name": "folder"}}, ["data.dir"]),
         ({"data": {"folds": 1}}, ["data.folds=1"]),
@@ -249,13 +269,15 @@ def test_size_must_be_a_multiple(patch, depth):
         ({"data": {"folds": 3, "split_file": "s.json"}}, ["data.folds", "data.split_file"]),
         ({"ensemble": {"folds": True}}, ["ensemble.folds", "data.folds"]),
         ({"ensemble": {"folds": True}, "data": {"folds": 3, "fold": 1}}, ["data.fold=1"]),
-        ({"ensemble": {"members": 2, "learning_rates": (0.1, 0.2)}},
-         ["ensemble.members=2", "ensemble.learning_rates=(0.1, 0.2)"]),
+        (
+            {"ensemble": {"members": 2, "learning_rates": (0.1, 0.2)}},
+            ["ensemble.members=2", "ensemble.learning_rates=(0.1, 0.2)"],
+        ),
         ({"ensemble": {"learning_rates": (0.1,)}}, ["ensemble.learning_rates=(0.1,)"]),
         ({"ensemble": {"members": 2}, "data": {"loader": "device"}}, ["data.loader"]),
         ({"ensemble": {"members": 2}, "train": {"seed": 2**31 - 1}}, ["train.seed"]),
     ],
-)  # fmt: skip
+)
 def test_combinations(values, words):
     with pytest.raises(InputError) as caught:
         parse_config(values)

@@ -277,8 +277,13 @@ def test_folder_splits_by_hash(tmp_path):
     for stem in stems_of(60):
         save(tmp_path / "images" / f"{stem}.png")
         save(tmp_path / "masks" / f"{stem}.png")
-    config = DataConfig(name="folder", dir=str(tmp_path), patient_pattern=r"(\d+)_",
-                        validation_fraction=0.3, test_fraction=0.4)  # fmt: skip
+    config = DataConfig(
+        name="folder",
+        dir=str(tmp_path),
+        patient_pattern=r"(\d+)_",
+        validation_fraction=0.3,
+        test_fraction=0.4,
+    )
     expected = split_by_hash(stems_of(60), make_patient_finder(r"(\d+)_"), 0.3, 0.4)
     splits = load_folder_splits(config)
     assert {name: list(split.ids) for name, split in splits.items()} == expected

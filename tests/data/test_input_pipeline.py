@@ -131,8 +131,10 @@ def test_batches_hold_the_canvases(loader):
 @pytest.mark.parametrize("cache_gib", [4.0, 0.0])
 def test_loaders_give_identical_batches(cache_gib):
     split = example_split()
-    for indices, count in ((lambda: eval_indices(7, 3), None),
-                           (lambda: train_indices(1, 2, 7, 3), 7)):  # fmt: skip
+    for indices, count in (
+        (lambda: eval_indices(7, 3), None),
+        (lambda: train_indices(1, 2, 7, 3), 7),
+    ):
         memory, tfdata = (
             collect(canvases_of(split, cache_gib=cache_gib), indices(), loader, count)
             for loader in LOADERS

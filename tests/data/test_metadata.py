@@ -117,7 +117,7 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
         ("id,spacing_y_mm,spacing_x_mm\na,1,1\nb,,1\n", "'b'"),
         ("id,spacing_y_mm\na,1\nb,1\n", "'a'"),
     ],
-)  # fmt: skip
+)
 def test_refuses(tmp_path, text, word):
     path = table(tmp_path, text)
     with pytest.raises(InputError) as caught:

@@ -129,11 +129,13 @@ def test_the_index_is_kept_and_made_again_when_damaged(data_dir, monkeypatch):
         assert open_set("shenzhen", data_dir).ids == whole.ids
     columns = json.loads(good)
     for damaged in (
-        "{", "[]", '{"id": ["a"]}',
+        "{",
+        "[]",
+        '{"id": ["a"]}',
         json.dumps({**columns, "patient": columns["patient"][:-1]}),
         json.dumps({name: columns[name] for name in columns if name != "digest"}),
         json.dumps({**columns, "unknown": columns["id"]}),
-    ):  # fmt: skip
+    ):
         path.write_text(damaged)
         assert open_set("shenzhen", data_dir).ids == whole.ids
         assert json.loads(path.read_text()) == json.loads(good)
@@ -166,8 +168,12 @@ def test_both_conventions_of_covid_cxr(data_dir):
 
 
 def test_a_set_that_is_not_prepared_says_how(tmp_path):
-    refused({"name": "jsrt", "dir": str(tmp_path)}, tmp_path, "jaxlung data prepare jsrt",
-            f"--data-dir {tmp_path}")  # fmt: skip
+    refused(
+        {"name": "jsrt", "dir": str(tmp_path)},
+        tmp_path,
+        "jaxlung data prepare jsrt",
+        f"--data-dir {tmp_path}",
+    )
 
 
 def test_a_damaged_record_is_named(data_dir):
@@ -304,8 +310,9 @@ def test_published_splits_are_the_same_on_every_machine_and_in_every_version():
 
 
 def test_published_sizes_need_the_whole_set(data_dir):
-    refused({"name": "montgomery", "dir": data_dir, "split": "published"}, "20 images",
-            "96, 14 and 28")  # fmt: skip
+    refused(
+        {"name": "montgomery", "dir": data_dir, "split": "published"}, "20 images", "96, 14 and 28"
+    )
     with pytest.raises(InputError, match="published"):
         split_by_size("x", list("abcd"), ["p", "p", "q", "r"], (1, 1, 2))
     with pytest.raises(InputError, match="x has 5 images"):
@@ -314,22 +321,31 @@ def test_published_sizes_need_the_whole_set(data_dir):
 
 def test_lists_of_ids_win(data_dir, tmp_path):
     path = tmp_path / "lists.json"
-    lists = {"train": ["MCUCXR_0003_0", "CHNCXR_0001_0"], "validation": ["CHNCXR_0002_1"],
-             "test": ["MCUCXR_0000_1"]}  # fmt: skip
+    lists = {
+        "train": ["MCUCXR_0003_0", "CHNCXR_0001_0"],
+        "validation": ["CHNCXR_0002_1"],
+        "test": ["MCUCXR_0000_1"],
+    }
     path.write_text(json.dumps(lists))
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
     splits = load_public_splits(config)
     assert {name: list(split.ids) for name, split in splits.items()} == lists
     path.write_text(json.dumps({**lists, "train": ["MCUCXR_0003_0"]}))
-    refused({"name": "montgomery+shenzhen", "dir": data_dir, "split_file": str(path)},
-            "shenzhen", "train split is empty", "data.split_file")  # fmt: skip
+    refused(
+        {"name": "montgomery+shenzhen", "dir": data_dir, "split_file": str(path)},
+        "shenzhen",
+        "train split is empty",
+        "data.split_file",
+    )
 
 
 def test_a_mixture_holds_every_set(data_dir):
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, **FRACTIONS)
     splits = load_public_splits(config)
-    alone = [load_public_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))
-             for name in ("montgomery", "shenzhen")]  # fmt: skip
+    alone = [
+        load_public_splits(DataConfig(name=name, dir=data_dir, **FRACTIONS))
+        for name in ("montgomery", "shenzhen")
+    ]
     for name in SPLITS:
         split, parts = splits[name], [s[name] for s in alone]
         assert split.ids == parts[0].ids + parts[1].ids and not split.blocks
@@ -517,8 +533,9 @@ def test_training_on_a_name(data_dir, tmp_path):
     from jaxlung.train.loop import train_and_evaluate
 
     config = tiny.get_config()
-    config.data.update(name="montgomery+shenzhen", dir=data_dir, weights=(1.0, 2.0),
-                       loader="memory", **FRACTIONS)  # fmt: skip
+    config.data.update(
+        name="montgomery+shenzhen", dir=data_dir, weights=(1.0, 2.0), loader="memory", **FRACTIONS
+    )
     config.train.num_epochs = 1
     config.train.batch_size = 2
     state = train_and_evaluate(config, tmp_path / "run")
@@ -550,10 +567,19 @@ def test_list_says_what_there_is(data_dir):
     for entry in CATALOG.values():
         line = next(line for line in text.splitlines() if line.startswith(f"{entry.name} "))
         assert str(entry.n) in line and entry.convention in line
-        assert line.endswith("yes" if entry.name in (
-            "montgomery", "shenzhen", "jsrt", "covid_cxr", "covid_cxr_lung_and_heart",
-            "chest_xray_masks_and_labels",
-        ) else "no")  # fmt: skip
+        assert line.endswith(
+            "yes"
+            if entry.name
+            in (
+                "montgomery",
+                "shenzhen",
+                "jsrt",
+                "covid_cxr",
+                "covid_cxr_lung_and_heart",
+                "chest_xray_masks_and_labels",
+            )
+            else "no"
+        )
     assert all(len(line) <= 100 for line in text.splitlines()[:-1])
 
 
@@ -696,8 +722,11 @@ def test_a_set_without_images_in_the_test_split_is_not_given_those_of_another(
 ):
     monkeypatch.chdir(data_dir)
     path = tmp_path / "lists.json"
-    lists = {"train": ["MCUCXR_0003_0", "CHNCXR_0001_0"], "validation": ["CHNCXR_0002_1"],
-             "test": ["MCUCXR_0000_1", "MCUCXR_0001_0"]}  # fmt: skip
+    lists = {
+        "train": ["MCUCXR_0003_0", "CHNCXR_0001_0"],
+        "validation": ["CHNCXR_0002_1"],
+        "test": ["MCUCXR_0000_1", "MCUCXR_0001_0"],
+    }
     path.write_text(json.dumps(lists))
     config = DataConfig(name="montgomery+shenzhen", dir=data_dir, split_file=str(path))
     assert choose_split(config, Path("montgomery"), None)[0].ids == tuple(lists["test"])

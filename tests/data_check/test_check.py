@@ -394,9 +394,7 @@ def test_formats_labels_and_files_that_are_not_read(folder):
     (folder / "images" / ".hidden.png").write_bytes(b"")
     result = check(folder)
     messages = {f.kind: f.message for f in result.findings}
-    assert found(result) == {
-        "labels": {"p08"}, "mixed_formats": {"p07", "p08"}, "not_read": set()
-    }  # fmt: skip
+    assert found(result) == {"labels": {"p08"}, "mixed_formats": {"p07", "p08"}, "not_read": set()}
     assert "0 1 2" in messages["labels"] and "0 and 2 (1)" in messages["mixed_formats"]
     assert ".mhd (1)" in messages["not_read"]
 

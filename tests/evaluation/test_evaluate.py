@@ -143,11 +143,23 @@ def test_the_documentation_names_every_key(report, workdir, twin, tmp_path):
     result = evaluate([workdir, twin], out=tmp_path / "out")
     [first, *_], [comparison, *_] = result["results"], result["comparisons"]
     summaries = first["grids"]["original"]
-    keys = [result, first, comparison, result["settings"], result["environment"],
-            result["models"]["tiny"], result["models"]["tiny"]["threshold"], first["calibration"],
-            first["flags"], first["grids"], summaries, summaries["per_image"]["dice"],
-            summaries["pooled"], summaries["pooled"]["dice"],
-            report[0]["results"][0]["subgroups"]["view"]["PA"]]  # fmt: skip
+    keys = [
+        result,
+        first,
+        comparison,
+        result["settings"],
+        result["environment"],
+        result["models"]["tiny"],
+        result["models"]["tiny"]["threshold"],
+        first["calibration"],
+        first["flags"],
+        first["grids"],
+        summaries,
+        summaries["per_image"]["dice"],
+        summaries["pooled"],
+        summaries["pooled"]["dice"],
+        report[0]["results"][0]["subgroups"]["view"]["PA"],
+    ]
     for mapping in keys:
         assert set(mapping) <= named, set(mapping) - named
     assert {name.split("_")[0] for name in summaries["per_image"]} <= named
@@ -172,8 +184,12 @@ def test_matrix_of_models_and_sets(workdir, twin, other, tmp_path, capsys):
     second = write_folder(tmp_path / "deep" / "other", *radiographs(jax.random.key(8), 4, size=32))
     result = evaluate([workdir, twin], data=[other, second], out=tmp_path / "out")
     cells = [(entry["model"], entry["set"], entry["n"]) for entry in result["results"]]
-    assert cells == [("tiny", "data0/other", 6), ("tiny", "deep/other", 4),
-                     ("twin", "data0/other", 6), ("twin", "deep/other", 4)]  # fmt: skip
+    assert cells == [
+        ("tiny", "data0/other", 6),
+        ("tiny", "deep/other", 4),
+        ("twin", "data0/other", 6),
+        ("twin", "deep/other", 4),
+    ]
     assert len(result["comparisons"]) == 2 * 4
     printed = capsys.readouterr().out
     mean = result["results"][3]["grids"]["original"]["per_image"]["dice"]["mean"]
@@ -210,8 +226,9 @@ def test_images_of_the_training_are_recognised_by_content(workdir, model, tmp_pa
     fresh = radiographs(jax.random.key(99), 2, size=32)
     folder = write_folder(
         tmp_path / "leak",
-        [*(e.image for e in examples), *fresh[0]], [*(e.mask for e in examples), *fresh[1]],
-    )  # fmt: skip
+        [*(e.image for e in examples), *fresh[0]],
+        [*(e.mask for e in examples), *fresh[1]],
+    )
     [entry] = evaluate(workdir, data=folder, out=tmp_path / "out")["results"]
     assert entry["warnings"] == ["3 of these 5 images were trained on, by content"]
     copy = tmp_path / "copy"
@@ -236,8 +253,10 @@ def test_own_test_split_by_default(twin):
         [],
     )
     assert {path.name for path in (twin / "eval" / "phantom_test").iterdir()} == {
-        "metrics.json", "per_image.csv", "report.html",
-    }  # fmt: skip
+        "metrics.json",
+        "per_image.csv",
+        "report.html",
+    }
     [entry] = evaluate(twin, split="train")["results"]
     assert len(entry["warnings"]) == 2  # said by its name, and found by content
 
@@ -276,11 +295,16 @@ def test_choose_split_refuses_what_makes_no_sense(model, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"workdir": []}, "--workdir"), ({"workdir": ["RUN", "TWIN"], "out": None}, "--out"),
-     ({"data": ["OTHER", "TWIN"], "out": None}, "--out"),
-     ({"workdir": ["RUN", "RUN"]}, "twice"), ({"data": ["OTHER", "OTHER"]}, "twice"),
-     ({"data": ["nowhere"]}, "nowhere"), ({"workdir": ["nowhere"]}, "nowhere")],
-)  # fmt: skip
+    [
+        ({"workdir": []}, "--workdir"),
+        ({"workdir": ["RUN", "TWIN"], "out": None}, "--out"),
+        ({"data": ["OTHER", "TWIN"], "out": None}, "--out"),
+        ({"workdir": ["RUN", "RUN"]}, "twice"),
+        ({"data": ["OTHER", "OTHER"]}, "twice"),
+        ({"data": ["nowhere"]}, "nowhere"),
+        ({"workdir": ["nowhere"]}, "nowhere"),
+    ],
+)
 def test_refusals_write_nothing(options, word, workdir, twin, other, tmp_path):
     paths = {"RUN": workdir, "TWIN": twin, "OTHER": other}
     out = tmp_path / "out"

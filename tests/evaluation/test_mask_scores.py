@@ -160,8 +160,19 @@ def test_overlays_of_predict_are_passed_over(folders, workdir):
     images = [str(folders / "images" / f"{name}.png") for name in "abcd"]
     main(["predict", *images, "--probabilities", "--workdir", str(workdir), "--out", str(out)])
     assert len(list(out.glob("*.png"))) == 12
-    main(["score", "--pred", str(out), "--truth", str(folders / "truth"),
-              "--out", str(folders / "out"), "--images", str(folders / "images")])  # fmt: skip
+    main(
+        [
+            "score",
+            "--pred",
+            str(out),
+            "--truth",
+            str(folders / "truth"),
+            "--out",
+            str(folders / "out"),
+            "--images",
+            str(folders / "images"),
+        ]
+    )
     result = json.loads((folders / "out" / "metrics.json").read_text())["results"][0]
     assert result["n"] == 4 and result["flags"]["missing"] == 0
 
@@ -171,8 +182,9 @@ def test_metadata_groups_and_patients(folders):
     [entry] = run(folders, metadata=folders / "m.csv")["results"]
     assert entry["patients"] == 3
     assert {name: group["n"] for name, group in entry["subgroups"]["view"].items()} == {
-        "AP": 2, "PA": 2,
-    }  # fmt: skip
+        "AP": 2,
+        "PA": 2,
+    }
     assert "patient" not in entry["subgroups"]
     assert [row["patient"] for row in rows(folders)] == list("0012")
 
@@ -223,8 +235,19 @@ def image_of_another_size(folders):
 def test_wrong_input_is_one_line_that_names_the_file(folders, break_it, words, capsys):
     break_it(folders)
     with pytest.raises(SystemExit) as stop:
-        main(["score", "--pred", str(folders / "pred"), "--truth", str(folders / "truth"),
-                  "--images", str(folders / "images"), "--out", str(folders / "out")])  # fmt: skip
+        main(
+            [
+                "score",
+                "--pred",
+                str(folders / "pred"),
+                "--truth",
+                str(folders / "truth"),
+                "--images",
+                str(folders / "images"),
+                "--out",
+                str(folders / "out"),
+            ]
+        )
     assert stop.value.code == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     for word in words:
@@ -234,10 +257,14 @@ def test_wrong_input_is_one_line_that_names_the_file(folders, break_it, words, c
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"spacing_mm": -1.0}, "--spacing-mm"), ({"metadata": "nowhere.csv"}, "nowhere.csv"),
-     ({"images": "nowhere"}, "nowhere"), ({"tolerance": Tolerance(-1.0, 2.0)}, "tolerance"),
-     ({"tolerance": Tolerance(2.0, float("nan"))}, "tolerance")],
-)  # fmt: skip
+    [
+        ({"spacing_mm": -1.0}, "--spacing-mm"),
+        ({"metadata": "nowhere.csv"}, "nowhere.csv"),
+        ({"images": "nowhere"}, "nowhere"),
+        ({"tolerance": Tolerance(-1.0, 2.0)}, "tolerance"),
+        ({"tolerance": Tolerance(2.0, float("nan"))}, "tolerance"),
+    ],
+)
 def test_wrong_options(folders, options, word):
     with pytest.raises(InputError, match=word):
         run(folders, **options)
@@ -253,14 +280,26 @@ def test_folders_that_have_nothing_in_common(folders):
 
 
 def test_command_says_one_line_and_writes_a_report(folders):
-    command = [sys.executable, "-m", "jaxlung", "score", "--pred", folders / "pred", "--truth",
-               folders / "truth", "--out", folders / "out"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jaxlung",
+        "score",
+        "--pred",
+        folders / "pred",
+        "--truth",
+        folders / "truth",
+        "--out",
+        folders / "out",
+    ]
     done = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0 and done.stderr == ""
     assert "HD95 (px)" in done.stdout and "95 % CI" in done.stdout
     assert {path.name for path in (folders / "out").iterdir()} == {
-        "metrics.json", "per_image.csv", "report.html",
-    }  # fmt: skip
+        "metrics.json",
+        "per_image.csv",
+        "report.html",
+    }
     again = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True)
     assert again.returncode == 2 and len(again.stderr.splitlines()) == 1
     assert "--overwrite" in again.stderr

@@ -54,8 +54,9 @@ WORST = NAMES[5]  # without prediction
 
 
 def dice_of(folders, name):
-    truth, prediction = (np.asarray(Image.open(folders / f / f"{name}.png")) > 0
-                         for f in ("truth", "pred"))  # fmt: skip
+    truth, prediction = (
+        np.asarray(Image.open(folders / f / f"{name}.png")) > 0 for f in ("truth", "pred")
+    )
     return 2 * (truth & prediction).sum() / (truth.sum() + prediction.sum())
 
 
@@ -166,10 +167,16 @@ def browser(tmp_path_factory):
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for flag in (
-        "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):  # fmt: skip
+    ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = webdriver.ChromeService(CHROMEDRIVER)
@@ -182,14 +189,16 @@ def browser(tmp_path_factory):
 def test_a_page_of_many_sets_fits(width, browser, tmp_path):
     results = [
         example_scores(model=f"model_{m}", data=f"a_set_of_images_{s}")
-        for m in range(2) for s in range(5)
-    ]  # fmt: skip
+        for m in range(2)
+        for s in range(5)
+    ]
     evaluation = {
         "settings": describe_settings(Tolerance()),
         "results": [summarize_scores(r) for r in results],
         "models": {r.model: {"masks": "m", "masks_sha256": "0" * 64} for r in results},
-        "comparisons": compare_models(results), "environment": describe_environment(devices=False),
-    }  # fmt: skip
+        "comparisons": compare_models(results),
+        "environment": describe_environment(devices=False),
+    }
     (tmp_path / "report.html").write_text(render(evaluation, results))
     open_page(browser, tmp_path / "report.html", width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width

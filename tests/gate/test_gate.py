@@ -44,9 +44,15 @@ def test_simulated_films_pass_in_every_form(phantoms):
         deep = image.astype(np.uint16) * 5 + 900
         tinted = np.stack([image * 0.8, image, image * 0.9], -1).astype(np.uint8)
         for form in (
-            image, image[:, ::-1], image[..., None], np.stack([image] * 4, -1), deep,
-            image / 255.0 - 3, tinted, np.pad(image, ((0, 0), (30, 30))),
-        ):  # fmt: skip
+            image,
+            image[:, ::-1],
+            image[..., None],
+            np.stack([image] * 4, -1),
+            deep,
+            image / 255.0 - 3,
+            tinted,
+            np.pad(image, ((0, 0), (30, 30))),
+        ):
             assert examine(form) == Verdict(False, ()), words(form)
 
 

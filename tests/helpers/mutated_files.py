@@ -158,8 +158,22 @@ def whole(rng, data):
     return data
 
 
-DAMAGE = (truncated, flipped, flipped, flipped_start, flipped_start, zeroed, filled, swapped,
-          inserted, doubled, removed, garbage, extreme, extreme)  # fmt: skip
+DAMAGE = (
+    truncated,
+    flipped,
+    flipped,
+    flipped_start,
+    flipped_start,
+    zeroed,
+    filled,
+    swapped,
+    inserted,
+    doubled,
+    removed,
+    garbage,
+    extreme,
+    extreme,
+)
 
 
 def chunk(kind, data):
@@ -183,8 +197,13 @@ def png(width, height, data=None, *, depth=8, colour=0, extra=b""):
         row = 1 + (width * depth * (1, 0, 3, 1, 2, 0, 4)[colour] + 7) // 8
         data = zeros(row * height) if row * height > 2**24 else zlib.compress(bytes(row * height))
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + extra + chunk(b"IDAT", data)
-            + chunk(b"IEND", b""))  # fmt: skip
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + extra
+        + chunk(b"IDAT", data)
+        + chunk(b"IEND", b"")
+    )
 
 
 def bmp(width, height, bits=8, data=b"\0" * 64, compression=0):
@@ -195,8 +214,14 @@ def bmp(width, height, bits=8, data=b"\0" * 64, compression=0):
 def gif(width, height, frames=1, comment=0, pixel=b"\x02\x02\x44\x01\0"):
     place = struct.pack("<HHHHB", 0, 0, min(width, 1), min(height, 1), 0)
     block = b"\x21\xfe" + b"\x01x" * comment + b"\0" if comment else b""
-    return (b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + block
-            + (b"\x2c" + place + pixel) * frames + b";")  # fmt: skip
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", width, height, 0x80, 0, 0)
+        + bytes(6)
+        + block
+        + (b"\x2c" + place + pixel) * frames
+        + b";"
+    )
 
 
 def tiff(width, height, *, count=1, bits=8, compression=1, data=b"\0" * 64, after=0, chain=1):
@@ -205,8 +230,17 @@ def tiff(width, height, *, count=1, bits=8, compression=1, data=b"\0" * 64, afte
     first = 8 + len(data) + len(data) % 2
     file = bytearray(b"II*\0" + struct.pack("<I", first) + data + b"\0" * (len(data) % 2))
     for i in range(chain):
-        tags = {256: width, 257: height, 258: bits, 259: compression, 262: 1, 273: 8, 277: count,
-                278: height, 279: len(data)}  # fmt: skip
+        tags = {
+            256: width,
+            257: height,
+            258: bits,
+            259: compression,
+            262: 1,
+            273: 8,
+            277: count,
+            278: height,
+            279: len(data),
+        }
         file += struct.pack("<H", len(tags))
         for tag, value in tags.items():
             file += struct.pack("<HHII", tag, 4, 1, value)
@@ -291,9 +325,20 @@ def odd_dicom(rng, images, folder):
 def without(rng, images, folder):
     """DICOM that lacks an attribute: of the pixels mostly."""
     data = dicom(images[0], **SECRETS)
-    keywords = ("PixelData", "PixelData", "Rows", "Columns", "BitsAllocated", "BitsStored",
-                "HighBit", "SamplesPerPixel", "PhotometricInterpretation", "PixelRepresentation",
-                "Modality", "SOPClassUID")  # fmt: skip
+    keywords = (
+        "PixelData",
+        "PixelData",
+        "Rows",
+        "Columns",
+        "BitsAllocated",
+        "BitsStored",
+        "HighBit",
+        "SamplesPerPixel",
+        "PhotometricInterpretation",
+        "PixelRepresentation",
+        "Modality",
+        "SOPClassUID",
+    )
     del data[keywords[int(rng.integers(len(keywords)))]]
     return saved(folder / "odd.dcm", data).read_bytes()
 
@@ -497,8 +542,10 @@ def mutated_files(
     light = worst if count >= 2 * len(worst) else []  # they take long
     paths = []
     for i in range(count):
-        kind = rng.choice(["damage", "suffix", "odd dicom", "without", "tiny", "name"],
-                          p=[0.62, 0.08, 0.12, 0.05, 0.08, 0.05])  # fmt: skip
+        kind = rng.choice(
+            ["damage", "suffix", "odd dicom", "without", "tiny", "name"],
+            p=[0.62, 0.08, 0.12, 0.05, 0.08, 0.05],
+        )
         suffix, data = sound[int(rng.integers(len(sound)))]
         name = f"{i:04d}"
         if i < len(light):

@@ -108,8 +108,17 @@ def covid_cxr(root, count=3, shape=(30, 44), coco=False):
     for i in range(count + 1):
         name = f"film-{i}.{'jpg' if i % 2 else 'png'}"
         save(folder / "images" / name, film(shape, 200 + i))
-        metadata.append({"patientid": str(i // 2), "filename": name, "sex": "F", "age": "50",
-                         "finding": "COVID-19", "view": "AP", "license": "CC BY"})  # fmt: skip
+        metadata.append(
+            {
+                "patientid": str(i // 2),
+                "filename": name,
+                "sex": "F",
+                "age": "50",
+                "finding": "COVID-19",
+                "view": "AP",
+                "license": "CC BY",
+            }
+        )
         for j, plane in enumerate([*lungs(shape, i), np.ones(shape, bool)]):
             if i == count and j == 1:
                 continue
@@ -117,9 +126,17 @@ def covid_cxr(root, count=3, shape=(30, 44), coco=False):
             top, left, bottom, right = ys.min(), xs.min(), ys.max() + 1, xs.max() + 1
             mask = f"masks/{i}_{j}.png"
             save(folder / mask, white(plane[top:bottom, left:right]))
-            rows.append({"Class": f"COVID-19 {names[j]}", "Template Name": names[j],
-                         "Filename": name, "Mask": mask, "Top": top, "Left": left,
-                         "Resolution": f"{shape[1]}x{shape[0]}"})  # fmt: skip
+            rows.append(
+                {
+                    "Class": f"COVID-19 {names[j]}",
+                    "Template Name": names[j],
+                    "Filename": name,
+                    "Mask": mask,
+                    "Top": top,
+                    "Left": left,
+                    "Resolution": f"{shape[1]}x{shape[0]}",
+                }
+            )
             square = [int(v) for v in (left, top, right, top, right, bottom, left, bottom)]
             annotations.append({"image_id": i, "category_id": j, "segmentation": [square]})
     write_csv(folder / "metadata.csv", metadata)
@@ -150,9 +167,13 @@ def covid19_radiography(root, count=1):
 def chest_xray_masks_and_labels(root, shape=(30, 30)):
     """Two of Montgomery, two of Shenzhen, and one without a mask."""
     folder = root / "chest_xray_masks_and_labels" / "Lung Segmentation"
-    masks = {"MCUCXR_0001_0": "MCUCXR_0001_0", "MCUCXR_0002_1": "MCUCXR_0002_1",
-             "CHNCXR_0001_0": "CHNCXR_0001_0_mask", "CHNCXR_0002_1": "CHNCXR_0002_1_mask",
-             "CHNCXR_0025_0": None}  # fmt: skip
+    masks = {
+        "MCUCXR_0001_0": "MCUCXR_0001_0",
+        "MCUCXR_0002_1": "MCUCXR_0002_1",
+        "CHNCXR_0001_0": "CHNCXR_0001_0_mask",
+        "CHNCXR_0002_1": "CHNCXR_0002_1_mask",
+        "CHNCXR_0025_0": None,
+    }
     for i, (stem, mask) in enumerate(masks.items()):
         save(folder / "CXR_png" / f"{stem}.png", film(shape, 400 + i))
         right, left, _ = lungs(shape, i)
@@ -179,20 +200,43 @@ def chexmask(root, shape=(32, 32)):
     folder = root / "chexmask"
     rows, entries = [], []
     for i, (name, dice) in enumerate(
-        [("00000001_000.png", 0.9), ("00000001_001.png", 0.7), ("00000002_000.png", 0.8),
-         ("00000003_000.png", 0.69)]
-    ):  # fmt: skip
+        [
+            ("00000001_000.png", 0.9),
+            ("00000001_001.png", 0.7),
+            ("00000002_000.png", 0.8),
+            ("00000003_000.png", 0.69),
+        ]
+    ):
         right, left, heart = lungs(shape, i)
         save(folder / "images" / f"images_{i // 2:03d}" / name, film(shape, 500 + i))
-        rows.append({"Image Index": name, "Dice RCA (Max)": 0.95, "Dice RCA (Mean)": dice,
-                     "Landmarks": "1,2,3,4,5,6", "Left Lung": runs(left),
-                     "Right Lung": runs(right), "Heart": runs(heart), "Height": shape[0],
-                     "Width": shape[1]})  # fmt: skip
-        entries.append({"Image Index": name, "Finding Labels": "No Finding" if i else "Mass",
-                        "Follow-up #": 0, "Patient ID": int(name[:8]), "Patient Age": 58,
-                        "Patient Gender": "F", "View Position": "PA",
-                        "OriginalImage[Width": 64, "Height]": 48,
-                        "OriginalImagePixelSpacing[x": 0.14, "y]": 0.14})  # fmt: skip
+        rows.append(
+            {
+                "Image Index": name,
+                "Dice RCA (Max)": 0.95,
+                "Dice RCA (Mean)": dice,
+                "Landmarks": "1,2,3,4,5,6",
+                "Left Lung": runs(left),
+                "Right Lung": runs(right),
+                "Heart": runs(heart),
+                "Height": shape[0],
+                "Width": shape[1],
+            }
+        )
+        entries.append(
+            {
+                "Image Index": name,
+                "Finding Labels": "No Finding" if i else "Mass",
+                "Follow-up #": 0,
+                "Patient ID": int(name[:8]),
+                "Patient Age": 58,
+                "Patient Gender": "F",
+                "View Position": "PA",
+                "OriginalImage[Width": 64,
+                "Height]": 48,
+                "OriginalImagePixelSpacing[x": 0.14,
+                "y]": 0.14,
+            }
+        )
     write_csv(folder / "ChestX-Ray8.csv", rows)
     write_csv(folder / "Data_Entry_2017_v2020.csv", entries)
     return folder

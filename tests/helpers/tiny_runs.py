@@ -30,9 +30,13 @@ def shared_steps(config, mesh, steps_per_epoch):
     loader = "device" if config.data.loader == "device" else "memory"
     data = dataclasses.replace(DataConfig(), size=config.data.size, loader=loader)
     train = dataclasses.replace(
-        config.train, init_from="", patience=0, steps_per_call=1, checkpoint_steps=0,
+        config.train,
+        init_from="",
+        patience=0,
+        steps_per_call=1,
+        checkpoint_steps=0,
         skip_nonfinite=0,
-    )  # fmt: skip
+    )
     return _compiled(dataclasses.replace(config, data=data, train=train), mesh, steps_per_epoch)
 
 

@@ -130,10 +130,14 @@ def test_sheet_reads_back_as_png(tmp_path):
 @pytest.mark.parametrize("epochs", [1, 5])
 def test_learning_curve_is_a_png(tmp_path, epochs):
     history = [
-        {"epoch": i + 1.0, "train_loss": 1 / (i + 1), "validation_loss": 1.1 / (i + 1),
-         "validation_dice": 1 - 0.5 / (i + 1)}
+        {
+            "epoch": i + 1.0,
+            "train_loss": 1 / (i + 1),
+            "validation_loss": 1.1 / (i + 1),
+            "validation_dice": 1 - 0.5 / (i + 1),
+        }
         for i in range(epochs)
-    ]  # fmt: skip
+    ]
     path = tmp_path / "curve.png"
     write_learning_curve(path, history)
     with Image.open(path) as image:

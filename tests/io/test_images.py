@@ -42,9 +42,7 @@ def assert_refused(function, path, *words):
         assert word in message, message
 
 
-@pytest.mark.parametrize(
-    "name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.tiff"]
-)  # fmt: skip
+@pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.tiff"])
 def test_grey_8_bit_is_exact(tmp_path, name):
     image = read_image(saved(tmp_path / name, picture()))
     assert image.dtype == np.uint8

@@ -248,8 +248,9 @@ def folder(tmp_path_factory):
 def config_of(folder, **data):
     config = ct_recipe.get_config()
     config.data.dir = str(folder)
-    config.data.update({"size": 32, "loader": "memory", "test_fraction": 0.3,
-                        "validation_fraction": 0.3, **data})  # fmt: skip
+    config.data.update(
+        {"size": 32, "loader": "memory", "test_fraction": 0.3, "validation_fraction": 0.3, **data}
+    )
     config.model.update({"width": 4, "depth": 1})
     config.train.update({"batch_size": 2, "num_epochs": 12})
     config.optim.learning_rate = 1e-2
@@ -345,11 +346,24 @@ def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
     arguments = ["--workdir", str(ct_run), "--out", str(tmp_path / "out")]
     main(["predict", str(scan), *arguments])
     assert {p.name for p in (tmp_path / "out").iterdir()} == {
-        "scan_3.nii.gz", "scan_3_overlay.png", "summary.csv", "summary.json",
-    }  # fmt: skip
+        "scan_3.nii.gz",
+        "scan_3_overlay.png",
+        "summary.csv",
+        "summary.json",
+    }
     capsys.readouterr()
-    main(["predict", str(scan.parent), "--sides", "--probabilities", "--workdir", str(ct_run),
-              "--out", str(tmp_path / "sides")])  # fmt: skip
+    main(
+        [
+            "predict",
+            str(scan.parent),
+            "--sides",
+            "--probabilities",
+            "--workdir",
+            str(ct_run),
+            "--out",
+            str(tmp_path / "sides"),
+        ]
+    )
     plain, labels, probability = (
         np.asarray(nibabel.load(tmp_path / name).dataobj)
         for name in ("out/scan_3.nii.gz", "sides/scan_3.nii.gz", "sides/scan_3_probability.nii.gz")
@@ -363,8 +377,9 @@ def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
     assert row["lung_px"] == (plain > 0).sum() and row["lung_ml"] > 0
     capsys.readouterr()
     for model, path, word in (
-        (workdir, scan, "X-rays"), (ct_run, tmp_path / "out" / "scan_3_overlay.png", "CT volumes")
-    ):  # fmt: skip
+        (workdir, scan, "X-rays"),
+        (ct_run, tmp_path / "out" / "scan_3_overlay.png", "CT volumes"),
+    ):
         with pytest.raises(SystemExit) as stop:
             main(["predict", str(path), "--workdir", str(model), "--out", str(tmp_path / "o")])
         assert stop.value.code == 1
@@ -394,8 +409,16 @@ def test_on_a_real_scan(shared_data, tmp_path):
         )
         path = tmp_path / f"{axes}.nii.gz"
         nibabel.save(scan.as_reoriented(turn), path)
-        main(["predict", str(path), "--workdir", str(tmp_path / "run"), "--out",
-                  str(tmp_path / "masks_of_it")])  # fmt: skip
+        main(
+            [
+                "predict",
+                str(path),
+                "--workdir",
+                str(tmp_path / "run"),
+                "--out",
+                str(tmp_path / "masks_of_it"),
+            ]
+        )
         mask = nibabel.load(tmp_path / "masks_of_it" / path.name)
         np.testing.assert_array_equal(mask.affine, nibabel.load(path).affine)
         assert mask.shape == nibabel.load(path).shape

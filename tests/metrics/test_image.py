@@ -45,12 +45,27 @@ def test_by_hand():
     lungs = split_lungs(prediction, TRUTH)
     scores = score_masks(prediction, TRUTH, lungs=lungs, tolerance=Tolerance(px=2.0))
     expected = {
-        "tp": 600, "fp": 0, "fn": 40, "tn": 1760,
-        "dice": 1200 / 1240, "iou": 600 / 640, "precision": 1, "recall": 600 / 640,
-        "accuracy": 2360 / 2400, "hd_px": 2, "nsd_px": 1,
-        "dice_right": 560 / 600, "hd_px_right": 2, "hd95_px_right": 2, "nsd_px_right": 1,
-        "dice_left": 1, "hd_px_left": 0, "hd95_px_left": 0, "assd_px_left": 0, "nsd_px_left": 1,
-    }  # fmt: skip
+        "tp": 600,
+        "fp": 0,
+        "fn": 40,
+        "tn": 1760,
+        "dice": 1200 / 1240,
+        "iou": 600 / 640,
+        "precision": 1,
+        "recall": 600 / 640,
+        "accuracy": 2360 / 2400,
+        "hd_px": 2,
+        "nsd_px": 1,
+        "dice_right": 560 / 600,
+        "hd_px_right": 2,
+        "hd95_px_right": 2,
+        "nsd_px_right": 1,
+        "dice_left": 1,
+        "hd_px_left": 0,
+        "hd95_px_left": 0,
+        "assd_px_left": 0,
+        "nsd_px_left": 1,
+    }
     assert {name: scores[name] for name in expected} == pytest.approx(expected)
     stricter = score_masks(prediction, TRUTH, lungs=lungs, tolerance=Tolerance(px=1.0))
     assert 0 < stricter["nsd_px_right"] < stricter["nsd_px"] < 1 == stricter["nsd_px_left"]
@@ -65,8 +80,11 @@ def test_equals_the_functions_it_is_made_of(seed):
     counts = metrics.count_pixels(prediction[None], truth[None])
     for name in ("dice", "iou", "precision", "recall", "accuracy"):
         assert scores[name] == getattr(metrics, name)(counts)[0]
-    for end, masks in {"": (prediction, truth), "_right": lungs["right"],
-                       "_left": lungs["left"]}.items():  # fmt: skip
+    for end, masks in {
+        "": (prediction, truth),
+        "_right": lungs["right"],
+        "_left": lungs["left"],
+    }.items():
         assert scores[f"dice{end}"] == metrics.dice(metrics.count_pixels(*(m[None] for m in masks)))
         for unit, size, limit in (("px", (1.0, 1.0), 1.0), ("mm", spacing, 3.0)):
             distances = surface_distances(*masks, size)
@@ -80,9 +98,12 @@ def test_equals_the_functions_it_is_made_of(seed):
 def test_mm_are_pixels_times_spacing(spacing):
     prediction = noise(0) & TRUTH
     scores = score_masks(
-        prediction, TRUTH, lungs=split_lungs(prediction, TRUTH), spacing=(spacing, spacing),
+        prediction,
+        TRUTH,
+        lungs=split_lungs(prediction, TRUTH),
+        spacing=(spacing, spacing),
         tolerance=Tolerance(px=1.0, mm=spacing),
-    )  # fmt: skip
+    )
     for end in ("", "_right", "_left"):
         for name in ("hd", "hd95", "assd"):
             assert scores[f"{name}_px{end}"] > 0
@@ -111,8 +132,10 @@ def test_what_is_not_known_is_nan():
 def test_right_lung_is_on_the_pictures_left():
     prediction = boxes((12, 28, 10, 20), (12, 28, 40, 50))
     lungs = split_lungs(prediction, TRUTH)
-    for side, edges, part in (("right", PICTURE_LEFT, (12, 28, 10, 20)),
-                              ("left", PICTURE_RIGHT, (12, 28, 40, 50))):  # fmt: skip
+    for side, edges, part in (
+        ("right", PICTURE_LEFT, (12, 28, 10, 20)),
+        ("left", PICTURE_RIGHT, (12, 28, 40, 50)),
+    ):
         np.testing.assert_array_equal(lungs[side][0], boxes(part))
         np.testing.assert_array_equal(lungs[side][1], boxes(edges))
 

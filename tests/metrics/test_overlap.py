@@ -52,8 +52,16 @@ def monai_pairs():
     random = rng.random((2, 56, 24, 20)) < shares
     empty, full, dot = np.zeros((24, 20), bool), np.ones((24, 20), bool), np.zeros((24, 20), bool)
     dot[3, 4] = True
-    degenerate = [(empty, empty), (empty, full), (full, empty), (full, full), (dot, empty),
-                  (dot, full), (empty, dot), (dot, dot)]  # fmt: skip
+    degenerate = [
+        (empty, empty),
+        (empty, full),
+        (full, empty),
+        (full, full),
+        (dot, empty),
+        (dot, full),
+        (empty, dot),
+        (dot, dot),
+    ]
     prediction, truth = np.concatenate([random, np.array(degenerate).swapaxes(0, 1)], axis=1)
     return prediction, truth
 
@@ -66,8 +74,9 @@ def test_agrees_with_monai():
         import torch
 
         prediction, truth = monai_pairs()
-        as_tensor = [torch.from_numpy(masks[:, None].astype(np.float32))
-                     for masks in (prediction, truth)]  # fmt: skip
+        as_tensor = [
+            torch.from_numpy(masks[:, None].astype(np.float32)) for masks in (prediction, truth)
+        ]
         theirs = monai.DiceMetric(include_background=True, ignore_empty=False)(*as_tensor)
     theirs = theirs.numpy()[:, 0]
     ours = dice(count_pixels(prediction, truth))

@@ -117,9 +117,12 @@ def test_tables_show_the_bad_end_of_each_distribution():
 def test_labels():
     known = describe_settings(Tolerance(2.0, 1.5))
     for name, label in (
-        ("dice", "Dice"), ("hd95_px_right", "HD95 (px), right lung"), ("nsd_mm", "NSD at 1.5 mm"),
-        ("nsd_px_left", "NSD at 2 px, left lung"), ("assd_mm", "ASSD (mm)"),
-    ):  # fmt: skip
+        ("dice", "Dice"),
+        ("hd95_px_right", "HD95 (px), right lung"),
+        ("nsd_mm", "NSD at 1.5 mm"),
+        ("nsd_px_left", "NSD at 2 px, left lung"),
+        ("assd_mm", "ASSD (mm)"),
+    ):
         assert tables.format_label(name, known) == label
 
 
@@ -168,9 +171,11 @@ def test_volumes_by_hand():
         assert figures["sd"] == pytest.approx(np.std(of_volume, ddof=1))
         assert figures["ci95"] is None  # nine patients: one has two volumes
     evaluation = {
-        "results": [entry], "settings": describe_settings(Tolerance(2.0, 2.0)), "comparisons": [],
+        "results": [entry],
+        "settings": describe_settings(Tolerance(2.0, 2.0)),
+        "comparisons": [],
         "models": {"m": {"masks": "x"}},
-    }  # fmt: skip
+    }
     text = tables.format_tables(evaluation)
     assert "whole volumes, 10" in text and f"{np.mean(values['dice']):.4f}" in text
     assert summarize_scores(scores)["volumes"] is None

@@ -48,9 +48,14 @@ def test_interval_agrees_with_scipy_but_for_its_level():
     z = stats.norm.ppf(0.025) / np.sqrt(40 / 39)
     level = 1 - 2 * stats.t.cdf(z, 39)
     reference = stats.bootstrap(
-        (sums, sizes), lambda s, n, axis: s.sum(axis) / n.sum(axis), paired=True,
-        vectorized=True, n_resamples=40_000, method="BCa", rng=0,
-    ).confidence_interval  # fmt: skip
+        (sums, sizes),
+        lambda s, n, axis: s.sum(axis) / n.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=40_000,
+        method="BCa",
+        rng=0,
+    ).confidence_interval
     images = np.repeat(sums / sizes, sizes.astype(int))
     clusters = np.repeat(np.arange(40).astype(str), sizes.astype(int))
     ours = interval(images, clusters, level=level, resamples=40_000)

@@ -30,8 +30,14 @@ def random_pairs() -> dict[str, tuple[np.ndarray, np.ndarray, tuple[float, float
     line, corners = np.zeros((9, 7), bool), np.zeros((9, 7), bool)
     line[:, 2], corners[[0, 0, 8, 8], [0, 6, 0, 6]] = True, True
     diagonal = np.eye(9, 7, dtype=bool)
-    shapes = {"full": full, "dot": dot, "other": other, "line": line, "corners": corners,
-              "diagonal": diagonal}  # fmt: skip
+    shapes = {
+        "full": full,
+        "dot": dot,
+        "other": other,
+        "line": line,
+        "corners": corners,
+        "diagonal": diagonal,
+    }
     for name, prediction in shapes.items():
         for truth in ("full", "dot", "diagonal"):
             pairs[f"{name}_{truth}"] = (prediction, shapes[truth], (0.5, 2.0))
@@ -115,8 +121,9 @@ def test_symmetric_scaled_and_bounded(name):
     back = surface_distances(truth, prediction, spacing)
     turned = surface_distances(prediction.T, truth.T, spacing[::-1])
     doubled = surface_distances(prediction, truth, tuple(2 * side for side in spacing))
-    moved = surface_distances(np.pad(prediction, ((3, 1), (2, 9))),
-                              np.pad(truth, ((3, 1), (2, 9))), spacing)  # fmt: skip
+    moved = surface_distances(
+        np.pad(prediction, ((3, 1), (2, 9))), np.pad(truth, ((3, 1), (2, 9))), spacing
+    )
     for metric in (hausdorff, lambda d: hausdorff(d, 95), assd):
         for same in (back, turned, moved):
             assert metric(same) == pytest.approx(metric(there))
@@ -130,9 +137,13 @@ def test_symmetric_scaled_and_bounded(name):
 
 @pytest.mark.parametrize(
     ("prediction", "spacing"),
-    [(np.ones((3, 4), bool), (1, 1)), (np.ones((3, 3), bool), (1, 0)),
-     (np.ones((3, 3), bool), (1, np.nan)), (np.ones((3, 3), bool), (1,))],
-)  # fmt: skip
+    [
+        (np.ones((3, 4), bool), (1, 1)),
+        (np.ones((3, 3), bool), (1, 0)),
+        (np.ones((3, 3), bool), (1, np.nan)),
+        (np.ones((3, 3), bool), (1,)),
+    ],
+)
 def test_refuses(prediction, spacing):
     with pytest.raises(ValueError):
         surface_distances(prediction, np.ones((3, 3), bool), spacing)

@@ -10,14 +10,25 @@ from jaxlung.devices.mesh import batch_sharding, make_mesh
 from jaxlung.model import build_model, conv
 
 # Batch, height, width, channels, features: pairs of pixels, blocks of rows, odd sides, both wide.
-SHAPES = [(2, 8, 12, 16, 16), (3, 16, 6, 32, 16), (2, 4, 4, 1, 9), (2, 8, 7, 12, 16),
-          (2, 10, 4, 20, 7), (2, 8, 8, 16, 32), (1, 8, 8, 16, 16), (16, 4, 4, 16, 16)]  # fmt: skip
+SHAPES = [
+    (2, 8, 12, 16, 16),
+    (3, 16, 6, 32, 16),
+    (2, 4, 4, 1, 9),
+    (2, 8, 7, 12, 16),
+    (2, 10, 4, 20, 7),
+    (2, 8, 8, 16, 32),
+    (1, 8, 8, 16, 16),
+    (16, 4, 4, 16, 16),
+]
 
 
 def example(batch, height, width, channels, features, dtype=jnp.float32):
     keys = jax.random.split(jax.random.key(0), 3)
-    shapes = ((batch, height, width, channels), (3, 3, channels, features),
-              (batch, height, width, features))  # fmt: skip
+    shapes = (
+        (batch, height, width, channels),
+        (3, 3, channels, features),
+        (batch, height, width, features),
+    )
     return [jax.random.normal(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)]
 
 
@@ -35,8 +46,9 @@ def test_is_the_convolution_and_so_are_its_gradients(shape):
     assert_close(conv.conv3x3(x, kernel), conv.by_xla(x, kernel))
     for found, expected in zip(
         gradients(conv.conv3x3, x, kernel, weights),
-        gradients(conv.by_xla, x, kernel, weights), strict=True,
-    ):  # fmt: skip
+        gradients(conv.by_xla, x, kernel, weights),
+        strict=True,
+    ):
         assert_close(found, expected)
 
 

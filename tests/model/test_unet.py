@@ -112,9 +112,16 @@ def test_upconv_is_a_transposed_convolution(shape, f):
 
 @pytest.mark.parametrize(
     ("patch", "depth", "norm", "dropout"),
-    [(1, 1, "group", 0.0), (1, 2, "batch", 0.2), (1, 3, "none", 0.2), (2, 1, "none", 0.0),
-     (2, 2, "group", 0.2), (2, 3, "batch", 0.0), (4, 2, "group", 0.0)],
-)  # fmt: skip
+    [
+        (1, 1, "group", 0.0),
+        (1, 2, "batch", 0.2),
+        (1, 3, "none", 0.2),
+        (2, 1, "none", 0.0),
+        (2, 2, "group", 0.2),
+        (2, 3, "batch", 0.0),
+        (4, 2, "group", 0.0),
+    ],
+)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_shapes_and_types(patch, depth, norm, dropout, dtype):
     config = ModelConfig(width=6, depth=depth, patch=patch, norm=norm, dropout=dropout, dtype=dtype)
@@ -136,8 +143,11 @@ def reference_unet(params, image, depth):
             kernel = params[f"{name}_conv{i}"]["kernel"]
             height, width = x.shape[1:3]
             padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-            x = sum(padded[:, a : a + height, b : b + width] @ kernel[a, b]
-                    for a in range(3) for b in range(3))  # fmt: skip
+            x = sum(
+                padded[:, a : a + height, b : b + width] @ kernel[a, b]
+                for a in range(3)
+                for b in range(3)
+            )
             groups = max(g for g in range(1, 9) if x.shape[-1] % g == 0)
             grouped = x.reshape(len(x), height * width, groups, -1)
             mean, variance = (f(grouped, axis=(1, 3), keepdims=True) for f in (np.mean, np.var))
@@ -205,9 +215,10 @@ def test_closed_gates_take_the_skip_connections_away():
     kernel = params["decoder0_conv0"]["kernel"]
     without = {**params["decoder0_conv0"], "kernel": kernel.at[:, :, :4].set(0.0)}
     plain = {
-        name: part for name, part in {**params, "decoder0_conv0": without}.items()
+        name: part
+        for name, part in {**params, "decoder0_conv0": without}.items()
         if not name.startswith("gate")
-    }  # fmt: skip
+    }
     np.testing.assert_allclose(
         model.apply({"params": shut}, images()),
         tiny(depth=1, patch=1).apply({"params": plain}, images()),
@@ -216,8 +227,17 @@ def test_closed_gates_take_the_skip_connections_away():
 
 
 def test_build_model_passes_every_field_on():
-    config = ModelConfig(width=3, depth=1, patch=1, norm="none", dropout=0.3, dtype="bfloat16",
-                         standardize=False, residual=True, attention=True)  # fmt: skip
+    config = ModelConfig(
+        width=3,
+        depth=1,
+        patch=1,
+        norm="none",
+        dropout=0.3,
+        dtype="bfloat16",
+        standardize=False,
+        residual=True,
+        attention=True,
+    )
     model = build_model(config)
     for name, value in vars(config).items():
         assert getattr(model, name) == value
@@ -239,9 +259,14 @@ def test_parameter_count(norm):
 
 @pytest.mark.parametrize(
     ("patch", "depth", "shape"),
-    [(1, 2, (1, 18, 16, 1)), (1, 2, (1, 16, 18, 1)), (2, 2, (1, 12, 16, 1)), (1, 2, (16, 16, 1)),
-     (1, 2, (1, 1, 16, 16, 1))],
-)  # fmt: skip
+    [
+        (1, 2, (1, 18, 16, 1)),
+        (1, 2, (1, 16, 18, 1)),
+        (2, 2, (1, 12, 16, 1)),
+        (1, 2, (16, 16, 1)),
+        (1, 2, (1, 1, 16, 16, 1)),
+    ],
+)
 def test_wrong_side_is_refused(patch, depth, shape):
     image = jax.ShapeDtypeStruct(shape, jnp.float32)
     with pytest.raises(ValueError, match=str(patch * 2**depth)):
@@ -302,10 +327,17 @@ def test_constant_image_gives_finite_gradients():
 
 @pytest.mark.parametrize(
     "changes",
-    [{"norm": "group", "patch": 2}, {"norm": "batch"}, {"norm": "none"},
-     {"dtype": "bfloat16", "patch": 2}, {"patch": 4}, {"residual": True}, {"attention": True}],
+    [
+        {"norm": "group", "patch": 2},
+        {"norm": "batch"},
+        {"norm": "none"},
+        {"dtype": "bfloat16", "patch": 2},
+        {"patch": 4},
+        {"residual": True},
+        {"attention": True},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_gradient_reaches_every_parameter(changes):
     model = tiny(depth=1, **changes)
     variables = init(model)
@@ -315,8 +347,11 @@ def test_gradient_reaches_every_parameter(changes):
     @jax.grad
     def gradient(params):
         logits, _ = model.apply(
-            {**variables, "params": params}, images(4), train=True, mutable=["batch_stats"],
-        )  # fmt: skip
+            {**variables, "params": params},
+            images(4),
+            train=True,
+            mutable=["batch_stats"],
+        )
         return (weights * logits).sum()
 
     for path, leaf in jax.tree.leaves_with_path(gradient(variables["params"])):
@@ -332,9 +367,12 @@ def test_dropout_takes_whole_channels_and_only_in_training():
 
     def apply(key, train):
         return model.apply(
-            variables, images(), train=train, rngs={"dropout": key},
+            variables,
+            images(),
+            train=train,
+            rngs={"dropout": key},
             capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
-        )  # fmt: skip
+        )
 
     apply = jax.jit(apply, static_argnames="train")
     evaluated, kept = apply(jax.random.key(0), train=False)
@@ -348,8 +386,9 @@ def test_dropout_takes_whole_channels_and_only_in_training():
     assert np.abs(other - trained).max() > 1e-3 and np.abs(trained - evaluated).max() > 1e-3
 
     # Two deepest levels: last encoder, bottleneck, first decoder.
-    sides = sorted(out[0].shape[1] for leaf in kept["intermediates"].values()
-                   for out in leaf.values())  # fmt: skip
+    sides = sorted(
+        out[0].shape[1] for leaf in kept["intermediates"].values() for out in leaf.values()
+    )
     assert sides == [4, 8, 8]
     # Nothing before the first one is random, so its input is what it passes on in evaluation.
     before, after = (c["intermediates"]["Dropout_0"]["__call__"][0] for c in (kept, dropped))
@@ -410,8 +449,9 @@ def test_lung_probability_and_mask():
 
 @pytest.mark.parametrize("library", [np, jnp])
 def test_threshold_is_inclusive(library):
-    probability = library.asarray([0.25, np.nextafter(np.float32(0.5), 0), 0.5, 0.75, np.nan],
-                                  np.float32)  # fmt: skip
+    probability = library.asarray(
+        [0.25, np.nextafter(np.float32(0.5), 0), 0.5, 0.75, np.nan], np.float32
+    )
     mask = to_mask(probability)
     assert mask.dtype == bool and isinstance(mask, type(probability))
     np.testing.assert_array_equal(mask, [False, False, True, True, False])

@@ -84,8 +84,9 @@ def test_another_size_shows_the_same_patient():
     masks = {}
     for size in (128, 256, 512):
         labels = jax.jit(lambda k, size=size: phantom.radiograph(k, size=size)[1])(key)
-        small = cv2.resize((np.asarray(labels) > 0).astype(np.float32), (128, 128),
-                           interpolation=cv2.INTER_AREA)  # fmt: skip
+        small = cv2.resize(
+            (np.asarray(labels) > 0).astype(np.float32), (128, 128), interpolation=cv2.INTER_AREA
+        )
         masks[size] = small >= 0.5
     for size in (128, 512):
         both = (masks[size] & masks[256]).sum()

@@ -98,8 +98,11 @@ def test_postprocessing_is_of_xrays_and_can_be_left_out(model):
     for start in (0, 6, 12):
         probability[start : start + 4, 2:9] = 0.9
     counts = {}
-    for name, postprocess, data in (("xray", True, "phantom"), ("raw", False, "phantom"),
-                                    ("ct", True, "ct")):  # fmt: skip
+    for name, postprocess, data in (
+        ("xray", True, "phantom"),
+        ("raw", False, "phantom"),
+        ("ct", True, "ct"),
+    ):
         config = dataclasses.replace(
             model.config,
             train=dataclasses.replace(model.config.train, postprocess=postprocess),
@@ -111,8 +114,12 @@ def test_postprocessing_is_of_xrays_and_can_be_left_out(model):
 
 def test_most_that_divide():
     assert [largest_divisor(*pair) for pair in ((6, 4), (7, 4), (16, 6), (1, 8), (8, 2))] == [
-        3, 1, 4, 1, 2
-    ]  # fmt: skip
+        3,
+        1,
+        4,
+        1,
+        2,
+    ]
 
 
 def test_command_writes_masks_and_overlays(workdir, model, radiograph, tmp_path):
@@ -121,8 +128,13 @@ def test_command_writes_masks_and_overlays(workdir, model, radiograph, tmp_path)
     predict(tmp_path / "a.png", tmp_path / "b.tif", "--workdir", workdir, "--out", tmp_path / "out")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == [
-        "a.png", "a_overlay.png", "b.png", "b_overlay.png", "summary.csv", "summary.json"
-    ]  # fmt: skip
+        "a.png",
+        "a_overlay.png",
+        "b.png",
+        "b_overlay.png",
+        "summary.csv",
+        "summary.json",
+    ]
     mask = read_image(tmp_path / "out" / "a.png")
     np.testing.assert_array_equal(mask, model.predict(tmp_path / "a.png") * np.uint8(255))
     assert read_image(tmp_path / "out" / "a_overlay.png").shape == (50, 70, 3)
@@ -132,8 +144,14 @@ def test_command_reports_bad_files_and_goes_on(workdir, radiograph, tmp_path, ca
     Image.fromarray(radiograph).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("not an image")
     with pytest.raises(SystemExit) as stop:
-        predict(tmp_path / "bad.png", tmp_path / "good.png", "--workdir", workdir,
-                "--out", tmp_path / "out")  # fmt: skip
+        predict(
+            tmp_path / "bad.png",
+            tmp_path / "good.png",
+            "--workdir",
+            workdir,
+            "--out",
+            tmp_path / "out",
+        )
     assert stop.value.code == 1
     assert (tmp_path / "out" / "good.png").exists()
     errors = capsys.readouterr().err.strip().splitlines()
@@ -161,8 +179,14 @@ def test_command_refuses_two_images_with_one_output(workdir, tmp_path):
         (tmp_path / name).mkdir()
         Image.new("L", (32, 32)).save(tmp_path / name / "same.png")
     with pytest.raises(SystemExit) as stop:
-        predict(tmp_path / "x" / "same.png", tmp_path / "y" / "same.png", "--workdir", workdir,
-                "--out", tmp_path / "out")  # fmt: skip
+        predict(
+            tmp_path / "x" / "same.png",
+            tmp_path / "y" / "same.png",
+            "--workdir",
+            workdir,
+            "--out",
+            tmp_path / "out",
+        )
     assert stop.value.code == 2 and not (tmp_path / "out").exists()
 
 
@@ -183,8 +207,9 @@ def test_loading_unpickles_nothing(workdir, monkeypatch):
 def test_arrays_of_other_kinds(model, radiograph):
     expected = model.predict(radiograph)
     np.testing.assert_array_equal(model.predict(jax.numpy.asarray(radiograph)), expected)
-    np.testing.assert_array_equal(model.predict(radiograph.tolist()), model.predict(
-        radiograph.astype(np.int64)))  # fmt: skip
+    np.testing.assert_array_equal(
+        model.predict(radiograph.tolist()), model.predict(radiograph.astype(np.int64))
+    )
 
 
 def test_commands_of_a_real_run_say_one_line(workdir, radiograph, tmp_path):
@@ -199,8 +224,13 @@ def test_commands_of_a_real_run_say_one_line(workdir, radiograph, tmp_path):
         (["eval.py", f"--workdir={workdir}", f"--out={tmp_path / 'file'}"], 2, "file"),
         (["eval.py", f"--workdir={workdir}", "--data=no/such/place"], 2, "no/such/place"),
     ):
-        result = subprocess.run([sys.executable, *map(str, command)], cwd=ROOT, text=True,
-                                capture_output=True, timeout=120)  # fmt: skip
+        result = subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            timeout=120,
+        )
         lines = result.stderr.strip().splitlines()
         assert result.returncode == code, result.stderr
         assert len(lines) == 1 and word in lines[0], result.stderr

@@ -24,9 +24,12 @@ print(sum(event == "/jax/compilation_cache/cache_hits" for event in hits))
 def run(cache_home, **environment):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM], text=True, capture_output=True, check=True,
+        [sys.executable, "-c", PROGRAM],
+        text=True,
+        capture_output=True,
+        check=True,
         env={**kept, "XDG_CACHE_HOME": str(cache_home), **environment},
-    )  # fmt: skip
+    )
     folder, hits = done.stdout.split()
     return folder, int(hits), done.stderr
 
@@ -86,8 +89,13 @@ def test_own_limits_stay(monkeypatch, tmp_path):
         ({}, f"{2**30} 0.1"),
         ({"JAX_COMPILATION_CACHE_MAX_SIZE": "77"}, "77 0.1"),
     ):
-        done = subprocess.run([sys.executable, "-c", program], text=True, capture_output=True,
-                              check=True, env={**kept, **own})  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            text=True,
+            capture_output=True,
+            check=True,
+            env={**kept, **own},
+        )
         assert done.stdout.strip() == expected
 
 

@@ -24,9 +24,12 @@ def devices(cores=4, batch=0, started=False, **environment):
     kept = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")}
     program = PROGRAM.format(cores=cores, batch=batch, started=started)
     done = subprocess.run(
-        [sys.executable, "-c", program], text=True, capture_output=True, check=True,
+        [sys.executable, "-c", program],
+        text=True,
+        capture_output=True,
+        check=True,
         env={**kept, **environment},
-    )  # fmt: skip
+    )
     return int(done.stdout)
 
 
@@ -77,9 +80,12 @@ print(faults())
 
     def second(keep):
         done = subprocess.run(
-            [sys.executable, "-c", program.format(keep=keep)], text=True, capture_output=True,
-            check=True, env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"},
-        )  # fmt: skip
+            [sys.executable, "-c", program.format(keep=keep)],
+            text=True,
+            capture_output=True,
+            check=True,
+            env={**os.environ, "NUMPY_MADVISE_HUGEPAGE": "0"},
+        )
         return int(done.stdout)
 
     assert second(True) < 100 < 10_000 < second(False)

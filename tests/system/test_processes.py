@@ -61,9 +61,17 @@ def test_wrong_flags_are_one_line(flags, words):
 
 def test_the_command_refuses_wrong_flags_before_any_work(tmp_path):
     run = subprocess.run(
-        [sys.executable, "train.py", "--config=configs/tiny.py", f"--workdir={tmp_path / 'run'}",
-         "--processes=2"], cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "train.py",
+            "--config=configs/tiny.py",
+            f"--workdir={tmp_path / 'run'}",
+            "--processes=2",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1 and "--coordinator, --process: needed" in run.stderr
     assert not (tmp_path / "run").exists()
@@ -74,7 +82,7 @@ def test_the_command_refuses_wrong_flags_before_any_work(tmp_path):
 )
 def test_the_devices_of_a_process_divide_its_part_of_the_batch(
     monkeypatch, batch, processes, devices
-):  # fmt: skip
+):
     set_to = {}
     monkeypatch.setattr(start, "worker_count", lambda: 4)
     config = SimpleNamespace(values={"jax_num_cpu_devices": -1}, update=set_to.__setitem__)

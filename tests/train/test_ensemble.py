@@ -40,16 +40,19 @@ def tiny_config(**changes):
 
 WAYS = {
     "seeds": {
-        "ensemble__members": 4, "optim__weight_decay": 0.1, "optim__clip_norm": 0.1,
+        "ensemble__members": 4,
+        "optim__weight_decay": 0.1,
+        "optim__clip_norm": 0.1,
         "train__ema": 0.9,
     },
     "rates": {
-        "ensemble__learning_rates": (1e-3, 5e-3), "optim__weight_decay": 0.1,
+        "ensemble__learning_rates": (1e-3, 5e-3),
+        "optim__weight_decay": 0.1,
         "optim__clip_norm": 0.1,
     },
     # The training sets hold 12 and 11 images: 3 batches and 2.
     "folds": {"ensemble__folds": True, "data__folds": 2, "data__phantom_train": 20},
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,15 @@ def finished(tmp_path_factory):
 def test_run_leaves_what_the_readme_says(finished):
     state, workdir = finished
     assert int(state.step) == 6  # 3 epochs of 8 // 4 steps
-    for name in ("config.json", "run.json", "metrics.jsonl", "learning_curve.png",
-                 "validation.png", "tensorboard", "checkpoints"):  # fmt: skip
+    for name in (
+        "config.json",
+        "run.json",
+        "metrics.jsonl",
+        "learning_curve.png",
+        "validation.png",
+        "tensorboard",
+        "checkpoints",
+    ):
         assert (workdir / name).exists(), name
     records = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [2, 4, 6]
@@ -128,9 +135,10 @@ def test_average_of_the_parameters_is_kept_and_evaluated(tmp_path):
         state, _ = compiled.train(state, to_devices(batch, mesh))
         decay = min(0.5, (1 + step) / (10 + step))
         average = jax.tree.map(
-            lambda a, p, decay=decay: decay * a + (1 - decay) * p, average,
+            lambda a, p, decay=decay: decay * a + (1 - decay) * p,
+            average,
             jax.device_get(state.params),
-        )  # fmt: skip
+        )
     for found, expected in zip(
         jax.tree.leaves(state.variables["params"]), jax.tree.leaves(average), strict=True
     ):
@@ -145,9 +153,11 @@ def test_training_starts_from_another_runs_best(finished, tmp_path, monkeypatch)
     best = load(source).variables["params"]
     shutil.copytree(source, tmp_path / "source")
     config = tiny_config(
-        train__init_from=str(tmp_path / "source"), optim__learning_rate=1e-12, train__seed=5,
+        train__init_from=str(tmp_path / "source"),
+        optim__learning_rate=1e-12,
+        train__seed=5,
         train__ema=0.9,
-    )  # fmt: skip
+    )
     train_and_interrupt(monkeypatch, config, tmp_path / "next", epochs=1)
     shutil.rmtree(tmp_path / "source")
     state = train_and_evaluate(config, tmp_path / "next")
@@ -184,9 +194,7 @@ def test_result_that_is_not_finite_names_its_step_and_images_within_a_call(tmp_p
     with RunLog(tmp_path, 12, 12, 100, 4) as log, Stop() as stop:
         guard = Guard("abcdefg", 0, log.say)
         with pytest.raises(TrainingError, match=r"at step 17 \(images: d, e\)"):
-            train_until(
-                6, None, Tally(), calls, epoch_start=12, log=log, guard=guard, stop=stop
-            )  # fmt: skip
+            train_until(6, None, Tally(), calls, epoch_start=12, log=log, guard=guard, stop=stop)
 
 
 def test_skipped_steps_count_on_over_epochs_and_stay_out_of_the_means():
@@ -216,8 +224,10 @@ def test_rate_counts_every_image_but_those_of_the_call_that_compiles(tmp_path, m
         log.waited(1.5)
         log.steps([0.1] * 3)
         assert log.speed() == {
-            "images_per_second": 12 / 2, "step_seconds": 2 / 3, "data_wait_seconds": 0.5
-        }  # fmt: skip
+            "images_per_second": 12 / 2,
+            "step_seconds": 2 / 3,
+            "data_wait_seconds": 0.5,
+        }
         log.start_epoch()
         log.steps([0.1] * 2)
         assert log.rate == 8 / 1
@@ -373,8 +383,10 @@ def test_early_stopping_ends_the_run(finished, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxlung.train.loop.validate", fake)
     config = tiny_config(train__patience=1, train__seed=1)
     state = train_and_evaluate(config, tmp_path / "run")
-    losses = [json.loads((path / "metrics.jsonl").read_text().split("\n")[0])["train_loss"]
-              for path in (tmp_path / "run", finished[1])]  # fmt: skip
+    losses = [
+        json.loads((path / "metrics.jsonl").read_text().split("\n")[0])["train_loss"]
+        for path in (tmp_path / "run", finished[1])
+    ]
     assert losses[0] != losses[1]  # another seed is another run
     assert int(state.step) == 4  # one validation after the best, at step 2
     assert load(tmp_path / "run").step == 2
@@ -431,8 +443,9 @@ def test_sharded_equals_unsharded(norm):
     assert len(jax.devices()) == 2
     (losses_1, params_1, evaluated_1), (losses_2, params_2, evaluated_2) = results
     np.testing.assert_allclose(losses_2, losses_1, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4),
-                 params_1, params_2)  # fmt: skip
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-3, atol=1e-4), params_1, params_2
+    )
     np.testing.assert_allclose(evaluated_2["loss"], evaluated_1["loss"], rtol=1e-4)
 
 
@@ -452,9 +465,13 @@ def test_padding_does_not_count():
     alone = parse_config(tiny_config(train__batch_size=1))
     one = make_mesh(1, jax.devices()[:1])
     exact = validate(
-        jax.device_get(variables), compile_steps(alone, one, 2).evaluate,
-        canvases["validation"], alone, one, Stop(),
-    )  # fmt: skip
+        jax.device_get(variables),
+        compile_steps(alone, one, 2).evaluate,
+        canvases["validation"],
+        alone,
+        one,
+        Stop(),
+    )
     assert padded == pytest.approx(exact, rel=1e-5)
 
 
@@ -477,7 +494,7 @@ def test_train_step_is_pure():
             augment_config=config.augment,
             loss_config=config.loss,
             key=jax.random.key(3),
-        )  # fmt: skip
+        )
     )
     first, second = step(state), step(state)
     assert_trees_equal(first, second)

@@ -75,8 +75,11 @@ def test_image_without_mask(folder, tmp_path):
 def test_corrupt_file(folder, tmp_path, half, damage):
     path = folder / half / "case05.png"
     data = path.read_bytes()
-    path.write_bytes({"truncated": data[: len(data) * 2 // 3], "garbage": b"\x01" * 500,
-                      "zero bytes": b""}[damage])  # fmt: skip
+    path.write_bytes(
+        {"truncated": data[: len(data) * 2 // 3], "garbage": b"\x01" * 500, "zero bytes": b""}[
+            damage
+        ]
+    )
     assert_refused(folder_config(folder), tmp_path / "run", f"{half}/case05.png")
 
 
@@ -183,8 +186,16 @@ def test_a_reader_that_has_read_enough_is_no_error(tmp_path):
 
 def test_predict_on_no_image_and_eval_of_no_run(tmp_path):
     (tmp_path / "notes.png").write_text("not an image")
-    result = run("-m", "jaxlung", "predict", tmp_path / "notes.png",
-                 "--workdir", tmp_path, "--out", tmp_path / "out")  # fmt: skip
+    result = run(
+        "-m",
+        "jaxlung",
+        "predict",
+        tmp_path / "notes.png",
+        "--workdir",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+    )
     assert result.returncode != 0 and len(result.stderr.strip().splitlines()) == 1
     assert "config.json" in result.stderr
     result = run("eval.py", f"--workdir={tmp_path}")

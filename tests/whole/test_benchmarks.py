@@ -130,8 +130,14 @@ def record_of(rounds):
     """What speed.json holds, of training images a second in each round."""
 
     def figures(train):
-        return {"train": train, "predict_1": 1.0, "predict_8": 4.0, "predict_32": 1.0,
-                "first_step_seconds": 2.0, "peak_bytes": 2.0**30}  # fmt: skip
+        return {
+            "train": train,
+            "predict_1": 1.0,
+            "predict_8": 4.0,
+            "predict_32": 1.0,
+            "first_step_seconds": 2.0,
+            "peak_bytes": 2.0**30,
+        }
 
     machine = {"processor": "P", "accelerator": "", "cores": 2, "versions": {}, "commit": "abc"}
     return {
@@ -155,10 +161,13 @@ def test_table_takes_ratios_within_rounds():
 
 def test_table_has_pytorchs_best_setting_for_each_stem():
     rounds = {
-        "jaxlung, patch 1": [10.0], "jaxlung, patch 2": [30.0], "monai, patch 1": [99.0],
-        "torch-eager-contiguous, patch 1": [5.0], "torch-compile-contiguous, patch 1": [8.0],
+        "jaxlung, patch 1": [10.0],
+        "jaxlung, patch 2": [30.0],
+        "monai, patch 1": [99.0],
+        "torch-eager-contiguous, patch 1": [5.0],
+        "torch-compile-contiguous, patch 1": [8.0],
         "torch-eager-contiguous, patch 2": [20.0],
-    }  # fmt: skip
+    }
     text = speed_report.table(record_of(rounds))
     assert "| PyTorch's best, patch 1 | 8.0 (x1.25) compile-contiguous |" in text
     assert "| PyTorch's best, patch 2 | 20.0 (x1.50) eager-contiguous |" in text
@@ -178,11 +187,14 @@ def test_report_is_of_what_was_measured(tmp_path):
 
 def test_contenders_by_group_and_by_name():
     assert speed.chosen(["torch", "jaxlung"]) == [
-        "torch-eager-contiguous", "torch-eager-channels-last", "jaxlung"
-    ]  # fmt: skip
+        "torch-eager-contiguous",
+        "torch-eager-channels-last",
+        "jaxlung",
+    ]
     assert speed.chosen(["torch-compile-contiguous", "torch-compile"]) == [
-        "torch-compile-contiguous", "torch-compile-channels-last"
-    ]  # fmt: skip
+        "torch-compile-contiguous",
+        "torch-compile-channels-last",
+    ]
     with pytest.raises(ValueError, match="'tinygrad'"):
         speed.chosen(["tinygrad"])
 

@@ -30,11 +30,15 @@ class Pair:
             port = free.getsockname()[1]
         self.processes = [
             start(
-                2, *command, *each[i].split(), f"--coordinator=localhost:{port}", "--processes=2",
+                2,
+                *command,
+                *each[i].split(),
+                f"--coordinator=localhost:{port}",
+                "--processes=2",
                 f"--process={i}",
             )
             for i in (0, 1)
-        ]  # fmt: skip
+        ]
 
     def ended(self, timeout: float = 240) -> list[tuple[int, str, str]]:
         """Each one's status, stdout and stderr."""
@@ -52,18 +56,26 @@ def wait_for(checkpoint: Path, process: subprocess.Popen[str]) -> None:
 def start(devices: int, *command: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": str(devices)}
     return subprocess.Popen(
-        [sys.executable, *command], cwd=ROOT, text=True, env=environment,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+        [sys.executable, *command],
+        cwd=ROOT,
+        text=True,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def training(workdir: Path) -> list[str]:
     return [
-        "train.py", "--config=configs/tiny.py", f"--workdir={workdir}",
-        "--config.data.loader=memory", "--config.data.size=16", "--config.model.width=2",
+        "train.py",
+        "--config=configs/tiny.py",
+        f"--workdir={workdir}",
+        "--config.data.loader=memory",
+        "--config.data.size=16",
+        "--config.model.width=2",
         f"--config.train.num_epochs={EPOCHS}",
         "--config.train.patience=0",
-    ]  # fmt: skip
+    ]
 
 
 def records(workdir: Path) -> list[dict]:

@@ -56,8 +56,18 @@ def images() -> np.ndarray:
 
 
 def command(source, workdir, out, *more):
-    return [sys.executable, "-m", "jaxlung", "predict", str(source), "--model", str(workdir),
-            "--out", str(out), *more]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "jaxlung",
+        "predict",
+        str(source),
+        "--model",
+        str(workdir),
+        "--out",
+        str(out),
+        *more,
+    ]
 
 
 def watched(arguments, limit):
@@ -133,12 +143,14 @@ def test_a_batch_of_mutated_files(workdir, images, tmp_path, count, seed):
     assert spent < SECONDS, f"{what}: {slowest} took {spent:.1f} s"
     assert memory < MEMORY, f"{what}: {memory / 2**30:.2f} GiB"
     counts = Counter(
-        "failed" if row["status"] == "failed"
-        else "warned of" if row["warnings"] else "predicted" for row in rows
-    )  # fmt: skip
+        "failed" if row["status"] == "failed" else "warned of" if row["warnings"] else "predicted"
+        for row in rows
+    )
     empty = sum(row.get("lung_px") == 0 for row in rows)
-    print(f"{what}: {dict(counts)}, {empty} empty masks; slowest {Path(slowest).name!r} "
-          f"{spent:.1f} s; {memory / 2**30:.2f} GiB")  # fmt: skip
+    print(
+        f"{what}: {dict(counts)}, {empty} empty masks; slowest {Path(slowest).name!r} "
+        f"{spent:.1f} s; {memory / 2**30:.2f} GiB"
+    )
 
 
 def assert_refused_soon(path, words):
@@ -200,8 +212,9 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "bare")
     Image.new("L", (8, 8)).save(tmp_path / "b.png")
     assert [source.path.name for source in find_sources([tmp_path], volumes=False)] == [
-        "a.png", "b.png"
-    ]  # fmt: skip
+        "a.png",
+        "b.png",
+    ]
     assert_refused_soon(tmp_path / "a.png", "pipe")
     assert_refused_soon("/dev/zero", "device")
 

@@ -42,8 +42,12 @@ PLANTED = {
 }
 # What says how to read the file, and where a slice lies. Any orientation can be read.
 SPARED = {
-    *_ATTRIBUTES, "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID",
-} - {"PatientOrientation"}  # fmt: skip
+    *_ATTRIBUTES,
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+} - {"PatientOrientation"}
 SPLITS = {"train": list("abcd"), "validation": ["e"], "test": ["f"]}
 STEMS = [stem for stems in SPLITS.values() for stem in stems]
 
@@ -143,8 +147,15 @@ def run(*arguments):
 def config_of(recipe, root, name):
     config = recipe.get_config()
     (root / "lists.json").write_text(json.dumps(SPLITS))
-    config.data.update({"name": name, "dir": str(root), "size": 32, "loader": "memory",
-                        "split_file": str(root / "lists.json")})  # fmt: skip
+    config.data.update(
+        {
+            "name": name,
+            "dir": str(root),
+            "size": 32,
+            "loader": "memory",
+            "split_file": str(root / "lists.json"),
+        }
+    )
     config.model.update({"width": 4, "depth": 1})
     config.train.update({"batch_size": 4, "num_epochs": 1})
     return config
@@ -183,8 +194,17 @@ def test_x_rays(tmp_path, said):
     evaluate(out / "run", data=root, split="all", out=out / "eval")
     model = ["--workdir", out / "run"]
     assert run("predict", *sorted((root / "images").iterdir()), *model, "--out", out / "masks")
-    assert run("score", "--pred", out / "masks", "--truth", root / "masks", "--images",
-               root / "images", "--out", out / "score")  # fmt: skip
+    assert run(
+        "score",
+        "--pred",
+        out / "masks",
+        "--truth",
+        root / "masks",
+        "--images",
+        root / "images",
+        "--out",
+        out / "score",
+    )
     run("data", "check", root, "--out", out / "check")
     assert_clean(out)
     assert not words(said().encode())
@@ -218,10 +238,15 @@ def test_ct(tmp_path, said):
     planted = header()
     for z in range(4):
         write_dicom(
-            series / f"{z}.dcm", chest()[0][:, :, z].T, planted, Modality="CT",
-            SeriesInstanceUID=UNIQUE, PixelSpacing=[2, 1.5],
-            ImageOrientationPatient=[1, 0, 0, 0, 1, 0], ImagePositionPatient=[0, 0, 3 * z],
-        )  # fmt: skip
+            series / f"{z}.dcm",
+            chest()[0][:, :, z].T,
+            planted,
+            Modality="CT",
+            SeriesInstanceUID=UNIQUE,
+            PixelSpacing=[2, 1.5],
+            ImageOrientationPatient=[1, 0, 0, 0, 1, 0],
+            ImagePositionPatient=[0, 0, 3 * z],
+        )
 
     train_and_evaluate(config_of(ct_recipe, root, "ct"), out / "run")
     evaluate(out / "run")

@@ -28,8 +28,9 @@ def store(folder, film):
     Image.fromarray(flipped).save(folder / "flipped.png")
     for bits, pixels, most in ((8, film, 255), (12, deep, 4095)):
         saved(folder / f"mono2_{bits}.dcm", dicom(pixels, bits))
-        turned = dicom((most - pixels).astype(pixels.dtype), bits,
-                       PhotometricInterpretation="MONOCHROME1")  # fmt: skip
+        turned = dicom(
+            (most - pixels).astype(pixels.dtype), bits, PhotometricInterpretation="MONOCHROME1"
+        )
         saved(folder / f"mono1_{bits}.dcm", turned)
     saved(folder / "mirrored.dcm", dicom(flipped, PatientOrientation=["R", "F"]))
     return {"flipped", "mirrored"}

@@ -49,9 +49,7 @@ def straight(tmp_path_factory):
 def records(workdir):
     """What a run logged, without what depends on its speed."""
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
-    return [
-        {k: v for k, v in json.loads(line).items() if "second" not in k} for line in lines
-    ]  # fmt: skip
+    return [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in lines]
 
 
 def assert_goes_on_as(straight, workdir, **changes):
@@ -272,9 +270,13 @@ def test_image_that_is_gone_in_mid_epoch(tmp_path, monkeypatch, loader):
 
     monkeypatch.setattr(loop, "compile_steps", after_each_step(remove))
     config = tiny_config(
-        data__name="folder", data__dir=str(tmp_path / "data"), data__cache_gib=0.0,
-        data__loader=loader, train__checkpoint_steps=2, **SMALL,
-    )  # fmt: skip
+        data__name="folder",
+        data__dir=str(tmp_path / "data"),
+        data__cache_gib=0.0,
+        data__loader=loader,
+        train__checkpoint_steps=2,
+        **SMALL,
+    )
     with pytest.raises((InputError, TrainingError)) as error:
         train_and_evaluate(config, tmp_path / "run")
     assert str(tmp_path / "data" / "images") in str(error.value)
@@ -299,9 +301,7 @@ def steps_begun(workdir, process):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    ("kills", "terms"), [(1, 1), pytest.param(25, 25, marks=pytest.mark.slow)]
-)  # fmt: skip
+@pytest.mark.parametrize(("kills", "terms"), [(1, 1), pytest.param(25, 25, marks=pytest.mark.slow)])
 def test_kill_9_and_sigterm_at_any_moment(tmp_path, kills, terms):
     """Whole processes end at random moments; the last one's parameters are a straight run's."""
     seed = int(os.environ.get("JAXLUNG_TEST_SEED", time.time_ns() % 2**32))

@@ -100,20 +100,26 @@ def build(spec: Spec, mode: str) -> Contender:
         """What users' steps add: augmentation, per image, as a share of the whole step."""
         begin()
         step = functools.partial(
-            steps.train_step, model=model, optimizer=optimizer, augment_config=AugmentConfig(),
-            loss_config=LossConfig(), key=jax.random.key(0),
-        )  # fmt: skip
+            steps.train_step,
+            model=model,
+            optimizer=optimizer,
+            augment_config=AugmentConfig(),
+            loss_config=LossConfig(),
+            key=jax.random.key(0),
+        )
         raw = {
             "image": (image_BxSxS * 255).astype(np.uint8),
             "mask": mask_BxSxS.astype(np.uint8),
         }
         moved = jax.jit(
             lambda step, image, mask: augment(
-                jax.random.fold_in(jax.random.key(0), step), image[..., None], mask[..., None],
+                jax.random.fold_in(jax.random.key(0), step),
+                image[..., None],
+                mask[..., None],
                 AugmentConfig(),
             ),
             out_shardings=batch_sharding(mesh),
-        )  # fmt: skip
+        )
         images, masks = batch["image"], batch["mask"]
         whole, placed_raw = jit_train_step(step, mesh), to_devices(raw, mesh)
 

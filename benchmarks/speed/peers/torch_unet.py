@@ -75,9 +75,13 @@ def build(spec: Spec, mode: str) -> Contender:
         # Biases before norms, another first decoder and the lack of a standardisation stay.
         widths = [spec.width * 2**level for level in range(5)]
         network: Any = BasicUNet(
-            2, 1, 1, (*widths, spec.width), act="relu",
+            2,
+            1,
+            1,
+            (*widths, spec.width),
+            act="relu",
             norm=("group", {"num_groups": groups_of(spec.width)}),
-        )  # fmt: skip
+        )
     else:
         network = TorchUNet(spec.width, spec.depth, spec.patch)
     network = network.to(device).to(memory_format=memory)

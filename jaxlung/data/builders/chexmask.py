@@ -261,12 +261,16 @@ def build_example(manual: str, row: dict[str, str]) -> tuple[str, dict[str, Any]
         raise InputError(f"{Path(manual, _TABLE)}: {name}: {error}; download it again") from error
     finding = entry["Finding Labels"]
     example = radiographs.example(
-        Path(name).stem, image_HxW, masks, patient=entry["Patient ID"],
+        Path(name).stem,
+        image_HxW,
+        masks,
+        patient=entry["Patient ID"],
         finding="normal" if finding == "No Finding" else finding,
         view=entry["View Position"],
         sex=entry.get("Patient Gender") or entry.get("Patient Sex", ""),
-        age=_age(entry.get("Patient Age", "")), spacing_mm=spacing(entry, image_HxW.shape),
-    )  # fmt: skip
+        age=_age(entry.get("Patient Age", "")),
+        spacing_mm=spacing(entry, image_HxW.shape),
+    )
     example |= {"landmarks": landmarks, "dice_rca_mean": np.float32(row["Dice RCA (Mean)"])}
     return name, radiographs.cast_depth(example, 8)
 

@@ -78,11 +78,16 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
             stem = Path(file_name).stem
             example_id = stem if stems[stem] == 1 else file_name
             example = radiographs.example(
-                example_id, image_HxW, masks, patient=row.get("patientid", "") or example_id,
-                finding=row.get("finding", ""), view=row.get("view", ""),
-                sex=row.get("sex", ""), age=_number(row.get("age", "")),
+                example_id,
+                image_HxW,
+                masks,
+                patient=row.get("patientid", "") or example_id,
+                finding=row.get("finding", ""),
+                view=row.get("view", ""),
+                sex=row.get("sex", ""),
+                age=_number(row.get("age", "")),
                 license=row.get("license", ""),
-            )  # fmt: skip
+            )
             yield file_name, radiographs.cast_depth(example, 8)
         self.info.metadata["left_out"] = dict(left_out)
         self.info.metadata["unknown to metadata.csv"] = unknown

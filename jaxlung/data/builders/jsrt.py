@@ -69,10 +69,16 @@ class JaxlungJsrt(tfds.core.GeneratorBasedBuilder):
             yield (
                 stem,
                 radiographs.example(
-                    stem, image_HxW, planes, patient=stem, spacing_mm=SPACING_MM, view="PA",
-                    finding=finding, fold=fold,
+                    stem,
+                    image_HxW,
+                    planes,
+                    patient=stem,
+                    spacing_mm=SPACING_MM,
+                    view="PA",
+                    finding=finding,
+                    fold=fold,
                 ),
-            )  # fmt: skip
+            )
 
 
 def _fold(folds: Path, fold: str) -> dict[str, dict[str, Path]]:

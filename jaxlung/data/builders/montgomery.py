@@ -64,9 +64,16 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
             sex, age = nlm.read_reading(folder / "ClinicalReadings", stem)
             known = image_HxW.shape in SIZES
             example = radiographs.example(
-                stem, image_HxW, halves, patient=patient, finding=finding, view="PA", sex=sex,
-                age=age, spacing_mm=SPACING_MM if known else radiographs.UNKNOWN,
-            )  # fmt: skip
+                stem,
+                image_HxW,
+                halves,
+                patient=patient,
+                finding=finding,
+                view="PA",
+                sex=sex,
+                age=age,
+                spacing_mm=SPACING_MM if known else radiographs.UNKNOWN,
+            )
             yield stem, radiographs.cast_depth(example, 16)
 
 

@@ -61,8 +61,14 @@ def nlm_examples(
             continue
         sex, age = nlm.read_reading(images.parent / "ClinicalReadings", stem)
         example = radiographs.example(
-            stem, radiographs.read_grey(image_path), {"mask": mask_HxW}, patient=patient,
-            finding=finding, view="PA", sex=sex, age=age,
-        )  # fmt: skip
+            stem,
+            radiographs.read_grey(image_path),
+            {"mask": mask_HxW},
+            patient=patient,
+            finding=finding,
+            view="PA",
+            sex=sex,
+            age=age,
+        )
         yield stem, radiographs.cast_depth(example, 16)
     builder.info.metadata["left_out"] = dict(left_out)

@@ -27,19 +27,45 @@ from jaxlung.system.threads import take_turn
 SUFFIXES = (".dcm", ".dicom")
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
-_IMAGE = ("SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns",
-          "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "NumberOfFrames",
-          "PixelData", "ExtendedOffsetTable", "ExtendedOffsetTableLengths")  # fmt: skip
-_GREYS = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence", "VOILUTSequence",
-          "WindowCenter", "WindowWidth", "VOILUTFunction", "PresentationLUTShape",
-          "PixelPaddingValue", "PixelPaddingRangeLimit")  # fmt: skip
+_IMAGE = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "NumberOfFrames",
+    "PixelData",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+)
+_GREYS = (
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "VOILUTSequence",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "PresentationLUTShape",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+)
 _PALETTE = tuple(
     f"{kind}{colour}PaletteColorLookupTable{part}"
     for colour in ("Red", "Green", "Blue")
     for kind, part in (("", "Descriptor"), ("", "Data"), ("Segmented", "Data"))
 )
-_ABOUT = ("Modality", "PixelSpacing", "ImagerPixelSpacing",
-          "EstimatedRadiographicMagnificationFactor", "PatientOrientation")  # fmt: skip
+_ABOUT = (
+    "Modality",
+    "PixelSpacing",
+    "ImagerPixelSpacing",
+    "EstimatedRadiographicMagnificationFactor",
+    "PatientOrientation",
+)
 _ATTRIBUTES = [*_IMAGE, *_GREYS, *_PALETTE, *_ABOUT]
 
 _EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or 12 bits

@@ -28,8 +28,17 @@ _FRAME_OF_REFERENCE = "FrameOfReferenceUID"
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _READ = (*_UIDS, _FRAME_OF_REFERENCE, "SliceThickness", *_LOSSY)
 # Of type 2: they have to be there, and may be empty.
-_EMPTY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber",
-          "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName")  # fmt: skip
+_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
 _SIDES = (("3341006", "Right lung"), ("44029006", "Left lung"))  # SNOMED CT, by label
 _BOTH = (("39607008", "Lung"),)
 

@@ -218,9 +218,13 @@ def write_image(job: Job, found: Prediction, options: Options) -> None:
 
 
 def write_volume(
-    job: Job, labels_ZxHxW: np.ndarray, probability_ZxHxW: np.ndarray, volume: Volume,
-    model: Predictor, options: Options,
-) -> None:  # fmt: skip
+    job: Job,
+    labels_ZxHxW: np.ndarray,
+    probability_ZxHxW: np.ndarray,
+    volume: Volume,
+    model: Predictor,
+    options: Options,
+) -> None:
     """Writes a CT volume's outputs."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     if job.overlay:

@@ -124,10 +124,14 @@ def _follow(
                     message += " (outputs of an earlier run are still there)"
                 journal.add(
                     summary.make_row(
-                        name=str(job.source.name), image=name, status="failed", error=message,
-                        source=job.source.place, warnings=getattr(row, "warnings", []),
+                        name=str(job.source.name),
+                        image=name,
+                        status="failed",
+                        error=message,
+                        source=job.source.place,
+                        warnings=getattr(row, "warnings", []),
                     )
-                )  # fmt: skip
+                )
                 failed.append(message)
                 with tqdm.external_write_mode():
                     print_error(message)
@@ -181,9 +185,15 @@ def _images(
         seconds = ready.seconds + computed[1] + time.perf_counter() - start
         unit = None if found.spacing is None else found.spacing[0] * found.spacing[1]
         return _row(
-            job, found.labels, unit, ready.stamp, seconds, sides_known=found.sides_known,
-            confidence=found.confidence, warnings=found.warnings,
-        )  # fmt: skip
+            job,
+            found.labels,
+            unit,
+            ready.stamp,
+            seconds,
+            sides_known=found.sides_known,
+            confidence=found.confidence,
+            warnings=found.warnings,
+        )
 
     return stream(jobs, prepare, compute, finish, batch_size=batch_size, workers=count_workers())
 
@@ -215,10 +225,15 @@ def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
     labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
     write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model, options)
     return _row(
-        job, labels_ZxHxW, measure_voxel(volume), stamp, time.perf_counter() - start,
+        job,
+        labels_ZxHxW,
+        measure_voxel(volume),
+        stamp,
+        time.perf_counter() - start,
         sides_known=True,
-        confidence=expected_dice(probability_ZxHxW, mask_ZxHxW), warnings=warnings,
-    )  # fmt: skip
+        confidence=expected_dice(probability_ZxHxW, mask_ZxHxW),
+        warnings=warnings,
+    )
 
 
 def _row(

@@ -24,11 +24,28 @@ SCHEMA = "jaxlung-predict-1"  # changes when a field changes its meaning or goes
 JSON, CSV, JOURNAL = "summary.json", "summary.csv", ".summary.jsonl"
 # Of each image; None where it does not apply. docs/predict.md says what they mean.
 FIELDS = (
-    "name", "image", "status", "mask", "height", "width", "slices",
-    "lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2",
-    "lung_ml", "right_ml", "left_ml", "right_to_left", "confidence",
-    "warnings", "error", "seconds",
-)  # fmt: skip
+    "name",
+    "image",
+    "status",
+    "mask",
+    "height",
+    "width",
+    "slices",
+    "lung_px",
+    "right_px",
+    "left_px",
+    "lung_mm2",
+    "right_mm2",
+    "left_mm2",
+    "lung_ml",
+    "right_ml",
+    "left_ml",
+    "right_to_left",
+    "confidence",
+    "warnings",
+    "error",
+    "seconds",
+)
 
 Row = dict[str, Any]
 
@@ -84,9 +101,13 @@ class Journal:
     """The rows of a folder of predictions, or of a share of them, on disk as soon as added."""
 
     def __init__(
-        self, folder: Path, settings: Row, rows: dict[str, Row], pending: Mapping[str, str],
+        self,
+        folder: Path,
+        settings: Row,
+        rows: dict[str, Row],
+        pending: Mapping[str, str],
         share: Share | None = None,
-    ):  # fmt: skip
+    ):
         """Starts with the rows to keep, and the names and sources of what is about to be done.
 
         Of all files (share None), those of shares among the rows to keep: their files are removed.

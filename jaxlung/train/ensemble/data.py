@@ -89,9 +89,12 @@ def training_batches(
     def indices(canvases: Canvases, count: int) -> Iterator[np.ndarray]:
         split = canvases.split
         own = train_indices(
-            config.data.seed, epoch * count + min(first, count), len(split.ids), batch_size,
+            config.data.seed,
+            epoch * count + min(first, count),
+            len(split.ids),
+            batch_size,
             split.blocks,
-        )  # fmt: skip
+        )
         for tick in itertools.count(first):
             yield next(own) if tick % max(counts) < count else np.full(batch_size, PADDING)
 
@@ -112,9 +115,14 @@ def _placed(parts: Sequence[Any], mesh: jax.sharding.Mesh, *, shared: bool) -> A
 
 
 def evaluate_on_validation(
-    variables_M: Any, evaluate: Callable[..., Any], splits_M: Sequence[Splits], config: Config,
-    mesh: jax.sharding.Mesh, members: int, stop: Stop,
-) -> list[list[Any]] | None:  # fmt: skip
+    variables_M: Any,
+    evaluate: Callable[..., Any],
+    splits_M: Sequence[Splits],
+    config: Config,
+    mesh: jax.sharding.Mesh,
+    members: int,
+    stop: Stop,
+) -> list[list[Any]] | None:
     """Each member on its validation split.
 
     Returns:

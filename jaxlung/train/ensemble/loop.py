@@ -129,9 +129,14 @@ def _train(
                 results = None
                 if not stop.asked:
                     results = evaluate_on_validation(
-                        state.members.variables, compiled.evaluate, splits_M, config, mesh, count,
+                        state.members.variables,
+                        compiled.evaluate,
+                        splits_M,
+                        config,
+                        mesh,
+                        count,
                         stop,
-                    )  # fmt: skip
+                    )
                 if results is None:
                     step = epoch_start + progress.ticks
                     save(managers.interim, step)
@@ -179,9 +184,14 @@ def _train(
 
 
 def _epoch(
-    state: EnsembleState, progress: EnsembleProgress, counts: np.ndarray,
-    update: Callable[..., Any], config: Config, log: RunLog, stop: Stop,
-) -> tuple[EnsembleState, EnsembleProgress]:  # fmt: skip
+    state: EnsembleState,
+    progress: EnsembleProgress,
+    counts: np.ndarray,
+    update: Callable[..., Any],
+    config: Config,
+    log: RunLog,
+    stop: Stop,
+) -> tuple[EnsembleState, EnsembleProgress]:
     """The rest of an epoch's updates, as far as the run is not asked to stop.
 
     A member is left as it is once it has had its own epoch's steps, or is to train no more.
@@ -213,9 +223,12 @@ def _epoch(
 
 
 def _restore_or_init(
-    managers: checkpoints.Managers, init: Callable[..., EnsembleState], keys_M: jax.Array,
-    config: Config, mesh: jax.sharding.Mesh,
-) -> tuple[EnsembleState, EnsembleProgress, int]:  # fmt: skip
+    managers: checkpoints.Managers,
+    init: Callable[..., EnsembleState],
+    keys_M: jax.Array,
+    config: Config,
+    mesh: jax.sharding.Mesh,
+) -> tuple[EnsembleState, EnsembleProgress, int]:
     """The state, what is known of its members, and the steps done."""
     place = member_sharding(mesh)
     abstract = checkpoints.abstract_like(jax.eval_shape(init, keys_M), place)
@@ -244,9 +257,11 @@ def _restore_or_init(
             for tree in (variables_M["params"], variables_M["params"], variables_M)
         )
         started = dataclasses.replace(
-            state.members, params=params, average=average if state.members.average else {},
+            state.members,
+            params=params,
+            average=average if state.members.average else {},
             batch_stats=jax.device_put(jax.tree.map(jnp.copy, best["batch_stats"]), place),
-        )  # fmt: skip
+        )
         state = EnsembleState(started, best)
     return state, EnsembleProgress.start(len(keys_M)), 0
 
@@ -274,9 +289,12 @@ def compile_members(config: Config, mesh: jax.sharding.Mesh, *, shared: bool) ->
         members.train_members, config=config, model=model, shared=shared, ema=config.train.ema
     )
     evaluate = functools.partial(
-        members.evaluate_members, shared=shared, model=model, loss_config=config.loss,
+        members.evaluate_members,
+        shared=shared,
+        model=model,
+        loss_config=config.loss,
         threshold=config.train.threshold,
-    )  # fmt: skip
+    )
     return Compiled(
         init=jit_of_members(init, mesh),
         train=jit_train_members(train, mesh, shared=shared),

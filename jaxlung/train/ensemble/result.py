@@ -24,9 +24,14 @@ _SCORES = ("loss", "dice", "iou", "accuracy", "pooled_dice")
 
 
 def write_result(
-    workdir: Path, config: Config, splits_M: Sequence[Splits], progress: EnsembleProgress,
-    steps_per_epoch: Sequence[int], results: Sequence[Any], best_M: Any,
-) -> None:  # fmt: skip
+    workdir: Path,
+    config: Config,
+    splits_M: Sequence[Splits],
+    progress: EnsembleProgress,
+    steps_per_epoch: Sequence[int],
+    results: Sequence[Any],
+    best_M: Any,
+) -> None:
     """Writes ensemble.csv, for folds cross_validation.csv, and members/; prints the table.
 
     Args:
@@ -39,8 +44,14 @@ def write_result(
     rows: list[dict[str, Any]] = []
     for i, member in enumerate(progress.members):
         best = member.early_stop.best_step
-        row = {"member": i, name: values[i], "best_epoch": "", "best_step": "",
-               "steps": member.steps, "diverged": int(member.diverged)}  # fmt: skip
+        row = {
+            "member": i,
+            name: values[i],
+            "best_epoch": "",
+            "best_step": "",
+            "steps": member.steps,
+            "diverged": int(member.diverged),
+        }
         if best >= 0:
             row |= {"best_epoch": best // steps_per_epoch[i], "best_step": best}
             row |= mean_scores(*images[i])
@@ -54,8 +65,11 @@ def write_result(
     shown = ["member", name, "best_epoch", *(s for s in _SCORES if s != "loss")]
     print("  ".join(f"{column:>13}" for column in shown))
     for row in rows:
-        cells = (f"{x:.4f}" if isinstance(x, float) and k in _SCORES else x for k, x in row.items()
-                 if k in shown)  # fmt: skip
+        cells = (
+            f"{x:.4f}" if isinstance(x, float) and k in _SCORES else x
+            for k, x in row.items()
+            if k in shown
+        )
         print("  ".join(f"{cell:>13}" for cell in cells))
     if config.ensemble.folds:
         _cross_validation(workdir, splits_M, images, progress.validated())
@@ -80,13 +94,20 @@ def _cross_validation(
             continue
         own = split.patients or split.ids
         patients += own
-        scores = zip(metrics.dice(counts), metrics.iou(counts), metrics.accuracy(counts),
-                     strict=True)  # fmt: skip
+        scores = zip(
+            metrics.dice(counts), metrics.iou(counts), metrics.accuracy(counts), strict=True
+        )
         for image_id, patient, (dice, iou, accuracy) in zip(split.ids, own, scores, strict=True):
             rows.append(
-                {"id": image_id, "patient": patient, "fold": fold, "dice": float(dice),
-                 "iou": float(iou), "accuracy": float(accuracy)}
-            )  # fmt: skip
+                {
+                    "id": image_id,
+                    "patient": patient,
+                    "fold": fold,
+                    "dice": float(dice),
+                    "iou": float(iou),
+                    "accuracy": float(accuracy),
+                }
+            )
     _write_csv(workdir / "cross_validation.csv", rows)
     columns = {name: np.array([row[name] for row in rows]) for name in ("dice", "iou", "accuracy")}
     summaries = summarize(columns, patients)
@@ -108,9 +129,12 @@ def _cross_validation(
 
 
 def _write_members(
-    workdir: Path, config: Config, splits_M: Sequence[Splits], progress: EnsembleProgress,
+    workdir: Path,
+    config: Config,
+    splits_M: Sequence[Splits],
+    progress: EnsembleProgress,
     best_M: Any,
-) -> None:  # fmt: skip
+) -> None:
     """members/I: config.json, data.json and a checkpoint of the best parameters, all or none."""
     if (workdir / "members").exists():  # of an earlier start, which was complete too
         return

@@ -76,9 +76,15 @@ def train_members(
         # The same optimiser for all but for its rates, which are data: one program.
         optimizer = steps.make_adam(config.optim, lambda count: rates_T[count])
         next_state, metrics = steps.train_step(
-            state, batch, model=model, optimizer=optimizer, augment_config=config.augment,
-            loss_config=config.loss, key=key, **options,
-        )  # fmt: skip
+            state,
+            batch,
+            model=model,
+            optimizer=optimizer,
+            augment_config=config.augment,
+            loss_config=config.loss,
+            key=key,
+            **options,
+        )
         return jax.tree.map(functools.partial(jnp.where, active), next_state, state), metrics
 
     axes = (0, None if shared else 0, 0, 0, 0)

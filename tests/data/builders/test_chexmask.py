@@ -59,8 +59,12 @@ def test_an_example_holds_masks_patient_and_spacing(folder):
     assert key == "00000001_001.png" and example["id"] == "00000001_001"
     assert example["patient"] == "1" and example["age"] == 58 and example["sex"] == "F"
     assert example["finding"] == "normal" and example["view"] == "PA"
-    for name, mask in (("mask_right", right), ("mask_left", left), ("heart", heart),
-                       ("mask", right | left)):  # fmt: skip
+    for name, mask in (
+        ("mask_right", right),
+        ("mask_left", left),
+        ("heart", heart),
+        ("mask", right | left),
+    ):
         np.testing.assert_array_equal(example[name][..., 0], mask)
     np.testing.assert_array_equal(example["image"][..., 0], layouts.film((32, 32), 501))
     # 48 rows of 0.14 mm became 32, and 64 columns 32: the original's aspect was not kept.

@@ -143,8 +143,10 @@ def test_montgomery_keeps_the_lungs_apart_and_merges_them(tmp_path):
         assert example["bits"] == 8 and example["age"] == 20 + i
         assert np.isnan(example["spacing_mm"]).all()  # not of the published size
     assert [examples[s]["finding"].decode() for s in sorted(examples)] == [
-        "normal", "tuberculosis", "tuberculosis",
-    ]  # fmt: skip
+        "normal",
+        "tuberculosis",
+        "tuberculosis",
+    ]
     assert [examples[s]["sex"].decode() for s in sorted(examples)] == ["F", "M", "F"]
     patients = [examples[s]["patient"].decode() for s in sorted(examples)]
     assert patients == ["MCUCXR_0001", "MCUCXR_0264", "MCUCXR_0264"]
@@ -284,8 +286,12 @@ def test_jsrt_serves_folds_organs_and_spacing(tmp_path, monkeypatch):
     for i, name in enumerate(("JPCLN001", "JPCLN002", "JPCNN001", "JPCNN002")):
         right, left, heart = (m.repeat(2, 0).repeat(2, 1) for m in layouts.lungs((16, 16), i))
         example = examples[name]
-        for feature, mask in (("mask_right", right), ("mask_left", left), ("heart", heart),
-                              ("mask", right | left)):  # fmt: skip
+        for feature, mask in (
+            ("mask_right", right),
+            ("mask_left", left),
+            ("heart", heart),
+            ("mask", right | left),
+        ):
             np.testing.assert_array_equal(plane(example, feature), mask)
         assert plane(example, "clavicle_right")[2, 4] and plane(example, "clavicle_left")[2, -5]
         assert example["spacing_mm"] == pytest.approx([0.175, 0.175])
@@ -332,8 +338,12 @@ def test_covid_cxr_draws_lungs_and_heart(tmp_path, coco):
             planes = [box_of(plane) for plane in planes]  # what the layout outlines
         right, left, heart = planes
         example = examples[f"film-{i}"]
-        for name, mask in (("mask_right", right), ("mask_left", left), ("heart", heart),
-                           ("mask", (right | left) & ~heart)):  # fmt: skip
+        for name, mask in (
+            ("mask_right", right),
+            ("mask_left", left),
+            ("heart", heart),
+            ("mask", (right | left) & ~heart),
+        ):
             np.testing.assert_array_equal(plane(example, name), mask)
         assert (plane(example, "mask") < plane(example, "mask") + plane(example, "heart")).any()
         assert example["patient"].decode() == str(i // 2) and example["view"] == b"AP"

@@ -45,10 +45,16 @@ from tests.helpers.dicom_files import compressed, dicom, saved  # noqa: E402
 SHAPE = (24, 20)
 FLOAT32 = dict(rtol=0, atol=1e-6)  # one rounding of values in [0, 1] to float32
 SECRETS = dict(
-    PatientName="Zacharias^Quux", PatientID="QX-4711", InstitutionName="Sanatorium Xyzzy",
-    ReferringPhysicianName="Plugh^Doctor", AccessionNumber="ACC99817", StudyID="ST-55217",
-    PatientBirthDate="19320229", StudyDescription="Thorax Wibble", SpecificCharacterSet="QX-4711",
-)  # fmt: skip
+    PatientName="Zacharias^Quux",
+    PatientID="QX-4711",
+    InstitutionName="Sanatorium Xyzzy",
+    ReferringPhysicianName="Plugh^Doctor",
+    AccessionNumber="ACC99817",
+    StudyID="ST-55217",
+    PatientBirthDate="19320229",
+    StudyDescription="Thorax Wibble",
+    SpecificCharacterSet="QX-4711",
+)
 
 
 def film12(dtype=np.uint16):
@@ -168,8 +174,14 @@ def test_polarity(tmp_path, photometric, shape, inverted):
 
 
 def test_inversion_and_negative_slope_cancel(tmp_path):
-    image = shown(tmp_path, film12(), 12, PhotometricInterpretation="MONOCHROME1",
-                  RescaleSlope=-1, RescaleIntercept=4095)  # fmt: skip
+    image = shown(
+        tmp_path,
+        film12(),
+        12,
+        PhotometricInterpretation="MONOCHROME1",
+        RescaleSlope=-1,
+        RescaleIntercept=4095,
+    )
     np.testing.assert_allclose(image, film12() / 4095, **FLOAT32)
 
 
@@ -178,9 +190,15 @@ def test_rescale_comes_before_the_window(tmp_path, slope, intercept):
     values = film12().astype(np.float64) * slope + intercept
     center, width = float(np.median(values)), float(np.ptp(values)) / 2
     image = shown(
-        tmp_path, film12(), 12, RescaleSlope=slope, RescaleIntercept=intercept,
-        WindowCenter=center, WindowWidth=width, VOILUTFunction="LINEAR_EXACT",
-    )  # fmt: skip
+        tmp_path,
+        film12(),
+        12,
+        RescaleSlope=slope,
+        RescaleIntercept=intercept,
+        WindowCenter=center,
+        WindowWidth=width,
+        VOILUTFunction="LINEAR_EXACT",
+    )
     np.testing.assert_allclose(image, np.clip((values - center) / width + 0.5, 0, 1), **FLOAT32)
     assert 0 < (image == 0).sum() < image.size  # the window cuts
 
@@ -225,8 +243,9 @@ def test_window_without_width_counts_as_none(tmp_path, width):
 def test_voi_lut_by_hand_and_before_the_window(tmp_path):
     entries = np.array([100, 4000, 1000, 2500], np.uint16)  # not even monotonous
     values = np.array([[0, 9, 10, 11], [12, 13, 14, 4095]], np.uint16)
-    image = shown(tmp_path, values, 12, VOILUTSequence=table(entries, 10, 12), WindowCenter=5,
-                  WindowWidth=4)  # fmt: skip
+    image = shown(
+        tmp_path, values, 12, VOILUTSequence=table(entries, 10, 12), WindowCenter=5, WindowWidth=4
+    )
     expected = np.array([[100, 100, 100, 4000], [1000, 2500, 2500, 2500]]) / 4095
     np.testing.assert_allclose(image, expected, **FLOAT32)
 
@@ -235,9 +254,15 @@ def test_modality_lut_then_window(tmp_path):
     entries = np.array([65535, 30000, 7, 0], np.uint16)
     values = np.array([[0, 1, 2, 3, 4]], np.uint16)
     image = shown(
-        tmp_path, values, 12, ModalityLUTSequence=table(entries, 1, 16), WindowCenter=30000,
-        WindowWidth=20000, RescaleSlope=9, RescaleIntercept=9,
-    )  # fmt: skip
+        tmp_path,
+        values,
+        12,
+        ModalityLUTSequence=table(entries, 1, 16),
+        WindowCenter=30000,
+        WindowWidth=20000,
+        RescaleSlope=9,
+        RescaleIntercept=9,
+    )
     expected = window(np.array([[65535, 65535, 30000, 7, 0]]), 30000, 20000)
     np.testing.assert_allclose(image, expected, **FLOAT32)
 
@@ -248,8 +273,14 @@ def test_voi_lut_of_negative_values(tmp_path, vr):
     entries = np.arange(256, dtype=np.uint16) * 256
     values = np.arange(0, 400, dtype=np.uint16).reshape(20, 20)
     first = -100 if vr == "SS" else 65436
-    image = shown(tmp_path, values, 12, RescaleSlope=1, RescaleIntercept=-150,
-                  VOILUTSequence=table(entries, first, 16, vr))  # fmt: skip
+    image = shown(
+        tmp_path,
+        values,
+        12,
+        RescaleSlope=1,
+        RescaleIntercept=-150,
+        VOILUTSequence=table(entries, first, 16, vr),
+    )
     expected = np.clip(values.astype(int) - 150 + 100, 0, 255) * 256 / 65535
     np.testing.assert_allclose(image, expected, **FLOAT32)
 
@@ -580,8 +611,14 @@ def test_other_transfer_syntaxes(tmp_path, syntax, words):
     at = data.index(old)
     new = syntax.encode() + b"\0" * (len(syntax) % 2)
     meta = int.from_bytes(data[140:144], "little") + len(new) - len(old)
-    data = (data[:140] + meta.to_bytes(4, "little") + data[144 : at - 2]
-            + len(new).to_bytes(2, "little") + new + data[at + len(old) :])  # fmt: skip
+    data = (
+        data[:140]
+        + meta.to_bytes(4, "little")
+        + data[144 : at - 2]
+        + len(new).to_bytes(2, "little")
+        + new
+        + data[at + len(old) :]
+    )
     path.write_bytes(data)
     assert_refused(read_film, path, words)
 
@@ -613,8 +650,9 @@ def test_import_leaves_pydicom_out():
 
 @functools.cache
 def sample(name, folder):
-    path = saved(Path(folder) / f"{name}-plain.dcm", dicom(film12(), 12, WindowCenter=2000,
-                                                            WindowWidth=3000))  # fmt: skip
+    path = saved(
+        Path(folder) / f"{name}-plain.dcm", dicom(film12(), 12, WindowCenter=2000, WindowWidth=3000)
+    )
     if name == "JPEGBaseline":
         path, _ = with_jpeg(path)
     elif name == "Deflated":

@@ -44,10 +44,17 @@ PLANTED = {
 }
 # What says how to read the file, what it is, and what a segmentation refers to.
 SPARED = {
-    "SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID",
-    "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "PhotometricInterpretation",
-    "PresentationLUTShape", "VOILUTFunction",
-}  # fmt: skip
+    "SpecificCharacterSet",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "PhotometricInterpretation",
+    "PresentationLUTShape",
+    "VOILUTFunction",
+}
 
 
 def planted():
@@ -60,8 +67,10 @@ def planted():
             if vr == "SQ":
                 item = pydicom.Dataset()
                 item.PatientName, item.PatientID, item.ReferencedSOPInstanceUID = (
-                    NAME, NUMBER, UNIQUE,
-                )  # fmt: skip
+                    NAME,
+                    NUMBER,
+                    UNIQUE,
+                )
                 item.InstitutionName, item.CodeMeaning, item.StudyDate = NAME, NAME, DAY
                 dataset.add_new(tag, vr, [item])
             elif vr in PLANTED:
@@ -122,11 +131,15 @@ def series(directory, directions="axial", depth=6, planted=None, **attributes):
     stored[3][stored[3] == 2] = 0
     for z, name in enumerate(np.random.default_rng(1).permutation(depth)):
         fields = {
-            "SOPClassUID": CTImageStorage, "SOPInstanceUID": f"1.2.3.4.{z + 1}", "Modality": "CT",
-            "FrameOfReferenceUID": SPACE, "ImageOrientationPatient": [*map(float, (*row, *column))],
+            "SOPClassUID": CTImageStorage,
+            "SOPInstanceUID": f"1.2.3.4.{z + 1}",
+            "Modality": "CT",
+            "FrameOfReferenceUID": SPACE,
+            "ImageOrientationPatient": [*map(float, (*row, *column))],
             "ImagePositionPatient": [*map(float, (-10, -20, 5) + z * step)],
-            "SliceThickness": 2.5, "InstanceNumber": int(name),
-        }  # fmt: skip
+            "SliceThickness": 2.5,
+            "InstanceNumber": int(name),
+        }
         radiograph(directory / f"{name}.dcm", stored[z], planted=planted, **fields | attributes)
     return directory
 
@@ -273,9 +286,11 @@ def test_other_syntaxes(tmp_path, syntax):
 @pytest.mark.parametrize("method", ["ISO_10918_1", ["ISO_10918_1", "ISO_15444_1"], NUMBER])
 def test_loss_is_told(tmp_path, method):
     source = radiograph(
-        tmp_path / "a.dcm", LossyImageCompression="01", LossyImageCompressionRatio=12.5,
+        tmp_path / "a.dcm",
+        LossyImageCompression="01",
+        LossyImageCompressionRatio=12.5,
         LossyImageCompressionMethod=method,
-    )  # fmt: skip
+    )
     write_segmentation(tmp_path / "seg.dcm", source, label2())
     found = read(tmp_path / "seg.dcm")
     assert (found.LossyImageCompression, found.LossyImageCompressionRatio) == ("01", 12.5)
@@ -289,8 +304,9 @@ def test_monochrome1(tmp_path):
     found = read(tmp_path / "seg.dcm")
     np.testing.assert_array_equal(frames(found)[1, "1.2.3.4"], label2() == 1)
     assert (found.PhotometricInterpretation, found.PresentationLUTShape) == (
-        "MONOCHROME2", "IDENTITY",
-    )  # fmt: skip
+        "MONOCHROME2",
+        "IDENTITY",
+    )
 
 
 def test_uids_of_leading_zeros(tmp_path):
@@ -386,11 +402,22 @@ def test_series_refusals(tmp_path):
     ):
         refused(out, series(tmp_path / name, **attributes), label, words)
     source = series(tmp_path / "e")
-    radiograph(source / "0.dcm", pydicom.dcmread(source / "0.dcm").pixel_array, **{
-        keyword: pydicom.dcmread(source / "0.dcm")[keyword].value
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "Modality", "FrameOfReferenceUID",
-                        "ImageOrientationPatient", "ImagePositionPatient")
-    } | {"StudyInstanceUID": "1.2.9"})  # fmt: skip
+    radiograph(
+        source / "0.dcm",
+        pydicom.dcmread(source / "0.dcm").pixel_array,
+        **{
+            keyword: pydicom.dcmread(source / "0.dcm")[keyword].value
+            for keyword in (
+                "SOPClassUID",
+                "SOPInstanceUID",
+                "Modality",
+                "FrameOfReferenceUID",
+                "ImageOrientationPatient",
+                "ImagePositionPatient",
+            )
+        }
+        | {"StudyInstanceUID": "1.2.9"},
+    )
     refused(out, source, label, "StudyInstanceUID")
     refused(out, series(tmp_path / "f"), label[1:], "6x23x18", "5x23x18")
     refused(out, series(tmp_path / "g"), label[0], "6x23x18", "23x18")
@@ -518,5 +545,7 @@ def test_highdicom_is_shown_nothing_of_the_patient(tmp_path, monkeypatch):
     )
     [reference] = shown
     assert {element.keyword for element in reference if not element.is_empty} == {
-        *segmentation._UIDS, "Rows", "Columns",
-    }  # fmt: skip
+        *segmentation._UIDS,
+        "Rows",
+        "Columns",
+    }

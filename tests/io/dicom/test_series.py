@@ -82,10 +82,12 @@ def test_a_series_in_another_direction(tmp_path):
     voxels = stored()
     for i in range(SHAPE[2]):
         write_slice(
-            tmp_path / "s" / f"{i}.dcm", voxels[:, :, i].T, 0.0,
+            tmp_path / "s" / f"{i}.dcm",
+            voxels[:, :, i].T,
+            0.0,
             ImageOrientationPatient=[1, 0, 0, 0, 0, -1],
             ImagePositionPatient=[-10.0, 5.0 * i, 50.0],
-        )  # fmt: skip
+        )
     volume = volumes.read_volume(tmp_path / "s")
     assert volume.spacing == pytest.approx((2.0, 5.0, 1.5))
     # Feet to head is against the rows; front to back is the order of the slices.
@@ -99,9 +101,12 @@ def test_slices_of_a_tilted_gantry_stay_where_they_are(tmp_path):
     down = [0.0, float(np.cos(angle)), float(-np.sin(angle))]
     for i in range(SHAPE[2]):
         write_slice(
-            tmp_path / "s" / f"{i}.dcm", stored()[:, :, i].T, 0.0,
-            ImageOrientationPatient=[1, 0, 0, *down], ImagePositionPatient=[-10.0, -20.0, 3.0 * i],
-        )  # fmt: skip
+            tmp_path / "s" / f"{i}.dcm",
+            stored()[:, :, i].T,
+            0.0,
+            ImageOrientationPatient=[1, 0, 0, *down],
+            ImagePositionPatient=[-10.0, -20.0, 3.0 * i],
+        )
     volume = volumes.read_volume(tmp_path / "s")
     column, row, z = 4, 7, 3  # PS3.3 C.7.6.2.1.1, in L-P-S, by hand
     lps = np.array([-10 + column * 1.5, -20 + row * 2 * down[1], 3 * z + row * 2 * down[2]])
@@ -119,8 +124,12 @@ def test_positions_rounded_by_the_scanner_are_even(tmp_path):
 
 def test_directions_with_noise_are_one_direction(tmp_path):
     directory = write_series(tmp_path / "s")
-    write_slice(directory / "9.dcm", stored()[:, :, 0].T, 0.0,
-                ImageOrientationPatient=[0.9999999, 0.00001, 0, 0, 1, 0])  # fmt: skip
+    write_slice(
+        directory / "9.dcm",
+        stored()[:, :, 0].T,
+        0.0,
+        ImageOrientationPatient=[0.9999999, 0.00001, 0, 0, 1, 0],
+    )
     assert len(volumes.read_volume(directory).voxels_ZxHxW) == SHAPE[2]
 
 
@@ -184,8 +193,15 @@ def colour(directory):
     for path in directory.iterdir():
         path.unlink()
     for z in (0.0, 3.0):
-        write_slice(directory / f"{z}.dcm", np.zeros((4, 12)), z, Columns=4, SamplesPerPixel=3,
-                    PlanarConfiguration=0, PhotometricInterpretation="RGB")  # fmt: skip
+        write_slice(
+            directory / f"{z}.dcm",
+            np.zeros((4, 12)),
+            z,
+            Columns=4,
+            SamplesPerPixel=3,
+            PlanarConfiguration=0,
+            PhotometricInterpretation="RGB",
+        )
 
 
 def fields(**values):
@@ -214,21 +230,30 @@ def nothing(directory):
 @pytest.mark.parametrize(
     ("break_it", "word"),
     [
-        (second_series, "differ in series"), (gap, "missing"), (twice, "one position"),
-        (askew, "straight line"), (other_shape, "differ in size"), (truncated, "truncated"),
-        (last(0), "9.dcm: is no DICOM"), (last(400), "9.dcm: holds no image"),
+        (second_series, "differ in series"),
+        (gap, "missing"),
+        (twice, "one position"),
+        (askew, "straight line"),
+        (other_shape, "differ in size"),
+        (truncated, "truncated"),
+        (last(0), "9.dcm: is no DICOM"),
+        (last(400), "9.dcm: holds no image"),
         (empty_file_without_suffix, "IM0009: is no DICOM"),
-        (fields(PixelData=None), "holds no image"), (fields(NumberOfFrames=2), "2 frames"),
-        (colour, "colour"), (fields(Modality="DX"), "DX"), (nothing, "no DICOM"),
+        (fields(PixelData=None), "holds no image"),
+        (fields(NumberOfFrames=2), "2 frames"),
+        (colour, "colour"),
+        (fields(Modality="DX"), "DX"),
+        (nothing, "no DICOM"),
         (fields(ImagePositionPatient=None), "ImagePositionPatient"),
         (fields(PixelSpacing=[0, 0]), "PixelSpacing"),
         (fields(ImageOrientationPatient=[0] * 6), "right angles"),
         (fields(RescaleSlope=0), "RescaleSlope"),
         (fields(Rows=60000, Columns=60000), "more pixels than"),
-        (quoted_name("Modality"), "Modality"), (quoted_name("RescaleSlope"), "damaged"),
+        (quoted_name("Modality"), "Modality"),
+        (quoted_name("RescaleSlope"), "damaged"),
         (quoted_name("ImagePositionPatient"), "damaged"),
     ],
-)  # fmt: skip
+)
 def test_refusals_are_one_line_and_name_no_patient(tmp_path, break_it, word, caplog, capfd):
     directory = write_series(tmp_path / "series")
     break_it(directory)

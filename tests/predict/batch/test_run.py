@@ -111,8 +111,9 @@ def test_bad_files_are_told_at_the_end_and_in_the_summary(workdir, films, tmp_pa
     predict(folder, "--model", workdir, "--out", tmp_path / "out", code=1)
     captured = capsys.readouterr()
     assert [line.split(":")[1].strip() for line in captured.err.splitlines()] == [
-        f"{folder}/2.png", f"{folder}/4.dcm"
-    ]  # fmt: skip
+        f"{folder}/2.png",
+        f"{folder}/4.dcm",
+    ]
     assert "4 in all: 2 predicted" in captured.out and "2 failed" in captured.out
     assert [row["status"] for row in rows(tmp_path / "out")] == ["ok", "failed", "ok", "failed"]
     assert "2.png" in rows(tmp_path / "out")[1]["error"]
@@ -141,8 +142,9 @@ def test_resume_does_what_is_missing_changed_or_failed_and_no_more(workdir, film
     )
     after = contents(out)
     assert {name for name in before if before[name] != after[name]} == {
-        "b/1.png", "b/1_overlay.png"
-    }  # fmt: skip
+        "b/1.png",
+        "b/1_overlay.png",
+    }
     assert len(rows(out)) == 12 and all(row["status"] == "ok" for row in rows(out))
 
 
@@ -318,8 +320,19 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
     whole, out = tmp_path / "whole", tmp_path / "out"
     predict(many, "--model", workdir, "--out", whole, "--probabilities")
     rng = np.random.default_rng(0)
-    command = [sys.executable, "-m", "jaxlung", "predict", str(many), "--model", str(workdir),
-               "--out", str(out), "--probabilities", "--resume"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jaxlung",
+        "predict",
+        str(many),
+        "--model",
+        str(workdir),
+        "--out",
+        str(out),
+        "--probabilities",
+        "--resume",
+    ]
     killed = 0
     for _ in range(kills):
         done = len(list(out.glob("*_overlay.png")))
@@ -361,8 +374,16 @@ def test_of_a_turned_or_partial_film_sides_are_not_told(tmp_path):
 
 def test_dicom_seg_of_a_picture_is_refused_before_anything_is_written(films, workdir, tmp_path):
     pytest.importorskip("highdicom")
-    predict(next(films.rglob("*.png")), "--model", workdir, "--out", tmp_path / "out",
-            "--format", "dicom-seg", code=1)  # fmt: skip
+    predict(
+        next(films.rglob("*.png")),
+        "--model",
+        workdir,
+        "--out",
+        tmp_path / "out",
+        "--format",
+        "dicom-seg",
+        code=1,
+    )
     assert contents(tmp_path / "out") == {}
     assert "earlier" not in rows(tmp_path / "out")[0]["error"]
 

@@ -56,11 +56,14 @@ def test_three_processes_one_of_them_killed_make_what_one_alone_does(workdir, fi
     command = [sys.executable, "-m", "jaxlung", "predict", *map(str, arguments), "--out", str(out)]
     processes = [
         subprocess.Popen(
-            [*command, "--share", f"{i}/3"], cwd=ROOT, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [*command, "--share", f"{i}/3"],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for i in (1, 2, 3)
-    ]  # fmt: skip
+    ]
     journal = out / ".summary.0002-of-0003.jsonl"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
@@ -133,9 +136,7 @@ def test_a_share_goes_on_with_what_others_have_not_done(workdir, films, tmp_path
         (".jaxlung.0001-of-0003.lock", ("--share", "1/2")),
     ],
 )
-def test_two_processes_do_not_write_the_same_files(
-    workdir, films, tmp_path, capsys, held, flags
-):  # fmt: skip
+def test_two_processes_do_not_write_the_same_files(workdir, films, tmp_path, capsys, held, flags):
     with filelock.FileLock(tmp_path / held):
         predict(films / "00.png", "--model", workdir, "--out", tmp_path, *flags, code=2)
     assert "another jaxlung predict" in capsys.readouterr().err
@@ -144,8 +145,16 @@ def test_two_processes_do_not_write_the_same_files(
 
 def test_more_shares_than_files(workdir, films, tmp_path, capsys):
     for i in (1, 2, 3):
-        predict(films / "00.png", films / "01.png", "--model", workdir, "--out", tmp_path,
-                "--share", f"{i}/3")  # fmt: skip
+        predict(
+            films / "00.png",
+            films / "01.png",
+            "--model",
+            workdir,
+            "--out",
+            tmp_path,
+            "--share",
+            f"{i}/3",
+        )
     assert "share 3/3: 0 in all" in capsys.readouterr().out
     assert rows(tmp_path, "summary.0003-of-0003.json") == []
 
