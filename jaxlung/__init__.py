@@ -7,6 +7,8 @@ The names below, and the modules of pure functions, are loaded when first used, 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxlung.version import __version__
+
 if TYPE_CHECKING:
     from jaxlung import augmentation, losses, metrics, model, phantom, preprocess, steps
     from jaxlung.augmentation import augment
@@ -38,8 +40,6 @@ if TYPE_CHECKING:
     from jaxlung.preprocess import Geometry, from_canvas, preprocess_image, to_canvas
     from jaxlung.train.ensemble.loop import train_ensemble
     from jaxlung.train.loop import train_and_evaluate
-
-__version__ = "0.1.0"
 
 _HOME = {
     "augment": "augmentation",

@@ -4,16 +4,45 @@ import os
 import tempfile
 from pathlib import Path
 
-# Many tests compile the same small steps, some in processes of their own: compile each once.
-_CACHE = tempfile.TemporaryDirectory(prefix="jaxlung-test-cache-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
-os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+# Many tests compile the same small steps, in several workers and in processes of their own.
+# The controller makes one cache before the workers start, so that each program compiles once.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="jaxlung-test-cache-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharding is tested without an accelerator
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Files by the time that they take, longest first: a long one that starts last leaves the other
+# workers idle. pyproject.toml keeps xdist from sorting them by the number of their tests.
+_LONG_FIRST = (
+    "whole/test_distributed",
+    "whole/test_survival",
+    "devices/test_mesh",
+    "train/test_loop",
+    "whole/test_privacy",
+    "whole/test_mutations",
+    "train/test_ensemble",
+    "whole/test_readme",
+    "predict/batch/test_run",
+    "whole/test_same_film",
+    "whole/test_bad_input",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    root = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        name = str(item.path.relative_to(root).with_suffix(""))
+        return _LONG_FIRST.index(name) if name in _LONG_FIRST else len(_LONG_FIRST)
+
+    items.sort(key=rank)  # stable: the others stay in their order
 
 
 @pytest.fixture(scope="session")

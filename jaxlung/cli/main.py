@@ -4,17 +4,17 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import jaxlung
 from jaxlung.cli.data import add_data_commands
 from jaxlung.cli.predict import add_predict_command
 from jaxlung.cli.score import score_folders
 from jaxlung.errors import one_line_errors
+from jaxlung.version import __version__
 
 
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="jaxlung", description="Finds the lungs in chest X-rays.")
-    parser.add_argument("--version", action="version", version=f"jaxlung {jaxlung.__version__}")
+    parser.add_argument("--version", action="version", version=f"jaxlung {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     add_predict_command(commands)
     score = commands.add_parser(

@@ -90,8 +90,10 @@ def is_inverted(shape: MaskShape) -> bool:
     Lungs seldom reach the frame (7 % of it at most in 704 radiographs), and what surrounds them
     always does; a mask on the whole image is another fault.
     """
-    return shape.border > BORDER and shape.coverage < 1 and (
-        shape.coverage > 0.5 or shape.contrast < 0
+    return (
+        shape.border > BORDER
+        and shape.coverage < 1
+        and (shape.coverage > 0.5 or shape.contrast < 0)
     )
 
 

@@ -194,8 +194,9 @@ def split_lungs(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | No
     if abs(centres[1] - centres[0]) <= widths.max() / 2:
         return None
     distances = [
-        cv2.distanceTransform((label_HxW != piece).astype(np.uint8), cv2.DIST_L2,
-                              cv2.DIST_MASK_PRECISE)
+        cv2.distanceTransform(
+            (label_HxW != piece).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
+        )
         for piece in pieces[np.argsort(centres)]
     ]
     is_right_HxW = distances[0] <= distances[1]

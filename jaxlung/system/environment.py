@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-import jaxlung
+from jaxlung.version import __version__
 
 _PACKAGES = (
     "jaxlung",
@@ -37,7 +37,7 @@ def describe_environment(*, devices: bool = True) -> dict[str, Any]:
 
 def _version(name: str) -> str | None:
     if name == "jaxlung":
-        return jaxlung.__version__  # of the code that runs, installed or not
+        return __version__  # of the code that runs, installed or not
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from jaxlung.masks.shape import (has_one_lung, is_inverted, measure_contrast, lungs_joined, measure_shape, outliers, robust_z, strays)
+from jaxlung.masks.shape import (
+    has_one_lung,
+    is_inverted,
+    lungs_joined,
+    measure_contrast,
+    measure_shape,
+    outliers,
+    robust_z,
+    strays,
+)
 
 
 def lungs(height=100, width=120):

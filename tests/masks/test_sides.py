@@ -5,10 +5,10 @@ import jax
 import numpy as np
 import pytest
 
-from jaxlung.data.folder import (load_folder)
-from jaxlung.phantom import (radiograph)
-from jaxlung.masks.postprocess import (keep_lungs)
-from jaxlung.masks.sides import (label_sides)
+from jaxlung.data.folder import load_folder
+from jaxlung.masks.postprocess import keep_lungs
+from jaxlung.masks.sides import label_sides
+from jaxlung.phantom import radiograph
 
 
 @pytest.fixture(scope="module")

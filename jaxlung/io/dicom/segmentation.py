@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import jaxlung
 from jaxlung.errors import InputError
 from jaxlung.io.dicom.display import read_numbers
 from jaxlung.io.dicom.file import is_dicom, name_damage, read_dataset, read_modality
@@ -22,6 +21,7 @@ from jaxlung.io.film import check_xray
 from jaxlung.io.volumes import Grid, axial_shape, is_volume, to_grid
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
+from jaxlung.version import __version__
 
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 _FRAME_OF_REFERENCE = "FrameOfReferenceUID"
@@ -220,7 +220,7 @@ def _segmentation(
         one.SOPClassUID = CTImageStorage if in_space else SecondaryCaptureImageStorage
     algorithm = highdicom.AlgorithmIdentificationSequence(
         name=_long_string(f"jaxlung {model}"),
-        version=jaxlung.__version__,
+        version=__version__,
         family=Code("123109", "DCM", "Artificial Intelligence"),
     )
     segments = [
@@ -245,7 +245,7 @@ def _segmentation(
         instance_number=1,
         manufacturer="jaxlung",
         manufacturer_model_name=_long_string(f"jaxlung {model}"),
-        software_versions=jaxlung.__version__,
+        software_versions=__version__,
         device_serial_number="none",  # has to be there, and software has none
         series_description=_long_string(f"Lungs by jaxlung {model}"),
         content_label="LUNGS",

@@ -33,6 +33,7 @@ from jaxlung.predict.stream import stream
 from jaxlung.predict.volumes import predict_volume
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.threads import count_workers, take_turn
+from jaxlung.version import __version__
 
 _TOLD = 20  # images that get a line each; of more only what is odd, and a bar
 
@@ -92,8 +93,6 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
 
 
 def _settings(model: Predictor, options: Options) -> Row:
-    from jaxlung import __version__
-
     return {
         "model": str(model.workdir),
         "weights_sha256": digest_weights(model.variables),
