@@ -38,7 +38,7 @@ def main(_: list[str]) -> None:
     start.use_cores(
         config.mesh.data or config.train.batch_size // config.train.accumulate,
         processes.number if processes else 1,
-        config.mesh.model * config.mesh.space,
+        config.mesh.devices_per_image,
     )
     start.enable_compile_cache()
 

@@ -6,7 +6,7 @@
 Measured on 2 CPU cores (see README.md, Results): the first takes under 10 minutes to a validation
 Dice of 0.99; on the 381 training images of the Shenzhen set, 19 minutes to a test Dice of 0.961.
 
-Every field, with its default, meaning and range, is in jaxlung/config.py.
+Every field, with its default, meaning and range, is in jaxlung/config/settings.py.
 """
 
 from jaxlung.config import default_config

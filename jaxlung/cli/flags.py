@@ -61,5 +61,5 @@ def _unknown_field(argv: Sequence[str], message: str) -> str:
         (a for a in argv if re.match(rf"--?config\..*\b{field}\b", a)), f"--config ({field})"
     )
     guess = re.search(r'Did you mean "(\w+)"', message)
-    hint = f"did you mean {guess[1]}?" if guess else "jaxlung/config.py lists the fields"
+    hint = f"did you mean {guess[1]}?" if guess else "jaxlung/config/settings.py lists the fields"
     return f"{flag.split('=')[0]}: the config has no field {field!r}; {hint}"

@@ -1,12 +1,12 @@
-"""What fields of a config have to agree on: the second half of `config.parse_config`."""
+"""Checks that fields of a config agree, after `parsing` has checked each by itself."""
 
 from jaxlung.catalog import CATALOG, FOLDERS, set_names
 from jaxlung.config.settings import Config, DataConfig
 from jaxlung.errors import InputError
 
 
-def check_combinations(config: "Config") -> None:
-    """Raises InputError where fields that are right alone do not go together, and names them."""
+def check_combinations(config: Config) -> None:
+    """Raises InputError, which names the fields, where fields do not go together."""
     multiple = config.model.patch * 2**config.model.depth
     if config.data.size % multiple:
         raise InputError(
@@ -66,7 +66,7 @@ def check_combinations(config: "Config") -> None:
         raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
 
 
-def _check_folds(data: "DataConfig") -> None:
+def _check_folds(data: DataConfig) -> None:
     if data.folds == 1:
         raise InputError("data.folds=1 leaves nothing to train on; use 2 or more, or 0 for none")
     if data.fold and data.fold >= data.folds:
@@ -119,7 +119,7 @@ def _check_ensemble(config: "Config") -> None:
         )
 
 
-def _check_sets(data: "DataConfig") -> None:
+def _check_sets(data: DataConfig) -> None:
     names = set_names(data.name)
     if not names:
         for field, default in (("weights", ()), ("split", "hash")):

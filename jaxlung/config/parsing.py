@@ -1,9 +1,4 @@
-"""Every setting of a run, with its default, its meaning and its valid range.
-
-The dataclasses are the single definition. `default_config()` gives the same fields as an
-`ml_collections.ConfigDict` for config files and flags; `parse_config()` turns a filled-in
-ConfigDict (or the dict read back from a run's config.json) into a checked, frozen `Config`.
-"""
+"""From a filled-in ConfigDict, or the dict of a run's config.json, to a checked, frozen Config."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,35 +7,54 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxlung.config.checks import check_combinations
-from jaxlung.config.ranges import CHOICES, RANGES, RANGES_OF_EACH
 from jaxlung.config.settings import Config
 from jaxlung.errors import InputError
 
 
 def default_config() -> ConfigDict:
-    """The recipe's ConfigDict, for a config file to change fields of."""
+    """Returns the recipe as a ConfigDict, for a config file to change fields of.
+
+    Example:
+        >>> config = default_config()
+        >>> config.optim.learning_rate = 1e-3
+        >>> parse_config(config).optim.learning_rate
+        0.001
+    """
     return ConfigDict(Config().to_dict())
 
 
 def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
-    """Checks every field's name, type and range.
+    """Checks the name, type and range of every field, and what fields have to agree on.
+
+    Args:
+        values: sections, each with fields; a field that is left out has its default.
+
+    Returns:
+        the frozen config; an int given for a float is converted, a list for a tuple too.
 
     Raises:
-        InputError: naming the first field that is unknown, of the wrong type or out of range.
+        InputError: names the first field that is unknown, of the wrong type or out of range, or
+            the fields that do not go together.
+
+    Example:
+        >>> parse_config({"model": {"width": 32}}).model.width
+        32
+        >>> parse_config({"model": {"width": 0}})
+        Traceback (most recent call last):
+        jaxlung.errors.InputError: model.width must be between 1 and 4096, got 0
     """
-    if isinstance(values, Config):
-        values = values.to_dict()
-    if isinstance(values, ConfigDict):
+    if isinstance(values, Config | ConfigDict):
         values = values.to_dict()
     if not isinstance(values, Mapping):
         raise InputError(f"config must hold sections, got {values!r}")
-    sections: dict[str, Any] = {}
     section_types = {f.name: type(f.default) for f in dataclasses.fields(Config)}
     for name in values:
         if name not in section_types:
             raise InputError(f"config has no section {name!r}; it has {', '.join(section_types)}")
-    for name, section_type in section_types.items():
-        sections[name] = _parse_section(name, section_type, values.get(name, {}))
+    sections: dict[str, Any] = {
+        name: _parse_section(name, section_type, values.get(name, {}))
+        for name, section_type in section_types.items()
+    }
     config = Config(**sections)
     check_combinations(config)
     return config
@@ -55,38 +69,38 @@ def _parse_section(name: str, section_type: Any, values: Mapping[str, Any]) -> A
         path = f"{name}.{key}"
         if key not in fields:
             raise InputError(f"config has no field {path}; {name} has {', '.join(fields)}")
-        checked[key] = _check_value(path, type(fields[key].default), value)
+        checked[key] = _check_value(path, fields[key], value)
     return section_type(**checked)
 
 
-def _check_value(path: str, expected: Any, value: Any) -> Any:
-    if expected is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(min(max(value, -(10**300)), 10**300))
+def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
+    expected = type(field.default)
     if expected is tuple:
-        return _check_numbers(path, value)
+        return _check_numbers(path, field, value)
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        # Python converts no int above 1.8e308; 1e300 is out of every range as well.
+        value = float(min(max(value, -(10**300)), 10**300))
     if type(value) is not expected:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
-    if path in CHOICES and value not in CHOICES[path]:
-        options = " or ".join(repr(choice) for choice in CHOICES[path])
+    choices = field.metadata.get("choices")
+    if choices and value not in choices:
+        options = " or ".join(repr(choice) for choice in choices)
         raise InputError(f"{path} must be {options}, got {value!r}")
-    if path in RANGES:
-        low, high = RANGES[path]
+    if "range" in field.metadata:
+        low, high = field.metadata["range"]
         if not low <= value <= high:  # NaN included
             raise InputError(f"{path} must be between {low:g} and {high:g}, got {value!r}")
     return value
 
 
-def _check_numbers(path: str, value: Any) -> tuple[float, ...]:
-    """JSON has lists where Python has tuples."""
+def _check_numbers(path: str, field: dataclasses.Field[Any], value: Any) -> tuple[float, ...]:
+    """Checks each number of a tuple, or of the list that JSON has in its place."""
     if not isinstance(value, tuple | list):
         raise InputError(f"{path} must be of type tuple, as in (1.0, 2.0), got {value!r}")
-    low, high = RANGES_OF_EACH[path]
+    low, high = field.metadata["range"]
     for number in value:
-        if (
-            isinstance(number, bool)
-            or not isinstance(number, int | float)
-            or not (low <= number <= high)
-        ):
+        is_number = isinstance(number, int | float) and not isinstance(number, bool)
+        if not is_number or not low <= number <= high:
             raise InputError(
                 f"{path} must hold numbers between {low:g} and {high:g}, got {number!r}"
             )

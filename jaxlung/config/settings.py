@@ -1,126 +1,184 @@
-"""Every setting of a run, with its default and its meaning: the single definition."""
+"""Every setting of a run with its default, its valid values and its meaning: the single definition.
+
+A field's `metadata` holds `range` (inclusive low and high, for a number or for each number of a
+tuple) or `choices`, and `help`, its meaning in a line.
+"""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+
+def setting(default: T, help: str, **limits: Any) -> T:
+    """A field with a meaning; without limits it holds any text, or a switch."""
+    field: T = dataclasses.field(default=default, metadata={"help": help, **limits})
+    return field
+
+
+def between(default: T, low: float, high: float, help: str) -> T:
+    """A field that holds a number from low to high, or a tuple of such numbers."""
+    return setting(default, help, range=(low, high))
+
+
+def one_of(default: T, choices: tuple[T, ...], help: str) -> T:
+    """A field that holds one of the choices."""
+    return setting(default, help, choices=choices)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    # "phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": volumes/ and
-    # masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"
-    name: str = "phantom"
-    dir: str = ""  # folder: where it is; public set: of TFDS's data, "": ~/tensorflow_datasets
-    weights: tuple[float, ...] = ()  # of joined sets: shares of an epoch's visits; (): by size
-    allow_mixed_conventions: bool = False  # joined sets may differ in what they call lung
-    split: str = "hash"  # public sets: "hash", "published" (sizes), or JSRT's "fold1", "fold2"
-    size: int = 256  # the network's square canvas, pixels
-    fit: str = "letterbox"  # "letterbox" keeps the aspect and pads with 0; "stretch" fills
-    patient_pattern: str = ""  # folder: regex whose group 1 in a stem is the patient; "": the stem
-    split_file: str = ""  # JSON {"train": [ids], "validation": [...], "test": [...]}
-    validation_fraction: float = 0.10  # share of patients, by hash, without split_file
-    test_fraction: float = 0.20
-    # Cross-validation: patients outside the test split fall into so many folds, by hash, of which
-    # one validates and the others train, whatever validation_fraction is; 0: none
-    folds: int = 0
-    fold: int = 0  # the one that validates, in 0 ... folds - 1
-    phantom_train: int = 128  # phantom: how many of each
-    phantom_validation: int = 32
-    phantom_test: int = 32
-    seed: int = 0  # of the epochs' order and of the phantoms
-    window_low: float = -1350.0  # ct: Hounsfield units shown as black; the usual lung window
-    window_high: float = 150.0  # ct: as white
-    # All give the same batches. "memory": from the cache, without TensorFlow; "tfdata": tf.data
-    # reads, batches and prefetches; "auto": memory where the cache holds the split, else tfdata;
-    # "device": the training split lies on the accelerator, which gathers its batches itself
-    loader: str = "auto"
-    cache_gib: float = 4.0  # a split above this many GiB is read anew each epoch, not cached
+    """Where images and masks come from, how they are split, and how they reach the network."""
+
+    name: str = setting(
+        "phantom",
+        '"phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": volumes/ and '
+        'masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"',
+    )
+    dir: str = setting("", 'folder: where it is; public set: of TFDS, "": ~/tensorflow_datasets')
+    weights: tuple[float, ...] = between(
+        (), 1e-6, 1e6, "joined sets: shares of an epoch; (): by size"
+    )
+    allow_mixed_conventions: bool = setting(False, "joined sets may differ in what they call lung")
+    split: str = one_of("hash", ("hash", "published", "fold1", "fold2"), "public sets; folds: JSRT")
+    size: int = between(256, 16, 8192, "side of the network's square canvas, pixels")
+    # "letterbox" keeps the aspect and pads with 0; "stretch" fills the canvas.
+    fit: str = one_of("letterbox", ("letterbox", "stretch"), "how an image comes onto the canvas")
+    patient_pattern: str = setting("", 'folder: group 1 in a stem is the patient; "": the stem')
+    split_file: str = setting("", 'JSON {"train": [ids], "validation": [...], "test": [...]}')
+    # The two fractions count without split_file.
+    validation_fraction: float = between(0.10, 0.001, 0.999, "share of patients, by hash")
+    test_fraction: float = between(0.20, 0.001, 0.999, "share of patients, by hash")
+    # Cross-validation: patients outside the test split fall into so many folds, by hash. One
+    # validates and the others train, whatever validation_fraction is.
+    folds: int = between(0, 0, 1000, "folds of cross-validation; 0: none")
+    fold: int = between(0, 0, 999, "the one that validates, in 0 ... folds - 1")
+    phantom_train: int = between(128, 1, 10**5, "phantom: images to train on")
+    phantom_validation: int = between(32, 1, 10**5, "phantom: images to validate on")
+    phantom_test: int = between(32, 1, 10**5, "phantom: images to test on")
+    seed: int = between(0, 0, 2**31 - 1, "of the order in each epoch and of the phantoms")
+    window_low: float = between(-1350.0, -2000, 4000, "ct: Hounsfield units shown as black")
+    window_high: float = between(150.0, -2000, 4000, "ct: Hounsfield units shown as white")
+    # "memory": from the cache, without TensorFlow; "tfdata": tf.data reads, batches and
+    # prefetches; "auto": memory where the cache holds the split, else tfdata; "device": the
+    # training split lies on the accelerator, which gathers its batches itself.
+    loader: str = one_of("auto", ("auto", "tfdata", "memory", "device"), "all give equal batches")
+    cache_gib: float = between(4.0, 0, 10**6, "a split above it is read anew each epoch, GiB")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    rotation: float = 15.0  # degrees, uniform in +-
-    flip: float = 0.5  # probability of a left-right flip
-    scale: float = 0.2  # zoom, log-uniform in [1/(1+scale), 1+scale]
-    aspect: float = 0.15  # width over height, log-uniform likewise
-    shift: float = 0.08  # fraction of the canvas, uniform in +-, each axis
-    contrast: float = 0.4  # factor about the image's mean, uniform in 1 +-
-    brightness: float = 0.2  # added, uniform in +-
-    gamma: float = 0.8  # exponent, log-uniform in [1/(1+gamma), 1+gamma]
-    elastic: float = 0.0  # smooth displacement, fraction of the canvas, up to
-    opacity: float = 0.0  # probability of a bright ellipse over the lungs: consolidation, effusion
-    shade: float = 0.0  # smooth field of brightness, in +-
-    blur: float = 0.0  # Gaussian's standard deviation, pixels, up to, on half of the images
-    noise: float = 0.0  # each pixel's standard deviation, up to, on half of the images
-    invert: float = 0.0  # probability of the negative
-    occlusion: float = 0.0  # probability of each of three plain rectangles
+    """How strongly training images are changed at random; 0 leaves a change out."""
+
+    rotation: float = between(15.0, 0, 180, "degrees, uniform in +-")
+    flip: float = between(0.5, 0, 1, "probability of a left-right flip")
+    scale: float = between(0.2, 0, 4, "zoom, log-uniform in [1/(1+scale), 1+scale]")
+    aspect: float = between(0.15, 0, 4, "width over height, log-uniform likewise")
+    shift: float = between(0.08, 0, 1, "fraction of the canvas, uniform in +-, each axis")
+    contrast: float = between(0.4, 0, 1, "factor about the image's mean, uniform in 1 +-")
+    brightness: float = between(0.2, 0, 1, "added, uniform in +-")
+    gamma: float = between(0.8, 0, 9, "exponent, log-uniform in [1/(1+gamma), 1+gamma]")
+    # Above 0.05 the image folds over itself.
+    elastic: float = between(0.0, 0, 0.05, "largest smooth displacement, fraction of the canvas")
+    opacity: float = between(0.0, 0, 1, "probability of a bright ellipse over the lungs (disease)")
+    shade: float = between(0.0, 0, 1, "smooth field of brightness, in +-")
+    # Above 1.5 the Gaussian's tails are cut: `appearance.random_blur`.
+    blur: float = between(0.0, 0, 1.5, "largest deviation of a Gaussian, pixels; half of images")
+    noise: float = between(0.0, 0, 1, "largest standard deviation of a pixel; half of the images")
+    invert: float = between(0.0, 0, 1, "probability of the negative")
+    occlusion: float = between(0.0, 0, 1, "probability of each of three plain rectangles")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    width: int = 16  # channels at the first level; doubled at each level below
-    depth: int = 4  # number of 2x poolings
-    patch: int = 2  # side of the patch stem: features at 1/patch of the resolution; 1, 2 or 4
-    norm: str = "group"  # "group", "batch" or "none"
-    residual: bool = False  # blocks add their input, by a 1x1 convolution where widths differ
-    attention: bool = False  # gates on the skip connections (Oktay et al. 2018)
-    dropout: float = 0.0  # rate, whole channels, in the two deepest levels
-    dtype: str = "float32"  # of the computation; "bfloat16" on accelerators. Parameters: float32
-    remat: bool = False  # recompute blocks in the backward pass: less memory, on accelerators
-    standardize: bool = True  # zero mean and unit variance of each image, as the first operation
+    """The U-Net; `jaxlung.model.UNet` has the same fields and defaults."""
+
+    width: int = between(16, 1, 4096, "channels at the first level; doubled at each level below")
+    depth: int = between(4, 1, 8, "number of 2x poolings")
+    patch: int = one_of(2, (1, 2, 4), "side of the patch stem: features at 1/patch the resolution")
+    norm: str = one_of("group", ("group", "batch", "none"), "normalisation after a convolution")
+    # Through a 1x1 convolution where widths differ.
+    residual: bool = setting(False, "blocks add their input to their output")
+    attention: bool = setting(False, "gates on the skip connections (Oktay et al. 2018)")
+    dropout: float = between(0.0, 0, 0.9, "rate, whole channels, in the two deepest levels")
+    # bfloat16 is for accelerators. Parameters are float32 with both.
+    dtype: str = one_of("float32", ("float32", "bfloat16"), "of the computation")
+    # Saves memory on accelerators.
+    remat: bool = setting(False, "compute blocks again in the backward pass")
+    standardize: bool = setting(True, "bring each image to zero mean and unit variance first")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    dice: float = 1.0  # weight of the soft Dice loss
-    bce: float = 0.0  # weight of the mean binary cross-entropy
-    tversky: float = 0.5  # share of false positives in the Dice loss's denominator; 0.5: Dice
-    robust: float = 0.0  # q of generalised cross-entropy in bce's place; 0: cross-entropy itself
-    edge: float = 0.0  # weight added in bce to pixels within 2 of an outline
+    """The keyword arguments of `jaxlung.losses.segmentation_loss`."""
+
+    dice: float = between(1.0, 0, 1000, "weight of the soft Dice loss")
+    bce: float = between(0.0, 0, 1000, "weight of the mean binary cross-entropy")
+    # At 0 or 1 an empty or a full mask would cost nothing.
+    tversky: float = between(0.5, 0.05, 0.95, "share of false positives in Dice; 0.5: Dice itself")
+    robust: float = between(0.0, 0, 1, "q of generalised cross-entropy in bce; 0: cross-entropy")
+    edge: float = between(0.0, 0, 1000, "weight added in bce to pixels within 2 of an outline")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    learning_rate: float = 2e-3  # Adam's peak
-    warmup_epochs: float = 2.0  # linear, from 0
-    final_fraction: float = 0.02  # cosine decay ends at this share of the peak
-    weight_decay: float = 0.0  # > 0: AdamW, kernels only
-    clip_norm: float = 1.0  # global gradient norm; 0: no clipping
+    """Adam with a linear warm-up and a cosine decay."""
+
+    learning_rate: float = between(2e-3, 1e-12, 10, "Adam's peak")
+    warmup_epochs: float = between(2.0, 0, 10**6, "linear, from 0")
+    final_fraction: float = between(0.02, 0, 1, "cosine decay ends at this share of the peak")
+    weight_decay: float = between(0.0, 0, 10, "above 0: AdamW, kernels only")
+    clip_norm: float = between(1.0, 0, 10**6, "largest global gradient norm; 0: no clipping")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    batch_size: int = 16  # global: over all devices
-    num_epochs: int = 50  # at most; the schedule's length
-    patience: int = 12  # epochs without a better validation Dice before stopping; 0: never
-    ema: float = 0.0  # decay of the parameters' moving average, which is evaluated; 0: none
-    init_from: str = ""  # a workdir whose best parameters training starts from
-    accumulate: int = 1  # parts of a batch done one after another, in as much less memory
-    steps_per_call: int = 1  # updates in one dispatch, for data.loader="device" on accelerators
-    checkpoint_steps: int = 0  # also saved every so many updates; 0: after each epoch alone
-    skip_nonfinite: int = 3  # updates in a row that may be skipped, as not finite, before stopping
-    seed: int = 0  # of the parameters, augmentation and dropout
-    postprocess: bool = True  # X-rays: predictions keep two pieces at most, with holes filled
-    threshold: float = 0.5  # a pixel is lung where its probability is at least this
+    """How long to train and in what portions, and how the result is used."""
+
+    batch_size: int = between(16, 1, 10**6, "global: over all devices")
+    num_epochs: int = between(50, 1, 10**6, "at most; the schedule's length")
+    patience: int = between(12, 0, 10**6, "epochs without a better validation Dice; 0: any")
+    ema: float = between(0.0, 0, 0.999999, "decay of the parameters' average to evaluate; 0: none")
+    init_from: str = setting("", "a workdir whose best parameters training starts from")
+    accumulate: int = between(1, 1, 10**6, "parts of a batch, one after another, to save memory")
+    # For data.loader="device" on accelerators.
+    steps_per_call: int = between(1, 1, 10**4, "updates in one dispatch")
+    checkpoint_steps: int = between(0, 0, 10**9, "updates between saves; 0: after an epoch only")
+    skip_nonfinite: int = between(3, 0, 10**6, "updates in a row that may be skipped, not finite")
+    seed: int = between(0, 0, 2**31 - 1, "of the parameters, augmentation and dropout")
+    # Of X-rays; see `jaxlung.masks.postprocess.keep_lungs`.
+    postprocess: bool = setting(True, "keep two pieces of a prediction at most, and fill holes")
+    threshold: float = between(0.5, 0.001, 0.999, "lung is where the probability is at least this")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EnsembleConfig:
-    # Trained at once by `train_ensemble`; at most one of the three
-    members: int = 1  # member i has train.seed + i
-    folds: bool = False  # a member for each fold of data.folds: cross-validation
-    learning_rates: tuple[float, ...] = ()  # a member for each, in optim.learning_rate's place
+    """Several members, trained by `train_ensemble`; at most one of the three fields is set."""
+
+    members: int = between(1, 1, 1000, "how many; member i has train.seed + i")
+    folds: bool = setting(False, "a member for each fold of data.folds: cross-validation")
+    learning_rates: tuple[float, ...] = between((), 1e-12, 10, "a member for each")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    data: int = 0  # devices that a batch is split over; 0: all that the other axes leave
-    model: int = 1  # that each layer's channels are split over
-    space: int = 1  # that each image's rows are split over
-    fsdp: bool = False  # parameters and optimiser state are split over "data" too, not copied
+    """How the devices share the work; see `jaxlung.devices.mesh`."""
+
+    data: int = between(0, 0, 10**6, "devices a batch is split over; 0: all the others leave")
+    model: int = between(1, 1, 10**6, "devices that each layer's channels are split over")
+    space: int = between(1, 1, 10**6, "devices that each image's rows are split over")
+    fsdp: bool = setting(False, 'split parameters and optimiser state over "data" too')
+
+    @property
+    def devices_per_image(self) -> int:
+        """The number of devices that share the work on one image."""
+        return self.model * self.space
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
+    """All settings of a run, in sections."""
+
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     model: ModelConfig = ModelConfig()
@@ -132,7 +190,7 @@ class Config:
 
     @property
     def modality(self) -> Literal["xray", "ct"]:
-        """What the model sees: "xray" or "ct"."""
+        """The kind of image that the model takes."""
         return "ct" if self.data.name == "ct" else "xray"
 
     @property
@@ -142,8 +200,9 @@ class Config:
 
     @property
     def is_ensemble(self) -> bool:
-        """Whether it asks for several members, which `train_ensemble` trains."""
+        """Whether the config asks for several members, which `train_ensemble` trains."""
         return self.ensemble != EnsembleConfig()
 
     def to_dict(self) -> dict[str, Any]:
+        """Returns the settings as a dict of sections, each a dict of fields."""
         return dataclasses.asdict(self)

@@ -37,9 +37,8 @@ def make_mesh(
         InputError: the axes do not multiply to the devices, or the batch does not divide over them.
     """
     devices = jax.devices() if devices is None else devices
-    others = config.model * config.space
-    data = config.data or max(1, len(devices) // others)
-    if data * others != len(devices):
+    data = config.data or max(1, len(devices) // config.devices_per_image)
+    if data * config.devices_per_image != len(devices):
         raise InputError(
             f"mesh.data={config.data or 'the rest'} x mesh.model={config.model} x "
             f"mesh.space={config.space} do not make up the {len(devices)} devices; "

@@ -1,5 +1,6 @@
 """The U-Net: image in [0, 1] to logits. No preprocessing but standardisation, no sigmoid."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -152,17 +153,5 @@ def to_mask(probability: Array, threshold: float = 0.5) -> Array:
 
 
 def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
-    """The U-Net of a config; `split`: its rows or channels lie on several devices."""
-    return UNet(
-        width=config.width,
-        depth=config.depth,
-        patch=config.patch,
-        norm=config.norm,
-        residual=config.residual,
-        attention=config.attention,
-        dropout=config.dropout,
-        dtype=config.dtype,
-        remat=config.remat,
-        standardize=config.standardize,
-        split=split,
-    )
+    """Returns the U-Net of a config; `split` as in `UNet`."""
+    return UNet(**dataclasses.asdict(config), split=split)

@@ -9,16 +9,23 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ensemble, tiny, unet, unet_large
-from jaxlung.config import Config, default_config, parse_config, parsing, ranges
+from jaxlung.config import Config, default_config, parse_config, parsing
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
 from jaxlung.workdir.record import list_differences
 
-RANGES, CHOICES = ranges.RANGES, ranges.CHOICES
-DEFAULTS = {
-    f"{section}.{field}": value
-    for section, fields in Config().to_dict().items()
-    for field, value in fields.items()
+FIELDS = {
+    f"{section.name}.{field.name}": field
+    for section in dataclasses.fields(Config)
+    for field in dataclasses.fields(section.default)
+}
+DEFAULTS = {path: field.default for path, field in FIELDS.items()}
+NUMBERS = {path for path, default in DEFAULTS.items() if type(default) in (int, float)}
+RANGES = {
+    path: FIELDS[path].metadata["range"] for path in NUMBERS if "range" in FIELDS[path].metadata
+}
+CHOICES = {
+    path: field.metadata["choices"] for path, field in FIELDS.items() if "choices" in field.metadata
 }
 # Checked against the catalog, in tests/test_named_sets.py.
 FREE_TEXT = {"data.name", "data.dir", "data.patient_pattern", "data.split_file", "train.init_from"}
@@ -170,12 +177,12 @@ def test_int_is_accepted_for_float():
     assert rotation == 10.0 and type(rotation) is float
 
 
-@pytest.mark.parametrize("path", RANGES)
+@pytest.mark.parametrize("path", sorted(RANGES))
 def test_bounds_are_inclusive_and_nothing_beyond_is_accepted(path):
     low, high = RANGES[path]
     expected = type(DEFAULTS[path])
     for bound, outwards in ((low, -math.inf), (high, math.inf)):
-        assert parsing._check_value(path, expected, expected(bound)) == bound
+        assert parsing._check_value(path, FIELDS[path], expected(bound)) == bound
         beyond = bound + int(math.copysign(1, outwards))
         assert_refused(path, beyond if expected is int else math.nextafter(bound, outwards))
     if expected is float:
@@ -191,7 +198,7 @@ def test_number_too_large_for_a_float(path):
 @pytest.mark.parametrize("path", CHOICES)
 def test_choices(path):
     for value in CHOICES[path]:
-        assert parsing._check_value(path, type(value), value) == value
+        assert parsing._check_value(path, FIELDS[path], value) == value
     if isinstance(DEFAULTS[path], str):
         assert_refused(path, "neither")
         assert_refused(path, "")
@@ -221,20 +228,23 @@ def test_values_that_make_no_run(path, value):
     assert_refused(path, value)
 
 
-def test_every_field_has_its_check():
-    numbers = {p for p, v in DEFAULTS.items() if type(v) in (int, float)}
-    tuples = {path for path, value in DEFAULTS.items() if isinstance(value, tuple)}
-    assert tuples == set(ranges.RANGES_OF_EACH)
-    texts = {path for path, value in DEFAULTS.items() if isinstance(value, str)}
-    assert numbers <= set(RANGES) | set(CHOICES)
-    assert texts == {path for path in CHOICES if path in texts} | FREE_TEXT
-    assert set(RANGES) | set(CHOICES) <= set(DEFAULTS)
-    assert not set(RANGES) & set(CHOICES)
+def test_every_field_has_its_check_and_its_meaning():
+    for path, field in FIELDS.items():
+        kinds = {"range", "choices"} & set(field.metadata)
+        if isinstance(field.default, bool) or path in FREE_TEXT:
+            assert not kinds, path
+        elif isinstance(field.default, str):
+            assert kinds == {"choices"}, path
+        elif isinstance(field.default, tuple):
+            assert kinds == {"range"}, path
+        else:
+            assert len(kinds) == 1, path
+        assert field.metadata["help"], path
 
 
 def test_defaults_are_within_their_own_ranges():
     for path, default in DEFAULTS.items():
-        assert parsing._check_value(path, type(default), default) == default
+        assert parsing._check_value(path, FIELDS[path], default) == default
 
 
 def test_section_defaults_are_frozen():
