@@ -32,12 +32,10 @@ _PROCESSES = define_processes()
 def main(_: list[str]) -> None:
     processes = _PROCESSES()
 
-    from jaxlung.system import start  # seconds of imports: after the flags are checked
+    # These imports take seconds: only after the flags are checked.
+    from jaxlung.system.start import start_process
 
-    start.collect_garbage_rarely()
-    start.keep_freed_memory()
-    start.use_cores()
-    start.enable_compile_cache()
+    start_process()
 
     from jaxlung.devices.distributed import join_processes
     from jaxlung.evaluation.evaluate import evaluate

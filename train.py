@@ -31,16 +31,14 @@ def main(_: list[str]) -> None:
     if config.is_ensemble and _PROFILE.value:
         raise InputError("--profile is for single runs; leave it out for an ensemble")
 
-    from jaxlung.system import start  # seconds of imports: after the flags are checked
+    # These imports take seconds: only after the flags are checked.
+    from jaxlung.system.start import start_process
 
-    start.collect_garbage_rarely()
-    start.keep_freed_memory()
-    start.use_cores(
+    start_process(
         config.mesh.data or config.train.batch_size // config.train.accumulate,
         processes.number if processes else 1,
         config.mesh.devices_per_image,
     )
-    start.enable_compile_cache()
 
     from jaxlung.devices.distributed import join_processes
 

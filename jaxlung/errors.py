@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and how a command line shows them."""
+"""Errors that a user can mend, and how the command line shows them."""
 
 import os
 import sys
@@ -11,25 +11,40 @@ R = TypeVar("R")
 
 
 class InputError(ValueError):
-    """Bad input: one line that names the file or field and says what to do about it."""
+    """Bad input; the message is one line that names the file or field and says what to do."""
 
 
 class TrainingError(RuntimeError):
-    """Training cannot go on; one line that names the step and says what was kept."""
+    """Training cannot go on; the message is one line with the step and with what was saved."""
 
 
 class Stopped(Exception):
-    """Asked to leave by SIGTERM, with everything saved; one line that says how to go on."""
+    """SIGTERM ended training with everything saved; the message is one line on how to go on."""
 
 
 def one_line(text: object) -> str:
-    """Text that moves no cursor: white space is a blank, what cannot be printed its escape."""
+    """Turns white space into single blanks, and what cannot be printed into its escape.
+
+    Example:
+        >>> one_line("two\\nlines")
+        'two lines'
+    """
     shown = " ".join(str(text).split())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 
 
+def format_shape(shape: tuple[int, ...]) -> str:
+    """Returns an array's sides for a message.
+
+    Example:
+        >>> format_shape((512, 400))
+        '512x400'
+    """
+    return "x".join(str(side) for side in shape)
+
+
 def print_error(error: object) -> None:
-    """One line on stderr."""
+    """Prints one line on stderr."""
     with stderr_lock:
         print("error: " + one_line(error), file=sys.stderr, flush=True)
 
@@ -50,12 +65,12 @@ def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
             fail(error)
         except BrokenPipeError:  # `| head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise SystemExit(141) from None  # as a shell says of SIGPIPE
+            raise SystemExit(141) from None  # a shell's status for SIGPIPE
         except OSError as error:  # a full disk, a folder that may not be written
             fail(f"{error.filename}: {error.strerror}" if error.filename else error)
         except Stopped as stop:
             print(one_line(stop), file=sys.stderr, flush=True)
-            raise SystemExit(143) from None  # as a shell says of SIGTERM
+            raise SystemExit(143) from None  # a shell's status for SIGTERM
         except KeyboardInterrupt as stop:
             print(str(stop) or "interrupted", file=sys.stderr, flush=True)
             raise SystemExit(130) from None

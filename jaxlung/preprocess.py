@@ -1,40 +1,52 @@
 """From an image of any size to the network's square canvas, and exactly back.
 
-Training, evaluation and prediction all come through `to_canvas` on the host and `normalize` on
-the device, so that a file gives the network the same numbers wherever it is read.
+Training, evaluation and prediction all use `to_canvas` on the host and `normalize` on the device,
+so a file gives the network the same numbers wherever it is read.
 
-Coordinates are continuous with pixel (i, j) covering [i, i+1) x [j, j+1); every resize maps the
-edges of one grid to the edges of the other (half-pixel centres), so nothing shifts.
+Coordinates are continuous: pixel (i, j) covers [i, i+1) x [j, j+1). Every resize maps the edges of
+one grid to the edges of the other (half-pixel centres), so nothing shifts.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import cv2
+import jax
 import numpy as np
 
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, format_shape
 from jaxlung.io.grey import to_grey8
 
-Array = Any  # numpy.ndarray or jax.Array
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 class Geometry(NamedTuple):
-    """Where the original image lies on the canvas. All in pixels."""
+    """Where the original image lies on the canvas, in pixels."""
 
-    height: int  # of the original
+    height: int  # of the original image
     width: int
-    size: int  # of the canvas, S
-    top: int  # the box on the canvas that holds the resized image
+    size: int  # the canvas's side, S
+    top: int  # of the box on the canvas that holds the resized image
     left: int
     box_height: int
     box_width: int
 
 
 def canvas_geometry(height: int, width: int, size: int, fit: str = "letterbox") -> Geometry:
-    """The box that an image of height x width fills on a size x size canvas.
+    """Computes the box that an image fills on a square canvas.
 
-    fit "letterbox" keeps the aspect ratio (to the nearest canvas pixel) and centres the image;
-    "stretch" fills the canvas.
+    Args:
+        height, width: the image's sides, pixels.
+        size: the canvas's side, pixels.
+        fit: "letterbox" keeps the aspect ratio (to the nearest canvas pixel) and centres the
+            image; "stretch" fills the canvas.
+
+    Raises:
+        InputError: a size below 1, or another fit.
+
+    Example:
+        >>> box = canvas_geometry(100, 200, size=64)
+        >>> box.top, box.left, box.box_height, box.box_width
+        (16, 0, 32, 64)
     """
     if not isinstance(size, int | np.integer) or size < 1:
         raise InputError(f"size must be a whole number of pixels, at least 1, got {size!r}")
@@ -55,19 +67,25 @@ def to_canvas(
     """Places an image, and its mask by the same mapping, on the canvas.
 
     Args:
-        image: [H, W], [H, W, 1] or [H, W, 3 or 4] (RGB, RGBA). uint8 is taken as it is; any other
+        image: [H, W], [H, W, 1] or [H, W, 3 or 4] (RGB, RGBA). uint8 is taken as it is. Any other
             dtype is scaled from its own minimum and maximum to 0..255, since 10- to 14-bit films
             in 16-bit files use an unknown part of the range.
-        mask: [H, W], non-zero is lung; or None.
-        size: S, the canvas's side.
-        fit: "letterbox" or "stretch".
+        mask: [H, W] of any dtype, non-zero is lung; or None.
+        size: S, the canvas's side, pixels.
+        fit: "letterbox" or "stretch", as in `canvas_geometry`.
 
     Returns:
         image uint8 [S, S]; mask uint8 [S, S] of 0 and 1, or None; the geometry for `from_canvas`.
 
     Raises:
-        InputError: an empty image, a shape that is no image, values that are not finite, or a
-            mask of another size.
+        InputError: an empty image, another shape, values that are not finite, or a mask whose
+            size differs from its image's.
+
+    Example:
+        >>> film = np.full((100, 200), 90, np.uint8)
+        >>> canvas, mask, geometry = to_canvas(film, film > 0, size=64)
+        >>> canvas.shape, canvas.dtype, int(mask.sum())
+        ((64, 64), dtype('uint8'), 2048)
     """
     grey_HxW = to_grey8(image)
     height, width = grey_HxW.shape
@@ -76,9 +94,8 @@ def to_canvas(
     if mask is None:
         return canvas_SxS, None, geometry
     if mask.shape != (height, width):
-        raise InputError(
-            f"mask is {_by(mask.shape)} but its image is {_by(grey_HxW.shape)} (height x width)"
-        )
+        sides, image_sides = format_shape(mask.shape), format_shape(grey_HxW.shape)
+        raise InputError(f"mask is {sides} but its image is {image_sides} (height x width)")
     coverage_HxW = (np.asarray(mask) != 0).astype(np.float32)
     box = _resize(coverage_HxW, geometry.box_height, geometry.box_width) >= 0.5
     return canvas_SxS, _paste(box.astype(np.uint8), geometry), geometry
@@ -92,45 +109,76 @@ def from_canvas(plane_SxS: np.ndarray, geometry: Geometry) -> np.ndarray:
         geometry: as `to_canvas` returned it.
 
     Returns:
-        float32 [height, width], interpolated linearly. Threshold it afterwards, not before: that
-        keeps edges smooth where the original is larger than the canvas.
+        float32 [height, width], interpolated linearly, within the plane's own range. Threshold it
+        afterwards, not before: that keeps edges smooth where the original is larger than the
+        canvas.
+
+    Raises:
+        InputError: the plane is of another size than the canvas.
+
+    Example:
+        >>> geometry = canvas_geometry(100, 200, size=64)
+        >>> from_canvas(np.ones((64, 64)), geometry).shape
+        (100, 200)
     """
     if plane_SxS.shape != (geometry.size, geometry.size):
-        raise InputError(f"plane is {_by(plane_SxS.shape)}, the canvas is {geometry.size} wide")
+        sides = format_shape(plane_SxS.shape)
+        raise InputError(f"plane is {sides}, the canvas is {geometry.size} wide")
     rows = slice(geometry.top, geometry.top + geometry.box_height)
     columns = slice(geometry.left, geometry.left + geometry.box_width)
     box = np.ascontiguousarray(plane_SxS[rows, columns], np.float32)
-    # Linear weights may sum to a rounding more than 1: stay within the plane's own range.
+    # Linear weights may sum to slightly more than 1, by rounding.
     plane_HxW = _resize(box, geometry.height, geometry.width)
     return np.clip(plane_HxW, box.min(), box.max(), out=plane_HxW)
 
 
 def normalize(canvas_BxSxS: Array) -> Array:
-    """uint8 [B, S, S] to the network's input: float32 [B, S, S, 1] in [0, 1].
+    """Scales canvases to the network's input.
 
-    Takes JAX arrays, under jit too, or numpy arrays.
+    Args:
+        canvas_BxSxS: uint8 [B, S, S], of JAX (also under jit) or of numpy.
+
+    Returns:
+        float32 [B, S, S, 1] in [0, 1], of the same library.
+
+    Example:
+        >>> image = normalize(np.full((2, 16, 16), 51, np.uint8))
+        >>> image.shape, image.dtype, round(float(image.max()), 3)
+        ((2, 16, 16, 1), dtype('float32'), 0.2)
     """
     return canvas_BxSxS.astype("float32")[..., None] / np.float32(255)
 
 
 def preprocess_image(
     image: np.ndarray, mask: np.ndarray | None = None, size: int = 256, *, fit: str = "letterbox"
-) -> tuple[np.ndarray, np.ndarray | None, Geometry]:
-    """`to_canvas` and `normalize` in one call, in numpy, for one image.
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Prepares one image, and its mask, for the network: `to_canvas`, then `normalize`.
+
+    To bring a prediction back to the image's own grid, call `to_canvas`, which returns the
+    geometry too, or `Predictor.predict`, which does all of it.
+
+    Args:
+        image, mask, size, fit: as in `to_canvas`.
 
     Returns:
-        image float32 [size, size] in [0, 1]; mask float32 [size, size] of 0 and 1, or None; the
-        geometry with which `from_canvas` brings a prediction back to the image's own grid.
+        image float32 [size, size] in [0, 1]; mask float32 [size, size] of 0 and 1, or None.
 
-    Raises: as `to_canvas`.
+    Raises:
+        InputError: as `to_canvas`.
+
+    Example:
+        >>> film = np.full((100, 200), 255, np.uint8)
+        >>> image, mask = preprocess_image(film, film > 0)
+        >>> image.shape, image.dtype, float(image.max()), float(mask.max())
+        ((256, 256), dtype('float32'), 1.0, 1.0)
     """
-    canvas_SxS, mask_SxS, geometry = to_canvas(image, mask, size=size, fit=fit)
+    canvas_SxS, mask_SxS, _ = to_canvas(image, mask, size=size, fit=fit)
     image_SxS = normalize(canvas_SxS[None])[0, ..., 0]
-    return image_SxS, None if mask_SxS is None else mask_SxS.astype(np.float32), geometry
+    return image_SxS, None if mask_SxS is None else mask_SxS.astype(np.float32)
 
 
 def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Area average along an axis that shrinks, linear interpolation along one that grows."""
+    """Averages areas along an axis that shrinks, interpolates linearly along one that grows."""
     shrinks_y, shrinks_x = height < plane.shape[0], width < plane.shape[1]
     if shrinks_y == shrinks_x:
         method = cv2.INTER_AREA if shrinks_y else cv2.INTER_LINEAR
@@ -149,7 +197,3 @@ def _paste(box: np.ndarray, geometry: Geometry) -> np.ndarray:
     columns = slice(geometry.left, geometry.left + geometry.box_width)
     canvas_SxS[rows, columns] = box
     return canvas_SxS
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(str(side) for side in shape)

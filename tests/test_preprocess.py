@@ -1,9 +1,11 @@
 """The canvas: nothing shifts, nothing is lost that need not be, and every input is read alike."""
 
+import cv2
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jaxlung
 from jaxlung.errors import InputError
 from jaxlung.io.grey import to_grey8
 from jaxlung.preprocess import canvas_geometry, from_canvas, normalize, preprocess_image, to_canvas
@@ -193,16 +195,29 @@ def test_image_of_the_canvas_size_is_taken_as_it_is(fit):
 @pytest.mark.parametrize("fit", FITS)
 def test_preprocess_image_is_normalize_of_to_canvas(fit):
     image, mask = noise((50, 91)), noise((50, 91), 1) > 99
-    canvas, canvas_mask, geometry = to_canvas(image, mask, size=SIZE, fit=fit)
-    given, given_mask, given_geometry = preprocess_image(image, mask, SIZE, fit=fit)
+    canvas, canvas_mask, _ = to_canvas(image, mask, size=SIZE, fit=fit)
+    given, given_mask = preprocess_image(image, mask, SIZE, fit=fit)
     assert given.dtype == given_mask.dtype == np.float32
     assert given.shape == given_mask.shape == (SIZE, SIZE)
     assert given.min() >= 0 and given.max() <= 1
     assert set(np.unique(given_mask)) == {0, 1}
-    assert given_geometry == geometry
     np.testing.assert_allclose(given, normalize(jnp.asarray(canvas[None]))[0, ..., 0], atol=1e-7)
     np.testing.assert_array_equal(given_mask, canvas_mask)
     assert preprocess_image(image, size=SIZE, fit=fit)[1] is None
+
+
+def test_files_read_by_opencv(tmp_path, monkeypatch):
+    """The two lines by which users of plain OpenCV know the recipe."""
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("lung_image.png", noise((300, 280)))
+    cv2.imwrite("mask.png", 255 * ellipse((300, 280), (0.5, 0.5)).astype(np.uint8))
+    image, mask = jaxlung.preprocess_image(
+        cv2.imread("lung_image.png", 0), cv2.imread("mask.png", 0)
+    )
+    assert image.shape == mask.shape == (256, 256) and image.dtype == mask.dtype == np.float32
+    assert 0 <= image.min() < image.max() <= 1
+    assert set(np.unique(mask)) == {0, 1}
+    assert jaxlung.preprocess_image(cv2.imread("lung_image.png", 0), None)[1] is None
 
 
 def test_normalize_is_of_the_documented_shape_and_range():

@@ -72,17 +72,9 @@ def first_mask(directory: Path, model: str, out: Path) -> float:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
-    from jaxlung.system.start import (
-        collect_garbage_rarely,
-        enable_compile_cache,
-        keep_freed_memory,
-        use_cores,
-    )
+    from jaxlung.system.start import start_process
 
-    collect_garbage_rarely()
-    keep_freed_memory()
-    use_cores()
-    enable_compile_cache()
+    start_process()
     from jaxlung.io import images
     from jaxlung.predict import predictor
     from jaxlung.predict.batch import outputs, run

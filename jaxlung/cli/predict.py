@@ -103,12 +103,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
     if not paths:
         raise InputError("standard input names no image; give a path on each line")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
-    from jaxlung.system import start
+    from jaxlung.system.start import start_process
 
-    start.collect_garbage_rarely()
-    start.keep_freed_memory()
-    start.use_cores()
-    start.enable_compile_cache()
+    start_process()
 
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.run import run_batch

@@ -16,7 +16,7 @@ from jaxlung.data.folder import Pair, explain_no_image, is_utf8, take_mask
 from jaxlung.data.splits import Split
 from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, format_shape
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, read_image, stem_of
 from jaxlung.io.masks import to_lung
@@ -178,7 +178,8 @@ def _record(
             add("full_mask", mask_file, "marks the whole image as lung")
     if size and mask_HxW is not None and size != mask_HxW.shape:
         turned = " (turned by 90 degrees?)" if size == mask_HxW.shape[::-1] else ""
-        message = f"is {_by(mask_HxW.shape)} but its image is {_by(size)} (height x width){turned}"
+        own, other = format_shape(mask_HxW.shape), format_shape(size)
+        message = f"is {own} but its image is {other} (height x width){turned}"
         add("size_mismatch", mask_file, message)
     if image is not None and image.min() == image.max():
         add("blank_image", image_file, f"is blank: every pixel is {image.min():g}")
@@ -234,7 +235,3 @@ def value_kind(pixels: np.ndarray) -> str:
 def _relative(directory: Path, path: Path) -> str:
     """With a name's stray bytes as \\xff, so that any console or file can show it."""
     return os.fsencode(path.relative_to(directory).as_posix()).decode(errors="backslashreplace")
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from jaxlung.data.folder import list_images
 from jaxlung.data.metadata import is_spacing, read_metadata
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, format_shape
 from jaxlung.evaluation.report import write_report
 from jaxlung.io.images import is_image, read_image, read_size
 from jaxlung.io.masks import read_labels
@@ -236,21 +236,18 @@ def _score(file: Files, spacing: Spacing | None, *, sides: bool, tolerance: Tole
 
 def _read_pair(file: Files, *, sides: bool) -> tuple[np.ndarray, np.ndarray]:
     truth_HxW = read_labels(file.truth, sides=sides)
+    size = format_shape(truth_HxW.shape)
     if file.image and read_size(file.image) != truth_HxW.shape:
         raise InputError(
-            f"{file.image}: is {_by(read_size(file.image))} but the true mask {file.truth} is "
-            f"{_by(truth_HxW.shape)} (height x width); leave --images out, or give both one size"
+            f"{file.image}: is {format_shape(read_size(file.image))} but the true mask "
+            f"{file.truth} is {size} (height x width); leave --images out, or give both one size"
         )
     if file.prediction is None:
         return truth_HxW, np.zeros_like(truth_HxW)
     prediction_HxW = read_labels(file.prediction, sides=sides)
     if prediction_HxW.shape != truth_HxW.shape:
         raise InputError(
-            f"{file.prediction}: is {_by(prediction_HxW.shape)} but the true mask {file.truth} is "
-            f"{_by(truth_HxW.shape)} (height x width); resample it to the image's own size"
+            f"{file.prediction}: is {format_shape(prediction_HxW.shape)} but the true mask "
+            f"{file.truth} is {size} (height x width); resample it to the image's own size"
         )
     return truth_HxW, prediction_HxW
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

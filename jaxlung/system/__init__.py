@@ -1,1 +1,1 @@
-"""Files, threads, processes and start-up: what knows nothing of lungs."""
+"""Files, threads, processes and start-up: everything that does not depend on images."""

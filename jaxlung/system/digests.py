@@ -11,23 +11,23 @@ import numpy as np
 
 
 def digest_array(array: np.ndarray) -> str:
-    """SHA-256 over shape, dtype and bytes."""
+    """Returns the SHA-256 over an array's shape, dtype and bytes, in hexadecimal."""
     header = f"{array.shape}{array.dtype}".encode()
     return hashlib.sha256(header + array.tobytes()).hexdigest()
 
 
 def digest_example(image: np.ndarray, mask: np.ndarray) -> str:
-    """`digest_array` of an image and of its mask, each cut to half, joined by a colon."""
+    """Joins the first halves of the image's and the mask's `digest_array` by a colon."""
     return f"{digest_array(image)[:32]}:{digest_array(mask)[:32]}"
 
 
 def is_example_digest(digest: str) -> bool:
-    """Whether it is of `digest_example`, and not what `Split.stat` says of the files."""
+    """Whether the text comes from `digest_example`, not from `Split.stat`."""
     return re.fullmatch("[0-9a-f]{32}:[0-9a-f]{32}", digest) is not None
 
 
 def digest_splits(digests: Mapping[str, Mapping[str, str]]) -> str:
-    """SHA-256 over every example's split, id and content digest: names the data of a run.
+    """Returns the SHA-256 over all examples' splits, ids and digests: names a run's data.
 
     Args:
         digests: split to id to `digest_example`.
@@ -40,12 +40,13 @@ def digest_splits(digests: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def digest_file(path: Path) -> str:
+    """Returns the SHA-256 over a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def digest_weights(variables: Any) -> str:
-    """SHA-256 over every array's name, shape, dtype and bytes: names a model's weights."""
+    """Returns the SHA-256 over all arrays' names, shapes, dtypes and bytes: names weights."""
     whole = hashlib.sha256()
     for path, array in jax.tree.leaves_with_path(variables):
         array = np.asarray(array)

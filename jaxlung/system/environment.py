@@ -1,4 +1,4 @@
-"""When, with which packages and on which devices something was made."""
+"""Describes when, with which packages and on which devices something was made."""
 
 import importlib.metadata
 import os
@@ -25,7 +25,7 @@ _PACKAGES = (
 
 
 def describe_environment(*, devices: bool = True) -> dict[str, Any]:
-    """When, with which packages, on which devices (asking for them starts JAX on them)."""
+    """Describes time, Python, packages and cores, and, if asked to, devices, which starts JAX."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),

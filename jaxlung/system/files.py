@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all, and locks folders."""
 
 import contextlib
 import json
@@ -14,10 +14,13 @@ from jaxlung.errors import InputError
 
 @contextlib.contextmanager
 def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
-    """Where to write: a hidden file beside `path`, which takes its place when all went well.
+    """Yields a hidden file beside `path` to write to; it replaces `path` if nothing is raised.
 
-    With by_suffix its suffix is that of `path`, for writers that choose their format by it; without
-    it is none of an image, which what a killed process leaves behind might pass for.
+    Args:
+        path: the file that appears.
+        by_suffix: give the hidden file the suffix of `path`, for writers that choose their format
+            by it. Otherwise its suffix is no image's, so what a killed process leaves behind is
+            not taken for an image.
     """
     name = f".partial_{path.name}" if by_suffix else f".{path.name}.partial"
     partial = path.with_name(name)
@@ -37,14 +40,19 @@ def lock_folder(
     wait: float = 0,
     keep: bool = False,
 ) -> Iterator[None]:
-    """Raises InputError, saying `otherwise`, where another process is in the folder.
+    """Holds a folder for this process alone.
 
-    The lock is the operating system's: it goes with the process, however that ends.
+    The operating system holds the lock and releases it when the process ends, however it ends.
 
     Args:
+        folder: the folder to hold.
+        otherwise: the message's end where another process holds it.
         name: of the lock's file.
-        wait: seconds for the other to leave.
-        keep: leave the file, for others that wait for it.
+        wait: seconds to wait for another process to leave.
+        keep: leave the lock's file, for processes that wait for it.
+
+    Raises:
+        InputError: another process holds the folder.
     """
     lock = filelock.FileLock(folder / name)
     try:

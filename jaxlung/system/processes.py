@@ -1,10 +1,10 @@
-"""How many processes do a piece of work, and which of them this is: by flags, or by the cluster."""
+"""Finds out how many processes share the work, and which this is: by flags, or by the cluster."""
 
 import glob
 import importlib.util
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxlung.errors import InputError
@@ -13,10 +13,10 @@ _TPU_HOSTS = ("TPU_PROCESS_ADDRESSES", "TPU_WORKER_HOSTNAMES")  # as libtpu read
 
 
 class Processes(NamedTuple):
-    """How many there are, and which this is, from 0; what is None JAX asks the cluster for."""
+    """The processes of a run; JAX asks the cluster for fields that are None."""
 
-    number: int | None = None
-    this: int | None = None
+    number: int | None = None  # how many there are
+    this: int | None = None  # which of them this is, from 0
     coordinator: str | None = None  # HOST:PORT that process 0 listens at
 
 
@@ -25,18 +25,15 @@ def find_processes(
     processes: int | None,
     process: int | None,
     environ: Mapping[str, str] = os.environ,
-    *,
-    on_tpu: Callable[[], bool] | None = None,
 ) -> Processes | None:
-    """The processes that flags name, or else the cluster's environment; None: this one is alone.
+    """Returns the processes by the flags, or else by the cluster; None where this one is alone.
 
     Args:
         coordinator, processes, process: the flags; `processes` of 1 means alone, wherever it runs.
-        environ: of Slurm, Kubernetes and Cloud TPU; see docs/scaling.md.
-        on_tpu: whether this is a Cloud TPU VM (a function for the tests).
+        environ: the variables of Slurm, Kubernetes or Cloud TPU; see docs/scaling.md.
 
     Raises:
-        InputError: flags that are wrong or not whole.
+        InputError: a flag is wrong, or one of the three is missing.
     """
     given = {"--coordinator": coordinator, "--processes": processes, "--process": process}
     if processes == 1 and process in (None, 0):
@@ -67,7 +64,7 @@ def find_processes(
     hosts = next((environ[name] for name in _TPU_HOSTS if name in environ), None)
     if hosts is not None:
         return Processes() if len(hosts.split(",")) > 1 else None
-    if "TPU_SKIP_MDS_QUERY" not in environ and (on_tpu or _on_tpu)():
+    if "TPU_SKIP_MDS_QUERY" not in environ and _on_tpu():
         return Processes()  # the VM's metadata say how many workers there are
     return None
 
@@ -77,12 +74,13 @@ def _listed(given: Mapping[str, Any]) -> str:
 
 
 def _on_tpu() -> bool:
+    """Whether this is a virtual machine of Cloud TPU."""
     chips = glob.glob("/dev/accel[0-9]*") + glob.glob("/dev/vfio/[0-9]*")
     return bool(chips) and importlib.util.find_spec("libtpu") is not None
 
 
 class Share(NamedTuple):
-    """Every `of`-th file from the `number`-th on, which counts from 1."""
+    """Every `of`-th file, from the `number`-th on (from 1)."""
 
     number: int
     of: int
@@ -92,7 +90,7 @@ class Share(NamedTuple):
 
 
 def find_share(flag: str | None, environ: Mapping[str, str] = os.environ) -> Share | None:
-    """What `--share I/N` names, or else the task of a Slurm step with several; None: all files.
+    """Returns the share that `--share I/N` or a Slurm step of several tasks names; None: all.
 
     Raises:
         InputError: the flag is wrong.

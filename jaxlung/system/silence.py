@@ -1,4 +1,4 @@
-"""Readers of others kept quiet: what they warn of or log may quote a file's header."""
+"""Silences other packages: their warnings and logs may quote a file's header."""
 
 import contextlib
 import logging
@@ -19,10 +19,11 @@ _restore = contextlib.ExitStack()
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
-    """No warnings, and nothing from these readers' logs, until the last thread inside has left.
+    """Silences warnings and the readers' logs until the last thread has left.
 
-    Counted, since `warnings.catch_warnings` is the whole process's: of two threads that overlap,
-    the first to leave would give the other its warnings back, and the last the first's silence.
+    `warnings.catch_warnings` concerns the whole process, so threads are counted. Otherwise, of two
+    threads that overlap, the first to leave would bring back warnings for the second, and the
+    second would then restore the first one's silence for good.
     """
     global _inside
     with _lock:
@@ -30,7 +31,7 @@ def silence() -> Iterator[None]:
             _restore.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
             for log in map(logging.getLogger, _LOGS):
-                # Not `disabled`, which pydicom's other loggers below this one do not heed.
+                # Not `disabled`, which pydicom's loggers below this one ignore.
                 _restore.callback(log.setLevel, log.level)
                 log.setLevel(logging.CRITICAL + 1)
         _inside += 1
@@ -44,27 +45,27 @@ def silence() -> Iterator[None]:
 
 
 def quiet_tensorflow() -> None:
-    """Before TensorFlow is imported: no start-up chatter on stderr."""
+    """Silences TensorFlow's messages at start; call it before TensorFlow is imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # oneDNN's is about arithmetic that jaxlung leaves to JAX.
+    # oneDNN prints about arithmetic that jaxlung leaves to JAX.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 @contextlib.contextmanager
 def quiet_orbax() -> Iterator[None]:
-    """Not its warnings and tracebacks: what it raises is told in one line."""
-    # asyncio tells of each array that could not be written.
+    """Silences Orbax's warnings and tracebacks: its errors are printed in one line elsewhere."""
+    # asyncio logs each array that could not be written.
     logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
     levels, hook = [log.level for log in logs], sys.unraisablehook
 
-    def told(unraisable: Any) -> None:
-        # TensorStore goes on with the other arrays, and finds that Orbax has given up.
+    def print_unraisable(unraisable: Any) -> None:
+        # TensorStore goes on with the other arrays after Orbax has given up.
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
     for log in logs:
         log.setLevel(logging.CRITICAL)
-    sys.unraisablehook = told
+    sys.unraisablehook = print_unraisable
     try:
         yield
     finally:
@@ -75,19 +76,19 @@ def quiet_orbax() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silence_stderr() -> Iterator[None]:
-    """Nothing on the process's standard error, where C libraries write past Python.
+    """Silences the process's standard error, to which C libraries write past Python.
 
-    One thread at a time, and for short calls alone: what other threads write meanwhile is lost,
+    For one thread at a time and for short calls: what other threads write meanwhile is lost,
     unless they hold `stderr_lock`, as `errors.print_error` does.
     """
     with stderr_lock, contextlib.ExitStack() as restore:
         with contextlib.suppress(OSError, AttributeError, ValueError):  # closed, or none
             sys.stderr.flush()
         with contextlib.suppress(OSError):
-            kept = os.dup(2)
-            restore.callback(os.close, kept)
+            stderr = os.dup(2)
+            restore.callback(os.close, stderr)
             nowhere = os.open(os.devnull, os.O_WRONLY)
             restore.callback(os.close, nowhere)
             os.dup2(nowhere, 2)
-            restore.callback(os.dup2, kept, 2)
+            restore.callback(os.dup2, stderr, 2)
         yield

@@ -1,4 +1,4 @@
-"""How JAX uses a machine's own cores. Called by the commands, before JAX starts."""
+"""What a command sets up before JAX starts: devices, memory, garbage, compiled programs."""
 
 import ctypes
 import gc
@@ -17,17 +17,25 @@ from jaxlung.system.threads import count_workers, largest_divisor
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
-def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -> None:
-    """Makes each core a device, so that a batch is split over them as over accelerators.
+def start_process(batch_size: int = 0, processes: int | None = 1, others: int = 1) -> None:
+    """Sets up this process for one command: call it before JAX starts. Arguments: `use_cores`."""
+    collect_garbage_rarely()
+    keep_freed_memory()
+    use_cores(batch_size, processes, others)
+    enable_compile_cache()
 
-    XLA runs many of a U-Net's convolutions on one core however many there are; two devices of one
-    core each predict up to 1.6 times as fast as one of two. Does nothing once JAX has
+
+def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -> None:
+    """Makes each core a device, so that a batch is split over cores as over accelerators.
+
+    XLA runs many of a U-Net's convolutions on one core however many there are. Two devices of one
+    core each predict up to 1.6 times as fast as one device of two cores. Does nothing once JAX has
     started, or where the user has set the number (JAX_NUM_CPU_DEVICES, or XLA_FLAGS).
 
     Args:
-        batch_size: of what is split over the mesh's axis "data", which divides it; 0: any will do.
-        processes: how many share the batch; None: not known yet, so that one device has to do.
-        others: devices along the mesh's other axes: there are as many times more.
+        batch_size: the number of devices along the mesh's axis "data" divides it; 0: any number.
+        processes: how many share the batch; None: not known yet, so this process has one device.
+        others: devices along the mesh's other axes, by which the number is multiplied.
     """
     by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if by_flag or jax.config.values["jax_num_cpu_devices"] != -1:
@@ -45,9 +53,9 @@ def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -
 def keep_freed_memory() -> None:
     """Lets malloc keep what XLA frees after each step, on Linux with glibc.
 
-    Otherwise every step's hundreds of MiB go back to the system and are taken from it anew, page
-    by page, which costs a training a tenth of its speed. One arena, since threads' own ones
-    cannot keep such sizes. For processes that do one thing: what is kept is not given back.
+    Otherwise every step returns hundreds of MiB to the system and takes them again, page by page,
+    which costs training a tenth of its speed. All threads share one arena, because an arena of a
+    single thread cannot keep such sizes. For processes with one task: the memory stays taken.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -56,11 +64,10 @@ def keep_freed_memory() -> None:
 
 
 def collect_garbage_rarely() -> None:
-    """Lets Python look for cyclic garbage seldom.
+    """Makes Python look for cyclic garbage seldom.
 
-    Tracing and lowering make hundreds of thousands of small objects that live on; to go through
-    them again and again takes a tenth of a warm start. What has no cycle is freed at once all the
-    same.
+    Tracing and lowering make hundreds of thousands of small objects that live on. To search them
+    again and again takes a tenth of a warm start. Objects without cycles are still freed at once.
     """
     gc.set_threshold(50_000, 20, 20)
 
@@ -74,9 +81,9 @@ SETTINGS = {
 def enable_compile_cache() -> None:
     """Turns on JAX's persistent compilation cache, in `default_folder`.
 
-    Settings of the user's own (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false,
-    JAX_COMPILATION_CACHE_MAX_SIZE and so on) are left as they are. A folder that is not safe, or
-    cannot be made, is told on stderr and not used.
+    The user's own settings (JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false,
+    JAX_COMPILATION_CACHE_MAX_SIZE and so on) stay. Prints a line on stderr and uses no cache where
+    the folder is not safe or cannot be made.
     """
     settings = jax.config.values
     if settings["jax_compilation_cache_dir"] or not settings["jax_enable_compilation_cache"]:
@@ -97,10 +104,10 @@ def enable_compile_cache() -> None:
 
 
 def default_folder() -> Path:
-    """A folder of jaxlung's in XDG_CACHE_HOME, by default ~/.cache.
+    """Returns jaxlung's folder in XDG_CACHE_HOME, by default ~/.cache.
 
-    Its name tells machines of different processors apart, which may share a home folder: a
-    program compiled for one can end in an illegal instruction on another.
+    Its name depends on the processor, because machines may share a home folder: a program compiled
+    for one processor can end in an illegal instruction on another.
     """
     root = os.environ.get("XDG_CACHE_HOME", "")
     base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
@@ -108,7 +115,7 @@ def default_folder() -> Path:
 
 
 def _processor() -> str:
-    """What the compiler may have made use of."""
+    """Describes the processor by all that the compiler may make use of."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

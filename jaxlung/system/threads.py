@@ -1,4 +1,4 @@
-"""How many cores there are to use, and how many threads read and score images."""
+"""Counts the cores and threads to use, and makes threads take turns on large images."""
 
 import contextlib
 import ctypes
@@ -17,7 +17,7 @@ _large = threading.RLock()
 
 @contextlib.contextmanager
 def take_turn(pixels: int) -> Iterator[None]:
-    """Of large images one at a time is worked on, so that memory need do for one alone."""
+    """Lets one thread at a time work on a large image, to bound memory."""
     if pixels <= _LARGE:
         yield
         return
@@ -29,7 +29,10 @@ def take_turn(pixels: int) -> Iterator[None]:
 
 
 def _give_memory_back() -> None:
-    """What `start.keep_freed_memory` keeps, in pieces that a large image may not fit into."""
+    """Returns freed memory to the system.
+
+    `start.keep_freed_memory` keeps it in pieces, into which the next large image may not fit.
+    """
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:
@@ -37,23 +40,28 @@ def _give_memory_back() -> None:
 
 
 def count_cores() -> int:
-    """The cores that this process may use: its affinity's, and a container's share of them."""
+    """Counts the cores that this process may use, by its affinity and its container's share."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, min(available or 1, _container_share()))
 
 
 def count_workers() -> int:
-    """Threads to read with: a core each, and not more than memory for full-size X-rays allows."""
+    """Counts the threads to read with: one a core, and at most 8, for memory's sake."""
     return min(8, count_cores())
 
 
 def largest_divisor(batch_size: int, available: int) -> int:
-    """The largest number of devices, of those available, that a batch divides over; all for 0."""
+    """Returns the largest number of devices that a batch divides over; all available for 0.
+
+    Example:
+        >>> largest_divisor(batch_size=6, available=4)
+        3
+    """
     return max(n for n in range(1, available + 1) if batch_size % n == 0)
 
 
 def _container_share() -> int:
-    """Whole cores of a container's quota, rounded up; a large number where there is none."""
+    """Counts the whole cores of a container's quota, rounded up; a large number without quota."""
     try:
         quota, period = _CPU_MAX.read_text().split()
         return math.ceil(int(quota) / int(period))

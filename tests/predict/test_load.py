@@ -50,7 +50,7 @@ def test_same_image_by_path_and_as_an_array(model, radiograph, tmp_path):
 
 def test_training_and_prediction_feed_the_network_alike(model, workdir, radiograph):
     """The network's input of `predict` is `preprocess_image`'s, and that of the train step."""
-    image_SxS, _, _ = preprocess_image(radiograph, size=32, fit="letterbox")
+    image_SxS, _ = preprocess_image(radiograph, size=32, fit="letterbox")
     unet = jaxlung.model.build_model(model.config.model)
     logits = unet.apply(model.variables, image_SxS[None, ..., None])
     expected = jax.nn.sigmoid(logits[0, ..., 0])

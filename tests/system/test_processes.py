@@ -3,22 +3,26 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from jaxlung.errors import InputError
-from jaxlung.system import start
+from jaxlung.system import processes
 from jaxlung.system.processes import Processes, find_processes
 
 ROOT = Path(__file__).parents[2]
 
 
-def found(environ=None, coordinator=None, processes=None, process=None, tpu=False):
-    return find_processes(coordinator, processes, process, environ or {}, on_tpu=lambda: tpu)
+@pytest.fixture
+def found(monkeypatch):
+    def found(environ=None, coordinator=None, number=None, process=None, tpu=False):
+        monkeypatch.setattr(processes, "_on_tpu", lambda: tpu)
+        return find_processes(coordinator, number, process, environ or {})
+
+    return found
 
 
-def test_a_plain_machine_is_alone():
+def test_a_plain_machine_is_alone(found):
     assert found() is None
     batch_script = {"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8", "SLURM_PROCID": "0"}
     assert found(batch_script) is None  # runs once, whatever its steps will do
@@ -28,7 +32,7 @@ def test_a_plain_machine_is_alone():
     assert found({"TPU_SKIP_MDS_QUERY": "1"}, tpu=True) is None
 
 
-def test_clusters_are_found():
+def test_clusters_are_found(found):
     assert found({"SLURM_STEP_NUM_TASKS": "8"}) == Processes(8)
     pod = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}
     assert found(pod) == Processes()
@@ -36,10 +40,10 @@ def test_clusters_are_found():
     assert found(tpu=True) == Processes()
 
 
-def test_flags_come_before_the_cluster():
+def test_flags_come_before_the_cluster(found):
     slurm = {"SLURM_STEP_NUM_TASKS": "8"}
     assert found(slurm, "node1:8476", 2, 1) == Processes(2, 1, "node1:8476")
-    assert found(slurm, processes=1) is None  # one of eight trainings of their own
+    assert found(slurm, number=1) is None  # one of eight trainings of their own
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,7 @@ def test_flags_come_before_the_cluster():
 )
 def test_wrong_flags_are_one_line(flags, words):
     with pytest.raises(InputError, match=words):
-        find_processes(*flags, {}, on_tpu=lambda: False)
+        find_processes(*flags, {})
 
 
 def test_the_command_refuses_wrong_flags_before_any_work(tmp_path):
@@ -75,17 +79,3 @@ def test_the_command_refuses_wrong_flags_before_any_work(tmp_path):
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1 and "--coordinator, --process: needed" in run.stderr
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "batch, processes, devices", [(8, 1, 4), (8, 4, 2), (6, 2, 3), (8, None, 1)]
-)
-def test_the_devices_of_a_process_divide_its_part_of_the_batch(
-    monkeypatch, batch, processes, devices
-):
-    set_to = {}
-    monkeypatch.setattr(start, "worker_count", lambda: 4)
-    config = SimpleNamespace(values={"jax_num_cpu_devices": -1}, update=set_to.__setitem__)
-    monkeypatch.setattr(start, "jax", SimpleNamespace(config=config))
-    start.use_cores(batch, processes)
-    assert set_to == {"jax_num_cpu_devices": devices}

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, format_shape
 from jaxlung.io.dicom.display import read_numbers
 from jaxlung.io.dicom.file import is_dicom, name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.series import sort_slices
@@ -202,7 +202,7 @@ def _decimals(values: Sequence[float] | np.ndarray) -> list[Any]:
 
 def _check_shape(source: Path, shape: tuple[int, ...], label: np.ndarray) -> None:
     if label.shape != shape:
-        own, other = ("x".join(map(str, sides)) for sides in (shape, label.shape))
+        own, other = format_shape(shape), format_shape(label.shape)
         raise InputError(f"{source}: is {own}, but the mask {other}; it is of another image")
 
 
