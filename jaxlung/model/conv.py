@@ -1,8 +1,13 @@
 """A 3x3 convolution that is fast on a CPU with few channels too.
 
-XLA runs convolutions of 16 channels and fewer at half a core's speed, and their filter gradients at
-a tenth to a half (benchmarks/speed/xla_cpu.py shows it without jaxlung); a U-Net's finest level has
-so few, and most pixels. Elsewhere, and with more channels, this is XLA's own convolution.
+XLA runs convolutions of 16 channels and fewer at half of a core's speed, and their filter gradients
+at a tenth to a half. The finest level of a U-Net has so few channels, and most pixels. On other
+devices, and with more channels, this is XLA's own convolution.
+
+Remove this module when XLA runs narrow convolutions as fast as wide ones. Two benchmarks would show
+it: benchmarks/speed/xla_cpu.py without jaxlung (16 channels against 32, and filter gradients with
+and without explicit padding), and benchmarks/speed/layers.py in the network (equal sums of "conv"
+for jaxlung and XLA).
 """
 
 from typing import Any
@@ -11,19 +16,43 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-FEW = 16  # channels up to which XLA hands a convolution to its slower kernels
-BLOCKS = 4  # of rows in a filter gradient, so that what is transposed fits into a core's cache
+FEW = 16  # XLA hands convolutions of so many channels and fewer to its slower kernels
+BLOCKS = 4  # of rows in a filter gradient, so that a transposed block fits into a core's cache
 _NHWC = ("NHWC", "HWIO", "NHWC")
+# What `nn.Conv` hands over for a plain 3x3 convolution.
+_FLAX_OPTIONS = {
+    "kernel": (3, 3),
+    "strides": (1, 1),
+    "padding": "SAME",
+    "lhs_dilation": (1, 1),
+    "rhs_dilation": (1, 1),
+    "dimension_numbers": lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)),
+    "feature_group_count": 1,
+    "precision": None,
+}
 # Both sides [B, H, W, channels]: channels stay, batch and pixels are summed over.
 _CORRELATION = lax.ConvDimensionNumbers((3, 0, 1, 2), (3, 0, 1, 2), (2, 3, 0, 1))
 
 
 def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
-    """Convolution with zeros around the image, of one dtype: [B, H, W, F].
+    """Convolves an image with a 3x3 kernel, with zeros around the image.
 
-    In float32 with `FEW` features or fewer, reverse mode alone differentiates it
-    (`jax.custom_vjp`). Which way a CPU takes then depends on the number of JAX's devices, over
-    which the batch is assumed to be split; the ways differ by rounding.
+    On a CPU the algorithm depends on the shapes and on the number of JAX's devices, over which
+    the batch is assumed to be split. Results of different algorithms differ by rounding.
+
+    Args:
+        x_BxHxWxC: float32 or bfloat16.
+        kernel_3x3xCxF: of the same dtype.
+
+    Returns:
+        [B, H, W, F] of the same dtype. In float32 with `FEW` features or fewer it has a
+        `jax.custom_vjp`, so only reverse mode differentiates it.
+
+    Example:
+        >>> x, kernel = jnp.ones((1, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
+        >>> y = conv3x3(x, kernel)
+        >>> y.shape, float(y[0, 4, 4, 0]), float(y[0, 0, 0, 0])  # 9 and 4 pixels x 16 channels
+        ((1, 8, 8, 16), 144.0, 64.0)
     """
     few = kernel_3x3xCxF.shape[3] <= FEW and x_BxHxWxC.dtype == jnp.float32
     return (_conv_of_few if few else by_xla)(x_BxHxWxC, kernel_3x3xCxF)
@@ -32,35 +61,43 @@ def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def _conv_of_few(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
     batch, _, width, channels = x_BxHxWxC.shape
-    # Of 8 features and fewer a pair still has no more than FEW.
+    # A pair of pixels with 8 features or fewer each still has no more than FEW.
     pays = channels <= FEW < 2 * kernel_3x3xCxF.shape[3]
-    # The fast kernels keep one core of a device busy, the slower ones all that are free.
+    # The fast kernels use one core of a device, the slower ones all free cores.
     spread = batch >= jax.device_count()
     if not (pays and spread) or width % 2:
         return by_xla(x_BxHxWxC, kernel_3x3xCxF)
     return lax.platform_dependent(x_BxHxWxC, kernel_3x3xCxF, cpu=by_pairs, default=by_xla)
 
 
-def for_flax(x: jax.Array, kernel: jax.Array, *_: Any, **__: Any) -> jax.Array:
-    """`conv3x3` for the field `conv_general_dilated` of an `nn.Conv` of strides 1, padded SAME.
+def for_flax(
+    x: jax.Array, kernel: jax.Array, strides: Any, padding: Any, **options: Any
+) -> jax.Array:
+    """Calls `conv3x3` for the field `conv_general_dilated` of an `nn.Conv`.
 
-    What else Flax hands over (strides, padding, precision) is taken to be that.
+    Raises:
+        ValueError: the layer is not 3x3, or asks for other strides than 1, other padding than
+            SAME, dilation, groups of features, or a precision.
     """
+    given = {"kernel": kernel.shape[:-2], "strides": tuple(strides), "padding": padding, **options}
+    for name, value in given.items():
+        if name not in _FLAX_OPTIONS or value != _FLAX_OPTIONS[name]:
+            raise ValueError(f"conv3x3 stands for a plain 3x3 convolution, got {name}={value!r}")
     return conv3x3(x, kernel)
 
 
 def by_xla(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
-    """XLA's own: [B, H, W, F] of any dtype and size."""
+    """Convolves by XLA's own algorithm: [B, H, W, F], any dtype and size."""
     return lax.conv_general_dilated(
         x_BxHxWxC, kernel_3x3xCxF, (1, 1), "SAME", dimension_numbers=_NHWC
     )
 
 
 def by_pairs(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
-    """Two neighbouring pixels as one of 2F channels: [B, H, W, F], for an even W.
+    """Convolves two neighbouring pixels as one of 2F channels: [B, H, W, F], for an even W.
 
-    A third more arithmetic, in 0.65 to 0.8 of the time. The 3x4 kernel holds the 3x3 one twice,
-    for the left pixel and for the right one.
+    It takes a third more arithmetic and 0.65 to 0.8 of the time. The 3x4 kernel holds the 3x3 one
+    twice, for the left pixel and for the right one.
     """
     left, right = (
         jnp.pad(kernel_3x3xCxF, ((0, 0), sides, (0, 0), (0, 0))) for sides in ((0, 1), (1, 0))
@@ -76,7 +113,12 @@ def by_pairs(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
 
 
 def filter_gradient(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
-    """The loss's gradient by the kernel, [3, 3, C, F], from that by the convolution's result."""
+    """Computes the gradient of the loss by the kernel, [3, 3, C, F].
+
+    Args:
+        x_BxHxWxC: the convolution's input.
+        grad_BxHxWxF: the gradient of the loss by the convolution's result.
+    """
     channels, features = x_BxHxWxC.shape[3], grad_BxHxWxF.shape[3]
 
     def plain(x: jax.Array, grad: jax.Array) -> jax.Array:
@@ -84,7 +126,7 @@ def filter_gradient(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
         return jax.vjp(lambda kernel: by_xla(x, kernel), kernel)[1](grad)[0]
 
     batch, height = x_BxHxWxC.shape[:2]
-    if channels <= FEW:  # on both sides: XLA's own is as fast from eight images a device on
+    if channels <= FEW:  # XLA's own is as fast from eight images a device on
         by_hand, pays = by_padding, batch < 8 * jax.device_count()
     else:
         by_hand, pays = by_blocks, height % BLOCKS == 0
@@ -94,16 +136,17 @@ def filter_gradient(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
 
 
 def by_padding(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
-    """Filter gradient [3, 3, C, F], of zeros written out, for which XLA takes another way."""
+    """Computes the filter gradient [3, 3, C, F] of a padded copy, by a faster kernel of XLA."""
     return _correlate(_pad(x_BxHxWxC), grad_BxHxWxF)
 
 
 def by_blocks(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
-    """Filter gradient [3, 3, C, F] by blocks of rows, `x` over the gradient, for H of whole blocks.
+    """Computes the filter gradient [3, 3, C, F] by `BLOCKS` blocks of rows, which divide H.
 
-    A block's images stand one above the other as a single one, so that nothing is transposed
-    across images; two rows of zeros keep them apart. Where the batch is split over devices, XLA
-    has each block's neighbours exchange two rows.
+    The images of a block are stacked into a single tall one, with two rows of zeros between them,
+    so that nothing is transposed across images. `x` slides over the gradient, which gives the
+    kernel turned by 180 degrees. Where rows are split over devices, XLA has neighbours exchange
+    two rows.
     """
     batch, height, width, _ = x_BxHxWxC.shape
     rows, padded = height // BLOCKS, _pad(grad_BxHxWxF)

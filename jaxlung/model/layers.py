@@ -1,18 +1,29 @@
-"""The U-Net's layers that XLA runs faster on a CPU than Flax's own."""
+"""Layers of the U-Net that XLA runs faster on a CPU than Flax's own, with the same values.
+
+Remove `UpConv`, `GroupNorm` and `max_pool` when XLA runs `nn.ConvTranspose`, `nn.GroupNorm` and
+`nn.max_pool` as fast on a CPU. Two benchmarks would show it: benchmarks/speed/xla_cpu.py without
+jaxlung (sums by group, gradients of max pooling), and benchmarks/speed/layers.py beside PyTorch.
+Remove `PatchStem` when XLA partitions that convolution correctly.
+"""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-_he = nn.initializers.he_normal()
+he_normal = nn.initializers.he_normal()
 
 
 class UpConv(nn.Module):
     """Transposed convolution of kernel and stride f, as a 1x1 convolution and depth-to-space.
 
-    Without overlap between the kernel's steps, each input pixel alone makes its f x f block of
-    outputs, so the two are the same operator; XLA runs this form faster than `nn.ConvTranspose`.
-    [B, H, W, C_in] -> [B, fH, fW, features], f the factor.
+    The kernel's steps do not overlap, so each input pixel alone makes its f x f block of outputs,
+    and the two are the same operator. XLA runs this form faster than `nn.ConvTranspose`.
+    [B, H, W, C] -> [B, fH, fW, features] with f = factor, of `dtype`.
+
+    Example:
+        >>> up, x = UpConv(features=3), jnp.ones((1, 8, 8, 6))
+        >>> jax.eval_shape(up.init_with_output, jax.random.key(0), x)[0].shape
+        (1, 16, 16, 3)
     """
 
     features: int
@@ -24,7 +35,11 @@ class UpConv(nn.Module):
         batch, height, width, _ = x.shape
         f = self.factor
         x = nn.Dense(
-            f * f * self.features, use_bias=False, dtype=self.dtype, kernel_init=_he, name="blocks"
+            f * f * self.features,
+            use_bias=False,
+            dtype=self.dtype,
+            kernel_init=he_normal,
+            name="blocks",
         )(x)
         x = x.reshape(batch, height, width, f, f, self.features)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, f * height, f * width, self.features)
@@ -33,11 +48,16 @@ class UpConv(nn.Module):
 
 
 class PatchStem(nn.Module):
-    """The convolution of kernel and stride `side`, as space-to-depth and a matrix product.
+    """Convolution of kernel and stride `side`, as space-to-depth and a matrix product.
 
-    With `nn.Conv`'s parameters and values. XLA's partitioner loses a part of that convolution's
-    gradients where rows and channels are both split over devices (jax 0.10.2).
-    [B, H, W, C_in] -> [B, H/side, W/side, features].
+    It has the parameters and values of `nn.Conv`. XLA's partitioner loses a part of that
+    convolution's gradients where rows and channels are both split over devices (jax 0.10.2).
+    [B, H, W, C] -> [B, H/side, W/side, features], of `dtype`.
+
+    Example:
+        >>> stem, x = PatchStem(features=3, side=2), jnp.ones((1, 8, 8, 1))
+        >>> jax.eval_shape(stem.init_with_output, jax.random.key(0), x)[0].shape
+        (1, 4, 4, 3)
     """
 
     features: int
@@ -48,7 +68,7 @@ class PatchStem(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
         side, features = self.side, self.features
-        kernel = self.param("kernel", _he, (side, side, channels, features))
+        kernel = self.param("kernel", he_normal, (side, side, channels, features))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         x = x.reshape(batch, height // side, side, width // side, side, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)
@@ -59,10 +79,16 @@ class PatchStem(nn.Module):
 class GroupNorm(nn.Module):
     """Group normalisation (Wu and He 2018, arXiv:1803.08494) over H, W and a group's channels.
 
-    `nn.GroupNorm` with the same parameters, statistics in float32, variance as E[x^2] - E[x]^2 and
-    epsilon 1e-6, but summed channel by channel before channels are joined to groups: XLA reduces
-    [B, H, W, C] to [B, C] up to 30 times as fast on a CPU as [B, H, W, G, C / G] to [B, G], and
-    what is left to do for each pixel is one multiplication and one addition.
+    It equals `nn.GroupNorm`: the same parameters, statistics in float32, variance as
+    E[x^2] - E[x]^2, epsilon 1e-6. But it sums each channel before it joins channels to groups: on
+    a CPU, XLA reduces [B, H, W, C] to [B, C] up to 30 times as fast as [B, H, W, G, C / G] to
+    [B, G]. Each pixel then takes one multiplication and one addition.
+    [B, H, W, C] -> [B, H, W, C], of `dtype`; `groups` divides C.
+
+    Example:
+        >>> norm, x = GroupNorm(groups=2), jnp.ones((1, 8, 8, 4))
+        >>> jax.eval_shape(norm.init_with_output, jax.random.key(0), x)[0].shape
+        (1, 8, 8, 4)
     """
 
     groups: int
@@ -90,10 +116,14 @@ class GroupNorm(nn.Module):
 
 
 def max_pool(x_BxHxWxC: jax.Array) -> jax.Array:
-    """2x2 max pooling, stride 2, of even H and W.
+    """Pools each 2x2 block to its maximum: [B, H, W, C] -> [B, H/2, W/2, C], for even H and W.
 
-    `nn.max_pool` is a window reduction, whose gradient XLA makes slow on a CPU: it looks up where
-    each window's maximum lay and scatters to it. Here equal maxima share the gradient evenly.
+    `nn.max_pool` is a window reduction. Its gradient is slow on a CPU, where XLA looks up each
+    window's maximum and scatters to it. Here equal maxima share the gradient evenly.
+
+    Example:
+        >>> max_pool(jnp.arange(4.0).reshape(1, 2, 2, 1)).tolist()
+        [[[[3.0]]]]
     """
     batch, height, width, channels = x_BxHxWxC.shape
     return x_BxHxWxC.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))

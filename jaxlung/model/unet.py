@@ -1,38 +1,50 @@
-"""The U-Net: image in [0, 1] to logits. No preprocessing but standardisation, no sigmoid."""
+"""The U-Net: from an image in [0, 1] to logits, and from logits to a mask."""
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlung.config import ModelConfig
 from jaxlung.model import conv
-from jaxlung.model.layers import GroupNorm, PatchStem, UpConv, _he, max_pool
+from jaxlung.model.layers import GroupNorm, PatchStem, UpConv, he_normal, max_pool
 
-Array = Any  # numpy.ndarray or jax.Array
+Array = TypeVar("Array", np.ndarray, jax.Array)
 
 
 class UNet(nn.Module):
     """U-Net (Ronneberger et al. 2015, arXiv:1505.04597) with same padding.
 
-    Encoder of (3x3 convolution, norm, ReLU) x 2 and 2x2 max pooling, bottleneck, decoder of 2x2
-    transposed convolutions with skip connections. With a patch of 2 or 4 a convolution of that
-    kernel and stride comes first and a transposed one last, so that all features live at a half
-    or a quarter of the resolution. Blocks may be residual (He et al. 2016, arXiv:1512.03385) and
-    skip connections gated by attention (Oktay et al. 2018, arXiv:1804.03999).
+    The encoder has blocks of (3x3 convolution, norm, ReLU) x 2 and 2x2 max pooling, the decoder
+    2x2 transposed convolutions with skip connections. With a patch of 2 or 4, a convolution of
+    that kernel and stride comes first and a transposed one last, so all features live at a half or
+    a quarter of the resolution. Blocks may be residual (He et al. 2016, arXiv:1512.03385), skip
+    connections gated by attention (Oktay et al. 2018, arXiv:1804.03999).
 
-    Fields: see `jaxlung.config.ModelConfig`.
+    Fields: `jaxlung.config.ModelConfig` explains them; `split` says that the rows or channels of
+    one image lie on several devices, for which XLA's own convolutions are taken.
 
     Call:
-        image_BxHxWx1: float32 in [0, 1]; H and W multiples of patch * 2**depth.
-        train: enables dropout (needs a "dropout" key) and batch statistics (mutable
+        image_BxHxWx1: float32 in [0, 1]; H and W are multiples of patch * 2**depth.
+        train: turns on dropout (needs a "dropout" key) and batch statistics (needs mutable
             "batch_stats").
 
     Returns:
-        logits float32 [B, H, W, 1]; lung probability is their sigmoid.
+        logits float32 [B, H, W, 1]; the probability of lung is their sigmoid.
+
+    Raises:
+        ValueError: the image has another rank, or sides that are no such multiples.
+
+    Example:
+        >>> unet = UNet(width=4, depth=1, patch=1)
+        >>> image = jnp.zeros((1, 16, 16, 1))
+        >>> variables = jax.eval_shape(unet.init, jax.random.key(0), image)  # without computing
+        >>> jax.eval_shape(unet.apply, variables, image).shape
+        (1, 16, 16, 1)
     """
 
     width: int = 16
@@ -45,7 +57,7 @@ class UNet(nn.Module):
     dtype: str = "float32"
     remat: bool = False
     standardize: bool = True
-    split: bool = False  # its rows or channels lie on several devices
+    split: bool = False
 
     @nn.compact
     def __call__(self, image_BxHxWx1: jax.Array, *, train: bool = False) -> jax.Array:
@@ -67,7 +79,7 @@ class UNet(nn.Module):
                 strides=side,
                 padding="VALID",
                 dtype=self.dtype,
-                kernel_init=_he,
+                kernel_init=he_normal,
                 name="stem",
             )(x)
         block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
@@ -92,7 +104,7 @@ class UNet(nn.Module):
         shortcut = x
         if self.residual and x.shape[-1] != features:
             shortcut = nn.Dense(
-                features, dtype=self.dtype, kernel_init=_he, name=f"{name}_shortcut"
+                features, dtype=self.dtype, kernel_init=he_normal, name=f"{name}_shortcut"
             )(x)
         for i in range(2):
             x = nn.Conv(
@@ -101,24 +113,24 @@ class UNet(nn.Module):
                 padding="SAME",
                 use_bias=self.norm == "none",
                 dtype=self.dtype,
-                kernel_init=_he,
+                kernel_init=he_normal,
                 name=f"{name}_conv{i}",
-                # The fast ways of a CPU regroup rows and channels: devices would send all.
+                # `conv` regroups rows and channels: devices would have to exchange all of them.
                 conv_general_dilated=None if self.split else conv.for_flax,
             )(x)
             x = self._norm(f"{name}_norm{i}", features, train)(x)
             x = nn.relu(x + shortcut if self.residual and i == 1 else x)
         if self.dropout and features >= self.width * 2 ** (self.depth - 1):
-            # One draw for a whole channel: neighbouring pixels would give a dropped one away.
+            # Whole channels: the neighbours of a single dropped pixel would give its value away.
             x = nn.Dropout(self.dropout, broadcast_dims=(1, 2), deterministic=not train)(x)
         return x
 
     def _gate(self, skip_BxHxWxC: jax.Array, x_BxHxWxC: jax.Array, name: str) -> jax.Array:
-        """Weighs each pixel of a skip connection by what the decoder and the skip say of it."""
+        """Weighs each pixel of a skip connection by the decoder's and the skip's features."""
         features = max(1, skip_BxHxWxC.shape[-1] // 2)
         both = jnp.concatenate([skip_BxHxWxC, x_BxHxWxC], axis=-1)
         hidden = nn.relu(
-            nn.Dense(features, dtype=self.dtype, kernel_init=_he, name=f"{name}_in")(both)
+            nn.Dense(features, dtype=self.dtype, kernel_init=he_normal, name=f"{name}_in")(both)
         )
         weight = nn.sigmoid(nn.Dense(1, dtype=self.dtype, name=f"{name}_out")(hidden))
         return skip_BxHxWxC * weight
@@ -135,7 +147,19 @@ class UNet(nn.Module):
 
 
 def standardize(image_BxHxWxC: jax.Array) -> jax.Array:
-    """Each image to zero mean and unit variance; a constant image gives zeros."""
+    """Brings each image to zero mean and unit variance; a constant image becomes zeros.
+
+    Args:
+        image_BxHxWxC: float32.
+
+    Returns:
+        float32 of the same shape; the variance counts with 1e-6 added.
+
+    Example:
+        >>> image = standardize(jnp.arange(16.0).reshape(1, 4, 4, 1))
+        >>> abs(round(float(image.mean()), 3)), round(float(image.std()), 3)
+        (0.0, 1.0)
+    """
     axes = (1, 2, 3)
     mean = image_BxHxWxC.mean(axes, keepdims=True)
     variance = image_BxHxWxC.var(axes, keepdims=True)
@@ -143,15 +167,32 @@ def standardize(image_BxHxWxC: jax.Array) -> jax.Array:
 
 
 def lung_probability(logits_BxHxWx1: jax.Array) -> jax.Array:
-    """The sigmoid of the logits, without the channel axis: float32 [B, H, W]."""
+    """Returns the sigmoid of the logits, without the channel axis: float32 [B, H, W] in [0, 1].
+
+    Example:
+        >>> lung_probability(jnp.zeros((1, 1, 2, 1))).tolist()
+        [[[0.5, 0.5]]]
+    """
     return jax.nn.sigmoid(logits_BxHxWx1[..., 0])
 
 
 def to_mask(probability: Array, threshold: float = 0.5) -> Array:
-    """The one place where probabilities become a mask: bool, True where >= threshold."""
+    """Turns probabilities of any shape into a mask: bool, True where >= threshold.
+
+    This is the only place where it happens, so every mask has the same rule.
+
+    Example:
+        >>> to_mask(np.array([0.2, 0.5, 0.9])).tolist()
+        [False, True, True]
+    """
     return probability >= threshold
 
 
 def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
-    """Returns the U-Net of a config; `split` as in `UNet`."""
+    """Returns the U-Net of a config; `split` as in `UNet`.
+
+    Example:
+        >>> build_model(ModelConfig(width=8)).width
+        8
+    """
     return UNet(**dataclasses.asdict(config), split=split)

@@ -1,5 +1,6 @@
 """The convolution written for CPUs is XLA's own, forward and backward, whatever way it takes."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,6 +133,34 @@ def test_forward_mode_where_xlas_own_is_taken(dtype):
 
 def test_unet_takes_it():
     model = build_model(ModelConfig(width=16, depth=1, patch=1))
-    image = jnp.zeros((2, 8, 8, 1))
-    params = model.init(jax.random.key(0), image)
-    assert sum(convolutions(lambda x: model.apply(params, x), image)) == 3  # the finest level's
+    image = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), image)
+    assert sum(convolutions(model.apply, params, image)) == 3  # the finest level's
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kernel_size": (1, 1)},
+        {"strides": 2},
+        {"padding": "VALID"},
+        {"padding": 1},
+        {"padding": "CIRCULAR"},
+        {"input_dilation": 2},
+        {"kernel_dilation": 2},
+        {"feature_group_count": 2},
+        {"precision": "highest"},
+    ],
+    ids=str,
+)
+def test_layers_that_are_no_plain_3x3_convolution_are_refused(changes):
+    image = jax.ShapeDtypeStruct((2, 8, 8, 4), jnp.float32)
+
+    def init(**options):
+        plain = {"kernel_size": (3, 3), "padding": "SAME"}
+        layer = nn.Conv(4, **plain | options, conv_general_dilated=conv.for_flax)
+        return jax.eval_shape(layer.init, jax.random.key(0), image)
+
+    init()
+    with pytest.raises(ValueError, match="plain 3x3 convolution, got"):
+        init(**changes)
