@@ -24,17 +24,41 @@ SHAPES = [
 
 
 def example(batch, height, width, channels, features, dtype=jnp.float32):
-    keys = jax.random.split(jax.random.key(0), 3)
+    rng = np.random.default_rng(0)
     shapes = (
         (batch, height, width, channels),
         (3, 3, channels, features),
         (batch, height, width, features),
     )
-    return [jax.random.normal(k, shape, dtype) for k, shape in zip(keys, shapes, strict=True)]
+    return [jnp.asarray(rng.normal(size=shape), dtype) for shape in shapes]
 
 
 def gradients(convolution, x, kernel, weights):
     return jax.grad(lambda x, kernel: (convolution(x, kernel) * weights).sum(), (0, 1))(x, kernel)
+
+
+@jax.jit  # of the value and both gradients at once: compiling them apart takes most of the time
+def results(x, kernel, weights):
+    return conv.conv3x3(x, kernel), *gradients(conv.conv3x3, x, kernel, weights)
+
+
+def reference(x, kernel, weights):
+    """The convolution and its gradients in numpy: sums over the nine shifts."""
+    x, kernel, weights = (np.asarray(a, np.float64) for a in (x, kernel, weights))
+    height, width = x.shape[1:3]
+
+    def shifts(image):
+        padded = np.pad(image, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        return {
+            (a, b): padded[:, a : a + height, b : b + width] for a in range(3) for b in range(3)
+        }
+
+    y = sum(part @ kernel[place] for place, part in shifts(x).items())
+    of_x = sum(part @ kernel[2 - a, 2 - b].T for (a, b), part in shifts(weights).items())
+    of_kernel = np.zeros_like(kernel)
+    for place, part in shifts(x).items():
+        of_kernel[place] = np.tensordot(part, weights, axes=([0, 1, 2], [0, 1, 2]))
+    return y, of_x, of_kernel
 
 
 def assert_close(found, expected):
@@ -43,20 +67,16 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_is_the_convolution_and_so_are_its_gradients(shape):
-    x, kernel, weights = example(*shape)
-    assert_close(conv.conv3x3(x, kernel), conv.by_xla(x, kernel))
-    for found, expected in zip(
-        gradients(conv.conv3x3, x, kernel, weights),
-        gradients(conv.by_xla, x, kernel, weights),
-        strict=True,
-    ):
+    arrays = example(*shape)
+    for found, expected in zip(results(*arrays), reference(*arrays), strict=True):
         assert_close(found, expected)
 
 
 def test_one_pixel_by_hand():
-    x = jnp.zeros((2, 4, 4, 16)).at[0, 1, 2, 3].set(1)
-    kernel = jax.random.normal(jax.random.key(0), (3, 3, 16, 16))
-    y = conv.conv3x3(x, kernel)
+    x = np.zeros((2, 4, 4, 16), np.float32)
+    x[0, 1, 2, 3] = 1
+    kernel = example(2, 4, 4, 16, 16)[1]
+    y = jax.jit(conv.conv3x3)(x, kernel)
     np.testing.assert_allclose(y[0, :3, 1:], kernel[::-1, ::-1, 3], rtol=1e-6)
     assert not y[1].any() and not y[0, 3].any() and not y[0, :, 0].any()
 
@@ -65,17 +85,20 @@ def test_one_pixel_by_hand():
 @pytest.mark.parametrize("shape", [(3, 8, 5, 4, 6), (1, 4, 4, 20, 3)])
 def test_each_way_to_the_filter_gradient(gradient, shape):
     x, kernel, weights = example(*shape)
-    assert_close(gradient(x, weights), gradients(conv.by_xla, x, kernel, weights)[1])
+    assert_close(jax.jit(gradient)(x, weights), reference(x, kernel, weights)[2])
 
 
 def test_gradient_of_a_gradient():
     x, kernel, weights = example(2, 8, 8, 32, 16)
 
-    def squared_norm(convolution):
-        return lambda kernel: (gradients(convolution, x, kernel**2, weights)[1] ** 2).sum()
+    @jax.jit
+    def second_derivatives(kernel):
+        def squared_norm(convolution):
+            return lambda kernel: (gradients(convolution, x, kernel**2, weights)[1] ** 2).sum()
 
-    found, expected = (jax.grad(squared_norm(c))(kernel) for c in (conv.conv3x3, conv.by_xla))
-    assert_close(found, expected)
+        return [jax.grad(squared_norm(c))(kernel) for c in (conv.conv3x3, conv.by_xla)]
+
+    assert_close(*second_derivatives(kernel))
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 16, 16), (4, 8, 8, 32, 16)])
@@ -83,10 +106,10 @@ def test_split_over_devices(shape):
     x, kernel, weights = example(*shape)
     mesh = make_mesh(4)
     assert mesh.size == 2
-    placed = [jax.device_put(a, batch_sharding(mesh)) for a in (x, weights)]
-    split = jax.jit(lambda x, w: gradients(conv.conv3x3, x, kernel, w))(*placed)
-    for found, expected in zip(split, gradients(conv.by_xla, x, kernel, weights), strict=True):
-        assert_close(found, expected)
+    split = [jax.device_put(a, batch_sharding(mesh)) for a in (x, weights)]
+    found = results(split[0], kernel, split[1])
+    for part, expected in zip(found, reference(x, kernel, weights), strict=True):
+        assert_close(part, expected)
 
 
 def convolutions(function, *arrays, platform="cpu"):
@@ -127,8 +150,13 @@ def test_bfloat16_stays_xlas_own():
 def test_forward_mode_where_xlas_own_is_taken(dtype):
     features = 32 if dtype == jnp.float32 else 16
     x, kernel, _ = example(2, 4, 4, 16, features, dtype)
-    _, tangent = jax.jvp(lambda x: conv.conv3x3(x, kernel), (x,), (x,))
-    assert_close(tangent.astype(jnp.float32), conv.by_xla(x, kernel).astype(jnp.float32))
+
+    @jax.jit
+    def derivative_and_value(x):
+        _, tangent = jax.jvp(lambda x: conv.conv3x3(x, kernel), (x,), (x,))
+        return tangent.astype(jnp.float32), conv.by_xla(x, kernel).astype(jnp.float32)
+
+    assert_close(*derivative_and_value(x))
 
 
 def test_unet_takes_it():
