@@ -1,19 +1,62 @@
-"""Random changes of what a film shows, the lungs staying where they are: disease, light, sharpness.
+"""Random changes of what a film shows; the lungs stay where they are: disease, light, sharpness.
 
-Each function changes one image float32 [H, W, 1] in [0, 1], as a function of its key alone, and
-`augmentation` applies them to a batch.
+Each function takes a typed PRNG key and one image, float32 [H, W, 1] in [0, 1], and returns another
+such image. `jaxlung.augmentation` applies them to a batch. To add an effect, write its function,
+call it in `random_appearance`, and give `AugmentConfig` its strength.
 """
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from jaxlung.augmentation.draws import is_off, smooth_field, uniform
 from jaxlung.config import AugmentConfig
 
-_BLUR_REACH = 4  # pixels: a Gaussian's tails beyond are dropped
+_BLUR_REACH = 4  # pixels: the Gaussian's tails beyond are dropped
+
+
+def random_appearance(
+    key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array, config: AugmentConfig
+) -> jax.Array:
+    """Applies all effects, in the order in which a film comes about: patient, exposure, detector.
+
+    Args:
+        key: each effect has a key of its own, so switching one off leaves the others unchanged.
+        image_HxWx1: float32 in [0, 1].
+        mask_HxWx1: float32, above 0 in the lungs.
+        config: the strengths; effects with a strength of 0 are left out.
+
+    Returns:
+        float32 [H, W, 1] in [0, 1].
+
+    Example:
+        >>> image = jnp.full((8, 8, 1), 0.25)
+        >>> negative = AugmentConfig(invert=1.0, contrast=0.0, brightness=0.0, gamma=0.0)
+        >>> change = jax.jit(random_appearance, static_argnums=3)
+        >>> changed = change(jax.random.key(0), image, image, negative)
+        >>> round(float(changed.mean()), 3)
+        0.75
+    """
+    keys = jax.random.split(key, 7)
+    x = image_HxWx1
+    if not is_off(config.opacity):
+        x = random_opacity(keys[0], x, mask_HxWx1, config.opacity)
+    if not is_off(config.shade):
+        x = random_shade(keys[1], x, config.shade)
+    x = random_tone(keys[2], x, config)
+    if not is_off(config.blur):
+        x = random_blur(keys[3], x, config.blur)
+    if not is_off(config.noise):
+        x = random_noise(keys[4], x, config.noise)
+    if not is_off(config.invert):
+        x = random_invert(keys[5], x, config.invert)
+    if not is_off(config.occlusion):
+        x = random_occlusion(keys[6], x, config.occlusion)
+    return x
 
 
 def random_tone(key: jax.Array, image_HxWx1: jax.Array, config: AugmentConfig) -> jax.Array:
-    """Random gamma, then contrast about the mean and brightness, clipped to [0, 1]."""
+    """Changes gamma, then contrast about the mean and brightness, and clips to [0, 1]."""
     keys = jax.random.split(key, 3)
     exponent = jnp.exp(uniform(keys[0], jnp.log1p(config.gamma)))
     factor = 1 + uniform(keys[1], config.contrast)
@@ -24,13 +67,13 @@ def random_tone(key: jax.Array, image_HxWx1: jax.Array, config: AugmentConfig) -
 
 
 def random_opacity(
-    key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array, probability: jax.typing.ArrayLike
+    key: jax.Array, image_HxWx1: jax.Array, mask_HxWx1: jax.Array, probability: ArrayLike
 ) -> jax.Array:
-    """With a probability, brightens one large or small ellipse in the lungs, as disease does.
+    """Brightens, with a probability, one large or small ellipse in the lungs, as disease does.
 
-    A consolidation or an effusion takes away the contrast by which a lung is found; its outline
-    stays where the neighbouring anatomy says. Only what is darker than the opacity changes. The
-    mask is float32 [H, W, 1], above 0 in the lungs.
+    A consolidation or an effusion takes away the contrast that shows a lung; the lung's outline
+    stays where the neighbouring anatomy says. Only pixels darker than the opacity change.
+    `mask_HxWx1` is float32, above 0 in the lungs.
     """
     keys = jax.random.split(key, 7)
     height, width = image_HxWx1.shape[:2]
@@ -52,16 +95,14 @@ def random_opacity(
     return jnp.clip(image_HxWx1 + change_HxW[..., None], 0.0, 1.0)
 
 
-def random_shade(
-    key: jax.Array, image_HxWx1: jax.Array, strength: jax.typing.ArrayLike
-) -> jax.Array:
-    """Adds a smooth field, uniform in +-strength at its nodes: uneven exposure, heel effect."""
+def random_shade(key: jax.Array, image_HxWx1: jax.Array, strength: ArrayLike) -> jax.Array:
+    """Adds a smooth field, uniform in +-strength at 3 x 3 nodes: uneven exposure, heel effect."""
     field_HxW = smooth_field(key, image_HxWx1.shape[:2], 3)
     return jnp.clip(image_HxWx1 + strength * field_HxW[..., None], 0.0, 1.0)
 
 
-def random_blur(key: jax.Array, image_HxWx1: jax.Array, largest: jax.typing.ArrayLike) -> jax.Array:
-    """On half of the images, a Gaussian of standard deviation up to `largest` pixels."""
+def random_blur(key: jax.Array, image_HxWx1: jax.Array, largest: ArrayLike) -> jax.Array:
+    """Blurs half of the images by a Gaussian, of standard deviation up to `largest` pixels."""
     keys = jax.random.split(key)
     deviation = jax.random.uniform(keys[0]) * largest * jax.random.bernoulli(keys[1])
     offsets = jnp.arange(-_BLUR_REACH, _BLUR_REACH + 1, dtype=jnp.float32)
@@ -80,12 +121,11 @@ def random_blur(key: jax.Array, image_HxWx1: jax.Array, largest: jax.typing.Arra
     return image_HxWx1
 
 
-def random_noise(
-    key: jax.Array, image_HxWx1: jax.Array, largest: jax.typing.ArrayLike
-) -> jax.Array:
-    """On half of the images, noise for each pixel, of standard deviation up to `largest`.
+def random_noise(key: jax.Array, image_HxWx1: jax.Array, largest: ArrayLike) -> jax.Array:
+    """Adds noise to each pixel of half of the images, of standard deviation up to `largest`.
 
-    The sum of the four bytes of a random word, near enough to a Gaussian and several times as fast.
+    The noise is the sum of the four bytes of a random word: near enough to a Gaussian, and several
+    times as fast.
     """
     keys = jax.random.split(key, 3)
     deviation = jax.random.uniform(keys[0]) * largest * jax.random.bernoulli(keys[1])
@@ -96,20 +136,16 @@ def random_noise(
     return jnp.clip(image_HxWx1 + deviation * (total - 510) / 147.8, 0.0, 1.0)
 
 
-def random_invert(
-    key: jax.Array, image_HxWx1: jax.Array, probability: jax.typing.ArrayLike
-) -> jax.Array:
-    """With a probability, the negative: black for white."""
+def random_invert(key: jax.Array, image_HxWx1: jax.Array, probability: ArrayLike) -> jax.Array:
+    """Returns, with a probability, the negative: black for white."""
     return jnp.where(jax.random.bernoulli(key, probability), 1 - image_HxWx1, image_HxWx1)
 
 
-def random_occlusion(
-    key: jax.Array, image_HxWx1: jax.Array, probability: jax.typing.ArrayLike
-) -> jax.Array:
-    """With a probability each, three rectangles of one grey: markers, devices, bare film."""
+def random_occlusion(key: jax.Array, image_HxWx1: jax.Array, probability: ArrayLike) -> jax.Array:
+    """Draws three rectangles of one grey, each with a probability: markers, devices, bare film."""
     height, width = image_HxWx1.shape[:2]
 
-    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, 4)
         size_2 = jnp.exp(
             jax.random.uniform(keys[0], (2,), minval=jnp.log(0.02), maxval=jnp.log(0.25))
@@ -119,38 +155,27 @@ def random_occlusion(
         columns_W = jnp.arange(width, dtype=jnp.float32) / width - start_2[1]
         inside_H = (rows_H >= 0) & (rows_H < size_2[0])
         inside_W = (columns_W >= 0) & (columns_W < size_2[1])
-        there = jax.random.bernoulli(keys[2], probability)
-        return inside_H[:, None] & inside_W[None, :] & there, jax.random.uniform(keys[3])
+        shown = jax.random.bernoulli(keys[2], probability)
+        return inside_H[:, None] & inside_W[None, :] & shown, jax.random.uniform(keys[3])
 
     for part in jax.random.split(key, 3):
-        covered_HxW, grey = one(part)
+        covered_HxW, grey = draw(part)
         image_HxWx1 = jnp.where(covered_HxW[..., None], grey, image_HxWx1)
     return image_HxWx1
 
 
-def smooth_field(key: jax.Array, shape: tuple[int, ...], nodes: int) -> jax.Array:
-    """A smooth random field [H, W] in [-1, 1]: nodes x nodes uniform values, cubic between."""
-    coarse = uniform(key, 1.0, (nodes, nodes))
-    return jnp.clip(jax.image.resize(coarse, shape, "cubic"), -1.0, 1.0)
-
-
-def uniform(key: jax.Array, bound: jax.typing.ArrayLike, shape: tuple[int, ...] = ()) -> jax.Array:
-    """Uniform in +-bound."""
-    return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0) * bound
-
-
 def _random_pixel(key: jax.Array, mask_HxW: jax.Array) -> jax.Array:
-    """Row and column, float32 [2], of a drawn pixel of the mask, each as likely; any if empty."""
+    """Draws a pixel of the mask, each as likely: row and column, float32 [2]; any if empty."""
     keys = jax.random.split(key)
     inside_HxW = (mask_HxW > 0).astype(jnp.int32)
-    row = _random_place(keys[0], inside_HxW.sum(axis=1))
-    column = _random_place(keys[1], inside_HxW[row])
+    row = _random_index(keys[0], inside_HxW.sum(axis=1))
+    column = _random_index(keys[1], inside_HxW[row])
     return jnp.stack([row, column]).astype(jnp.float32)
 
 
-def _random_place(key: jax.Array, counts_N: jax.Array) -> jax.Array:
-    """An index, int32 [], as likely as its count."""
+def _random_index(key: jax.Array, counts_N: jax.Array) -> jax.Array:
+    """Draws an index, int32 [], as likely as its count."""
     running_N = jnp.cumsum(counts_N)
-    # Drawn in [1, sum]: the first place where the running sum reaches it has a count above 0.
+    # Drawn in [1, sum]: the first index whose running sum reaches it has a count above 0.
     drawn = 1 + jnp.floor(jax.random.uniform(key) * running_N[-1]).astype(jnp.int32)
     return jnp.minimum((running_N < drawn).sum(), len(running_N) - 1)

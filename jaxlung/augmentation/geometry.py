@@ -1,15 +1,30 @@
-"""Augmentation: one pure, keyed, batched function that runs inside the jitted train step."""
+"""Random maps of the plane, and resampling by them: turn, zoom, stretch, flip, shift, bend."""
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from jaxlung.augmentation import appearance
-from jaxlung.augmentation.appearance import uniform
+from jaxlung.augmentation.draws import smooth_field, uniform
 from jaxlung.config import AugmentConfig
 
 
 def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig) -> jax.Array:
-    """A random map [2, 3] from output to input pixels (row, column), for shape (H, W)."""
+    """Draws an affine map from output pixels to input pixels.
+
+    Args:
+        key: a typed PRNG key.
+        shape: (H, W) of the image.
+        config: the strengths.
+
+    Returns:
+        float32 [2, 3], which maps (row, column, 1) to (row, column).
+
+    Example:
+        >>> flip = AugmentConfig(flip=1.0, rotation=0.0, scale=0.0, aspect=0.0, shift=0.0)
+        >>> draw = jax.jit(random_affine, static_argnums=(1, 2))
+        >>> draw(jax.random.key(0), (8, 8), flip)[1].tolist()  # column c shows column 7 - c
+        [0.0, -1.0, 7.0]
+    """
     keys = jax.random.split(key, 5)
     angle = jnp.deg2rad(uniform(keys[0], config.rotation))
     zoom = jnp.exp(uniform(keys[1], jnp.log1p(config.scale)))
@@ -18,26 +33,43 @@ def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig)
     shift_2 = uniform(keys[4], config.shift, (2,)) * jnp.array(shape, jnp.float32)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rotation_2x2 = jnp.array([[cos, -sin], [sin, cos]])
-    # The patient is turned, then the film stretched along its own sides: what a resize that does
-    # not keep the aspect makes of a tilted patient.
+    # First the patient is turned, then the film stretched along its own sides, as by a resize that
+    # does not keep the aspect.
     scale_2 = jnp.array([aspect, mirror / aspect]) / zoom
     linear_2x2 = rotation_2x2 * scale_2[None, :]
-    # Products written out: matrix multiplication has a lower precision on some accelerators.
+    # Sums instead of matrix products, which have a lower precision on some accelerators.
     centre_2 = (jnp.array(shape, jnp.float32) - 1) / 2
     offset_2 = centre_2 - (linear_2x2 * (centre_2 + shift_2)[None, :]).sum(axis=1)
     return jnp.concatenate([linear_2x2, offset_2[:, None]], axis=1)
 
 
-def random_bend(key: jax.Array, shape: tuple[int, ...], largest: jax.typing.ArrayLike) -> jax.Array:
-    """Smooth displacements [2, H, W] in pixels, up to `largest` of each side, for shape (H, W)."""
-    fields = [appearance.smooth_field(part, shape, 5) for part in jax.random.split(key)]
+def random_bend(key: jax.Array, shape: tuple[int, ...], largest: ArrayLike) -> jax.Array:
+    """Draws smooth displacements, float32 [2, H, W] in pixels, for `shape` (H, W).
+
+    `largest` is their bound, as a fraction of each side.
+    """
+    fields = [smooth_field(part, shape, 5) for part in jax.random.split(key)]
     return jnp.stack([largest * side * field for side, field in zip(shape, fields, strict=True)])
 
 
 def warp(
     planes_HxWxC: jax.Array, matrix_2x3: jax.Array, bend_2xHxW: jax.Array | None = None
 ) -> jax.Array:
-    """Resamples bilinearly at matrix @ (row, column, 1) + bend of each output pixel; 0 outside."""
+    """Resamples planes bilinearly; what comes from outside is 0.
+
+    Args:
+        planes_HxWxC: float32.
+        matrix_2x3: an output pixel shows the input at matrix @ (row, column, 1).
+        bend_2xHxW: displacements that are added to it, in pixels.
+
+    Returns:
+        float32 [H, W, C].
+
+    Example:
+        >>> image = jnp.arange(4.0).reshape(2, 2, 1)
+        >>> jax.jit(warp)(image, jnp.array([[1.0, 0, 0], [0, -1.0, 1.0]]))[..., 0].tolist()
+        [[1.0, 0.0], [3.0, 2.0]]
+    """
     height, width, channels = planes_HxWxC.shape
     rows_Hx1 = jnp.arange(height, dtype=jnp.float32)[:, None]
     columns_1xW = jnp.arange(width, dtype=jnp.float32)[None, :]
