@@ -156,7 +156,8 @@ def prepare_set(
 
 def run_check(arguments: argparse.Namespace) -> None:
     from jaxlung.data_check.check import check, check_set
-    from jaxlung.data_check.report import format_summary, make_folder, write_report
+    from jaxlung.data_check.report import OUTPUTS, format_summary, write_report
+    from jaxlung.io.page import make_report_folder
 
     named = is_set(arguments.source)
     if not named and not arguments.source.exists():
@@ -171,7 +172,7 @@ def run_check(arguments: argparse.Namespace) -> None:
         if named and value:
             raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
     if arguments.out:
-        make_folder(arguments.out, overwrite=arguments.overwrite)
+        make_report_folder(arguments.out, OUTPUTS, overwrite=arguments.overwrite)
     names = ("validation_fraction", "test_fraction")
     splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
     splitting["split_file"] = arguments.split_file

@@ -1,14 +1,11 @@
 """What a check of a folder found: for the console, as check.json and as check.html."""
 
-import functools
-import importlib.resources
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
-import jinja2
 import numpy as np
 
 from jaxlung.data.splits import SPLITS
@@ -16,7 +13,7 @@ from jaxlung.data_check.check import Check, ranking
 from jaxlung.data_check.kinds import KINDS, Finding
 from jaxlung.errors import InputError
 from jaxlung.io.drawing import draw_thumbnail
-from jaxlung.io.page import encode_picture, make_report_folder
+from jaxlung.io.page import encode_picture, render_page
 from jaxlung.system.environment import describe_environment
 from jaxlung.system.files import write_json, write_text
 
@@ -26,9 +23,6 @@ NAMED = 12  # findings of one kind that the console lists; the files have all
 MORE = 50  # further ones that it lists by name alone
 WORST = 48  # pictures of the most suspicious pairs
 COPIES = 8  # groups of copies that are drawn, two of each
-
-
-make_folder = functools.partial(make_report_folder, names=OUTPUTS)
 
 
 def format_summary(result: Check) -> str:
@@ -178,13 +172,7 @@ def write_report(result: Check, out: Path) -> None:
 
 def render(result: Check) -> str:
     """The HTML page: no file or address outside of it is needed to show it."""
-    source = (
-        importlib.resources.files("jaxlung.data_check").joinpath("check.html.j2").read_text("utf-8")
-    )
     report = to_json(result)
-    page = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     cases = _cases(result)
     anchor = {case["id"]: case["anchor"] for case in cases}
     groups = [
@@ -201,7 +189,10 @@ def render(result: Check) -> str:
         }
         for kind in dict.fromkeys(f.kind for f in result.findings)
     ]
-    return page.from_string(source).render(
+    return render_page(
+        "jaxlung.data_check",
+        "check.html.j2",
+        filters={},
         report=report,
         images=sorted(report["images"], key=lambda image: image["rank"] or 0),  # errors first
         groups=groups,

@@ -17,7 +17,7 @@ from jaxlung.data.splits import SPLITS, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.evaluation.model_scores import Task, score_split
-from jaxlung.evaluation.report import write_report
+from jaxlung.evaluation.report import OUTPUTS, write_report
 from jaxlung.io.page import make_report_folder
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
 from jaxlung.predict.load import load
@@ -75,7 +75,7 @@ def evaluate(
     if out is None:
         out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     if distributed.is_main():
-        make_report_folder(Path(out), overwrite=overwrite)
+        make_report_folder(Path(out), OUTPUTS, overwrite=overwrite)
     for task in tasks:
         distributed.check_same(f"{task.source}: the images", json.dumps(task.split.ids))
     results = [score_split(task, tolerance) for task in tasks]

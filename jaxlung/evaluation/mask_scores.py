@@ -13,7 +13,7 @@ from tqdm import tqdm
 from jaxlung.data.folder import list_images
 from jaxlung.data.metadata import is_spacing, read_metadata
 from jaxlung.errors import InputError, format_shape
-from jaxlung.evaluation.report import write_report
+from jaxlung.evaluation.report import OUTPUTS, write_report
 from jaxlung.io.images import is_image, read_image, read_size
 from jaxlung.io.masks import read_labels
 from jaxlung.io.page import make_report_folder
@@ -92,7 +92,7 @@ def score(
     known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, ids)
     square = (spacing_mm, spacing_mm) if spacing_mm else None
     spacings = [square or spacing for spacing in known.spacings]
-    make_report_folder(out, overwrite=overwrite)
+    make_report_folder(out, OUTPUTS, overwrite=overwrite)
 
     def score_file(index: int) -> _Scored:
         return _score(files[index], spacings[index], sides=sides, tolerance=tolerance)

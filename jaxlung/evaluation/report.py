@@ -1,18 +1,17 @@
 """The report of an evaluation: metrics.json, per_image.csv and a self-contained report.html."""
 
-import importlib.resources
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from jaxlung.evaluation import plots, tables
 from jaxlung.io.drawing import draw_thumbnail
-from jaxlung.io.page import encode_picture
-from jaxlung.metrics.image import Tolerance
+from jaxlung.io.page import encode_picture, render_page
+from jaxlung.metrics.image import FLAGS, Tolerance
+from jaxlung.metrics.records import score_columns
 from jaxlung.metrics.set_scores import (
     SCHEMA,
     Scores,
@@ -24,6 +23,7 @@ from jaxlung.metrics.set_scores import (
 from jaxlung.metrics.statistics import MIN_PATIENTS
 from jaxlung.system.files import write_json, write_text
 
+OUTPUTS = ("metrics.json", "per_image.csv", "report.html")
 WORST, TYPICAL = 12, 4  # how many cases are drawn: worst by Dice; by HD95, median and best
 SHOWN = 1000  # images in the page's table and scatter: a browser is slow with many more
 
@@ -36,16 +36,18 @@ def write_report(
     environment: Mapping[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    """Summarises, writes the three files into `out` and prints the tables.
+    """Summarises the scores, writes OUTPUTS into a folder and prints the tables.
 
     Args:
-        results: of every model on every set.
+        out: the folder, which exists.
+        results: the scores of every model on every set.
         models: name to provenance.
-        environment: as `environment.describe_environment` gives it.
+        tolerance: of NSD, that the scores were computed with.
+        environment: as `environment.describe_environment` returns it.
         seconds: that the scoring took.
 
     Returns:
-        what metrics.json holds.
+        the content of metrics.json.
     """
     evaluation = {
         "schema": SCHEMA,
@@ -67,46 +69,39 @@ def write_report(
 
 
 def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
-    """The HTML page: no file or address outside of it is needed to show it."""
-    source = (
-        importlib.resources.files("jaxlung.evaluation")
-        .joinpath("report.html.j2")
-        .read_text("utf-8")
-    )
-    page = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    page.filters["value"] = tables.format_value
-    page.filters["interval"] = tables.format_interval
-    page.filters["label"] = lambda name: tables.format_label(name, evaluation["settings"])
-    sections = [
-        _section(number, entry, scores)
-        for number, (entry, scores) in enumerate(zip(evaluation["results"], results, strict=True))
-    ]
-    return page.from_string(source).render(
+    """Makes the HTML page, which needs no file and no address outside of it."""
+    columns, settings = score_columns(), evaluation["settings"]
+    entries = zip(evaluation["results"], results, strict=True)
+    about = {name: evaluation[name] for name in ("settings", "models", "environment")}
+    return render_page(
+        "jaxlung.evaluation",
+        "report.html.j2",
+        filters={
+            "value": lambda number, name: columns[name].format(number),
+            "interval": lambda ends, name: tables.format_interval(ends, columns[name]),
+            "label": lambda name: columns[name].label(settings),
+        },
         evaluation=evaluation,
-        sections=sections,
+        sections=[_section(n, entry, scores) for n, (entry, scores) in enumerate(entries)],
         matrix=tables.make_matrix(evaluation),
         rows=tables.metric_rows,
         volume_rows=tables.volume_rows,
-        labels=tables.FLAG_LABELS,
-        record=json.dumps(
-            {name: evaluation[name] for name in ("settings", "models", "environment")}, indent=2
-        ),
+        flag_labels=FLAGS,
+        record=json.dumps(about, indent=2),
         shown=SHOWN,
         min_patients=MIN_PATIENTS,
     )
 
 
 def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
-    """What the template shows of one model on one set."""
-    columns, dice_N = scores.grids["original"], scores.dice()
-    cases = choose_cases(dice_N, columns["hd95_px"])
+    """Collects what the template shows of one model on one set."""
+    columns = scores.original
+    cases = choose_cases(columns["dice"], columns["hd95_px"])
     drawn = {index for _, indices in cases for index in indices}
-    shown = np.lexsort((-columns["hd95_px"], dice_N))[:SHOWN]
-    order = np.r_[shown, np.setdiff1d(np.array(sorted(drawn)), shown)].astype(int)
-    images = [
-        {
+    shown = np.lexsort((-columns["hd95_px"], columns["dice"]))[:SHOWN]
+    order = [*shown.tolist(), *sorted(drawn - set(shown.tolist()))]
+    images = {
+        i: {
             "id": scores.ids[i],
             "anchor": f"row-{number}-{i}",
             "case": f"case-{number}-{i}" if i in drawn else None,
@@ -114,22 +109,29 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
             "columns": {name: values[i] for name, values in columns.items()},
         }
         for i in order
-    ]
-    by_index = {int(i): image for i, image in zip(order, images, strict=True)}
+    }
     return {
         "number": number,
         "entry": entry,
-        "images": images,
+        "images": list(images.values()),
         "cases": [
-            (title, [{**by_index[i], "picture": _picture(scores, i)} for i in indices])
+            (title, [{**images[i], "picture": _picture(scores, i)} for i in indices])
             for title, indices in cases
         ],
-        "charts": _charts(number, entry, scores, by_index),
+        "charts": _charts(number, entry, scores, images),
     }
 
 
 def choose_cases(dice_N: np.ndarray, hd95_N: np.ndarray) -> list[tuple[str, list[int]]]:
-    """Which images to draw, none of them twice: (heading, indices), empty groups left out."""
+    """Chooses the images to draw, none of them twice.
+
+    Args:
+        dice_N: Dice of each image.
+        hd95_N: HD95 of each image, in pixels.
+
+    Returns:
+        (heading, indices) of each group that has images.
+    """
     by_dice = [int(i) for i in np.lexsort((-hd95_N, dice_N))]
     by_hd95 = [int(i) for i in np.lexsort((dice_N, -hd95_N))]
     nearest = [int(i) for i in np.argsort(np.abs(dice_N - np.median(dice_N)), kind="stable")]
@@ -153,29 +155,29 @@ def choose_cases(dice_N: np.ndarray, hd95_N: np.ndarray) -> list[tuple[str, list
 def _charts(
     number: int, entry: Mapping[str, Any], scores: Scores, images: Mapping[int, Mapping[str, Any]]
 ) -> list[str]:
-    columns = scores.grids["original"]
+    """Draws every charted metric of both lungs, the overlap of each lung, and Dice against HD95."""
+    shares, distances = {}, {}
+    for name, column in score_columns().items():
+        values, is_distance = scores.original[name], column.metric.kind == "distance"
+        if not column.metric.charted or column.unit == "mm" or column.side and column.unit:
+            continue
+        if not column.side or not np.isnan(values).all():
+            (distances if is_distance else shares)[column.metric.label + column.of_lung] = values
     pointed = list(images)
-    overlap = {"Dice": "dice", "IoU": "iou", "NSD": "nsd_px"}
-    distances = {"HD": "hd_px", "HD95": "hd95_px", "ASSD": "assd_px"}
-    apart = {"Dice, right lung": "dice_right", "Dice, left lung": "dice_left"}
-    overlap |= {k: v for k, v in apart.items() if not np.isnan(columns[v]).all()}
     charts = [
         plots.plot_strips(
-            {label: columns[name] for label, name in overlap.items()},
-            xlabel="",
-            title="Overlap of each image",
-            name=f"overlap-{number}",
+            shares, xlabel="", title="Overlap of each image", name=f"overlap-{number}"
         ),
         plots.plot_strips(
-            {label: columns[name] for label, name in distances.items()},
+            distances,
             xlabel="pixels of the original grid",
             title="Distances of each image",
             name=f"distances-{number}",
             log=True,
         ),
         plots.plot_scatter(
-            columns["dice"][pointed],
-            columns["hd95_px"][pointed],
+            scores.original["dice"][pointed],
+            scores.original["hd95_px"][pointed],
             [bool(scores.flags[i]) for i in pointed],
             [f"#{image['case'] or image['anchor']}" for image in images.values()],
             name=f"scatter-{number}",

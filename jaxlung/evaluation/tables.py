@@ -1,95 +1,62 @@
-"""The tables of a report, for the console and for the page: which rows, and how numbers look."""
+"""The tables of a report, for the console and for the page: their rows, and how numbers look."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxlung.metrics.image import LOW_DICE
+from jaxlung.metrics.image import FLAGS
+from jaxlung.metrics.records import Column, score_columns
 from jaxlung.metrics.statistics import MIN_PATIENTS
 
-FLAG_LABELS = {
-    "missing": "no prediction",
-    "empty": "empty prediction",
-    "lung_missing": "lung missing",
-    "low_dice": f"Dice < {LOW_DICE}",
-    "stray_pieces": "stray pieces",
-}
-_LABELS = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "precision": "Precision",
-    "recall": "Recall",
-    "accuracy": "Accuracy",
-    "hd": "HD",
-    "hd95": "HD95",
-    "assd": "ASSD",
-    "nsd": "NSD",
-}
-_DISTANCES = ("hd", "hd95", "assd")
-_BOTH_LUNGS = (*_LABELS, *(f"{m}_{unit}" for unit in ("px", "mm") for m in (*_DISTANCES, "nsd")))
 
-
-def metric_rows(
-    grid: Mapping[str, Any], settings: Mapping[str, Any], names: Sequence[str] = ()
-) -> Iterator[dict[str, Any]]:
-    """The metrics of one grid that have a value, in order, with what a table says of them.
+def metric_rows(grid: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Makes the rows of a table: the metrics of a grid that have a value, in order.
 
     Args:
         grid: `grids[...]` of an entry of metrics.json.
         settings: its `settings`.
-        names: only these.
 
     Yields:
-        name; label; per_image; pooled (value and interval) or None; tail and worst: the bad end of
-        the distribution, its last 5 % and its extreme.
+        column: a `records.Column`.
+        label: of the column.
+        per_image: its summary.
+        pooled: value and interval, or None.
+        tail, worst: the bad end of the distribution, its last 5 % and its extreme.
     """
+    columns = score_columns()
     for name, per_image in grid["per_image"].items():
-        if not per_image["n"] or (names and name not in names):
-            continue
-        distance = name.split("_")[0] in _DISTANCES
-        yield {
-            "name": name,
-            "label": format_label(name, settings),
-            "per_image": per_image,
-            "pooled": grid["pooled"].get(name),
-            "tail": per_image["p95" if distance else "p5"],
-            "worst": per_image["max" if distance else "min"],
-        }
+        if per_image["n"]:
+            column = columns[name]
+            tail, worst = ("p95", "max") if column.metric.bad_end == "high" else ("p5", "min")
+            yield {
+                "column": column,
+                "label": column.label(settings),
+                "per_image": per_image,
+                "pooled": grid["pooled"].get(name),
+                "tail": per_image[tail],
+                "worst": per_image[worst],
+            }
 
 
 def volume_rows(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """`metric_rows` of the volumes of an entry of metrics.json that has some."""
+    """Makes `metric_rows` of the volumes of an entry of metrics.json that has volumes."""
     return metric_rows({"per_image": entry["volumes"]["per_volume"], "pooled": {}}, settings)
 
 
-def format_label(name: str, settings: Mapping[str, Any]) -> str:
-    """hd95_px_right as "HD95 (px), right lung"."""
-    metric, *rest = name.split("_")
-    unit = next((part for part in rest if part in ("px", "mm")), None)
-    side = next((part for part in rest if part in ("right", "left")), None)
-    text = _LABELS[metric]
-    if metric == "nsd":
-        text += f" at {settings[f'nsd_tolerance_{unit}']:g} {unit}"
-    elif unit:
-        text += f" ({unit})"
-    return text + (f", {side} lung" if side else "")
-
-
-def format_value(number: float | None, name: str) -> str:
-    """A share with four decimals, a distance with two, and a dash for what is not defined."""
-    if number is None or math.isnan(number):
-        return "\N{EN DASH}"
-    return f"{number:.2f}" if name.split("_")[0] in _DISTANCES else f"{number:.4f}"
-
-
-def format_interval(ends: Sequence[float] | None, name: str) -> str:
+def format_interval(ends: Sequence[float] | None, column: Column) -> str:
+    """Writes "LOW to HIGH", or a dash where there is no interval."""
     if ends is None:
-        return "\N{EN DASH}"
-    return f"{format_value(ends[0], name)} to {format_value(ends[1], name)}"
+        return column.format(None)
+    low, high = ends
+    return f"{column.format(low)} to {column.format(high)}"
 
 
 def make_matrix(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """Models by sets: `sets`, and for each model its row of entries of metrics.json, or None."""
+    """Arranges the results as models by sets.
+
+    Returns:
+        sets: their names.
+        models: for each, its name and its entries of metrics.json by set, None where it has none.
+    """
     results = evaluation["results"]
     sets = list(dict.fromkeys(entry["set"] for entry in results))
     cells = {(entry["model"], entry["set"]): entry for entry in results}
@@ -100,68 +67,61 @@ def make_matrix(evaluation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def format_tables(evaluation: Mapping[str, Any]) -> str:
-    """All tables for the console."""
+    """Writes all tables for the console."""
     lines: list[str] = []
+    settings = evaluation["settings"]
     for entry in evaluation["results"]:
-        lines += ["", *_heading(entry, evaluation["models"][entry["model"]])]
+        model = evaluation["models"][entry["model"]]
+        lines += ["", *_heading(entry, model)]
         for grid, content in entry["grids"].items():
+            size = model.get("network_size")
+            title = f"network {size}x{size}" if grid == "network" else "original grid"
             lines.append(
-                f"{_grid_title(grid, evaluation['models'][entry['model']]):26}{'n':>5} "
-                f"{'mean':>8} {'95 % CI of mean':>18} {'SD':>8} {'median':>8} {'worst 5%':>9} "
-                f"{'worst':>8} {'pooled':>8}"
+                f"{title:26}{'n':>5} {'mean':>8} {'95 % CI of mean':>18} {'SD':>8} {'median':>8} "
+                f"{'worst 5%':>9} {'worst':>8} {'pooled':>8}"
             )
-            lines += [
-                _line(row)
-                for row in metric_rows(content, evaluation["settings"])
-                if row["name"] in _BOTH_LUNGS or row["name"].startswith("dice")
-            ]
+            rows = metric_rows(content, settings)
+            # Of one lung the overlap alone: its distances would double the table.
+            lines += [_line(row) for row in rows if not (row["column"].side and row["column"].unit)]
         if entry["volumes"]:
             lines.append(f"whole volumes, {entry['volumes']['n']}: the voxels of all their slices")
-            lines += [_line(row) for row in volume_rows(entry, evaluation["settings"])]
-        counts = ", ".join(
-            f"{count} {FLAG_LABELS[flag]}" for flag, count in entry["flags"].items() if count
-        )
-        lines.append(
-            f"flagged: {entry['flagged']} of {entry['n']}" + (f" ({counts})" * bool(counts))
-        )
+            lines += [_line(row) for row in volume_rows(entry, settings)]
+        flags = [f"{count} {FLAGS[flag]}" for flag, count in entry["flags"].items() if count]
+        counts = f" ({', '.join(flags)})" if flags else ""
+        lines.append(f"flagged: {entry['flagged']} of {entry['n']}{counts}")
     if evaluation["comparisons"]:
         lines += ["", "paired differences on the same images, original grid:"]
-        lines += [_comparison(c, evaluation["settings"]) for c in evaluation["comparisons"]]
+        lines += [_comparison(comparison, settings) for comparison in evaluation["comparisons"]]
     return "\n".join(lines).strip("\n")
 
 
 def _heading(entry: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
-    threshold = model.get("threshold")
     about = f"{entry['model']} on {entry['set']}, split {entry['split']}"
-    if threshold:
-        about += f", model of step {model['step']}, threshold {threshold['value']:g}"
+    if "threshold" in model:
+        about += f", model of step {model['step']}, threshold {model['threshold']['value']:g}"
     notes = list(entry["warnings"])
     if entry["patients"] < MIN_PATIENTS:
         notes.append(f"{entry['patients']} patients: intervals need at least {MIN_PATIENTS}")
     return [about, *(f"note: {note}" for note in notes)]
 
 
-def _grid_title(grid: str, model: Mapping[str, Any]) -> str:
-    size = model.get("network_size")
-    return f"network {size}x{size}" if grid == "network" else "original grid"
-
-
 def _line(row: Mapping[str, Any]) -> str:
-    per_image, name = row["per_image"], row["name"]
-    cells = (per_image["sd"], per_image["median"], row["tail"], row["worst"])
-    sd, median, tail, worst = (format_value(cell, name) for cell in cells)
-    pooled = "" if row["pooled"] is None else format_value(row["pooled"]["value"], name)
+    per_image, column = row["per_image"], row["column"]
+    cells = (per_image["mean"], per_image["sd"], per_image["median"], row["tail"], row["worst"])
+    mean, sd, median, tail, worst = map(column.format, cells)
+    pooled = "" if row["pooled"] is None else column.format(row["pooled"]["value"])
     return (
-        f"  {row['label']:24}{per_image['n']:>5} {format_value(per_image['mean'], name):>8} "
-        f"{format_interval(per_image['ci95'], name):>18} {sd:>8} {median:>8} {tail:>9} {worst:>8} "
-        f"{pooled:>8}"
+        f"  {row['label']:24}{per_image['n']:>5} {mean:>8} "
+        f"{format_interval(per_image['ci95'], column):>18} {sd:>8} {median:>8} {tail:>9} "
+        f"{worst:>8} {pooled:>8}"
     )
 
 
-def _comparison(c: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    name = c["metric"]
+def _comparison(comparison: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    column = score_columns()[comparison["metric"]]
     return (
-        f"  {c['set']}, {format_label(name, settings)}: {c['b']} less {c['a']} "
-        f"{format_value(c['mean_difference'], name)} "
-        f"[{format_interval(c['ci95'], name)}], n {c['n']}, Wilcoxon p {c['wilcoxon_p']:.2g}"
+        f"  {comparison['set']}, {column.label(settings)}: {comparison['b']} less "
+        f"{comparison['a']} {column.format(comparison['mean_difference'])} "
+        f"[{format_interval(comparison['ci95'], column)}], n {comparison['n']}, "
+        f"Wilcoxon p {comparison['wilcoxon_p']:.2g}"
     )

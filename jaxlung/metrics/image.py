@@ -1,6 +1,7 @@
 """Every score of one image: a prediction against the truth, both lungs together and apart.
 
-Plain numpy, for masks from any tool. What the names mean is in docs/evaluation.md.
+On the host, for masks from any tool. `metrics.records` names the scores, and docs/evaluation.md
+explains them.
 """
 
 from typing import NamedTuple
@@ -9,26 +10,25 @@ import cv2
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.masks.sides import SIDES, Lungs
+from jaxlung.masks.sides import Lungs
 from jaxlung.metrics import overlap
 from jaxlung.metrics.overlap import Counts
-from jaxlung.metrics.surface import assd, hausdorff, nsd, scale_distances, surface_distances
+from jaxlung.metrics.records import Column, score_columns
+from jaxlung.metrics.surface import SurfaceDistances, scale_distances, surface_distances
 
-OVERLAP = {
-    "dice": overlap.dice,
-    "iou": overlap.iou,
-    "precision": overlap.precision,
-    "recall": overlap.recall,
-    "accuracy": overlap.accuracy,
-}
-DISTANCES = ("hd", "hd95", "assd", "nsd")
-FLAGS = ("missing", "empty", "lung_missing", "low_dice", "stray_pieces")
 LOW_DICE = 0.9
 FOUND = 0.1  # a lung of which less than this share is found is missing
+FLAGS = {  # name to label
+    "missing": "no prediction",
+    "empty": "empty prediction",
+    "lung_missing": "lung missing",
+    "low_dice": f"Dice < {LOW_DICE}",
+    "stray_pieces": "stray pieces",
+}
 
 
 class Tolerance(NamedTuple):
-    """Distance up to which an outline counts as right, for NSD."""
+    """The distance up to which an outline counts as right, for NSD."""
 
     px: float = 2.0
     mm: float = 2.0
@@ -38,7 +38,14 @@ DEFAULT_TOLERANCE = Tolerance()
 
 
 def check_tolerance(tolerance: Tolerance) -> None:
-    """Raises InputError unless both are finite and not negative."""
+    """Checks that both tolerances are finite and not negative.
+
+    Raises:
+        InputError: one of them is not.
+
+    Example:
+        >>> check_tolerance(Tolerance(px=2.0, mm=0.0))
+    """
     for unit, limit in tolerance._asdict().items():
         if not (np.isfinite(limit) and limit >= 0):
             raise InputError(f"tolerance of NSD is {limit:g} {unit}; expected 0 or more")
@@ -55,25 +62,61 @@ def score_masks(
     """Scores one image on one grid.
 
     Args:
-        prediction_HxW, truth_HxW: bool [H, W].
-        lungs: both lungs apart: see `lungs_apart`. None: their own scores are NaN.
-        spacing: height and width of a pixel in mm; None: scores in mm are NaN.
+        prediction_HxW: bool [H, W].
+        truth_HxW: bool [H, W].
+        lungs: both lungs apart, as `masks.sides.split_lungs` returns them. None: the scores of each
+            lung are NaN.
+        spacing: height and width of a pixel in mm. None: the scores in mm are NaN.
+        tolerance: of NSD, in pixels and in mm.
 
     Returns:
-        in this order: tp, fp, fn, tn (pixels); the names in OVERLAP; each of DISTANCES as NAME_px
-        and NAME_mm; then Dice and the distances of each lung with _right or _left at the end.
+        tp, fp, fn and tn, in pixels, then the columns of `records.score_columns`. An image whose
+        masks are empty has the values that docs/evaluation.md lists for each metric.
+
+    Raises:
+        ValueError: the shapes differ or are not two-dimensional, or the spacing is not positive.
+
+    Example:
+        >>> truth = np.zeros((4, 4), bool)
+        >>> truth[1:3] = True
+        >>> scores = score_masks(np.roll(truth, 1, axis=0), truth, spacing=(0.5, 0.5))
+        >>> scores["tp"], scores["dice"], scores["hd_px"], scores["hd_mm"]
+        (4.0, 0.5, 1.0, 0.5)
     """
+    regions = {"": (prediction_HxW, truth_HxW), **(lungs or {})}
+    measured = {side: _measure(*masks, spacing) for side, masks in regions.items()}
+    counts = measured[""].counts._asdict()
+    return {name: float(count[0]) for name, count in counts.items()} | {
+        name: measured[column.side].score(column, tolerance) if column.side in measured else np.nan
+        for name, column in score_columns().items()
+    }
+
+
+class _Measured(NamedTuple):
+    """What the metrics of a pair of masks are computed from."""
+
+    counts: Counts  # [1]
+    distances: dict[str, SurfaceDistances]  # by unit; without "mm" if no spacing is known
+
+    def score(self, column: Column, tolerance: Tolerance) -> float:
+        if not column.unit:
+            return float(column.metric.compute(self.counts)[0])
+        if column.unit not in self.distances:
+            return np.nan
+        limit = getattr(tolerance, column.unit)
+        return float(column.metric.compute(self.distances[column.unit], limit))
+
+
+def _measure(
+    prediction_HxW: np.ndarray, truth_HxW: np.ndarray, spacing: tuple[float, float] | None
+) -> _Measured:
     counts = overlap.count_pixels(prediction_HxW[None], truth_HxW[None])
-    scores = {name: float(count[0]) for name, count in counts._asdict().items()}
-    scores |= {name: float(metric(counts)[0]) for name, metric in OVERLAP.items()}
-    scores |= _distances(prediction_HxW, truth_HxW, spacing, tolerance)
-    for side in SIDES:
-        if lungs is None:
-            lung = dict.fromkeys(("dice", *_distance_names()), np.nan)
-        else:
-            lung = {"dice": _dice(*lungs[side]), **_distances(*lungs[side], spacing, tolerance)}
-        scores |= {f"{name}_{side}": value for name, value in lung.items()}
-    return scores
+    distances = {"px": surface_distances(prediction_HxW, truth_HxW)}
+    if spacing and spacing[0] == spacing[1]:
+        distances["mm"] = scale_distances(distances["px"], spacing[0])  # half the work
+    elif spacing:
+        distances["mm"] = surface_distances(prediction_HxW, truth_HxW, spacing)
+    return _Measured(counts, distances)
 
 
 def score_missing(
@@ -82,57 +125,50 @@ def score_missing(
     lungs: Lungs | None = None,
     spacing: tuple[float, float] | None = None,
 ) -> dict[str, float]:
-    """`score_masks` of an image without prediction: the worst of everything, lung or no lung.
+    """Scores an image that has no prediction: the worst of every metric.
 
-    An empty prediction of an empty truth is right; none at all is a failure.
+    An empty prediction is right for an empty truth. A missing one is a failure all the same.
+
+    Args:
+        truth_HxW: bool [H, W].
+        lungs: both lungs apart, the predictions empty; see `score_masks`.
+        spacing: see `score_masks`.
+
+    Returns:
+        the names of `score_masks`. Counts are those of an empty prediction, distances are the
+        image's diagonal, other metrics are 0. A score that is NaN there is NaN here.
+
+    Example:
+        >>> scores = score_missing(np.zeros((3, 4), bool))
+        >>> scores["dice"], scores["accuracy"], scores["hd95_px"]
+        (0.0, 0.0, 5.0)
     """
     empty_HxW = np.zeros_like(truth_HxW)
     scores = score_masks(empty_HxW, truth_HxW, lungs=lungs, spacing=spacing)
     sides = np.array(truth_HxW.shape, np.float64)
-    worst = {"px": np.hypot(*sides), "mm": np.hypot(*(sides * spacing)) if spacing else np.nan}
-    for name in scores:
-        metric, *rest = name.split("_")
-        if metric in Counts._fields or np.isnan(scores[name]):
-            continue
-        scores[name] = float(worst[rest[0]]) if metric in DISTANCES[:3] else 0.0
-    return scores
-
-
-def _dice(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> float:
-    return float(overlap.dice(overlap.count_pixels(prediction_HxW[None], truth_HxW[None]))[0])
-
-
-def _distance_names() -> list[str]:
-    return [f"{name}_{unit}" for unit in ("px", "mm") for name in DISTANCES]
-
-
-def _distances(
-    prediction_HxW: np.ndarray,
-    truth_HxW: np.ndarray,
-    spacing: tuple[float, float] | None,
-    tolerance: Tolerance,
-) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    pixels = surface_distances(prediction_HxW, truth_HxW)
-    for unit, limit in tolerance._asdict().items():
-        if unit == "px":
-            distances = pixels
-        elif spacing is None:
-            scores |= {f"{name}_{unit}": np.nan for name in DISTANCES}
-            continue
-        elif spacing[0] == spacing[1]:
-            distances = scale_distances(pixels, spacing[0])  # half the work
-        else:
-            distances = surface_distances(prediction_HxW, truth_HxW, spacing)
-        scores[f"hd_{unit}"] = hausdorff(distances)
-        scores[f"hd95_{unit}"] = hausdorff(distances, 95)
-        scores[f"assd_{unit}"] = assd(distances)
-        scores[f"nsd_{unit}"] = nsd(distances, limit)
+    diagonal = {"px": np.hypot(*sides), "mm": np.hypot(*(sides * spacing)) if spacing else np.nan}
+    for name, column in score_columns().items():
+        if not np.isnan(scores[name]):
+            is_distance = column.metric.kind == "distance"
+            scores[name] = float(diagonal[column.unit]) if is_distance else 0.0
     return scores
 
 
 def count_stray_pieces(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> tuple[int, int]:
-    """Pieces of the prediction (8-connected) that touch no pixel of the truth: (number, pixels)."""
+    """Counts the pieces of the prediction (8-connected) that touch no pixel of the truth.
+
+    Args:
+        prediction_HxW: bool [H, W].
+        truth_HxW: bool [H, W].
+
+    Returns:
+        the number of pieces, and their pixels together; (0, 0) for an empty prediction.
+
+    Example:
+        >>> prediction, truth = np.array([[[1, 0, 1, 1]], [[1, 0, 0, 0]]], bool)
+        >>> count_stray_pieces(prediction, truth)
+        (1, 2)
+    """
     count, label_HxW, stats, _ = cv2.connectedComponentsWithStats(prediction_HxW.astype(np.uint8))
     touching = np.zeros(count, bool)
     touching[label_HxW[truth_HxW]] = True
@@ -147,21 +183,39 @@ def flag_failures(
     *,
     missing: bool = False,
 ) -> tuple[str, ...]:
-    """Which of FLAGS an image carries.
+    """Finds what is wrong with a prediction.
 
-    missing: there is no prediction. empty: nothing predicted where
-    there is lung. lung_missing: of a lung less than FOUND is predicted, though something is.
-    low_dice: below LOW_DICE. stray_pieces: see `count_stray_pieces`.
+    Args:
+        prediction_HxW: bool [H, W].
+        truth_HxW: bool [H, W].
+        lungs: both lungs apart, as `masks.sides.split_lungs` returns them. None: no lung is
+            reported as missing.
+        missing: there is no prediction, and `prediction_HxW` is empty.
+
+    Returns:
+        names of FLAGS, in their order.
+        missing: there is no prediction.
+        empty: there is a prediction, it has no pixel, and the truth has some.
+        lung_missing: something is predicted, but less than FOUND (10 %) of a lung is.
+        low_dice: Dice is below LOW_DICE (0.9).
+        stray_pieces: see `count_stray_pieces`.
+
+    Example:
+        >>> truth = np.array([[1, 1, 0, 0]], bool)
+        >>> flag_failures(np.zeros_like(truth), truth, None)
+        ('empty', 'low_dice')
     """
-    flags = ["missing"] if missing else []
-    if not missing and truth_HxW.any() and not prediction_HxW.any():
-        flags.append("empty")
-    if lungs is not None:
-        found = [(p & t).sum() >= FOUND * t.sum() for p, t in lungs.values()]
-        if prediction_HxW.any() and not all(found):
-            flags.append("lung_missing")
-    if _dice(prediction_HxW, truth_HxW) < LOW_DICE:
-        flags.append("low_dice")
-    if count_stray_pieces(prediction_HxW, truth_HxW)[0]:
-        flags.append("stray_pieces")
-    return tuple(flags)
+    is_predicted = bool(prediction_HxW.any())
+    lung_missing = is_predicted and any(
+        (prediction & truth).sum() < FOUND * truth.sum()
+        for prediction, truth in (lungs or {}).values()
+    )
+    counts = overlap.count_pixels(prediction_HxW[None], truth_HxW[None])
+    found = {
+        "missing": missing,
+        "empty": not missing and not is_predicted and bool(truth_HxW.any()),
+        "lung_missing": lung_missing,
+        "low_dice": overlap.dice(counts)[0] < LOW_DICE,
+        "stray_pieces": count_stray_pieces(prediction_HxW, truth_HxW)[0] > 0,
+    }
+    return tuple(flag for flag in FLAGS if found[flag])

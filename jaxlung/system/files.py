@@ -12,6 +12,19 @@ import filelock
 from jaxlung.errors import InputError
 
 
+def check_out(out: Path) -> None:
+    """Checks that a folder for results is writable, or that it can be made. Makes nothing.
+
+    Raises:
+        InputError: it cannot be written to, or a file stands in its place.
+    """
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InputError(f"--out {out}: {there} is no folder; name another one")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {there} cannot be written to; name another folder")
+
+
 @contextlib.contextmanager
 def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
     """Yields a hidden file beside `path` to write to; it replaces `path` if nothing is raised.

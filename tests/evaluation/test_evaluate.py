@@ -20,6 +20,7 @@ from jaxlung.evaluation.evaluate import choose_split, evaluate, short_names
 from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.masks import sides
 from jaxlung.metrics import image
+from jaxlung.metrics.records import overlap_metrics
 from jaxlung.metrics.set_scores import summarize_scores
 from jaxlung.phantom import radiographs
 from jaxlung.system.digests import digest_weights
@@ -74,7 +75,7 @@ def test_scores_agree_with_single_predictions(model):
     """Batched, padded scoring gives what one image at a time gives, and drops none."""
     split = load_splits(model.config.data)["test"]
     scores = score_split(task(model, split))
-    assert scores.ids == split.ids and len(scores.dice()) == 3
+    assert scores.ids == split.ids and len(scores.original["dice"]) == 3
     for i in range(3):
         example = split.read(i)
         prediction = model.predict(example.image)
@@ -94,7 +95,7 @@ def test_any_shape_any_mask_none_is_dropped(model):
     result = summarize_scores(scores)
     for grid in ("original", "network"):
         content = result["grids"][grid]
-        for name in (*image.OVERLAP, "hd_px", "hd95_px", "assd_px", "nsd_px"):
+        for name in (*overlap_metrics(), "hd_px", "hd95_px", "assd_px", "nsd_px"):
             assert content["per_image"][name]["n"] == 4, name
             assert np.isfinite(content["per_image"][name]["mean"])
         assert content["per_image"]["hd_mm"]["n"] == 0
@@ -353,7 +354,7 @@ def test_own_split_that_has_changed_is_refused(workdir, tmp_path):
 
 
 def test_an_image_that_cannot_be_drawn_leaves_nothing_behind(twin, other, tmp_path, monkeypatch):
-    monkeypatch.setattr("jaxlung.evaluation.report.thumbnail", lambda *_: 1 / 0)
+    monkeypatch.setattr("jaxlung.evaluation.report.draw_thumbnail", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         evaluate(twin, data=other, out=tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())

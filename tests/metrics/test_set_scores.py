@@ -8,6 +8,7 @@ import pytest
 
 from jaxlung.evaluation import tables
 from jaxlung.metrics.image import FLAGS, Tolerance, score_masks
+from jaxlung.metrics.records import score_columns
 from jaxlung.metrics.set_scores import (
     Picture,
     Scores,
@@ -86,7 +87,7 @@ def test_subgroups_are_of_their_images():
         )
         assert group["pooled"]["dice"]["value"] == pytest.approx(2 * tp / (2 * tp + fp + fn))
     assert entry["flagged"] == entry["flags"]["low_dice"] == 3
-    assert set(entry["flags"]) == set(FLAGS) == set(tables.FLAG_LABELS)
+    assert set(entry["flags"]) == set(FLAGS)
 
 
 def test_tables_show_the_bad_end_of_each_distribution():
@@ -94,7 +95,7 @@ def test_tables_show_the_bad_end_of_each_distribution():
     scores = example_scores()
     entry = summarize_scores(scores)
     found = {
-        row["name"]: row
+        row["column"].name: row
         for row in tables.metric_rows(entry["grids"]["original"], describe_settings(Tolerance()))
     }
     for name, values in scores.grids["original"].items():
@@ -123,7 +124,7 @@ def test_labels():
         ("nsd_px_left", "NSD at 2 px, left lung"),
         ("assd_mm", "ASSD (mm)"),
     ):
-        assert tables.format_label(name, known) == label
+        assert score_columns()[name].label(known) == label
 
 
 def test_csv_numbers_a_patient_once_for_all_models_of_a_set():
