@@ -1,13 +1,15 @@
 """The public lung sets that `data.name` can name: one plain table, without TensorFlow.
 
-The builders in `jaxlung.builders` take their citations, terms and instructions from here;
-docs/datasets.md says more of each set.
+A new set needs an entry here and a builder in `jaxlung.data.builders`, nothing else. The builder
+takes citation, terms and instructions from here; docs/datasets.md says more of each set.
 
-A label convention says what of the thorax a mask calls lung. Sets of different conventions teach
-a model contradictions, so mixing them has to be asked for.
+A label convention says which parts of the thorax a mask calls lung. Sets of different conventions
+teach a model contradictions, so a user has to ask for a mixture of them.
 """
 
 import difflib
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,10 +29,11 @@ class NamedSet(NamedTuple):
     instructions: str  # what to fetch and where to put it, under the folder of manual downloads
     homepage: str
     citation: str
-    builder: str  # module of jaxlung.builders; its TFDS name is jaxlung_ and this
+    builder: str  # module of jaxlung.data.builders; its TFDS name is jaxlung_ and this
     published: tuple[int, int, int] | None = None  # sizes of the usual train, validation, test
     folds: bool = False  # the set has two official folds
     same_images: tuple[str, ...] = ()  # other sets whose images it holds
+    findings: Mapping[str, str] = {}  # pattern of an image's stem to the finding that it tells
 
 
 _NLM = "free with credit to the U.S. National Library of Medicine and both citations"
@@ -81,6 +84,7 @@ CATALOG: dict[str, NamedSet] = {
             citation=_NLM_CITATION,
             builder="montgomery",
             published=(96, 14, 28),
+            findings={r"MCUCXR_\d+_0": "normal", r"MCUCXR_\d+_1": "tuberculosis"},
         ),
         NamedSet(
             name="shenzhen",
@@ -98,6 +102,7 @@ CATALOG: dict[str, NamedSet] = {
             citation=f"{_NLM_CITATION}\n{_SHENZHEN_MASKS}",
             builder="shenzhen",
             published=(396, 56, 114),
+            findings={r"CHNCXR_\d+_0": "normal", r"CHNCXR_\d+_1": "tuberculosis"},
         ),
         NamedSet(
             name="jsrt",
@@ -194,16 +199,19 @@ classification and localization of common thorax diseases. CVPR 2017. doi:10.110
     )
 }
 
-# The other values of data.name: those that read data.dir, and all.
-FOLDERS = ("folder", "ct")
-NO_SETS = ("phantom", *FOLDERS)
+FOLDERS = ("folder", "ct")  # the values of data.name that read the folder data.dir
+NO_SETS = ("phantom", *FOLDERS)  # all values that name no public set
 
 
 def set_names(name: str) -> tuple[str, ...]:
-    """The sets that a data.name joins by +; () for what is no public set.
+    """Returns the sets that a data.name joins by +; () for those in NO_SETS.
 
     Raises:
-        InputError: a name that is not known, or twice.
+        InputError: a name is not known, or stands twice.
+
+    Example:
+        >>> set_names("montgomery+jsrt"), set_names("phantom")
+        (('montgomery', 'jsrt'), ())
     """
     if name in NO_SETS:
         return ()
@@ -218,11 +226,22 @@ def set_names(name: str) -> tuple[str, ...]:
 
 
 def is_set(path: Path) -> bool:
-    """Whether it names a public set: a file or folder of that name goes before it."""
+    """Says whether a path names a public set; a file or folder of that name goes first."""
     return str(path) in CATALOG and not path.exists()
 
 
 def did_you_mean(name: str) -> str:
-    """The end of an error about a name that is no set."""
+    """Returns the end of an error about an unknown name: the nearest set, or nothing."""
     near = difflib.get_close_matches(name, CATALOG, 1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def find_finding(stem: str) -> str:
+    """Returns the finding that an image's stem tells, in a set where stems do; else "".
+
+    Example:
+        >>> find_finding("MCUCXR_0001_0"), find_finding("IM0001")
+        ('normal', '')
+    """
+    patterns = (pair for entry in CATALOG.values() for pair in entry.findings.items())
+    return next((finding for pattern, finding in patterns if re.fullmatch(pattern, stem)), "")

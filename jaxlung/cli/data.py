@@ -50,11 +50,6 @@ def _add_prepare(data_commands: Any) -> None:
         help="folder that holds NAME/ with files fetched by hand (default: "
         "DATA_DIR/downloads/manual)",
     )
-    preparing.add_argument(
-        "--beam-options",
-        default="",
-        help="chexmask: flags of its Apache Beam pipeline, in one string, to run it on a cluster",
-    )
     _add_data_dir(preparing)
 
 
@@ -103,11 +98,7 @@ def run_list(arguments: argparse.Namespace) -> None:
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
-    print(
-        prepare_set(
-            arguments.name, arguments.data_dir, arguments.manual_dir, arguments.beam_options
-        )
-    )
+    print(prepare_set(arguments.name, arguments.data_dir, arguments.manual_dir))
 
 
 def list_sets(data_dir: str | Path = "") -> str:
@@ -128,9 +119,7 @@ def list_sets(data_dir: str | Path = "") -> str:
     return "\n".join(lines)
 
 
-def prepare_set(
-    name: str, data_dir: str | Path = "", manual_dir: str | Path = "", beam_options: str = ""
-) -> str:
+def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "") -> str:
     """Prepares a set and says what there is now, and how to train on it.
 
     Raises: as `prepare.prepare`.
@@ -139,7 +128,7 @@ def prepare_set(
     from jaxlung.data.prepared import data_dir_of
 
     entry = CATALOG[name]
-    builder = prepare(name, data_dir, manual_dir, beam_options)
+    builder = prepare(name, data_dir, manual_dir)
     count = sum(split.num_examples for split in builder.info.splits.values())
     whole = "" if count == entry.n else f" ({entry.n} published)"
     lines = [f"{name}: {count} images{whole} in {builder.data_path}"]

@@ -1,6 +1,6 @@
-"""A folder of CT volumes with masks, images/ and masks/ of one stem, slice by slice.
+"""A folder of CT volumes, slice by slice: images/ and masks/ whose files have one stem.
 
-Splits are by patient, as for X-rays: metadata.csv and patient patterns speak of volumes.
+Splits are by patient, as for X-rays; metadata.csv and patient patterns speak of volumes.
 """
 
 import functools
@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.config import DataConfig
-from jaxlung.data.metadata import read_metadata
+from jaxlung.data.folder import read_folder_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
-from jaxlung.data.splitting import make_patient_finder, split_stems
+from jaxlung.data.splitting import split_stems
 from jaxlung.errors import InputError
 from jaxlung.io.volumes import (
     SUFFIXES,
     apply_window,
+    axial_shape,
     check_hounsfield,
-    open_nifti,
+    read_grid,
     read_volume,
-    slice_count,
     volume_stem,
 )
 
@@ -29,64 +29,60 @@ Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z
 
 
 def load_ct_splits(config: DataConfig) -> dict[str, Split]:
-    """The splits of config.dir, every slice of a volume in one of them."""
-    whole, volumes = _whole(config, Path(config.dir))
-    patients = patients_by_id(whole)
-    of_volume = {volume: patients[ids[0]] for volume, ids in volumes.items()}
-    chosen = split_stems(config, list(volumes), of_volume)
+    """Loads the splits of config.dir, every slice of a volume in one of them."""
+    whole = load_ct_folder(config, Path(config.dir))
+    patient_by_slice = patients_by_id(whole)
+    slices_by_volume: dict[str, list[str]] = {}
+    for image_id in whole.ids:
+        slices_by_volume.setdefault(volume_name(image_id), []).append(image_id)
+    patients = {volume: patient_by_slice[ids[0]] for volume, ids in slices_by_volume.items()}
+    volumes_by_split = split_stems(config, list(slices_by_volume), patients)
     return {
-        name: select_examples(whole, [i for stem in stems for i in volumes[stem]], name)
-        for name, stems in chosen.items()
+        name: select_examples(whole, [i for v in volumes for i in slices_by_volume[v]], name)
+        for name, volumes in volumes_by_split.items()
     }
 
 
 def load_ct_folder(config: DataConfig, directory: Path) -> Split:
-    """Every slice of a folder as one split, "all"."""
-    return _whole(config, directory)[0]
-
-
-def _whole(config: DataConfig, directory: Path) -> tuple[Split, dict[str, list[str]]]:
+    """Loads every slice of a folder as one split, "all"; volumes are read when asked for."""
     pairs = find_volumes(directory)
     stems = list(pairs)
-    metadata_path = directory / "metadata.csv"
-    metadata = read_metadata(metadata_path if metadata_path.exists() else None, stems)
+    metadata = read_folder_metadata(directory, stems, config.patient_pattern)
     patients = metadata.patients or tuple(stems)
-    if config.patient_pattern:
-        patients = tuple(map(make_patient_finder(config.patient_pattern), stems))
     load = _cached_loader(pairs, config.window_low, config.window_high)
-    depths = [slice_count(open_nifti(pairs[stem][0])[1]) for stem in stems]
-    index = [(v, z) for v, stem in enumerate(stems) for z in range(depths[v])]
+    depths = [axial_shape(read_grid(pairs[stem][0]))[0] for stem in stems]
+    index = [(v, z) for v in range(len(stems)) for z in range(depths[v])]
 
     def read(i: int) -> Example:
         v, z = index[i]
         image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
         return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
 
-    ids = tuple(f"{stems[v]}_z{z:04d}" for v, z in index)  # as `volume_name` takes them apart
-    volumes: dict[str, list[str]] = {stem: [] for stem in stems}
-    for image_id, (v, _) in zip(ids, index, strict=True):
-        volumes[stems[v]].append(image_id)
-    split = Split(
+    return Split(
         "all",
-        ids,
+        tuple(f"{stems[v]}_z{z:04d}" for v, z in index),  # as `volume_name` takes them apart
         tuple(f"{pairs[stems[v]][1]}, slice {z}" for v, z in index),
         read,
         tuple(patients[v] for v, _ in index),
         {name: tuple(values[v] for v, _ in index) for name, values in metadata.groups.items()},
     )
-    return split, volumes
 
 
 def volume_name(slice_id: str) -> str:
-    """The stem of the volume that an example of `load_ct_splits` is a slice of."""
+    """Returns the stem of the volume that a slice comes from.
+
+    Example:
+        >>> volume_name("scan_3_z0012")
+        'scan_3'
+    """
     return slice_id.rpartition("_z")[0]
 
 
 def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
-    """Stem to volume and mask, sorted.
+    """Finds the pairs of a folder: stem to volume and mask, sorted.
 
     Raises:
-        InputError: a missing or empty folder, or a volume or mask that stands alone.
+        InputError: a folder is missing or empty, or a volume or mask stands alone.
     """
     images, masks = (_by_stem(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
@@ -117,7 +113,7 @@ def _by_stem(directory: Path) -> dict[str, Path]:
 def _cached_loader(
     pairs: dict[str, tuple[Path, Path]], low: float, high: float
 ) -> Callable[[str], Slices]:
-    """Reads volumes, and keeps the last two: slices are asked for in order, by several threads."""
+    """Makes a reader that keeps the last two volumes, as threads ask for slices in order."""
     lock = threading.Lock()
 
     @functools.lru_cache(maxsize=2)

@@ -1,6 +1,7 @@
-"""The data sets that a config can name."""
+"""From a name in the config to splits: phantoms, a folder of X-rays or CT, or public sets."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import jax
@@ -15,10 +16,21 @@ from jaxlung.phantom import radiographs
 
 
 def load_splits(config: DataConfig) -> dict[str, Split]:
-    """The train, validation and test splits that a config names.
+    """Loads the train, validation and test splits that a config names.
+
+    Images are read when asked for; phantoms are rendered at once.
+
+    Returns:
+        split by name: "train", "validation" and "test".
 
     Raises:
-        InputError: naming the file or field that stands in the way.
+        InputError: something stands in the way; the error names the file or field.
+
+    Example:
+        >>> config = DataConfig(size=32, phantom_train=2, phantom_validation=1, phantom_test=1)
+        >>> image, mask, spacing = load_splits(config)["train"].read(0)
+        >>> image.shape, image.dtype, mask.dtype, spacing
+        ((32, 32), dtype('uint8'), dtype('bool'), None)
     """
     match config.name:
         case "phantom":
@@ -32,7 +44,7 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
 
 
 def load_whole_folder(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:
-    """Every image of another folder as one split, "all", read as a run's own data are."""
+    """Loads every image of another folder as one split, "all", as a run's own data are read."""
     if config.name == "ct":
         return load_ct_folder(
             dataclasses.replace(config, patient_pattern=patient_pattern), directory
@@ -41,16 +53,16 @@ def load_whole_folder(config: DataConfig, directory: Path, patient_pattern: str 
 
 
 def phantom_splits(config: DataConfig) -> dict[str, Split]:
-    """Simulated radiographs; each is a function of (data.seed, its index) alone."""
+    """Renders simulated radiographs; each is a function of (data.seed, its index) alone."""
     counts = (config.phantom_train, config.phantom_validation, config.phantom_test)
     images_NxSxS, masks_NxSxS = radiographs(
         jax.random.key(config.seed), sum(counts), size=config.size
     )
     ids = [f"phantom_{config.seed}_{i:05d}" for i in range(sum(counts))]
     whole = make_array_split("all", ids, images_NxSxS, masks_NxSxS)
-    ids_by_split, start = {}, 0
-    for name, count in zip(SPLITS, counts, strict=True):
-        ids_by_split[name] = ids[start : start + count]
-        start += count
+    rest = iter(ids)
+    ids_by_split = {
+        name: list(itertools.islice(rest, n)) for name, n in zip(SPLITS, counts, strict=True)
+    }
     ids_by_split = split_into_folds(ids_by_split, patients_by_id(whole), config, config.name)
     return {name: select_examples(whole, chosen, name) for name, chosen in ids_by_split.items()}

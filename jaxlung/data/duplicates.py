@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SIDE = 16  # the hash keeps SIDE x SIDE low frequencies, less the constant one: 255 bits
+SIDE = 16  # the hash keeps SIDE x SIDE low frequencies without the constant one: 255 bits
 BITS = SIDE * SIDE - 1
 NEAR = 38  # bits of 255 (15 %): docs/data_check.md has the evidence
 _ROWS = 256  # hashes compared with all others at a time: bounds the memory
@@ -41,26 +41,28 @@ def standardise(grey_SxS: np.ndarray) -> np.ndarray:
 
 
 def perceptual_hash(standardised_SxS: np.ndarray) -> np.ndarray:
-    """The signs of the lowest frequencies, that re-encoding, resizing and exposure hardly change.
+    """Hashes the signs of the lowest frequencies.
+
+    Re-encoding, resizing and exposure hardly change them.
 
     Args:
         standardised_SxS: as `standardise` returns it, S at least 64.
 
     Returns:
-        uint8 [32]: BITS bits, packed, the last one 0.
+        uint8 [32]: BITS bits, packed, and a last one of 0.
     """
     small = cv2.resize(standardised_SxS, (64, 64), interpolation=cv2.INTER_AREA)
     return np.packbits(np.append(cv2.dct(small)[:SIDE, :SIDE].ravel()[1:] > 0, False))
 
 
 def mirror_hash(hashes_Nx32: np.ndarray) -> np.ndarray:
-    """The hashes of the images mirrored left to right: odd horizontal frequencies change sign."""
+    """Returns the hashes of the mirrored images: odd horizontal frequencies change sign."""
     is_odd = np.append(np.arange(1, SIDE * SIDE) % SIDE % 2 == 1, False)
     return hashes_Nx32 ^ np.packbits(is_odd)
 
 
 def invert_hash(hashes_Nx32: np.ndarray) -> np.ndarray:
-    """The hashes of the images in negative: every frequency changes sign."""
+    """Returns the hashes of the images in negative: every frequency changes sign."""
     return hashes_Nx32 ^ np.packbits(np.append(np.ones(BITS, bool), False))
 
 
@@ -70,8 +72,9 @@ def find_duplicates(
     """Groups images of equal content, and images whose hashes differ in at most `limit` bits.
 
     Args:
-        hashes_Nx32: as `perceptual_hash` gives them.
-        digests: of each image's content.
+        hashes_Nx32: uint8, as `perceptual_hash` gives them.
+        digests: of each image's content, N.
+        limit: bits of BITS.
 
     Returns:
         the groups, closest first; an image is in one group at most.
@@ -107,7 +110,7 @@ def find_duplicates(
 
 
 def _near_pairs(hashes_Nx32: np.ndarray, limit: int) -> list[tuple[int, int, int, str]]:
-    """(i, j, bits, change) of each pair i < j within the limit."""
+    """Lists (i, j, bits, change) of each pair i < j within the limit."""
     words_Nx4 = np.ascontiguousarray(hashes_Nx32).view(np.uint64)
     found: dict[tuple[int, int], tuple[int, str]] = {}
     for change, transform in (("", None), ("mirrored", mirror_hash), ("inverted", invert_hash)):

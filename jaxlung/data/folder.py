@@ -1,9 +1,9 @@
-"""A folder of X-rays: images/ and masks/ with the same stem (or stem + _mask), and its splits.
+"""A folder of X-rays: images/ and masks/ whose files have one stem (or stem + _mask).
 
 metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from jaxlung.data.metadata import Metadata, read_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError
+from jaxlung.io import volumes
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import read_mask
@@ -24,47 +25,51 @@ class Pair(NamedTuple):
 
 
 def load_folder_splits(config: DataConfig) -> dict[str, Split]:
-    """The splits of config.dir: by the lists in split_file, else by each patient's hash."""
+    """Loads the splits of config.dir: by the lists in split_file, else by each patient's hash.
+
+    Raises:
+        InputError: the folder, its metadata or the lists cannot be used.
+    """
     whole = load_folder(Path(config.dir), config.patient_pattern)
-    whole = whole._replace(read=_with_remedy(whole.read, config.dir))
-    patients = patients_by_id(whole)
-    stems_by_split = split_stems(config, whole.ids, patients)
-    return {name: select_examples(whole, stems, name) for name, stems in stems_by_split.items()}
-
-
-def _with_remedy(read: Callable[[int], Example], directory: str) -> Callable[[int], Example]:
-    """Where one file is damaged others may be: training would stop at each in turn."""
+    stems_by_split = split_stems(config, whole.ids, patients_by_id(whole))
 
     def read_or_advise(index: int) -> Example:
+        # Where one file is damaged others may be: training would stop at each in turn.
         try:
-            return read(index)
+            return whole.read(index)
         except InputError as error:
-            raise InputError(f"{error} (`jaxlung data check {directory}` names all)") from error
+            raise InputError(f"{error} (`jaxlung data check {config.dir}` names all)") from error
 
-    return read_or_advise
+    advising = whole._replace(read=read_or_advise)
+    return {name: select_examples(advising, stems, name) for name, stems in stems_by_split.items()}
 
 
 def load_folder(directory: Path, patient_pattern: str = "") -> Split:
-    """Every pair of a folder as one split, "all", with what its metadata.csv says, if it has one.
-
-    Patients are those of the pattern (`make_patient_finder`), else of metadata.csv, else each image
-    is a patient.
-    """
+    """Loads every pair of a folder as one split, "all"."""
     pairs = find_pairs(directory)
-    stems = [stem for stem, _, _ in pairs]
+    stems = [pair.id for pair in pairs]
+    return load_pairs("all", pairs, read_folder_metadata(directory, stems, patient_pattern))
+
+
+def read_folder_metadata(directory: Path, stems: Sequence[str], patient_pattern: str) -> Metadata:
+    """Reads the folder's metadata.csv, if it has one.
+
+    Patients are those of the pattern (`make_patient_finder`), else of metadata.csv; without both,
+    the metadata has none.
+    """
     path = directory / "metadata.csv"
     metadata = read_metadata(path if path.exists() else None, stems)
-    patients = metadata.patients
     if patient_pattern:
         patients = tuple(map(make_patient_finder(patient_pattern), stems))
-    return load_pairs("all", pairs, metadata._replace(patients=patients))
+        metadata = metadata._replace(patients=patients)
+    return metadata
 
 
 def find_pairs(directory: Path) -> list[Pair]:
-    """Each image with its mask, sorted by stem.
+    """Pairs each image with its mask, sorted by stem.
 
     Raises:
-        InputError: a missing or empty folder, or an image or mask that stands alone, by name.
+        InputError: a folder is missing or empty, or an image or mask stands alone.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
@@ -86,18 +91,18 @@ def find_pairs(directory: Path) -> list[Pair]:
 
 
 def take_mask(masks: dict[str, Path], stem: str) -> Path | None:
-    """Takes an image's mask out of masks by stem; None if there is none."""
+    """Takes an image's mask out of masks by stem; returns None if there is none."""
     return masks.pop(stem, None) or masks.pop(f"{stem}_mask", None)
 
 
 def list_images(directory: Path) -> dict[str, Path]:
-    """The image files of a folder, sorted by stem.
+    """Lists the image files of a folder: stem to path, sorted by stem.
 
     Images are files of a known suffix, and DICOM files without one, as archives export them: the
-    stem of such a file (IM000001, 1.2.840.113619) is its whole name. A DICOMDIR is none.
+    stem of such a file (IM000001, 1.2.840.113619) is its whole name. A DICOMDIR does not count.
 
     Raises:
-        InputError: a missing folder, one without image, or two images of one stem.
+        InputError: the folder is missing or holds no image, or two images have one stem.
     """
     if not directory.is_dir():
         above = directory.parent.name in ("images", "masks")
@@ -122,16 +127,16 @@ def list_images(directory: Path) -> dict[str, Path]:
 
 
 def explain_no_image(directory: Path) -> str:
-    """The end of an error about a folder without images: what it may be instead."""
+    """Returns the end of an error about a folder without images: what it may be instead."""
     if (directory / "masks").is_dir():
         return f"; did you mean {directory / 'masks'}?"
-    if any(path.name.lower().endswith((".nii", ".nii.gz")) for path in directory.iterdir()):
+    if any(path.name.lower().endswith(volumes.SUFFIXES) for path in directory.iterdir()):
         return " but CT volumes, which train.py and eval.py take with data.name=ct"
     return ""
 
 
 def is_utf8(name: str) -> bool:
-    """Not so of a name with stray bytes, which no JSON or report could hold."""
+    """Says whether a name can be written as UTF-8; no JSON or report could hold stray bytes."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -140,10 +145,10 @@ def is_utf8(name: str) -> bool:
 
 
 def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
-    """A split of files, read and checked when asked for.
+    """Makes a split of files, which are read and checked when asked for.
 
-    An example's spacing is that of metadata, which a person wrote down for these images, else
-    what its file says (DICOM). A file that says it is no X-ray is refused.
+    An example's spacing is that of metadata, which a person wrote down for these images, else the
+    one in its file (DICOM). Reading refuses a file that says it is another modality than X-ray.
     """
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)

@@ -1,7 +1,7 @@
-"""From splits to batches of canvases. The only module but the TFDS builders with TensorFlow.
+"""From splits to batches of canvases. TensorFlow is used here and in the TFDS builders alone.
 
-Each epoch's order is a function of (seed, epoch), so every batch is one of (seed, step): nothing
-of the input has to be checkpointed, and the two loaders give the same batches.
+Each epoch's order is a function of (seed, epoch), and so every batch is a function of (seed, step):
+no state of the input needs a checkpoint, and the two loaders give the same batches.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ from jaxlung.system.threads import count_cores
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
-CHECK_LIMIT = 1000  # of a split with more examples only a sample is read before the first step
+CHECK_LIMIT = 1000  # examples; of a larger split only a sample is read before the first step
 PADDING = -1  # the index of a row that only fills up an evaluation's last batch
 
 
@@ -27,15 +27,15 @@ class Canvases(NamedTuple):
     """A split at the network's size."""
 
     split: Split
-    size: int
-    read: Callable[[int], Canvas]
-    cached: bool  # `read` keeps what it has read in memory
+    size: int  # S, pixels
+    read: Callable[[int], Canvas]  # raises InputError that names the file
+    cached: bool  # whether `read` keeps what it has read in memory
 
     def loader(self, choice: str) -> str:
-        """How to feed from it, where data.loader is `choice`: "tfdata" or "memory".
+        """Returns the loader for `batches`, "tfdata" or "memory", where data.loader is `choice`.
 
-        With "auto" (and for what "device" does not keep there) a split that is in memory after
-        `check_canvases` is batched from there, without TensorFlow's seconds of import.
+        With "auto" (and for the splits that "device" does not keep there) a split that is in memory
+        after `check_canvases` is batched from memory, without TensorFlow's seconds of import.
         """
         if choice in ("tfdata", "memory"):
             return choice
@@ -45,9 +45,20 @@ class Canvases(NamedTuple):
 def make_canvases(
     split: Split, *, size: int, fit: str, cache_gib: float = 4.0, reject_empty: bool = False
 ) -> Canvases:
-    """Reads and places a split's examples on demand; caches them if all fit into cache_gib.
+    """Reads a split's examples and places them on canvases, when asked for.
 
-    With reject_empty, reading an example without lung raises InputError.
+    Args:
+        size: S, the side of the canvas in pixels.
+        fit: "letterbox" or "stretch", as in `to_canvas`.
+        cache_gib: memory for the canvases in GiB; they are kept if all fit, and none otherwise.
+        reject_empty: reading an example without lung raises InputError.
+
+    Example:
+        >>> from jaxlung.data.splits import make_array_split
+        >>> split = make_array_split("train", ["a"], np.zeros((1, 8, 6)), np.ones((1, 8, 6)))
+        >>> image_SxS, mask_SxS = make_canvases(split, size=4, fit="stretch").read(0)
+        >>> image_SxS.shape, mask_SxS.sum()
+        ((4, 4), np.uint64(16))
     """
     count = len(split.ids)
     cached = 2 * count * size * size <= cache_gib * 2**30
@@ -79,7 +90,7 @@ def make_canvases(
 
 
 def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
-    """Whether `check_canvases` reads a sample only."""
+    """Says whether `check_canvases` reads a sample only."""
     return split.stat is not None and len(split.ids) > limit
 
 
@@ -88,35 +99,44 @@ def check_canvases(
 ) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
-    Of a split with more than `limit` examples only `sample` are read, evenly spread, so that a
-    large set does not delay the first step; the others are checked when their turn comes. With
-    `whole` all are read all the same.
+    Args:
+        limit: a split of more examples is large: its examples are checked when their turn comes,
+            so that they do not delay the first step.
+        sample: the number of examples to read of a large split, evenly spread.
+        whole: read all of a large split too.
 
     Returns:
-        id to a digest of the example, in order: `digest_example` of its canvas and mask, or, of a
+        id to a digest of the example, in order: `digest_example` of its canvas and mask, or, in a
         large split, what `Split.stat` says of its files.
 
     Raises:
-        InputError: what reading raises.
+        InputError: an example cannot be read.
     """
     split = canvases.split
     count = len(split.ids)
-    sampled = _is_sampled(split, limit)
-    some = sampled and not whole
-    chosen = np.linspace(0, count - 1, sample).astype(int) if some else range(count)
+    is_large = _is_sampled(split, limit)
+    reads_all = whole or not is_large
+    chosen = range(count) if reads_all else np.linspace(0, count - 1, sample).astype(int)
     with ThreadPoolExecutor(count_cores()) as pool:
         digests = list(pool.map(lambda index: digest_example(*canvases.read(int(index))), chosen))
-        if split.stat is not None and sampled:
+        if split.stat is not None and is_large:
             digests = list(pool.map(split.stat, range(count)))
     return dict(zip(split.ids, digests, strict=True))
 
 
 def epoch_order(seed: int, epoch: int, count: int, blocks: Sequence[Block] = ()) -> np.ndarray:
-    """The order in which an epoch visits the examples: count indices.
+    """Draws the order in which an epoch visits the examples.
 
     Without blocks it is a permutation of range(count). With them, each block gets its weight's
-    share of the count visits (to the nearest whole number), and visits all its examples equally
-    often, but for one visit more of a random choice of them.
+    share of the count visits (to the nearest whole number) and visits its examples equally often;
+    a random choice of them has one visit more.
+
+    Returns:
+        int [count], indices of examples.
+
+    Example:
+        >>> sorted(epoch_order(0, 1, 4).tolist())
+        [0, 1, 2, 3]
     """
     rng = np.random.default_rng([seed, epoch])
     if not blocks:
@@ -136,7 +156,10 @@ def epoch_order(seed: int, epoch: int, count: int, blocks: Sequence[Block] = ())
 def train_indices(
     seed: int, start_step: int, count: int, batch_size: int, blocks: Sequence[Block] = ()
 ) -> Iterator[np.ndarray]:
-    """Index batches from start_step on, without end; an epoch leaves out count % batch_size."""
+    """Yields index batches [B] from start_step on, without end.
+
+    An epoch leaves out count % batch_size examples of its order.
+    """
     steps_per_epoch = count // batch_size
     epoch, first = divmod(start_step, steps_per_epoch)
     while True:
@@ -147,7 +170,12 @@ def train_indices(
 
 
 def eval_indices(count: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Every index once, in order; the last batch is filled up with PADDING."""
+    """Yields batches [B] of every index once, in order; PADDING fills up the last batch.
+
+    Example:
+        >>> [batch.tolist() for batch in eval_indices(3, 2)]
+        [[0, 1], [2, -1]]
+    """
     for start in range(0, count, batch_size):
         indices = np.full(batch_size, PADDING)
         stop = min(start + batch_size, count)
@@ -158,16 +186,27 @@ def eval_indices(count: int, batch_size: int) -> Iterator[np.ndarray]:
 def batches(
     canvases: Canvases, indices: Iterable[np.ndarray], *, loader: str
 ) -> Generator[HostBatch, None, None]:
-    """The batches of the given indices, each a dict of numpy arrays.
+    """Yields the batches of the given indices.
 
     Args:
-        canvases: what to read from.
+        canvases: as `make_canvases` returns them.
         indices: index batches, all of one length B; PADDING gives zeros that are not valid.
         loader: "tfdata" reads, batches and prefetches in the background through tf.data;
-            "memory" does the same without TensorFlow, one batch at a time.
+            "memory" gives the same without TensorFlow, one batch at a time.
 
     Yields:
         image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, valid bool [B].
+
+    Raises:
+        InputError: an example cannot be read, or TensorFlow is not installed.
+
+    Example:
+        >>> from jaxlung.data.splits import make_array_split
+        >>> split = make_array_split("test", ["a"], np.zeros((1, 8, 8)), np.ones((1, 8, 8)))
+        >>> canvases = make_canvases(split, size=4, fit="stretch")
+        >>> [batch] = batches(canvases, eval_indices(1, 2), loader="memory")
+        >>> batch["image"].shape, batch["valid"].tolist()
+        ((2, 4, 4), [True, False])
     """
     if loader == "memory":
         return (_stack([_row(canvases, index) for index in batch]) for batch in indices)
@@ -235,7 +274,7 @@ def _tfdata_batches(
 
 
 def import_tensorflow():
-    """TensorFlow, kept off the accelerators.
+    """Imports TensorFlow, and keeps it off the accelerators.
 
     Raises:
         InputError: it is not installed.

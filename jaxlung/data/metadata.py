@@ -1,15 +1,15 @@
-"""What is known of a folder's images beside their pixels: patient, pixel spacing, subgroups.
+"""What metadata.csv says of a folder's images: patient, pixel spacing, subgroups.
 
 An optional `metadata.csv` has a row for each image:
 
     id                        the image's stem (required)
     patient                   images of one patient are split together and resampled together
     spacing_mm                of square pixels; or spacing_y_mm and spacing_x_mm. They win over
-                              what a DICOM file says itself, and where empty leave it to the file
+                              what a DICOM file says; where they are empty, the file counts
     finding, view, site, sex  subgroups for evaluation, as is any column that begins with group_,
                               where they have 2 to 12 different values
 
-Other columns are left alone: they may name people, and what a subgroup is called gets into reports.
+Other columns are not read: they may name people, and the names of subgroups get into reports.
 """
 
 import csv
@@ -19,18 +19,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxlung.catalog import find_finding
 from jaxlung.errors import InputError
 
 GROUPS = ("finding", "view", "site", "sex")
 MAX_GROUPS = 12  # a column with more different values is an identifier or a measurement
 _RESERVED = ("patient", "spacing_mm", "spacing_y_mm", "spacing_x_mm")
-# The last digit of the stems of the U.S. National Library of Medicine's two sets.
-_NLM_STEM = re.compile(r"^(CHNCXR|MCUCXR)_\d+_([01])$")
-_NLM_FINDING = {"0": "normal", "1": "tuberculosis"}
 
 
 class Metadata(NamedTuple):
-    """In the order of the ids that it was read for."""
+    """Each field is in the order of the ids that it was read for."""
 
     patients: tuple[str, ...] | None  # None: the set does not say
     spacings: tuple[tuple[float, float] | None, ...]  # height and width of a pixel, mm
@@ -40,14 +38,17 @@ class Metadata(NamedTuple):
 def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
     """Reads the rows of these ids.
 
+    A file may describe more images than a folder holds: rows of other ids are passed over.
+
     Args:
-        path: a CSV file; None: there is none, and only the ids themselves can tell.
+        path: a CSV file; None where there is none, and only the ids themselves can tell.
 
     Raises:
-        InputError: an unreadable file, a column or row that is missing, doubled or no number.
-            Rows of other ids may be there: a file may describe more images than a folder holds.
+        InputError: the file cannot be read, a column or row is missing or stands twice, or a
+            spacing is not a number of millimetres.
     """
-    groups = useful_groups({"finding": _nlm_findings(ids)})
+    # The stems of some public sets tell the finding; a folder of their images keeps it.
+    groups = useful_groups({"finding": tuple(map(find_finding, ids))})
     if path is None or not ids:
         return Metadata(None, (None,) * len(ids), groups)
     rows = _rows(path)
@@ -97,7 +98,7 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
                     raise InputError(f"{path}: line {reader.line_num} has not {len(header)} values")
                 row = {name: value.strip() for name, value in row.items()}
                 if not any(row.values()):
-                    continue  # how spreadsheets end
+                    continue  # spreadsheets end like this
                 if row["id"] in rows:
                     raise InputError(f"{path}: line {reader.line_num} repeats id {row['id']!r}")
                 rows[row["id"]] = row
@@ -128,15 +129,20 @@ def _spacing(path: Path, row: Mapping[str, str]) -> tuple[float, float] | None:
 
 
 def is_spacing(side: float) -> bool:
-    """Whether a pixel may have such a side, in mm: metres and mistaken units may not."""
+    """Says whether a pixel may have such a side, in mm; metres and mistaken units are refused.
+
+    Example:
+        >>> is_spacing(0.175), is_spacing(0.0), is_spacing(math.nan)
+        (True, False, False)
+    """
     return 1e-4 <= side <= 100  # False of NaN
 
 
-def _nlm_findings(ids: Sequence[str]) -> tuple[str, ...]:
-    matches = (_NLM_STEM.match(image_id) for image_id in ids)
-    return tuple(_NLM_FINDING[match[2]] if match else "" for match in matches)
-
-
 def useful_groups(groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-    """Those that can serve as subgroups: of 2 to MAX_GROUPS different values."""
+    """Returns the columns that can serve as subgroups, with 2 to MAX_GROUPS different values.
+
+    Example:
+        >>> useful_groups({"sex": ("F", "M"), "site": ("a", "a")})
+        {'sex': ('F', 'M')}
+    """
     return {name: values for name, values in groups.items() if 2 <= len(set(values)) <= MAX_GROUPS}

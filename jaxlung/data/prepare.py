@@ -1,10 +1,9 @@
-"""`prepare`: fetches a public set, or takes what was fetched by hand, and writes it with TFDS."""
+"""`prepare` fetches a public set, or takes what was fetched by hand, and writes it with TFDS."""
 
 import contextlib
 import io
 import logging
 import os
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,26 @@ from jaxlung.errors import InputError
 
 
 def prepare(
-    name: str,
-    data_dir: str | os.PathLike[str] = "",
-    manual_dir: str | os.PathLike[str] = "",
-    beam_options: str = "",
+    name: str, data_dir: str | os.PathLike[str] = "", manual_dir: str | os.PathLike[str] = ""
 ) -> Any:
-    """Downloads a set, reads it from end to end and writes it for `open_set`; once.
+    """Downloads a set, reads it from end to end and writes it for `prepared.open_set`; once.
 
     Args:
         name: of `catalog`.
-        data_dir: TFDS's folder; "" is ~/tensorflow_datasets.
-        manual_dir: where NAME/ with what was fetched by hand is; "" is data_dir/downloads/manual.
-        beam_options: flags of an Apache Beam pipeline, for the sets that are prepared by one, such
-            as "--runner=FlinkRunner --flink_master=HOST:8081"; "" runs it on this machine.
+        data_dir: TFDS's folder; "" is `prepared.data_dir_of("")`.
+        manual_dir: the folder of NAME/ with what was fetched by hand; "" is
+            data_dir/downloads/manual.
 
     Returns:
         the TFDS builder.
 
     Raises:
-        InputError: one line on what is missing, damaged or moved, or does not load.
+        InputError: something is missing, damaged or moved, or does not load; one line says what.
     """
     if name not in CATALOG:
         raise InputError(f"{name!r} is no set; there are {', '.join(CATALOG)}")
     entry = CATALOG[name]
-    manual = Path(manual_dir).expanduser() if manual_dir else _default_manual(data_dir)
+    manual = Path(manual_dir or data_dir_of(data_dir) / "downloads" / "manual").expanduser()
     needed = entry.manual or manual_dir
     if needed and not is_prepared(name, data_dir) and not (manual / entry.builder).is_dir():
         raise InputError(
@@ -48,12 +43,10 @@ def prepare(
     import tensorflow_datasets as tfds
 
     options = tfds.download.DownloadConfig(
-        manual_dir=manual,
-        compute_stats=tfds.download.ComputeStatsMode.SKIP,
-        beam_options=_pipeline_options(beam_options) if beam_options else None,
+        manual_dir=manual, compute_stats=tfds.download.ComputeStatsMode.SKIP
     )
     try:
-        # TFDS prints what `data prepare` says better, urllib3 a warning for each of ten retries.
+        # `data prepare` says better what TFDS prints; urllib3 warns of each of ten retries.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         with contextlib.redirect_stdout(io.StringIO()):
             builder.download_and_prepare(download_config=options)
@@ -70,30 +63,14 @@ def prepare(
     return builder
 
 
-def _pipeline_options(flags: str) -> Any:
-    try:
-        from apache_beam.options.pipeline_options import PipelineOptions
-    except ImportError as error:
-        raise InputError(
-            "--beam-options needs Apache Beam, which is not installed: pip install 'jaxlung[beam]'"
-        ) from error
-    return PipelineOptions(shlex.split(flags))
-
-
-def _default_manual(data_dir: str | os.PathLike[str]) -> Path:
-    return data_dir_of(data_dir) / "downloads" / "manual"
-
-
 def _reason(error: BaseException, entry: NamedSet, manual: Path) -> str:
-    """One line on what TFDS raised: our own error within it, where there is one."""
+    """Returns one line on what TFDS raised: jaxlung's own error within it, where there is one."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, InputError):
             return " ".join(str(cause).split())
         cause = cause.__cause__ or cause.__context__
     words = " ".join(str(error).split())
-    if "InputError: " in words:  # Beam keeps the text of a worker's error alone
-        return words.rsplit("InputError: ", 1)[1].split(" [while running")[0]
     kind = type(error).__name__
     if kind == "DownloadError" or type(error).__module__.startswith("requests"):
         return (

@@ -1,8 +1,9 @@
-"""Public sets on disk, as `preparation` leaves them: reading single examples at random.
+"""Public sets on disk, as `prepare` leaves them: any example at random.
 
-A prepared set lies in ArrayRecord files, which give any record without reading the others, so no
-set has to fit into memory. What the splits need of every example (id, patient, subgroups) is read
-once and kept beside them in jaxlung_index.json.
+A prepared set lies in ArrayRecord files, which give any record without reading the others, so a set
+may be larger than memory. What splits need of every example (id, patient, subgroups) is read
+once and kept beside the records in jaxlung_index.json. The set's own features say what there is:
+each text beside id and patient is a subgroup.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,25 +26,29 @@ from jaxlung.system.silence import quiet_tensorflow
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as TFDS has it, and its variable TFDS_DATA_DIR
 INDEX = "jaxlung_index.json"
-_COLUMNS = ("id", "patient", "finding", "view", "sex", "fold")
-_DIGEST = "digest"  # the index's further column: names the record's content
+_PLANES = ("image", "mask", "heart")  # the images that `to_example` looks at
+_DIGEST = "digest"  # the index's column that names the content of a record's planes
 
 
 def data_dir_of(data_dir: str | os.PathLike[str]) -> Path:
-    """The folder of prepared sets: as given, else TFDS_DATA_DIR, else TFDS's own default."""
+    """Returns the folder of prepared sets: as given, else TFDS_DATA_DIR, else TFDS's default."""
     chosen = data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DATA_DIR
     return Path(chosen).expanduser()
 
 
 def is_prepared(name: str, data_dir: str | os.PathLike[str] = "") -> bool:
-    """Without importing TFDS: whether `open_set` will find the set."""
+    """Says whether `open_set` will find the set; does not import TFDS."""
     folder = data_dir_of(data_dir) / f"jaxlung_{CATALOG[name].builder}"
     return any(folder.glob("[0-9]*/dataset_info.json"))  # not incomplete.*
 
 
 def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
-    """The set's TFDS builder, which writes and reads ArrayRecord."""
-    quiet_tensorflow()  # writing a set imports it, reading one does not
+    """Returns the set's TFDS builder, which writes and reads ArrayRecord.
+
+    Raises:
+        InputError: a package is not installed, or the set's folder is damaged or not ours.
+    """
+    quiet_tensorflow()  # writing a set imports TensorFlow, reading one does not
     try:
         import array_record.python.array_record_data_source  # noqa: F401
         import tensorflow_datasets as tfds
@@ -67,10 +72,14 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
 
 
 def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
-    """A prepared set as one split, "all", in the order of its ids.
+    """Opens a prepared set as one split, "all", in the order of its ids.
+
+    Args:
+        name: of `catalog`.
+        data_dir: the folder of prepared sets; "" as in `data_dir_of`.
 
     Raises:
-        InputError: it is not prepared, or its files cannot be read.
+        InputError: the set is not prepared, or its files cannot be read.
     """
     entry = CATALOG[name]
     folder = data_dir_of(data_dir)
@@ -99,46 +108,69 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
 
 
 def open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], dict[str, Any]]]:
-    """The index, and what `_fetcher` gives.
+    """Opens the records of all splits.
+
+    Returns:
+        the index, as `read_index` returns it, and a function from a record's position to its
+        decoded features, which several threads may call.
 
     Raises:
         InputError: files were deleted or cut short.
     """
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    skip = _skip_images(features, but=_PLANES)
     try:
-        return read_index(builder), _fetcher(builder)
+        records = builder.as_data_source(
+            split="all", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
+        index = read_index(builder, records)
     except Exception as error:  # array_record raises many types
         raise InputError(
             f"{builder.data_path}: cannot be read ({' '.join(str(error).split())[:200]}); delete "
             f"it and prepare the set again"
         ) from error
+    return index, lambda i: features.deserialize_example_np(records[i], decoders=skip)
+
+
+def _skip_images(features: Any, but: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns TFDS's decoders that leave the set's images encoded, but for some."""
+    import tensorflow_datasets as tfds
+
+    images = [name for name in features if isinstance(features[name], tfds.features.Image)]
+    return {name: tfds.decode.SkipDecoding() for name in images if name not in but}
 
 
 def to_example(features: dict[str, Any], convention: str) -> Example:
-    """An example of our builders, decoded, as the pipeline takes it."""
+    """Turns a builder's decoded features into the example that the pipeline takes."""
     image_HxW = features["image"][..., 0]
     if features["bits"] == 8:
         image_HxW = image_HxW.astype(np.uint8)
     mask_HxW = features["mask"][..., 0] > 0
     if convention == LUNG_AND_HEART:
         mask_HxW |= features["heart"][..., 0] > 0
-    # float32 on disk: 0.175 is to be 0.175 again.
+    # Spacings are float32 on disk: rounding makes 0.175 of them 0.175 again.
     height, width = (round(float(side), 6) for side in features["spacing_mm"])
     known = math.isfinite(height) and math.isfinite(width)
     return Example(image_HxW, mask_HxW, (height, width) if known else None)
 
 
-def read_index(builder: Any) -> dict[str, list[str]]:
-    """Column to the value of each record; from jaxlung_index.json, else made and kept there."""
+def read_index(builder: Any, records: Sequence[bytes]) -> dict[str, list[str]]:
+    """Reads column to the value of each record; makes jaxlung_index.json where it is missing."""
+    import tensorflow_datasets as tfds
+
+    features, count = builder.info.features, len(records)
+    columns = [name for name in features if isinstance(features[name], tfds.features.Text)]
     path = Path(os.fspath(builder.data_path)) / INDEX
-    count = sum(split.num_examples for split in builder.info.splits.values())
     try:
         index = json.loads(path.read_text())
-        known = set(index) <= {*_COLUMNS, _DIGEST} and {"id", "patient", _DIGEST} <= set(index)
+        known = set(index) == {*columns, _DIGEST}
         if known and all(len(values) == count for values in index.values()):
             return index
     except (OSError, ValueError, AttributeError, TypeError):
         pass  # not there yet, or damaged: the records themselves tell
-    index = _make_index(builder)
+    index = _make_index(features, columns, records)
     image_id, times = Counter(index["id"]).most_common(1)[0]
     if times > 1:  # a split would read one of them twice and the others never
         raise InputError(f"{times} records have the id {image_id!r}")
@@ -151,53 +183,17 @@ def read_index(builder: Any) -> dict[str, list[str]]:
     return index
 
 
-def _make_index(builder: Any) -> dict[str, list[str]]:
-    columns = [column for column in _COLUMNS if column in builder.info.features]
+def _make_index(
+    features: Any, columns: Sequence[str], records: Sequence[bytes]
+) -> dict[str, list[str]]:
     index: dict[str, list[str]] = {column: [] for column in (*columns, _DIGEST)}
-    for record in _records(builder):
-        # Parsed, but no image decoded: of text features the parsed value is the text.
-        parsed = builder.info.features._example_parser_np.parse_example(record)
+    skip = _skip_images(features)
+    for i in range(len(records)):
+        parsed = features.deserialize_example_np(records[i], decoders=skip)
         for column in columns:
-            value = parsed[column]
-            index[column].append(value.decode() if isinstance(value, bytes) else str(value))
+            index[column].append(parsed[column].decode())
         encoded = hashlib.sha256()
-        for name in ("image", "mask", "heart"):
+        for name in _PLANES:
             encoded.update(parsed.get(name, b"") + b"\0")
         index[_DIGEST].append(encoded.hexdigest()[:32])
     return index
-
-
-def _sources(builder: Any) -> list[Any]:
-    import tensorflow_datasets as tfds
-
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    names = sorted(builder.info.splits)
-    return [builder.as_data_source(split=name, deserialize_method=raw) for name in names]
-
-
-def _records(builder: Any) -> Iterator[bytes]:
-    for source in _sources(builder):
-        for i in range(len(source)):
-            yield source[i]
-
-
-def _fetcher(builder: Any) -> Callable[[int], dict[str, Any]]:
-    """Position among all splits' records to the decoded example; safe in threads."""
-    import tensorflow_datasets as tfds
-
-    sources = _sources(builder)
-    ends = np.cumsum([len(source) for source in sources])
-    features = builder.info.features
-    # What training does not look at is left encoded.
-    skip = {
-        name: tfds.decode.SkipDecoding()
-        for name in features
-        if name.startswith(("mask_", "clavicle_"))
-    }
-
-    def fetch(position: int) -> dict[str, Any]:
-        i = int(np.searchsorted(ends, position, side="right"))
-        record = sources[i][position - (int(ends[i - 1]) if i else 0)]
-        return features.deserialize_example_np(record, decoders=skip)
-
-    return fetch

@@ -1,14 +1,15 @@
-"""The splits of a public set, or of several joined: by patient, always the same.
+"""Public sets by name: the splits of one, or of several joined.
 
-data.split is "hash": each set's patients by `splitting.split_by_hash`; "published": splits of
-exactly the sizes that are usual for the set, filled by the patients' hashes (the published lists of
-ids are not part of jaxlung: give them in data.split_file); "fold1" or "fold2": JSRT's official fold
-of that name is trained on, the other is the test split.
+data.split is "hash" (`splitting.split_by_hash`); "published": exactly the sizes that are usual for
+the set (`splitting.split_by_size`; the published lists of ids are not part of jaxlung, but
+data.split_file takes them); "fold1" or "fold2": JSRT's official fold of that name trains, the other
+is the test split.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from jaxlung.catalog import CATALOG, NamedSet, set_names
+from jaxlung.catalog import CATALOG, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import useful_groups
 from jaxlung.data.prepared import open_set
@@ -16,7 +17,6 @@ from jaxlung.data.splits import (
     SPLITS,
     Block,
     Split,
-    _refuse_doubles,
     join_splits,
     patients_by_id,
     select_examples,
@@ -26,87 +26,100 @@ from jaxlung.errors import InputError
 
 
 def load_public_splits(config: DataConfig) -> dict[str, Split]:
-    """The splits of the sets that config.name joins.
+    """Loads the splits of the sets that config.name joins.
 
     With config.weights the train split's blocks say how often an epoch visits each set; the
-    others hold every set's examples once.
+    other splits hold every set's examples once.
 
     Raises:
-        InputError: a set that is not prepared, a split that would be empty, one image in two
-            sets, or a weight so low that its set would never be visited.
+        InputError: a set is not prepared, a split would be empty, one image is in two sets, or a
+            weight is so low that its set would never be visited.
     """
-    wholes = {CATALOG[name]: open_set(name, config.dir) for name in set_names(config.name)}
-    _refuse_doubles({entry.name: whole for entry, whole in wholes.items()})
+    wholes = {name: open_set(name, config.dir) for name in set_names(config.name)}
+    refuse_doubles(wholes)
     lists = None
     if config.split_file:
-        ids = [image_id for whole in wholes.values() for image_id in whole.ids]
-        lists = read_split_file(Path(config.split_file), ids)
-    parts: dict[str, list[Split]] = {name: [] for name in SPLITS}
-    for entry, whole in wholes.items():
-        if lists is None:
-            by_split = _split(entry, whole, config)
-            ids_by_split = split_into_folds(by_split, patients_by_id(whole), config, entry.name)
-        else:
-            ids_by_split = _own(lists, whole)
-        for name in SPLITS:
-            parts[name].append(select_examples(whole, ids_by_split[name], name))
-    for name in SPLITS:
-        for entry, part in zip(wholes, parts[name], strict=True):
-            if not part.ids and (lists is None or name == "train"):
+        all_ids = [image_id for whole in wholes.values() for image_id in whole.ids]
+        lists = read_split_file(Path(config.split_file), all_ids)
+    ids_by_set = {name: _split_ids(name, whole, config, lists) for name, whole in wholes.items()}
+    joined = {}
+    for split in SPLITS:
+        for name, ids_by_split in ids_by_set.items():
+            if not ids_by_split[split] and (lists is None or split == "train"):
                 raise InputError(
-                    f"data.name={entry.name}: its {name} split is empty; change "
+                    f"data.name={name}: its {split} split is empty; change "
                     f"data.validation_fraction or data.test_fraction, or data.split_file"
                 )
-    names = [entry.name for entry in wholes]
-    joined = {name: join_splits(name, names, parts[name]) for name in SPLITS}
+        parts = [select_examples(wholes[name], ids_by_set[name][split], split) for name in wholes]
+        joined[split] = join_splits(split, list(wholes), parts)
     if config.weights:
-        counts = [len(part.ids) for part in parts["train"]]
-        blocks = tuple(map(Block, counts, config.weights))
-        for entry, block in zip(wholes, blocks, strict=True):
-            if sum(counts) * block.weight < sum(config.weights):
-                raise InputError(
-                    f"data.weights={config.weights}: {entry.name} would never be visited (less "
-                    f"than once in an epoch of {sum(counts)}); weigh it more, or leave it out"
-                )
-        joined["train"] = joined["train"]._replace(blocks=blocks)
+        counts = {name: len(ids_by_split["train"]) for name, ids_by_split in ids_by_set.items()}
+        joined["train"] = joined["train"]._replace(blocks=_make_blocks(counts, config.weights))
     return joined
 
 
+def _split_ids(
+    name: str, whole: Split, config: DataConfig, lists: Mapping[str, list[str]] | None
+) -> dict[str, list[str]]:
+    """Says which of a set's ids are in which split."""
+    if lists is not None:
+        known = set(whole.ids)
+        return {split: [i for i in lists[split] if i in known] for split in SPLITS}
+    patients = patients_by_id(whole)
+    validation, test = config.validation_fraction, config.test_fraction
+    if config.split == "published":
+        sizes = CATALOG[name].published
+        assert sizes is not None  # `parse_config` checks it
+        splits = split_by_size(name, whole.ids, list(patients.values()), sizes)
+    elif config.split == "hash":
+        splits = split_by_hash(whole.ids, patients.__getitem__, validation, test)
+    else:
+        folds = dict(zip(whole.ids, whole.groups["fold"], strict=True))
+        training = [image_id for image_id in whole.ids if folds[image_id] == config.split]
+        splits = split_by_hash(training, patients.__getitem__, validation, 0.0)
+        splits["test"] = [image_id for image_id in whole.ids if folds[image_id] != config.split]
+    return split_into_folds(splits, patients, config, name)
+
+
+def _make_blocks(counts: Mapping[str, int], weights: tuple[float, ...]) -> tuple[Block, ...]:
+    """Makes a block of each set's training examples; counts has their numbers."""
+    total = sum(counts.values())
+    for name, weight in zip(counts, weights, strict=True):
+        if total * weight < sum(weights):
+            raise InputError(
+                f"data.weights={weights}: {name} would never be visited (less than once in an "
+                f"epoch of {total}); weigh it more, or leave it out"
+            )
+    return tuple(map(Block, counts.values(), weights))
+
+
+def refuse_doubles(wholes: Mapping[str, Split]) -> None:
+    """Raises InputError if two of the sets hold an image of one id."""
+    set_by_id: dict[str, str] = {}
+    for name, whole in wholes.items():
+        for image_id in whole.ids:
+            if image_id in set_by_id:
+                raise InputError(
+                    f"data.name: {image_id!r} is in two of the sets, {set_by_id[image_id]} and "
+                    f"{name}, which hold the same images; name one of them"
+                )
+        set_by_id |= dict.fromkeys(whole.ids, name)
+
+
 def load_whole_set(name: str, data_dir: str = "") -> Split:
-    """Every image of a prepared set as one split, "all", as `prepared.open_set` reads it."""
+    """Loads every image of a prepared set as one split, "all": see `prepared.open_set`."""
     return join_splits("all", [name], [open_set(name, data_dir)])
 
 
 def load_one_set(joined: Split, name: str) -> Split:
-    """The examples that a split of `join_splits` has from one set; all, where it joins no others.
+    """Selects the examples of one set from a split of `join_splits`; all, if it joins no others.
 
     Raises:
-        InputError: it has none of that set, which lists in data.split_file may bring about.
+        InputError: the split has none of that set; lists in data.split_file may bring this about.
     """
     sets = joined.groups.get("set", (name,) * len(joined.ids))
-    ids = [image_id for image_id, own in zip(joined.ids, sets, strict=True) if own == name]
+    ids = [image_id for image_id, its_set in zip(joined.ids, sets, strict=True) if its_set == name]
     if not ids:
         raise InputError(f"--data {name}: the {joined.name} split has no image of it")
     chosen = select_examples(joined, ids, joined.name)
     return chosen._replace(groups=useful_groups(chosen.groups))
-
-
-def _own(lists: dict[str, list[str]], whole: Split) -> dict[str, list[str]]:
-    known = set(whole.ids)
-    return {name: [image_id for image_id in lists[name] if image_id in known] for name in SPLITS}
-
-
-def _split(entry: NamedSet, whole: Split, config: DataConfig) -> dict[str, list[str]]:
-    patients = patients_by_id(whole)
-    if config.split == "published":
-        assert entry.published is not None  # `parse_config` checks it
-        return split_by_size(entry.name, whole.ids, list(patients.values()), entry.published)
-    if config.split == "hash":
-        return split_by_hash(
-            whole.ids, patients.__getitem__, config.validation_fraction, config.test_fraction
-        )
-    folds = dict(zip(whole.ids, whole.groups["fold"], strict=True))
-    training = [image_id for image_id in whole.ids if folds[image_id] == config.split]
-    splits = split_by_hash(training, patients.__getitem__, config.validation_fraction, 0.0)
-    splits["test"] = [image_id for image_id in whole.ids if folds[image_id] != config.split]
-    return splits

@@ -1,7 +1,11 @@
-"""What a data set is to everything after it: ids, and a function from index to example."""
+"""`Split`, which is a data set to everything after it: ids, and a function from index to example.
+
+Where splits come from: `datasets` goes by the config's name to `folder`, `ct_folder` or `public`.
+Each makes one split of all its images; `splitting` says which of them are for what;
+`select_examples` makes the three splits.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 
 
 class Example(NamedTuple):
-    image: np.ndarray  # as `images.read_image` gives it, on the original grid
+    image: np.ndarray  # as `images.read_image` returns it, on the original grid
     mask: np.ndarray  # bool [H, W], True is lung
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
 
@@ -26,13 +30,15 @@ class Block(NamedTuple):
 
 
 class Split(NamedTuple):
+    """Examples that are read when asked for. Tuples and functions go by the example's index."""
+
     name: str
-    ids: tuple[str, ...]  # one an example, unique
-    sources: tuple[str, ...]  # what to name in an error: the mask's path, say
+    ids: tuple[str, ...]  # unique
+    sources: tuple[str, ...]  # names for an error, such as the mask's path
     read: Callable[[int], Example]  # raises InputError that names the file
-    patients: tuple[str, ...] | None = None  # of each example; None: each is a patient's only one
+    patients: tuple[str, ...] | None = None  # None: each example has a patient of its own
     groups: Mapping[str, tuple[str, ...]] = {}  # subgroups: column to the value of each example
-    stat: Callable[[int], str] | None = None  # what names an example's files without reading them
+    stat: Callable[[int], str] | None = None  # identifies an example's files without reading them
     blocks: tuple[Block, ...] = ()  # the sets of a weighted mixture, in order; (): all alike
 
 
@@ -42,7 +48,22 @@ def make_array_split(
     images: Sequence[np.ndarray] | np.ndarray,
     masks: Sequence[np.ndarray] | np.ndarray,
 ) -> Split:
-    """A split of arrays in memory: each image as `to_canvas` takes it, each mask [H, W]."""
+    """Makes a split of arrays in memory.
+
+    Args:
+        name: "train", "validation" or "test", mostly.
+        ids: N unique names.
+        images: N arrays [H, W] or [H, W, 3 or 4], as `to_canvas` takes them; sizes may differ.
+        masks: N arrays [H, W], non-zero is lung.
+
+    Raises:
+        InputError: the numbers of ids, images and masks differ.
+
+    Example:
+        >>> split = make_array_split("train", ["a"], np.zeros((1, 4, 4)), np.ones((1, 4, 4)))
+        >>> split.read(0).mask.all()
+        np.True_
+    """
     if not len(ids) == len(images) == len(masks):
         raise InputError(f"{name}: {len(ids)} ids, {len(images)} images, {len(masks)} masks")
     ids = tuple(ids)
@@ -50,18 +71,18 @@ def make_array_split(
 
 
 def patients_by_id(split: Split) -> dict[str, str]:
-    """Id to patient; where nothing says so, each example is of a patient of its own."""
+    """Maps id to patient; where nothing says so, each example has a patient of its own."""
     return dict(zip(split.ids, split.patients or split.ids, strict=True))
 
 
-def select_examples(whole: Split, stems: Sequence[str], name: str) -> Split:
-    """The named examples of a split as a split of their own, in the order given."""
-    position = {stem: i for i, stem in enumerate(whole.ids)}
-    chosen = [position[stem] for stem in stems]
+def select_examples(whole: Split, ids: Sequence[str], name: str) -> Split:
+    """Makes a split of the named examples of another, in the order given; blocks are dropped."""
+    index_by_id = {image_id: i for i, image_id in enumerate(whole.ids)}
+    chosen = [index_by_id[image_id] for image_id in ids]
     stat = whole.stat
     return Split(
         name,
-        tuple(stems),
+        tuple(ids),
         tuple(whole.sources[i] for i in chosen),
         lambda i: whole.read(chosen[i]),
         tuple(whole.patients[i] for i in chosen) if whole.patients else None,
@@ -71,63 +92,45 @@ def select_examples(whole: Split, stems: Sequence[str], name: str) -> Split:
 
 
 def join_splits(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:
-    """The parts one after the other; the subgroup `set` says where each example is from.
+    """Joins parts one after the other; the subgroup `set` says where each example comes from.
 
     Args:
-        name: of the split that they make.
+        name: of the split that the parts make.
         sets: the parts' names, as many.
         parts: of prepared sets.
     """
     if len(parts) == 1:
         return parts[0]._replace(groups=useful_groups(parts[0].groups))
-    ends = list(accumulate(len(part.ids) for part in parts))
-
-    def locate(index: int) -> tuple[Split, int]:
-        i = next(i for i, end in enumerate(ends) if index < end)
-        return parts[i], index - (ends[i - 1] if i else 0)
+    places = [(part, i) for part in parts for i in range(len(part.ids))]
+    set_of_each = [s for s, part in zip(sets, parts, strict=True) for _ in part.ids]
+    patients = [patient for part in parts for patient in part.patients or part.ids]
 
     def read(index: int) -> Example:
-        part, own = locate(index)
-        return part.read(own)
+        part, i = places[index]
+        return part.read(i)
 
     def stat(index: int) -> str:
-        part, own = locate(index)
+        part, i = places[index]
         assert part.stat is not None
-        return part.stat(own)
+        return part.stat(i)
 
-    columns = {column: None for part in parts for column in part.groups}
-    groups = {
-        column: tuple(
-            value for part in parts for value in part.groups.get(column, ("",) * len(part.ids))
-        )
-        for column in columns
-    }
-    # Kept even where one set alone has examples: `one_set` goes by it.
-    groups = useful_groups(groups)
-    groups["set"] = tuple(s for s, part in zip(sets, parts, strict=True) for _ in part.ids)
+    groups = useful_groups(
+        {
+            column: tuple(
+                value for part in parts for value in part.groups.get(column, ("",) * len(part.ids))
+            )
+            for column in dict.fromkeys(column for part in parts for column in part.groups)
+        }
+    )
+    # Kept even where one set alone has examples: `public.load_one_set` goes by it.
+    groups["set"] = tuple(set_of_each)
     return Split(
         name,
         tuple(image_id for part in parts for image_id in part.ids),
         tuple(source for part in parts for source in part.sources),
         read,
         # Two sets may number their patients alike.
-        tuple(
-            f"{s}:{patient}"
-            for s, part in zip(sets, parts, strict=True)
-            for patient in part.patients or part.ids
-        ),
+        tuple(f"{s}:{patient}" for s, patient in zip(set_of_each, patients, strict=True)),
         groups,
         stat,
     )
-
-
-def _refuse_doubles(wholes: Mapping[str, Split]) -> None:
-    seen: dict[str, str] = {}  # id to set
-    for name, whole in wholes.items():
-        for image_id in whole.ids:
-            if image_id in seen:
-                raise InputError(
-                    f"data.name: {image_id!r} is in two of the sets, {seen[image_id]} and {name}, "
-                    f"which hold the same images; name one of them"
-                )
-        seen |= dict.fromkeys(whole.ids, name)

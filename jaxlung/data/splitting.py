@@ -1,4 +1,9 @@
-"""K-fold cross-validation: each patient outside the test split validates in exactly one fold."""
+"""Which example is in which split: by hash, by fixed sizes, by lists in a file, in folds.
+
+All go by patient, and by the patients' names alone: more images never move the old ones. Lists are
+taken as they are. In cross-validation each patient outside the test split validates in exactly one
+fold.
+"""
 
 import hashlib
 import json
@@ -13,10 +18,14 @@ from jaxlung.errors import InputError
 
 
 def fold_of(patient: str, folds: int) -> int:
-    """A patient's fold, in 0 ... folds - 1, by hash alone: more images never move the old ones.
+    """Returns a patient's fold, in 0 ... folds - 1, by hash alone.
 
-    Other bytes of the hash decide than in `split_by_hash`, so that the folds of what it left
-    outside the test split are alike in size.
+    Other bytes of the hash decide than in `split_by_hash`: the folds of what it left outside the
+    test split are therefore alike in size.
+
+    Example:
+        >>> [fold_of(f"patient{i}", 5) for i in range(4)]
+        [0, 3, 4, 0]
     """
     digest = hashlib.sha256(patient.encode()).digest()
     return int.from_bytes(digest[8:16], "big") * folds >> 64
@@ -28,10 +37,10 @@ def split_into_folds(
     config: DataConfig,
     where: str,
 ) -> dict[str, list[str]]:
-    """The splits with data.folds: fold data.fold validates, the others train, test stays as it is.
+    """Splits anew by data.folds: fold data.fold validates, the others train, test stays the same.
 
     Args:
-        ids_by_split: without folds; returned as it is where data.folds is 0.
+        ids_by_split: the splits without folds; returned as they are where data.folds is 0.
         patients: id to patient, in the order of the data set.
         where: the folder or set, for the error.
 
@@ -63,7 +72,11 @@ def split_into_folds(
 def split_stems(
     config: DataConfig, stems: Sequence[str], patients: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """Which stems are in which split; none of the splits is empty."""
+    """Splits the stems of a folder by data.split_file, else by hash and data.folds.
+
+    Raises:
+        InputError: a split would be empty, or the lists cannot be used.
+    """
     if config.split_file:
         return read_split_file(Path(config.split_file), stems)
     stems_by_split = split_by_hash(
@@ -81,7 +94,16 @@ def split_stems(
 
 
 def make_patient_finder(pattern: str) -> Callable[[str], str]:
-    """The patient of a stem: group 1 of the pattern, or the stem itself without a pattern."""
+    """Makes a function from stem to patient: group 1 of the pattern; "" takes the stem itself.
+
+    Raises:
+        InputError: the pattern is not a regular expression with a group; the function raises it
+            for a stem that does not match.
+
+    Example:
+        >>> make_patient_finder(r"P(\\d+)")("scan_P12_3")
+        '12'
+    """
     if not pattern:
         return lambda stem: stem
     try:
@@ -108,7 +130,7 @@ def split_by_hash(
     validation_fraction: float,
     test_fraction: float,
 ) -> dict[str, list[str]]:
-    """Splits by a hash of the patient alone, so that more images never move the old ones."""
+    """Splits by a hash of the patient alone, in the shares given; the rest is for training."""
     splits: dict[str, list[str]] = {name: [] for name in SPLITS}
     for stem in stems:
         digest = hashlib.sha256(patient(stem).encode()).digest()
@@ -123,7 +145,12 @@ def split_by_hash(
 
 
 def read_split_file(path: Path, stems: Sequence[str]) -> dict[str, list[str]]:
-    """Reads {"train": [stems], "validation": [...], "test": [...]}; stems left out are unused."""
+    """Reads {"train": [stems], "validation": [...], "test": [...]}; stems not named are unused.
+
+    Raises:
+        InputError: the file is not such an object, a list is empty, or a stem is unknown or stands
+            twice.
+    """
     try:
         lists = json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -147,17 +174,19 @@ def read_split_file(path: Path, stems: Sequence[str]) -> dict[str, list[str]]:
 def split_by_size(
     name: str, ids: Sequence[str], patients: Sequence[str], sizes: tuple[int, int, int]
 ) -> dict[str, list[str]]:
-    """Train, validation and test of exactly these sizes, disjoint by patient.
+    """Splits into train, validation and test of exactly these sizes, disjoint by patient.
 
-    Patients of several images are for training; the others come in the order of their hashes:
-    test, validation, then train.
+    Patients with several images train; the others come in the order of their hashes: test,
+    validation, then train.
 
     Args:
         name: of the set, for the error.
-        patients: of each id.
+        ids: of N images.
+        patients: of each id, N.
+        sizes: of train, validation and test; their sum is N.
 
     Raises:
-        InputError: the sizes are not those of the ids, or leave no place for a patient.
+        InputError: the sizes do not sum to N, or too few patients have a single image.
     """
     count = Counter(patients)
     singles = [

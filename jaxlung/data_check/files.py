@@ -18,7 +18,7 @@ from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.film import check_xray
-from jaxlung.io.images import SUFFIXES, is_image, read_film, read_image, stem_of
+from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import to_canvas
@@ -118,7 +118,7 @@ def read_pair(directory: Path, pair: Pair) -> Record:
         text = str(message).removeprefix(f"{path}: ")
         findings.append(Finding(kind, (pair.id,), files[path == pair.mask], text))
 
-    image = mask_pixels = mask_HxW = None
+    image = mask_film = mask_HxW = None
     try:
         film = read_film(pair.image)
         image = film.image
@@ -130,17 +130,17 @@ def read_pair(directory: Path, pair: Pair) -> Record:
         except InputError as error:
             add("not_xray", pair.image, error)
     try:
-        mask_pixels = read_image(pair.mask)
+        mask_film = read_film(pair.mask)
     except InputError as error:
         add("unreadable", pair.mask, error)
     else:
         try:
-            mask_HxW = to_lung(mask_pixels, pair.mask)
+            mask_HxW = to_lung(mask_film, pair.mask)
         except InputError as error:
             add("mask_values", pair.mask, error)
     mask_format = ""
-    if mask_pixels is not None:
-        mask_format = f"{pixel_format(mask_pixels)}, {value_kind(mask_pixels)}"
+    if mask_film is not None:
+        mask_format = f"{pixel_format(mask_film.image)}, {value_kind(mask_film.image)}"
     return _record(pair.id, files, image, mask_HxW, mask_format, findings)
 
 

@@ -1,1 +1,1 @@
-"""Reading and writing pictures, DICOM and volumes."""
+"""Reads and writes pictures, DICOM and volumes."""

@@ -1,4 +1,4 @@
-"""What a file holds beside pixels: the size of a pixel, what took the picture, and its sides."""
+"""`Film`, what an image file holds beside pixels, and checks that come before decoding."""
 
 import os
 import stat
@@ -10,10 +10,10 @@ from jaxlung.errors import InputError
 
 # Defined terms of Modality (0008,0060), DICOM PS3.3 C.7.3.1.1.1, that may show a chest.
 XRAY = ("CR", "DX", "RG", "RF", "XA")
-_UNTOLD = ("", "OT", "SC", "HC")  # not said, other, secondary capture, hard copy
+_UNKNOWN = ("", "OT", "SC", "HC")  # not said, other, secondary capture, hard copy
 
-# A film of 43 cm has so many at 75 micrometres a pixel; more would take memory and seconds that a
-# damaged header must not take.
+# A film of 43 cm has so many at 75 micrometres a pixel. A damaged header must not take the memory
+# and seconds of more.
 MOST_PIXELS = 2**25
 LONGEST_SIDE = 2**15 - 1  # pixels: OpenCV draws no further
 MOST_BYTES = 2**29  # of a file, and of one unpacked
@@ -24,13 +24,14 @@ class Film(NamedTuple):
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
     modality: str = ""  # DICOM's term: CR, DX, CT...; "" where the file does not say
     mirrored: bool = False  # the picture's left is the patient's left, against the usual display
+    lossy: bool = False  # from a JPEG file, whose values are only near those that were written
 
 
 def check_size(height: int, width: int, path: str | os.PathLike[str]) -> None:
-    """Refuses more pixels than any film has. The size is not quoted: it may be of a DICOM header.
+    """Refuses more pixels than any film has. The size, perhaps of a DICOM header, is not quoted.
 
     Raises:
-        InputError: it is too large.
+        InputError: there are more.
     """
     if height * width > MOST_PIXELS or max(height, width) > LONGEST_SIDE:
         raise InputError(
@@ -40,10 +41,10 @@ def check_size(height: int, width: int, path: str | os.PathLike[str]) -> None:
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Refuses what is no file, from which reading may never end, and one that fills the memory.
+    """Refuses anything but a file, since reading may never end, and a file that fills the memory.
 
     Raises:
-        InputError: that, or it is missing.
+        InputError: it is one of these, or missing.
     """
     try:
         status = os.stat(path)
@@ -59,12 +60,12 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def check_xray(modality: str, path: str | os.PathLike[str]) -> None:
-    """Refuses a picture that is no X-ray, in which a model would find nothing or nonsense.
+    """Refuses other modalities than X-ray, in which a model would find nothing or nonsense.
 
     A file that does not say what it is (a PNG, or modality OT or SC) is accepted.
 
     Raises:
-        InputError: another modality.
+        InputError: the modality is another one.
     """
-    if modality not in (*XRAY, *_UNTOLD):
+    if modality not in (*XRAY, *_UNKNOWN):
         raise InputError(f"{path}: has modality {modality}; expected an X-ray ({' '.join(XRAY)})")

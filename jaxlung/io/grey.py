@@ -1,27 +1,33 @@
-"""Any image array to 8-bit grey."""
+"""Any image array to grey."""
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from jaxlung.errors import InputError
 
 
 def to_grey8(image: np.ndarray) -> np.ndarray:
-    """Any image array to grey uint8 [H, W]; see `to_canvas` for the rules."""
+    """Turns any image array into 8-bit grey.
+
+    Args:
+        image: [H, W], [H, W, 1] or [H, W, 3 or 4] (RGB, RGBA) of integers or floats. uint8 is taken
+            as it is; any other dtype is scaled from its own minimum and maximum to 0..255.
+
+    Returns:
+        uint8 [H, W].
+
+    Raises:
+        InputError: another dtype or shape, no pixel, or values that are not finite.
+
+    Example:
+        >>> to_grey8(np.array([[0, 1000], [2000, 4000]], np.uint16)).tolist()
+        [[0, 64], [128, 255]]
+    """
     image = np.asarray(image)
     if image.dtype == bool or image.dtype.kind not in "uif":
         raise InputError(f"image has dtype {image.dtype}; expected integers or floats")
-    if image.ndim == 3 and image.shape[-1] in (3, 4):
-        colour = image[..., :3]  # alpha says how to draw over a background: not part of the film
-        if (colour == colour[..., :1]).all():
-            image = colour[..., 0]  # grey stored as RGB: keep it exactly
-        else:
-            weights = np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
-            is_8_bit = colour.dtype == np.uint8
-            image = np.empty(colour.shape[:2], np.uint8 if is_8_bit else np.float64)
-            for rows in row_blocks(image):
-                luma = colour[rows] @ weights
-                image[rows] = np.rint(luma) if is_8_bit else luma
-    elif image.ndim == 3 and image.shape[-1] == 1:
+    image = drop_colour(image, np.uint8 if image.dtype == np.uint8 else np.float64)
+    if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     if image.ndim != 2 or 0 in image.shape:
         raise InputError(f"image has shape {image.shape}; expected HxW, HxWx1, HxWx3 or HxWx4")
@@ -29,7 +35,7 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
         return image
     with np.errstate(over="ignore"):  # floats of more than 64 bits
         low, high = (float(end) for end in (image.min(), image.max()))
-    if not np.isfinite((low, high)).all():  # NaN is the least and the most of whatever holds it
+    if not np.isfinite((low, high)).all():  # an array that holds NaN has it as its least and most
         raise InputError("image holds NaN or infinite values; replace them first")
     grey_HxW = np.zeros(image.shape, np.uint8)
     for rows in row_blocks(grey_HxW) if high > low else ():
@@ -39,8 +45,30 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
     return grey_HxW
 
 
+def drop_colour(image: np.ndarray, luma_dtype: DTypeLike) -> np.ndarray:
+    """Turns [H, W, 3 or 4] into [H, W]; returns any other shape as it is.
+
+    Grey that is stored as RGB is kept exactly. Of other colours the luma is taken (ITU-R BT.601).
+    Alpha says how to draw over a background, and is not part of the film.
+
+    Args:
+        luma_dtype: of the luma, rounded where it holds integers.
+    """
+    if image.ndim != 3 or image.shape[-1] not in (3, 4):
+        return image
+    colour = image[..., :3]
+    if (colour == colour[..., :1]).all():
+        return colour[..., 0]
+    weights = np.array([0.299, 0.587, 0.114])
+    luma_HxW = np.empty(colour.shape[:2], luma_dtype)
+    for rows in row_blocks(luma_HxW):
+        luma = colour[rows] @ weights
+        luma_HxW[rows] = np.rint(luma) if luma_HxW.dtype.kind in "ui" else luma
+    return luma_HxW
+
+
 def row_blocks(plane_HxW: np.ndarray) -> list[slice]:
-    """Rows, some at a time: what is made of a large image on the way stays small."""
+    """Splits a plane into blocks of rows, so that what is made of a large image stays small."""
     height, width = plane_HxW.shape
     step = max(1, 2**20 // width)
     return [slice(start, start + step) for start in range(0, height, step)]

@@ -1,4 +1,7 @@
-"""Reading and writing image files, strictly: a damaged file is an error, never half an image."""
+"""Reads and writes image files, strictly: a damaged file is an error, never half an image.
+
+This is the one table of picture formats: another format needs a change here alone.
+"""
 
 import contextlib
 import io
@@ -17,7 +20,7 @@ from jaxlung.system.silence import silence, silence_stderr
 from jaxlung.system.threads import take_turn
 
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
-_NPY = b"\x93NUMPY"
+_NPY, _JPEG = b"\x93NUMPY", b"\xff\xd8"  # how such files begin
 _MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
 _MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
 _LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
@@ -25,14 +28,25 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *d
 
 
 def read_film(path: str | os.PathLike[str]) -> Film:
-    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM, told apart by content.
+    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM with what the file says of the image.
+
+    The content decides on the format, not the suffix.
 
     Returns:
         image: as `read_image` says.
-        spacing, modality, mirrored: of DICOM alone, as `dicom.file.read_dicom` says; else None, ""
+        spacing, modality, mirrored: as `dicom.file.read_dicom` says; other formats have None, ""
             and False.
+        lossy: whether the file is JPEG.
 
     Raises: as `read_image`.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "film.png"
+        >>> write_png(path, np.eye(4, dtype=np.uint8))
+        >>> film = read_film(path)
+        >>> film.image.shape, film.spacing, film.modality
+        ((4, 4), None, '')
     """
     if dicom.is_dicom(path):
         return dicom.read_dicom(path)
@@ -40,7 +54,7 @@ def read_film(path: str | os.PathLike[str]) -> Film:
     pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them first")
-    return Film(pixels)
+    return Film(pixels, lossy=data.startswith(_JPEG))
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -51,11 +65,18 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         [H, W, 3], as stored. Palettes are expanded to RGB.
         of NPY: the array itself, [H, W] or [H, W, 3 or 4] of integers or floats; bool becomes
         uint8 of 0 and 255.
-        of DICOM: uint8 or float32 [H, W], as it would be shown: see `dicom.file.read_dicom`.
+        of DICOM: uint8 or float32 [H, W], as a screen shows it: see `dicom.file.read_dicom`.
 
     Raises:
-        InputError: the file is missing, unreadable, no image, damaged or has several frames; or
-            it is DICOM and the extra "dicom" is not installed.
+        InputError: the file is missing, unreadable, not an image, damaged or has several frames;
+            or it is DICOM and the extra "dicom" is not installed.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "film.png"
+        >>> write_png(path, np.eye(2, dtype=np.uint8))
+        >>> read_image(path).tolist()
+        [[1, 0], [0, 1]]
     """
     return read_film(path).image
 
@@ -97,7 +118,7 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
                 if getattr(image, "is_animated", False):  # counting them may take long
                     raise InputError(f"{path}: has several frames; expected one image")
                 _check_effort(path, image, data)
-                # Libraries tell of damage to TIFF in lines of their own.
+                # Libraries print lines of their own about damage to TIFF.
                 quiet = silence_stderr() if image.format == "TIFF" else contextlib.nullcontext()
                 with take_turn(image.height * image.width), quiet:
                     pixels = _pixels(image)
@@ -115,10 +136,10 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Height and width; of a picture from its header alone, without decoding it.
+    """Reads height and width, of a picture from its header alone, without decoding it.
 
     Raises:
-        InputError: the file is missing, unreadable or no image.
+        InputError: the file is missing, unreadable or not an image.
     """
     if dicom.is_dicom(path):
         return dicom.read_dicom_size(path)
@@ -139,18 +160,14 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 def _pixels(image: Image.Image) -> np.ndarray:
     if image.mode in ("1", "LA"):
-        image = image.convert("L")  # alpha is no part of the film
+        image = image.convert("L")  # alpha is not part of the film
     elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.asarray(image)
 
 
 def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
-    """Refuses what would keep a decoder busy for long.
-
-    Raises:
-        InputError: that.
-    """
+    """Raises InputError for an image that would keep a decoder busy for long."""
     if image.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
         raise InputError(f"{path}: has more than {_MOST_SCANS} scans; save it again")
     packed = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
@@ -159,7 +176,7 @@ def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes)
 
 
 def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
-    """16 bits a channel and several channels, of which Pillow would keep the upper 8 bits."""
+    """Says whether several channels have 16 bits each, of which Pillow would keep the upper 8."""
     if image.format == "PNG":  # IHDR: bit depth, then colour type; 2, 4 and 6 have channels
         return data[24] == 16 and data[25] in (2, 4, 6)
     if image.format == "TIFF":
@@ -176,7 +193,14 @@ def _decode_deep_colour(data: bytes) -> np.ndarray:
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes uint8 [H, W] or RGB [H, W, 3]; the file appears whole or not at all."""
+    """Writes a PNG; the file appears whole or not at all.
+
+    Args:
+        image: uint8 [H, W], or RGB uint8 [H, W, 3].
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     path = Path(path)
     with write_whole(path) as partial:
         # 6, Pillow's own, takes more than twice the time for films and makes them no smaller.
@@ -185,10 +209,15 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 
 def is_image(path: Path) -> bool:
-    """By its suffix, or by its content for DICOM, which often has none."""
+    """Says whether a file is an image: by its suffix; DICOM, which often has none, by content."""
     return path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and dicom.is_dicom(path))
 
 
 def stem_of(path: Path) -> str:
-    """The name without a suffix that says it is an image."""
+    """Returns the file's name without the suffix of an image.
+
+    Example:
+        >>> stem_of(Path("films/a.png")), stem_of(Path("1.2.840"))
+        ('a', '1.2.840')
+    """
     return path.stem if path.suffix.lower() in SUFFIXES else path.name

@@ -1,34 +1,45 @@
-"""Masks from files, for training and for scoring."""
+"""Reads masks from files, for training and for scoring."""
 
 import os
 
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.images import read_image
+from jaxlung.io.film import Film
+from jaxlung.io.images import read_film, read_image
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads a mask as bool [H, W].
+    """Reads a mask, of labels or with soft edges.
 
     Labels (up to four distinct values, or none above 15) mean that all but 0 is lung: 0/1, 0/255,
     right and left as 1 and 2. More values are the soft edges of resampling, and JPEG always has
     them: there lung is the upper half of the range.
 
-    Raises: as `read_image`; also a mask that is mostly of values in between.
+    Returns:
+        bool [H, W], True is lung.
+
+    Raises: as `read_image`; also for a mask with mostly values in between.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from jaxlung.io.images import write_png
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "mask.png"
+        >>> write_png(path, np.array([[0, 1], [2, 0]], np.uint8))
+        >>> read_mask(path).tolist()
+        [[False, True], [True, False]]
     """
-    return to_lung(read_image(path), path)
+    return to_lung(read_film(path), path)
 
 
-def to_lung(pixels: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
-    """What `read_mask` makes of the pixels that `read_image` read at path."""
+def to_lung(film: Film, path: str | os.PathLike[str]) -> np.ndarray:
+    """Makes bool [H, W] of a mask's film; `read_mask` has the rules. Errors name the path."""
+    pixels = film.image
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(axis=-1)
     highest = float(pixels.max())
-    with open(path, "rb") as file:
-        is_jpeg = file.read(2) == b"\xff\xd8"
     is_integer = pixels.dtype.kind != "f"
-    if not is_jpeg and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
+    if not film.lossy and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
         return pixels > 0
     if ((pixels > 0) & (pixels < highest)).sum() > 0.5 * (pixels > 0).sum():
         raise InputError(
@@ -39,15 +50,15 @@ def to_lung(pixels: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def read_labels(path: str | os.PathLike[str], *, sides: bool = False) -> np.ndarray:
-    """Reads a mask that is to be scored: strictly, since a guess would change the score.
+    """Reads a mask that is to be scored, strictly, since a guess would change the score.
 
     Args:
-        sides: it holds labels, 1 the patient's right lung and 2 the left one.
+        sides: the mask holds labels, 1 for the patient's right lung and 2 for the left one.
 
     Returns:
         uint8 [H, W] of 0 and 1; with sides of 0, 1 and 2.
 
-    Raises: as `read_image`; also a mask with other values: more than two, or two without 0.
+    Raises: as `read_image`; also for a mask of more than two values, or of two without 0.
     """
     pixels = read_image(path)
     if pixels.ndim == 3:

@@ -1,5 +1,8 @@
 """CT volumes as axial slices, and masks of them back on the file's own grid. Extra: jaxlung[ct].
 
+This is the one table of volume formats: another format to read needs a change here alone, in
+SUFFIXES and `_open`.
+
 A volume is turned, by flips and transpositions alone, into slices as a radiologist looks at them:
 [Z, H, W] from feet to head, rows from front to back, columns from the patient's right to left (the
 axes S, P, L). The same voxels are there, so the way back is exact, whatever the file's orientation.
@@ -7,6 +10,7 @@ axes S, P, L). The same voxels are there, so the way back is exact, whatever the
 
 import importlib.util
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,22 +24,11 @@ SUFFIXES = (".nii", ".nii.gz")
 _AXES = ("S", "P", "L")
 _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
 _AIR = -500.0  # Hounsfield units; a chest holds air, at about -1000
-# What a NIfTI header says of the grid; its free text may name a patient and is left behind.
-_GEOMETRY = (
-    "pixdim",
-    "xyzt_units",
-    "qform_code",
-    "sform_code",
-    "quatern_b",
-    "quatern_c",
-    "quatern_d",
-    "qoffset_x",
-    "qoffset_y",
-    "qoffset_z",
-    "srow_x",
-    "srow_y",
-    "srow_z",
-)
+# What a NIfTI header says of the grid. Its free text may name a patient and is left behind.
+_GEOMETRY = """
+pixdim xyzt_units qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z
+srow_x srow_y srow_z
+""".split()
 
 
 class Grid(NamedTuple):
@@ -55,58 +48,89 @@ class Volume(NamedTuple):
 
 
 def measure_voxel(volume: Volume) -> float:
-    """Of a voxel, mm3: less than the product of the spacings where a tilted gantry shears them."""
+    """Returns a voxel's size in mm3.
+
+    A tilted gantry shears the voxels: then it is less than the product of the spacings.
+
+    Example:
+        >>> grid = Grid((4, 4, 2), np.diag([0.5, 0.5, 2.0, 1.0]), None)
+        >>> measure_voxel(Volume(np.zeros((2, 4, 4)), (2.0, 0.5, 0.5), grid))
+        0.5
+    """
     axes_3x3 = volume.grid.affine_4x4[:3, :3]
     upright = np.prod(np.linalg.norm(axes_3x3, axis=0))
     return float(np.prod(volume.spacing) * abs(np.linalg.det(axes_3x3)) / upright)
 
 
 def is_volume(path: Path) -> bool:
-    """A NIfTI file by its name, or a folder, as of a DICOM series."""
+    """Says whether a path may be a volume: a file by its suffix, or a folder of a DICOM series."""
     return path.name.lower().endswith(SUFFIXES) or path.is_dir()
 
 
 def volume_stem(path: Path) -> str:
-    """The file's or folder's name without .nii or .nii.gz."""
+    """Returns the name of the file or folder without the suffix of a volume.
+
+    Example:
+        >>> volume_stem(Path("ct/scan.1.nii.gz"))
+        'scan.1'
+    """
     name = path.name or path.resolve().name  # the folder "." has no name of its own
-    return next((name[: -len(s)] for s in SUFFIXES[::-1] if name.lower().endswith(s)), name)
+    longest_first = sorted(SUFFIXES, key=len, reverse=True)
+    return next((name[: -len(s)] for s in longest_first if name.lower().endswith(s)), name)
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
     """Reads a NIfTI file, or a folder that holds one DICOM series.
 
-    Raises:
-        InputError: a missing extra, an unreadable or damaged file, one that is not
-            three-dimensional or does not say how it lies, values that are not finite, or a series
-            with gaps.
-    """
-    path = Path(path)
-    if path.is_dir():
-        from jaxlung.io.dicom.series import read_series
-
-        voxels, affine_4x4 = read_series(path)
-        return _canonical(voxels, Grid(voxels.shape, affine_4x4, None))
-    image, grid = open_nifti(path)
-    try:
-        with silence():
-            stored = image.dataobj
-            # Scaled values are 64 bits wide unless asked for as 32.
-            plain = (stored.slope, stored.inter) == (1, 0)
-            voxels = np.asanyarray(stored) if plain else image.get_fdata("unchanged", np.float32)
-    except Exception as error:  # gzip and zlib raise many types on damaged files
-        raise InputError(f"{path}: is damaged or truncated ({type(error).__name__})") from None
-    voxels = voxels.reshape(grid.shape)
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        raise InputError(f"{path}: holds NaN or infinite values; replace them first")
-    return _canonical(voxels, grid)
-
-
-def open_nifti(path: Path) -> tuple[Any, Grid]:
-    """A nibabel image whose voxels are still on the disk, and its grid.
+    Returns:
+        voxels [Z, H, W] as axial slices, in Hounsfield units for a CT; integers as stored, or
+        float32 where the file scales its values. Spacings are in mm.
 
     Raises:
-        InputError: as `read_volume`, for what the header tells; it quotes none of its text.
+        InputError: an extra is not installed; the file cannot be read, is damaged, has not three
+            dimensions, does not say how it lies or holds values that are not finite; or the
+            series has gaps.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "mask.nii.gz"
+        >>> write_mask(path, np.ones((2, 4, 3), bool), Grid((3, 4, 2), np.eye(4), None))
+        >>> volume = read_volume(path)
+        >>> volume.voxels_ZxHxW.shape, volume.spacing
+        ((2, 4, 3), (1.0, 1.0, 1.0))
     """
+    grid, read_voxels = _open(Path(path))
+    voxels = read_voxels()
+    turn = _turn(grid.affine_4x4)
+    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
+    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
+    spacing = np.empty(3)
+    spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
+    turned = import_nibabel().orientations.apply_orientation(voxels, turn)
+    z, y, x = (float(side) for side in spacing)
+    return Volume(turned, (z, y, x), grid)
+
+
+def read_grid(path: Path) -> Grid:
+    """Reads the grid of a volume; of a NIfTI file from the header alone.
+
+    Raises: as `read_volume`, for what the header says.
+    """
+    return _open(path)[0]
+
+
+def _open(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
+    """Returns a volume's grid, and a function that reads its voxels in the file's own order."""
+    if not path.is_dir():
+        return _open_nifti(path)
+    from jaxlung.io.dicom.series import read_series
+
+    voxels, affine_4x4 = read_series(path)
+    return Grid(voxels.shape, affine_4x4, None), lambda: voxels
+
+
+def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
+    """Opens a file whose header says all that is needed; errors quote none of its text."""
     nibabel = import_nibabel()
     if not path.is_file():
         raise InputError(f"{path}: no such file")
@@ -114,7 +138,7 @@ def open_nifti(path: Path) -> tuple[Any, Grid]:
         with silence():
             image = nibabel.load(path)
             affine_4x4 = np.asarray(image.affine, np.float64)
-    except Exception as error:  # as above
+    except Exception as error:  # gzip and zlib raise many types on damaged files
         raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__})") from None
     header = image.header
     if not isinstance(header, nibabel.Nifti1Header):
@@ -122,36 +146,36 @@ def open_nifti(path: Path) -> tuple[Any, Grid]:
     shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
     if len(shape) != 3 or 0 in shape or header.get_data_dtype().kind not in "uif":
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of numbers")
-    told = header["sform_code"] > 0 or header["qform_code"] > 0
-    if not (told and np.isfinite(affine_4x4).all() and np.linalg.cond(affine_4x4[:3, :3]) < 1e6):
+    placed = header["sform_code"] > 0 or header["qform_code"] > 0
+    if not (placed and np.isfinite(affine_4x4).all() and np.linalg.cond(affine_4x4[:3, :3]) < 1e6):
         raise InputError(f"{path}: does not say how its voxels lie (sform, qform); mend the header")
-    return image, Grid(shape, affine_4x4, header)
+
+    def read_voxels() -> np.ndarray:
+        try:
+            with silence():
+                stored = image.dataobj
+                # Scaled values are 64 bits wide unless asked for as 32.
+                is_plain = (stored.slope, stored.inter) == (1, 0)
+                voxels = (
+                    np.asanyarray(stored) if is_plain else image.get_fdata("unchanged", np.float32)
+                )
+        except Exception as error:  # as above
+            raise InputError(f"{path}: is damaged or truncated ({type(error).__name__})") from None
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+            raise InputError(f"{path}: holds NaN or infinite values; replace them first")
+        return voxels.reshape(shape)
+
+    return Grid(shape, affine_4x4, header), read_voxels
 
 
 def axial_shape(grid: Grid) -> tuple[int, int, int]:
-    """[Z, H, W] of the slices that `read_volume` makes of the grid."""
+    """Returns [Z, H, W] of the slices that `read_volume` makes of the grid."""
     z, y, x = (grid.shape[axis] for axis in np.argsort(_turn(grid.affine_4x4)[:, 0]))
     return z, y, x
 
 
-def slice_count(grid: Grid) -> int:
-    """How many axial slices `read_volume` makes of the grid."""
-    return axial_shape(grid)[0]
-
-
-def _canonical(voxels: np.ndarray, grid: Grid) -> Volume:
-    nibabel = import_nibabel()
-    turn = _turn(grid.affine_4x4)
-    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
-    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
-    spacing = np.empty(3)
-    spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
-    turned = nibabel.orientations.apply_orientation(voxels, turn)
-    z, y, x = (float(side) for side in spacing)
-    return Volume(turned, (z, y, x), grid)
-
-
 def _turn(affine_4x4: np.ndarray) -> np.ndarray:
+    """Returns nibabel's orientation transform from the file's axes to _AXES."""
     orientations = import_nibabel().orientations
     return orientations.ornt_transform(
         orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
@@ -159,7 +183,7 @@ def _turn(affine_4x4: np.ndarray) -> np.ndarray:
 
 
 def check_hounsfield(volume: Volume, path: Path) -> None:
-    """Raises InputError for a volume without air, such as one scaled to 8 bits."""
+    """Raises InputError for a volume without air, such as one that is scaled to 8 bits."""
     lowest = float(volume.voxels_ZxHxW.min())
     if lowest > _AIR:
         raise InputError(
@@ -169,7 +193,12 @@ def check_hounsfield(volume: Volume, path: Path) -> None:
 
 
 def apply_window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Hounsfield units to uint8: `low` and below is 0, `high` and above 255."""
+    """Turns Hounsfield units into uint8 of the same shape: `low` becomes 0, `high` 255.
+
+    Example:
+        >>> apply_window(np.array([-3000, -600, 3000]), -1350, 150).tolist()
+        [0, 128, 255]
+    """
     scaled = (np.clip(hu, low, high).astype(np.float32) - low) * (255.0 / (high - low))
     return np.rint(scaled).astype(np.uint8)
 
@@ -177,8 +206,14 @@ def apply_window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:
     """Brings a mask of axial slices back to the axes of its file.
 
+    Args:
+        mask_ZxHxW: integers or bool, or probabilities of floats.
+
     Returns:
-        uint8 of grid.shape; of probabilities float32.
+        uint8 of grid.shape; for probabilities float32.
+
+    Raises:
+        ValueError: the mask has another shape than the grid.
     """
     kind = np.float32 if mask_ZxHxW.dtype.kind == "f" else np.uint8
     orientations = import_nibabel().orientations
@@ -196,7 +231,11 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
 
     Args:
         path: ends in .nii.gz.
-        mask_ZxHxW: integers or bool, or probabilities, as `read_volume` turns slices.
+        mask_ZxHxW: integers or bool, or probabilities of floats, in the order of `read_volume`.
+        grid: of the volume, as `read_volume` returned it.
+
+    Raises:
+        ValueError: the mask has another shape than the grid.
     """
     nibabel = import_nibabel()
     # NIfTI-2 has an affine of 64 bits, which NIfTI-1 would round.
@@ -217,7 +256,7 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
 
 
 def import_nibabel() -> Any:
-    """Raises InputError that names the extra where nibabel is not installed."""
+    """Imports nibabel, or raises InputError that names the extra."""
     if importlib.util.find_spec("nibabel") is None:
         raise InputError('CT volumes need nibabel: pip install "jaxlung[ct]"')
     with silence():

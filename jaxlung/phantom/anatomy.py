@@ -44,10 +44,10 @@ class Anatomy(NamedTuple):
 
 
 def draws(unit_N: Array) -> tuple[Callable[[float, float], Array], Callable[[float], Array]]:
-    """uniform(low, high) and chance(probability), 1.0 or 0.0, from uniform numbers in [0, 1).
+    """Makes uniform(low, high) and chance(probability), 1.0 or 0.0, of N numbers in [0, 1).
 
-    At most N draws of both. One call of the generator serves many: it is what takes XLA long to
-    compile.
+    Both together draw at most N times. One call of the generator serves many draws, since each
+    call takes XLA long to compile.
     """
     unit = iter(unit_N)
 
@@ -101,15 +101,19 @@ def random_anatomy(key: Array) -> Anatomy:
 
 
 def ellipsoid_chord(u: Array, v: Array, half_depth: Array | float) -> Array:
-    """Ray length through an ellipsoid at (u, v), in units of its semi-axes across the ray.
+    """Returns the ray's length in an ellipsoid at (u, v), in units of its semi-axes across the ray.
 
-    2 c sqrt(1 - u^2 - v^2) inside, else 0, with c = half_depth.
+    It is 2 c sqrt(1 - u^2 - v^2) inside, else 0, with c = half_depth.
+
+    Example:
+        >>> float(ellipsoid_chord(jnp.float32(0), jnp.float32(0), 4.5))
+        9.0
     """
     return 2 * half_depth * jnp.sqrt(jnp.maximum(1 - u**2 - v**2, 0.0))
 
 
 def capsule_chord(x: Array, z: Array, start: Pair, end: Pair, taper: Pair) -> Array:
-    """Ray length through a tapered capsule across the ray: 2 sqrt(r^2 - distance^2).
+    """Returns the ray's length in a tapered capsule across the ray: 2 sqrt(r^2 - distance^2).
 
     start, end: (x, z) of the axis; taper: the radius at both ends. All in cm.
     """
@@ -121,7 +125,7 @@ def capsule_chord(x: Array, z: Array, start: Pair, end: Pair, taper: Pair) -> Ar
 
 
 def chest_half_width(a: Anatomy, z: Array) -> Array:
-    """Half-width of the rib cage inside, at height z; 0 above the apex of the lungs."""
+    """Returns the half-width of the rib cage inside, at height z; 0 above the lungs' apex."""
     length = a.dome + a.recess - a.apex
     v = jnp.clip((z - a.apex) / (0.78 * length), 0.0, 1.0)
     dome = jnp.maximum(1 - (1 - v) ** 2.3, 0.0) ** 0.57
@@ -129,7 +133,7 @@ def chest_half_width(a: Anatomy, z: Array) -> Array:
 
 
 def dome_height(a: Anatomy, x: Array) -> Array:
-    """z of the diaphragm's silhouette above x."""
+    """Returns z of the diaphragm's silhouette at x."""
     top = a.dome + jnp.where(x > 0, a.dome_left, 0.0)
     centre = 0.45 * a.chest
     # The last 4 mm are flat: a sharper angle would fall apart into pixels.
@@ -141,14 +145,17 @@ def dome_height(a: Anatomy, x: Array) -> Array:
 def _row_edge(
     z: Array, x0: Array | float, z0: Array | float, rx: Array | float, rz: Array | float
 ) -> Array:
-    """x of an ellipse's outer edge at height z; far inside where the row misses it."""
+    """Returns x of an ellipse's outer edge at height z; far inside where the row misses it."""
     squared = 1 - ((z - z0) / rz) ** 2
     return jnp.where(squared >= 0, x0 + rx * jnp.sqrt(jnp.maximum(squared, 0.0)), -99.0)
 
 
 def left_ventricle_edge(a: Anatomy, z: Array) -> Array:
-    """x of the tilted ellipse's outer edge at height z, the larger root of its quadratic in x; far
-    inside where the row misses it."""
+    """Returns x of the left ventricle's outer edge at height z.
+
+    It is the larger root of the tilted ellipse's quadratic in x; far inside where the row misses
+    the ellipse.
+    """
     cos, sin = jnp.cos(a.heart_tilt), jnp.sin(a.heart_tilt)
     long2, short2 = 1 / a.heart_a**2, 1 / a.heart_b**2
     dz = z - a.heart_z
@@ -161,7 +168,7 @@ def left_ventricle_edge(a: Anatomy, z: Array) -> Array:
 
 
 def mediastinal_border(a: Anatomy, x: Array, z: Array) -> Array:
-    """|x| of the lungs' inner border: heart, great vessels and mediastinum, on the side of x."""
+    """Returns |x| of the lungs' inner border on the side of x: heart, vessels and mediastinum."""
     # At the apex the border leaves the mediastinum in an arc.
     v = jnp.clip((z - a.apex) / 4.0, 0.0, 1.0)
     narrow = a.medial + 0.3 * jnp.sin(0.35 * z)
@@ -183,7 +190,7 @@ class Lungs(NamedTuple):
 
 
 def lungs(a: Anatomy, x: Array, z: Array) -> Lungs:
-    """Lung thickness, and the silhouette that the heart, mediastinum and diaphragm leave free."""
+    """Maps lung thickness, and the silhouette that heart, mediastinum and diaphragm leave free."""
     centred = x - a.turn
     side = jnp.abs(x)
     outer = chest_half_width(a, z)
@@ -210,8 +217,11 @@ def lungs(a: Anatomy, x: Array, z: Array) -> Lungs:
 
 
 def mediastinum_chord(a: Anatomy, x: Array, z: Array, half_depth: Array) -> Array:
-    """Ray length through what takes lung away: a stack of half ellipses that reach the border,
-    the tissue before the spine, and the descending aorta."""
+    """Returns the ray's length in what takes lung away.
+
+    That is a stack of half ellipses that reach the border, the tissue before the spine, and the
+    descending aorta.
+    """
     m = jnp.abs(x) / mediastinal_border(a, x, z)
     # It fills the depth above the heart; behind the heart lies lung.
     fill = 0.55 + 0.4 * jax.nn.sigmoid((-4.0 - z) / 1.5)
@@ -222,13 +232,13 @@ def mediastinum_chord(a: Anatomy, x: Array, z: Array, half_depth: Array) -> Arra
 
 
 def arm_axis(a: Anatomy) -> tuple[Pair, Pair]:
-    """(|x|, z) of the upper arm's axis, at the shoulder joint and below."""
+    """Returns (|x|, z) of the upper arm's axis, at the shoulder joint and below."""
     joint = a.chest + 4.2 + 0.3 * a.fat, a.apex + 4.2 - 0.8 * a.arms
     return joint, (joint[0] + 4.5 + 4.0 * a.arms, joint[1] + 18.0)
 
 
 def body_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ray length through the whole body: neck, shoulders, arms, torso and breasts."""
+    """Returns the ray's length in the whole body: neck, shoulders, arms, torso and breasts."""
     side = jnp.abs(x)
     neck, arm = 5.0 + 0.35 * a.fat, 4.3 + 0.35 * a.fat
     joint, elbow = arm_axis(a)
@@ -254,7 +264,7 @@ def body_chord(a: Anatomy, x: Array, z: Array) -> Array:
 
 
 def airway_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ray length through trachea, main bronchi and the gastric bubble."""
+    """Returns the ray's length in trachea, main bronchi and the gastric bubble."""
     bubble_x, x = x, x - a.turn
     trachea = 1.8 * jnp.sqrt(jnp.maximum(1 - ((x + 0.2) / 0.9) ** 2, 0.0))
     air = trachea * jax.nn.sigmoid((-3.2 - z) / 0.3)

@@ -20,9 +20,13 @@ _BRANCHES = 7  # of a hilum, each with two children and four grandchildren
 
 
 def tube_chord(distance: Array, radius: Array | float, core: float = 0.72) -> Array:
-    """Ray length through a tube's cortex: a cylinder less a core that holds marrow.
+    """Returns the ray's length in a tube's cortex: a cylinder less a core that holds marrow.
 
     distance: cm from the axis, in the image plane; the tube lies across the ray.
+
+    Example:
+        >>> float(tube_chord(jnp.float32(1.1), 1.0))
+        0.0
     """
     outer = jnp.sqrt(jnp.maximum(radius**2 - distance**2, 0.0))
     marrow = jnp.sqrt(jnp.maximum((core * radius) ** 2 - distance**2, 0.0))
@@ -30,15 +34,15 @@ def tube_chord(distance: Array, radius: Array | float, core: float = 0.72) -> Ar
 
 
 def rib_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ribs as tubes along tilted ellipses on the rib cage.
+    """Returns the ray's length in the ribs, tubes along tilted ellipses on the rib cage.
 
-    Seen from the front a rib is an oval: its upper half the posterior part, which leaves the
-    spine and falls sideways, its lower half the anterior part, which comes back to the middle and
-    fades into cartilage.
+    Seen from the front a rib is an oval. Its upper half is the posterior part, which leaves the
+    spine and falls sideways. Its lower half is the anterior part, which comes back to the middle
+    and fades into cartilage.
     """
     length = a.dome + a.recess - a.apex
     side = jnp.abs(x)
-    side_power = jnp.maximum(side, 1e-3) ** 0.7  # once, as powers are dear
+    side_power = jnp.maximum(side, 1e-3) ** 0.7  # once, since powers are slow
 
     def one(total: Array, k: Array) -> tuple[Array, None]:
         top = a.apex - 0.6 + k * a.rib_pitch * length
@@ -63,7 +67,7 @@ def rib_chord(a: Anatomy, x: Array, z: Array) -> Array:
 
 
 def spine_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Vertebral bodies with disc spaces, pedicles and spinous processes."""
+    """Returns the ray's length in vertebral bodies with disc spaces, pedicles and processes."""
     x = x - a.scoliosis * jnp.sin(0.12 * z) - 0.5 * a.turn
     period = 2.15 + 0.012 * (z + 15)
     phase = z / period
@@ -80,7 +84,7 @@ def spine_chord(a: Anatomy, x: Array, z: Array) -> Array:
 
 
 def shoulder_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Clavicles, shoulder blades and the upper arms' bones."""
+    """Returns the ray's length in clavicles, shoulder blades and the upper arms' bones."""
     joint, elbow = arm_axis(a)
     side = jnp.abs(x - 0.6 * a.turn)
     # The clavicle: an S from the breastbone, rising to just above the joint.
@@ -112,13 +116,13 @@ def shoulder_chord(a: Anatomy, x: Array, z: Array) -> Array:
 
 
 def _beyond(x: Array, z: Array, start: Pair, end: Pair) -> Array:
-    """Signed distance to a line; negative to the left of the way from start to end."""
+    """Returns the signed distance to a line; negative on the left of the way from start to end."""
     dx, dz = end[0] - start[0], end[1] - start[1]
     return ((z - start[1]) * dx - (x - start[0]) * dz) / jnp.hypot(dx, dz)
 
 
 def random_vessels(key: Array, a: Anatomy) -> Array:
-    """Pulmonary vessels as tapered segments [N, 6]: x0, z0, x1, z1, radius at both ends."""
+    """Draws pulmonary vessels, tapered segments [N, 6]: x0, z0, x1, z1, radius at both ends."""
     n = 2 * _BRANCHES
     # Uniform in +-1: where the branches start, their heading, and each segment's bend and length.
     draw = jax.random.uniform(key, (17 * n,), minval=-1.0, maxval=1.0)
@@ -146,7 +150,7 @@ def random_vessels(key: Array, a: Anatomy) -> Array:
 
 
 def vessel_tree_chord(segments_Nx6: Array, x: Array, z: Array) -> Array:
-    """Ray length through tapered segments, the thickest where they overlap."""
+    """Returns the ray's length in tapered segments, the thickest one where they overlap."""
 
     def one(deepest: Array, segment: Array) -> tuple[Array, None]:
         x0, z0, x1, z1, r0, r1 = segment
@@ -158,7 +162,7 @@ def vessel_tree_chord(segments_Nx6: Array, x: Array, z: Array) -> Array:
 
 
 def hilum_chord(a: Anatomy, x: Array, z: Array) -> Array:
-    """Ray length through the soft tissue of both hila."""
+    """Returns the ray's length in the soft tissue of both hila."""
     u = (jnp.abs(x) - a.medial - 1.5) / 1.3
     lower = jnp.where(x < 0, -0.4, -1.2)  # the left hilum stands higher
     return ellipsoid_chord(u, (z - lower) / 2.1, 0.8)

@@ -1,13 +1,13 @@
 """Simulated chest radiographs with exact lung masks: pure functions of a key.
 
-Analytic anatomy (`phantom_anatomy`, `phantom_bones`) is projected along parallel rays; the film
-then goes through exposure, scatter, noise and blur, and sometimes collimation, a marker, a tube or
-an opacity. The mask is the projected lung that heart, mediastinum and diaphragm leave free, as in
-the Montgomery and JSRT masks, computed from the same geometry.
+Analytic anatomy (`anatomy`, `bones`) is projected along parallel rays. The film then goes through
+exposure, scatter, noise and blur, and sometimes collimation, a marker, a tube or an opacity. The
+mask is the projected lung that heart, mediastinum and diaphragm leave free, as in the Montgomery
+and JSRT masks, computed from the same geometry.
 
-Linear attenuation in 1/cm is approximate, effective values for about 70 keV: water has the order of
-magnitude of the NIST XCOM tables (0.19/cm), lung is water at a density of 0.26, bone is what a mix
-of cortex and marrow adds to soft tissue, and metal is chosen to be seen, not measured.
+Linear attenuation in 1/cm is approximate: effective values for about 70 keV. Water has the order of
+magnitude of the NIST XCOM tables (0.19/cm), lung is water at a density of 0.26, bone is the part
+that a mix of cortex and marrow adds to soft tissue, and metal is chosen to be seen, not measured.
 """
 
 import functools
@@ -23,7 +23,7 @@ Array = jax.Array
 
 MU_SOFT = 0.19
 MU_LUNG = 0.05
-MU_BONE = 0.30  # above soft tissue
+MU_BONE = 0.30  # in addition to soft tissue
 MU_METAL = 1.5
 _CHUNK = 16  # images rendered at a time: one compile, little memory
 
@@ -38,16 +38,21 @@ class View(NamedTuple):
 
 
 def radiograph(key: Array, *, size: int = 256) -> tuple[Array, Array]:
-    """One radiograph with its lungs.
+    """Renders one radiograph with its lungs; a pure function that can be jitted and vmapped.
 
     Args:
-        key: a typed PRNG key; patient, pose and exposure are functions of it alone, so another
+        key: a typed PRNG key. Patient, pose and exposure are functions of it alone, so another
             size shows the same patient.
         size: height and width in pixels, a multiple of 16.
 
     Returns:
         image float32 [size, size] in [0, 1], bright where dense; labels int32 [size, size]:
         0 background, 1 right lung, 2 left lung (the patient's sides; the right is image left).
+
+    Example:
+        >>> image, labels = jax.eval_shape(lambda key: radiograph(key, size=32), jax.random.key(0))
+        >>> image.shape, image.dtype, labels.dtype
+        ((32, 32), dtype('float32'), dtype('int32'))
     """
     body_key, tree_key, texture_key, noise_key, key = jax.random.split(key, 5)
     view_unit, foreign_unit, overlay_unit, film_unit = jax.random.uniform(key, (4, 12))
@@ -69,10 +74,21 @@ def radiograph(key: Array, *, size: int = 256) -> tuple[Array, Array]:
 def radiographs(
     key: Array, n: int, *, size: int = 256, start: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Many radiographs on the host; image i is `radiograph(fold_in(key, start + i))`.
+    """Renders many radiographs as numpy arrays; image i is `radiograph(fold_in(key, start + i))`.
+
+    Args:
+        key: a typed PRNG key.
+        n: number of radiographs.
+        size: height and width in pixels, a multiple of 16.
+        start: index of the first one.
 
     Returns:
         images uint8 [n, size, size]; lung masks uint8 [n, size, size], 0 or 1.
+
+    Example:
+        >>> images, masks = radiographs(jax.random.key(0), 2, size=32)
+        >>> images.shape, images.dtype, int(masks.max())
+        ((2, 32, 32), dtype('uint8'), 1)
     """
     images = np.empty((n, size, size), np.uint8)
     masks = np.empty((n, size, size), np.uint8)
@@ -112,7 +128,7 @@ def _attenuation(
     x: Array,
     z: Array,
 ) -> Array:
-    """The line integral of attenuation, without unit."""
+    """Integrates attenuation along the rays; the result has no unit."""
     body = anatomy.body_chord(a, x, z)
     air = jnp.minimum(lungs.air_HxW, 0.92 * body)
     inside = jnp.clip(air / 4.0, 0.0, 1.0)  # vessels lie in lung only
@@ -131,7 +147,7 @@ def _attenuation(
 
 
 def _texture(key: Array, x: Array, z: Array) -> Array:
-    """Smooth noise of about unit variance, from sinusoids: the same at any pixel size."""
+    """Draws smooth noise of about unit variance, from sinusoids: the same at any pixel size."""
     unit_12x3 = jax.random.uniform(key, (12, 3))
     octaves = jnp.log(14.0 / 1.6)  # wavelengths of 0.45 to 4 cm
 
@@ -145,10 +161,10 @@ def _texture(key: Array, x: Array, z: Array) -> Array:
 
 
 def _foreign_attenuation(unit_N: Array, a: anatomy.Anatomy, x: Array, z: Array) -> Array:
-    """The line integral through what is now and then there: tube or wire, port, opacity."""
+    """Integrates attenuation of what some films show: a tube or wire, a port, an opacity."""
     uniform, chance = anatomy.draws(unit_N)
 
-    # A tube or wire hangs from above along a wave; now and then there is a port.
+    # A tube or wire hangs from above along a wave; some patients have a port.
     aside, wave, shift = uniform(-4.0, 4.0), uniform(-1.0, 1.0), uniform(-3.0, 3.0)
     axis = aside + 1.5 * wave * jnp.sin(0.3 * z + shift)
     slope = 0.45 * wave * jnp.cos(0.3 * z + shift)
@@ -167,14 +183,17 @@ def _foreign_attenuation(unit_N: Array, a: anatomy.Anatomy, x: Array, z: Array) 
 
 
 class Overlay(NamedTuple):
-    """What lies over the patient's picture."""
+    """Maps of what lies over the patient's picture."""
 
     marker_HxW: Array  # in [0, 1]
     open_HxW: Array  # in [0, 1]: 0 where the collimator covers the detector
 
 
 def _random_overlay(unit_N: Array, across: Array, down: Array) -> Overlay:
-    """Side marker and collimator; across and down are fractions of the field from its centre."""
+    """Draws side marker and collimator.
+
+    across and down are positions as fractions of the field, from its centre.
+    """
     uniform, chance = anatomy.draws(unit_N)
     # An L or an R of strokes, in an upper corner, on its own side.
     left = uniform(-1.0, 1.0) > 0
@@ -192,7 +211,7 @@ def _random_overlay(unit_N: Array, across: Array, down: Array) -> Overlay:
 
 
 def _stroke(u: Array, v: Array, u0: float, v0: float, u1: float, v1: float) -> Array:
-    """1 within a stroke of a letter one unit high."""
+    """Draws a stroke of a letter that is one unit high: 1 inside."""
     du, dv = u1 - u0, v1 - v0
     t = jnp.clip(((u - u0) * du + (v - v0) * dv) / (du**2 + dv**2), 0.0, 1.0)
     return jax.nn.sigmoid((0.11 - jnp.hypot(u - u0 - t * du, v - v0 - t * dv)) / 0.02)
@@ -221,7 +240,7 @@ def _expose(
     overlay: Overlay,
     pixel: Array,
 ) -> Array:
-    """From line integrals to the displayed film; `pixel` is its width in cm."""
+    """Turns line integrals into the displayed film; `pixel` is the width of a pixel in cm."""
     uniform, _ = anatomy.draws(unit_N)
     size = attenuation.shape[0]
     primary = jnp.exp(-attenuation)

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import radiographs
+from jaxlung.data.folder import list_images
 
 FINDINGS = {  # folder to finding
     "COVID": "COVID-19",
@@ -51,9 +52,7 @@ class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         left_out: Counter[str] = Counter()
         for folder, (images, masks) in folders.items():
-            pairs = radiographs.paired(
-                radiographs.images_in(images), radiographs.images_in(masks), left_out, without=0
-            )
+            pairs = radiographs.paired(list_images(images), list_images(masks), left_out, without=0)
             for stem, image_path, mask_path in pairs:
                 mask_hxw = radiographs.read_mask_or_none(mask_path, left_out)
                 if mask_hxw is None:
@@ -61,7 +60,12 @@ class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
                 image_HxW = radiographs.read_grey(image_path)
                 mask_HxW = radiographs.on_grid(mask_hxw, image_HxW.shape)
                 example = radiographs.example(
-                    stem, image_HxW, {"mask": mask_HxW}, patient=stem, finding=FINDINGS[folder]
+                    stem,
+                    image_HxW,
+                    {"mask": mask_HxW},
+                    depth=8,
+                    patient=stem,
+                    finding=FINDINGS[folder],
                 )
-                yield stem, radiographs.cast_depth(example, 8)
+                yield stem, example
         self.info.metadata["left_out"] = dict(left_out)

@@ -1,6 +1,5 @@
 """General Blockchain's outlines on 100 radiographs of COVID-19, as a TFDS data set."""
 
-import csv
 import json
 import math
 from collections import Counter
@@ -50,7 +49,7 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         left_out: Counter[str] = Counter()
-        unknown = 0  # their own patient, and without finding
+        unknown = 0  # images that metadata.csv does not name: each its own patient, no finding
         metadata = read_metadata(root / "metadata.csv")
         coco = root / "annotation" / "results.json"
         records: Records
@@ -81,6 +80,7 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
                 example_id,
                 image_HxW,
                 masks,
+                depth=8,
                 patient=row.get("patientid", "") or example_id,
                 finding=row.get("finding", ""),
                 view=row.get("view", ""),
@@ -88,7 +88,7 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
                 age=_number(row.get("age", "")),
                 license=row.get("license", ""),
             )
-            yield file_name, radiographs.cast_depth(example, 8)
+            yield file_name, example
         self.info.metadata["left_out"] = dict(left_out)
         self.info.metadata["unknown to metadata.csv"] = unknown
 
@@ -100,45 +100,31 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{path}: cannot be read as CSV ({radiographs.why(error)}); clone again"
-        ) from error
-    for column in columns:
-        if not rows or column not in rows[0]:
-            raise InputError(f"{path}: has no column {column!r}, or no row; clone again")
-    return rows
-
-
 def read_metadata(path: Path) -> dict[str, dict[str, str]]:
-    """File name to its row: patient, finding, view, sex, age and licence."""
-    rows = _rows(path, ("filename", "patientid"))
+    """Reads file name to row: patient, finding, view, sex, age and licence."""
+    rows = radiographs.read_table(path, ("filename", "patientid"), "clone again")
     return {row["filename"]: {k: v or "" for k, v in row.items() if k} for row in rows}
 
 
 def read_structure(path: Path) -> dict[str, list[dict[str, str]]]:
-    """structure.csv: a row for each crop, with its organ, its file and where it lies."""
+    """Reads structure.csv: a row for each crop, with its organ, its file and its place."""
     columns = ("Filename", "Template Name", "Mask", "Top", "Left")
     records: dict[str, list[dict[str, str]]] = {}
-    for row in _rows(path, columns):
+    for row in radiographs.read_table(path, columns, "clone again"):
         records.setdefault(row["Filename"], []).append(row)
     return records
 
 
 def of_another_size(annotations: list[Any], shape: tuple[int, int]) -> bool:
-    """Whether structure.csv says that the image had another size when its crops were placed."""
+    """Says whether, by structure.csv, the image had another size when its crops were placed."""
     stated = {row.get("Resolution") or "" for row in annotations if isinstance(row, dict)}
     return bool(stated - {"", f"{shape[1]}x{shape[0]}"})
 
 
 def draw_crops(root: Path, annotations: list[Any], shape: tuple[int, int]) -> Masks:
-    """The crops of an image at their places; several of one organ are joined.
+    """Draws an image's crops at their places; several crops of one organ are joined.
 
-    A crop may reach over the image's edge, where it is cut.
+    A crop that reaches over the image's edge is cut there.
     """
     masks: Masks = {}
     for row in annotations:
@@ -162,7 +148,7 @@ def draw_crops(root: Path, annotations: list[Any], shape: tuple[int, int]) -> Ma
 
 
 def read_coco(path: Path) -> dict[str, list[tuple[str, Any]]]:
-    """COCO annotations: image file name to (organ, segmentation)."""
+    """Reads COCO annotations: image file name to (organ, segmentation)."""
     try:
         coco = json.loads(path.read_text(encoding="utf-8"))
         names = {entry["id"]: str(entry["name"]).strip().lower() for entry in coco["categories"]}
@@ -177,7 +163,7 @@ def read_coco(path: Path) -> dict[str, list[tuple[str, Any]]]:
 
 
 def draw_coco(root: Path, annotations: list[Any], shape: tuple[int, int]) -> Masks:
-    """The segmentations of an image, joined by organ."""
+    """Draws the segmentations of an image, joined by organ."""
     masks: Masks = {}
     for organ, segmentation in annotations:
         if organ in ORGANS:

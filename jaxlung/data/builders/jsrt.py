@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import radiographs
+from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.masks import read_mask
 
@@ -66,27 +67,26 @@ class JaxlungJsrt(tfds.core.GeneratorBasedBuilder):
                 if not planes[name].any():
                     raise InputError(f"{organs[name]}: is empty; unpack the masks again")
             finding = "nodule" if stem.startswith("JPCLN") else "no nodule"
-            yield (
+            example = radiographs.example(
                 stem,
-                radiographs.example(
-                    stem,
-                    image_HxW,
-                    planes,
-                    patient=stem,
-                    spacing_mm=SPACING_MM,
-                    view="PA",
-                    finding=finding,
-                    fold=fold,
-                ),
+                image_HxW,
+                planes,
+                depth=16,
+                patient=stem,
+                spacing_mm=SPACING_MM,
+                view="PA",
+                finding=finding,
+                fold=fold,
             )
+            yield stem, example
 
 
 def _fold(folds: Path, fold: str) -> dict[str, dict[str, Path]]:
-    """Film to organ to mask."""
+    """Finds the masks of a fold: film to organ to file."""
     found: dict[str, dict[str, Path]] = {}
     for name, organ in ORGANS.items():
         folder = radiographs.first_folder(folds, f"{fold}/masks/{organ}")
-        for stem, path in radiographs.images_in(folder).items():
+        for stem, path in list_images(folder).items():
             found.setdefault(stem.upper(), {})[name] = path
     for stem, organs in found.items():
         for name, organ in ORGANS.items():
@@ -101,10 +101,10 @@ def _fold(folds: Path, fold: str) -> dict[str, dict[str, Path]]:
 def check_folds(
     films: dict[str, Path], masks: dict[str, dict[str, dict[str, Path]]], images: Path
 ) -> None:
-    """Every film has masks in one fold, and the other way round.
+    """Checks that every film has masks in exactly one fold, and every mask a film.
 
     Raises:
-        InputError: naming the first that has not.
+        InputError: this is not so; the error names the first such file.
     """
     for stem in masks["fold1"]:
         if stem in masks["fold2"]:
@@ -119,10 +119,10 @@ def check_folds(
 
 
 def read_img(path: Path) -> np.ndarray:
-    """A headerless .IMG file, turned so that bone is bright: uint16 [SIDE, SIDE] of 0 to 4095.
+    """Reads a headerless .IMG file as uint16 [SIDE, SIDE] of 0 to 4095, with bone bright.
 
     Raises:
-        InputError: a file of another length, or values that 12 big-endian bits do not give.
+        InputError: the file has another length, or values that 12 big-endian bits cannot give.
     """
     data = path.read_bytes()
     if len(data) != 2 * SIDE * SIDE:
@@ -130,13 +130,13 @@ def read_img(path: Path) -> np.ndarray:
             f"{path}: has {len(data)} bytes; expected {2 * SIDE * SIDE} ({SIDE}x{SIDE} of 16 bits)"
         )
     values = np.frombuffer(data, ">u2").reshape(SIDE, SIDE)
-    if (values > _WHITE).mean() > 0.01:  # a few dots of the scanner's are cut below
+    if (values > _WHITE).mean() > 0.01:  # the scanner leaves a few such dots, cut below
         raise InputError(f"{path}: is not big-endian with 12 bits; fetch JSRT's own .IMG files")
     return (_WHITE - np.minimum(values, _WHITE)).astype(np.uint16)
 
 
 def enlarge(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    """A mask on a grid that is a whole number of times as fine: each pixel repeated."""
+    """Reads a mask and repeats each pixel a whole number of times, up to the image's size."""
     mask_hxw = read_mask(path)
     height, width = mask_hxw.shape
     factor = shape[0] // height

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import nlm, radiographs
+from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.masks import read_mask
 
@@ -45,16 +47,14 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(root)}
 
     def _generate_examples(self, root: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        images = radiographs.images_in(
-            radiographs.first_folder(root, "MontgomerySet/CXR_png", "CXR_png")
-        )
+        images = list_images(radiographs.first_folder(root, "MontgomerySet/CXR_png", "CXR_png"))
         folder = next(iter(images.values())).parent.parent
         masks = {
             f"mask_{side}": radiographs.first_folder(folder, f"ManualMask/{side}Mask")
             for side in ("right", "left")
         }
         for mask_folder in masks.values():
-            for stem, mask in radiographs.images_in(mask_folder).items():
+            for stem, mask in list_images(mask_folder).items():
                 if stem not in images:
                     raise InputError(f"{mask}: has no image in CXR_png; unpack the archive again")
         for stem, path in images.items():
@@ -67,6 +67,7 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
                 stem,
                 image_HxW,
                 halves,
+                depth=16,
                 patient=patient,
                 finding=finding,
                 view="PA",
@@ -74,10 +75,10 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
                 age=age,
                 spacing_mm=SPACING_MM if known else radiographs.UNKNOWN,
             )
-            yield stem, radiographs.cast_depth(example, 16)
+            yield stem, example
 
 
-def _half(path: Path) -> Any:
+def _half(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(
             f"{path}: is missing; every image has a mask of the right and of the left lung, so "

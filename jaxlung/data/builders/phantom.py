@@ -1,7 +1,7 @@
 """The simulated radiographs as a TFDS data set.
 
 import tensorflow_datasets as tfds
-import jaxlung.builders.phantom  # registers it
+import jaxlung.data.builders.phantom  # registers it
 train = tfds.load("jaxlung_phantom", split="train")
 """
 
@@ -61,11 +61,5 @@ class JaxlungPhantom(tfds.core.GeneratorBasedBuilder):
             images_NxSxS, masks_NxSxS = radiographs(key, n, size=SIZE, start=first)
             for i in range(n):
                 name = f"phantom_{SEED}_{first + i:05d}"
-                yield (
-                    name,
-                    {
-                        "id": name,
-                        "image": images_NxSxS[i][..., None],
-                        "mask": masks_NxSxS[i][..., None],
-                    },
-                )
+                image, mask = images_NxSxS[i][..., None], masks_NxSxS[i][..., None]
+                yield name, {"id": name, "image": image, "mask": mask}

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import nlm, radiographs
+from jaxlung.data.folder import list_images
 
 WITHOUT_MASK = 96  # images
 URL = "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"  # no checksum published
@@ -49,10 +50,10 @@ class JaxlungShenzhen(tfds.core.GeneratorBasedBuilder):
 def nlm_examples(
     builder: tfds.core.DatasetBuilder, images: Path, masks: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The images of the library's two sets that have one mask of both lungs."""
+    """Yields the library's images that have one mask of both lungs."""
     left_out: Counter[str] = Counter()
     pairs = radiographs.paired(
-        radiographs.images_in(images), radiographs.images_in(masks), left_out, without=WITHOUT_MASK
+        list_images(images), list_images(masks), left_out, without=WITHOUT_MASK
     )
     for stem, image_path, mask_path in pairs:
         patient, finding = nlm.patient_and_finding(stem, image_path)
@@ -64,11 +65,12 @@ def nlm_examples(
             stem,
             radiographs.read_grey(image_path),
             {"mask": mask_HxW},
+            depth=16,
             patient=patient,
             finding=finding,
             view="PA",
             sex=sex,
             age=age,
         )
-        yield stem, radiographs.cast_depth(example, 16)
+        yield stem, example
     builder.info.metadata["left_out"] = dict(left_out)

@@ -1,11 +1,11 @@
 """From DICOM's stored values to what a screen shows: PS3.3 C.11 and PS3.4 N.2.
 
-Modality LUT or rescale, VOI LUT or window, polarity. The picture is inverted, once, if
-PhotometricInterpretation is MONOCHROME1 (its lowest value is white after the VOI stage,
-C.7.6.3.1.2) or if PresentationLUTShape is INVERSE (what the VOI stage gives is to be inverted,
-C.11.6.1.2). Images carry both or neither: C.7.6.1 has INVERSE with MONOCHROME1 and IDENTITY with
-MONOCHROME2 alone, so that together they say one thing. Files where they disagree break that
-rule, and follow whichever asks for the inversion.
+The order is: Modality LUT or rescale, VOI LUT or window, polarity. The picture is inverted, once,
+if PhotometricInterpretation is MONOCHROME1 (its lowest value is white after the VOI stage,
+C.7.6.3.1.2) or if PresentationLUTShape is INVERSE (the output of the VOI stage is to be inverted,
+C.11.6.1.2). By C.7.6.1 INVERSE comes with MONOCHROME1 alone and IDENTITY with MONOCHROME2 alone, so
+that images which carry both attributes say one thing. Files where the two disagree break that
+rule; the one that asks for the inversion counts.
 
 Functions take a pydicom data set and never quote its values in an error.
 """
@@ -20,7 +20,11 @@ from jaxlung.io.grey import row_blocks
 
 
 def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
-    """Grey stored values [H, W] as they are shown: see `read_dicom` for values and dtype."""
+    """Turns grey stored values [H, W] into what is shown: `read_dicom` has values and dtype.
+
+    Raises:
+        InputError: a LUT or window cannot be used, or turns the image into a single grey.
+    """
     inverted = (
         dataset.PhotometricInterpretation == "MONOCHROME1"
         or dataset.get("PresentationLUTShape") == "INVERSE"
@@ -60,15 +64,16 @@ def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
 
 
 def _range(values: np.ndarray, padding_HxW: np.ndarray) -> tuple[float, float]:
-    """The lowest of values [H, W] and the highest, padding aside unless there is nothing else."""
+    """Returns the lowest and highest of values [H, W], without padding unless all is padding."""
     image_N = values if padding_HxW.all() else values[~padding_HxW]
     return float(image_N.min()), float(image_N.max())
 
 
 def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:
-    """Where the stored values [H, W] only fill the frame, at times far below or above the image.
+    """Marks stored values [H, W] that only fill the frame, often far below or above the image's.
 
-    C.7.5.1.1.2: PixelPaddingValue, or all from it to PixelPaddingRangeLimit. bool [H, W].
+    These are PixelPaddingValue, or all values from it to PixelPaddingRangeLimit (C.7.5.1.1.2).
+    Returns bool [H, W].
     """
     ends = [
         int(number)
@@ -83,9 +88,14 @@ def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:
 def apply_rescale(
     stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, bool]:
-    """Values [H, W] after the Modality LUT or rescale (C.11.1), and whether some can be negative.
+    """Applies the Modality LUT or rescale (C.11.1) to stored values [H, W].
 
-    Without either, or with a rescale that changes nothing, it is the stored array itself.
+    Returns:
+        values [H, W], and whether some can be negative. Without either, or with a rescale that
+        changes nothing, the values are the stored array itself.
+
+    Raises:
+        InputError: the slope is 0, or the table is damaged.
     """
     signed = int(dataset.PixelRepresentation) == 1
     if dataset.get("ModalityLUTSequence"):
@@ -108,13 +118,14 @@ def apply_rescale(
 def _look_up(
     values: np.ndarray, item: Any, signed: bool, dataset: Any, path: str | os.PathLike[str]
 ) -> tuple[np.ndarray, int]:
-    """Values [H, W] through a table (C.11.1.1, C.11.2.1.1), and the bits of its entries.
+    """Looks values [H, W] up in a table (C.11.1.1, C.11.2.1.1); also returns its entries' bits.
 
-    Below the first value that it maps the first entry holds, above the last one the last.
+    Values below the first that the table maps take the first entry, values above the last one the
+    last.
     """
     count, first, bits = (int(number) for number in item.LUTDescriptor)
     count = count % 2**16 or 2**16
-    # US or SS by the values that go in; pydicom goes by the stored ones alone.
+    # The values that go in decide on US or SS; pydicom goes by the stored ones alone.
     first = first % 2**16
     first -= 2**16 if signed and first >= 2**15 else 0
     data = item.LUTData
@@ -138,13 +149,23 @@ def window(
     function: str = "LINEAR",
     path: str | os.PathLike[str] = "image",
 ) -> np.ndarray:
-    """Values [H, W] through a window to float64 [H, W], 0 is black and 1 white.
+    """Puts values [H, W] through a window of DICOM PS3.3 C.11.2.
 
-    The functions of PS3.3 C.11.2: LINEAR (C.11.2.1.2.1; width 1 is a threshold), SIGMOID
-    (C.11.2.1.3.1) and LINEAR_EXACT (C.11.2.1.3.2).
+    Args:
+        center, width: in the unit of the values.
+        function: "LINEAR" (C.11.2.1.2.1; width 1 is a threshold), "SIGMOID" (C.11.2.1.3.1) or
+            "LINEAR_EXACT" (C.11.2.1.3.2).
+        path: for the error.
+
+    Returns:
+        float64 [H, W], 0 is black and 1 white.
 
     Raises:
-        InputError: another function; path is named.
+        InputError: another function.
+
+    Example:
+        >>> window(np.array([[-1350.0, -600.0, 150.0]]), -600, 1500, "LINEAR_EXACT").tolist()
+        [[0.0, 0.5, 1.0]]
     """
     values = np.asarray(values, np.float64)
     if function == "SIGMOID":
@@ -163,7 +184,7 @@ def window(
 
 
 def read_numbers(dataset: Any, keyword: str) -> tuple[float, ...]:
-    """Every value of a decimal attribute; () where it is absent, empty or not finite."""
+    """Reads every value of a decimal attribute; () where it is absent, empty or not finite."""
     value = dataset.get(keyword)
     if value is None or value == "":
         return ()

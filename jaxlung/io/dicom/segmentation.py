@@ -1,8 +1,8 @@
 """Masks of the lungs as DICOM Segmentation objects. Extra: jaxlung[dicom-seg].
 
-highdicom copies into a segmentation what it finds in its source of patient, study and equipment,
-with every sequence under them. It is therefore never given the source: only data sets made here,
-which hold what `_reference` puts there.
+highdicom copies patient, study and equipment of its source into a segmentation, with every sequence
+under them. It therefore never gets the source, but data sets made here, which hold only what
+`_reference` puts there.
 """
 
 import os
@@ -27,18 +27,11 @@ _UIDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID
 _FRAME_OF_REFERENCE = "FrameOfReferenceUID"
 _LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _READ = (*_UIDS, _FRAME_OF_REFERENCE, "SliceThickness", *_LOSSY)
-# Of type 2: they have to be there, and may be empty.
-_EMPTY = (
-    "PatientName",
-    "PatientID",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
+# Attributes of type 2: they have to be there, and may be empty.
+_EMPTY = """
+PatientName PatientID PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime
+ReferringPhysicianName
+""".split()
 _SIDES = (("3341006", "Right lung"), ("44029006", "Left lung"))  # SNOMED CT, by label
 _BOTH = (("39607008", "Lung"),)
 
@@ -53,15 +46,15 @@ def write_segmentation(
 ) -> None:
     """Writes a mask as a binary DICOM Segmentation; the file appears whole or not at all.
 
-    It refers to the source by UIDs: study, series, each image, and of a CT the frame of reference.
-    Beside them only the geometry and a flag of lossy compression are the source's. The patient's
-    name, ID, birth date and sex, accession number, study ID, date and time, and the referring
-    physician are written empty; description, institution, equipment and all else are absent. An
-    archive that does not go by UIDs alone needs patient and study to be filled in before it files
-    the object.
+    It refers to the source by UIDs: study, series, each image, and for a CT the frame of reference.
+    Beside them only the geometry and a flag of lossy compression come from the source. The
+    patient's name, ID, birth date and sex, accession number, study ID, date and time, and the
+    referring physician are written empty; description, institution, equipment and all else are
+    absent. An archive that does not go by UIDs alone needs patient and study to be filled in
+    before it files the object.
 
-    Of a radiograph every segment has its frame, though it be empty. Of a CT the slices with lung
-    have one for each segment that they hold; all have, where no slice holds any.
+    For a radiograph every segment has a frame, even an empty one. For a CT the slices with lung
+    have one for each segment that they hold; if no slice holds lung, all slices have them.
 
     Args:
         path: of the file to write, .dcm by custom.
@@ -69,13 +62,14 @@ def write_segmentation(
         label: uint8 [H, W], on the radiograph's own grid, or [Z, H, W], the axial slices that
             `volumes.read_volume` makes of the series: 1 is the patient's right lung, 2 the left.
         sides: False where the label has 0 and 1 alone, and 1 is lung: one segment, "Lung".
-        model: the name of what made the mask, which follows "jaxlung" in the algorithm's name.
+        model: the name of the model that made the mask; it follows "jaxlung" in the algorithm's
+            name.
 
     Raises:
-        InputError: a missing extra, a source that is no DICOM, no radiograph or CT series, of
-            several frames, damaged or without what has to be referred to, or of another shape than
-            the label.
-        ValueError: the label is of another type, or has other values.
+        InputError: an extra is not installed; or the source is not DICOM, not a radiograph or CT
+            series, damaged, of several frames or another shape than the label, or lacks a UID
+            that the segmentation refers to.
+        ValueError: the label has another type or other values.
     """
     highdicom = import_highdicom()
     path, source = Path(path), Path(source)
@@ -92,7 +86,7 @@ def write_segmentation(
 
 
 def import_highdicom() -> Any:
-    """Raises InputError that names the extra where highdicom or what it needs is missing."""
+    """Imports highdicom, or raises InputError that names the extra."""
     try:
         with silence():
             import highdicom.seg
@@ -102,18 +96,18 @@ def import_highdicom() -> Any:
 
 
 def check_source(source: Path) -> None:
-    """Refuses what no segmentation can refer to, before work begins. Raises InputError."""
+    """Raises InputError for a source that no segmentation can refer to, before work begins."""
     if source.is_file() and not is_dicom(source):
         remedy = "" if is_volume(source) else "; use --format png"
         raise InputError(f"{source}: is no DICOM file; DICOM SEG needs a DICOM source{remedy}")
 
 
 def _radiograph(source: Path, label: np.ndarray) -> Any:
-    """The reference to a file of one image.
+    """Makes the reference to a file of one image.
 
-    Without a frame of reference or spacing: a projection has no place in space, and the
-    segmentation lies on its pixels. With a spacing but no SliceThickness, which a radiograph has
-    not, highdicom would write what it then refuses to read.
+    It has no frame of reference or spacing: a projection has no place in space, and the
+    segmentation lies on its pixels. A radiograph has no SliceThickness; with a spacing but
+    without a thickness highdicom would write a file that it then refuses to read.
     """
     check_source(source)
     dataset = read_dataset(source, _READ)
@@ -126,7 +120,7 @@ def _radiograph(source: Path, label: np.ndarray) -> Any:
 
 
 def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
-    """References to a folder's slices, and the label [slices, rows, columns] in their order."""
+    """Makes references to a folder's slices, and brings the label to [slices, rows, columns]."""
     slices, affine_4x4 = sort_slices(directory, _READ)
     rows, columns = slices[0].shape
     grid = Grid((columns, rows, len(slices)), affine_4x4, None)
@@ -137,7 +131,7 @@ def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
     for one in slices:
         with name_damage(one.path):
             reference = _reference(one.dataset, one.path, (*_UIDS, _FRAME_OF_REFERENCE))
-            # All the first's: they may differ by noise, of which a segmentation holds none.
+            # All take the first's, as a segmentation has one value where slices differ by noise.
             reference.PixelSpacing = _decimals(slices[0].spacing_2)
             reference.ImageOrientationPatient = _decimals(slices[0].directions_2x3.ravel())
             reference.ImagePositionPatient = _decimals(one.position_3)
@@ -160,10 +154,10 @@ def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
 
 
 def _reference(dataset: Any, path: Path, uids: Sequence[str]) -> Any:
-    """A data set with the image's size and those UIDs, and what else may come of the header.
+    """Makes a data set of the image's size, these UIDs and the flag of lossy compression.
 
     Raises:
-        InputError: several frames, or a UID that is absent or none.
+        InputError: the image has several frames, or a UID is absent or not valid.
     """
     from pydicom import Dataset
 
@@ -194,7 +188,7 @@ def _reference(dataset: Any, path: Path, uids: Sequence[str]) -> Any:
 
 
 def _decimals(values: Sequence[float] | np.ndarray) -> list[Any]:
-    """DICOM's decimal strings, which have at most 16 characters."""
+    """Makes DICOM's decimal strings, which have at most 16 characters."""
     from pydicom.valuerep import DSfloat
 
     return [DSfloat(float(value), auto_format=True) for value in values]
@@ -212,8 +206,8 @@ def _segmentation(
     from pydicom.sr.coding import Code
     from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, generate_uid
 
-    # highdicom knows the standard's kinds of image alone, and takes every XA or RF for several
-    # frames: it is told of a plain kind, and the true one put where it says so.
+    # highdicom knows only the standard's kinds of image, and takes every XA or RF for several
+    # frames. It gets a plain kind; the true one replaces that in what it made.
     kinds = {one.SOPInstanceUID: one.SOPClassUID for one in references}
     for one in references:
         in_space = "ImagePositionPatient" in one
@@ -263,5 +257,5 @@ def _segmentation(
 
 
 def _long_string(text: str) -> str:
-    """As DICOM's VR LO takes it: up to 64 characters, a backslash or line break none of them."""
+    """Fits text into DICOM's VR LO: up to 64 characters without backslash or line break."""
     return "".join(c if c.isprintable() and c != "\\" else "_" for c in text)[:64]

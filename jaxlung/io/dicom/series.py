@@ -1,7 +1,7 @@
 """A folder of DICOM files as one CT volume.
 
-Of a header only what `file.read_dataset`, `_PLACE` and a caller of `sort_slices` name is read,
-and no error quotes more of it than the modality.
+Only the attributes that `file.read_dataset`, `_PLACE` and a caller of `sort_slices` name are read,
+and errors quote none of them but the modality.
 """
 
 from collections.abc import Sequence
@@ -12,14 +12,8 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.dicom.display import apply_rescale, read_numbers
-from jaxlung.io.dicom.file import (
-    SUFFIXES,
-    is_dicom,
-    name_damage,
-    read_dataset,
-    read_modality,
-    read_stored_values,
-)
+from jaxlung.io.dicom.file import SUFFIXES, is_dicom, name_damage, read_dataset, read_modality
+from jaxlung.io.dicom.pixels import read_stored_values
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
@@ -46,12 +40,12 @@ def read_series(directory: Path) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         Hounsfield units float32 [columns, rows, slices], and the affine [4, 4] from such indices
         to millimetres, R-A-S (DICOM PS3.3 C.7.6.2.1.1). Its third column leads from slice to
-        slice: of a tilted gantry, aslant.
+        slice, aslant for a tilted gantry.
 
     Raises:
-        InputError: no pydicom, no DICOM image, another modality, several series, slices of several
-            sizes or directions, missing or twice, that cannot be placed, with several frames or
-            colours, or whose pixels cannot be decoded.
+        InputError: pydicom is not installed; the folder holds no DICOM image, another modality or
+            several series; slices differ in size or direction, are missing or stand twice, cannot
+            be placed, have several frames or colours, or cannot be decoded.
     """
     with silence():
         slices, affine_4x4 = sort_slices(directory)
@@ -63,12 +57,12 @@ def read_series(directory: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def sort_slices(directory: Path, also: Sequence[str] = ()) -> tuple[list[Slice], np.ndarray]:
-    """The slices in the order of `read_series`, and its affine. Call it in `silence`.
+    """Returns the slices in the order of `read_series`, and its affine. Call it in `silence`.
 
     Args:
         also: keywords to read beside those that matter here.
 
-    Raises: as `read_series`, for what the headers tell.
+    Raises: as `read_series`, for what the headers say.
     """
     slices = _slices(directory, also)
     row_3, column_3 = slices[0].directions_2x3
@@ -85,14 +79,14 @@ def sort_slices(directory: Path, also: Sequence[str] = ()) -> tuple[list[Slice],
 
 
 def _slices(directory: Path, also: Sequence[str]) -> list[Slice]:
-    """Every CT image of the folder, all of one series, size and direction."""
+    """Reads the headers of the folder's CT images, all of one series, size and direction."""
     slices = []
     modalities = set()
     for path in sorted(p for p in directory.iterdir() if p.is_file()):
         if path.name.startswith(".") or path.name == "DICOMDIR":
             continue
         if not is_dicom(path):
-            # A slice, perhaps, without which the scan would be shorter.
+            # This may be a slice, without which the scan would be shorter.
             if path.suffix.lower() in SUFFIXES or path.stat().st_size == 0:
                 raise InputError(f"{path}: is no DICOM file, or a damaged one; replace it")
             continue  # notes, thumbnails
@@ -151,7 +145,7 @@ def _slice(path: Path, dataset: Any) -> Slice:
 
 
 def _even_step(positions_Sx3: np.ndarray, normal_3: np.ndarray, directory: Path) -> np.ndarray:
-    """From one slice to the next, in mm [3]; the slices are sorted along their normal."""
+    """Returns the step [3] from slice to slice in mm; the slices are sorted along their normal."""
     count = len(positions_Sx3)
     if count < 2:
         raise InputError(f"{directory}: holds one slice; expected a whole series")
@@ -170,6 +164,6 @@ def _even_step(positions_Sx3: np.ndarray, normal_3: np.ndarray, directory: Path)
 
 
 def _hounsfield(one: Slice) -> np.ndarray:
-    """[rows, columns]. Whether a screen would show the image inverted does not matter here."""
+    """Decodes a slice [rows, columns]. That a screen may show it inverted does not matter here."""
     with name_damage(one.path):
         return apply_rescale(read_stored_values(one.dataset, one.path), one.dataset, one.path)[0]

@@ -1,7 +1,7 @@
-"""What a compressed stream says of itself, read before a decoder is.
+"""Reads what a compressed stream says of itself, before a decoder sees it.
 
-GDCM ends the whole process on some damaged headers, and takes JPEG-LS of another size than DICOM's
-header states for a scrambled picture.
+GDCM ends the whole process on some damaged headers, and makes a scrambled picture of JPEG-LS that
+has another size than DICOM's header states.
 """
 
 import os
@@ -12,31 +12,31 @@ from typing import NamedTuple
 from jaxlung.errors import InputError
 from jaxlung.io.film import MOST_BYTES
 
-_SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # frame headers: of JPEG, of JPEG-LS
+_SOF = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # frame headers of JPEG and JPEG-LS
 _SOS, _DHT, _JPEG_LS = 0xDA, 0xC4, 0xF7
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 
 class StreamHeader(NamedTuple):
-    """Of a stream of JPEG, JPEG-LS or JPEG 2000."""
+    """What a stream of JPEG, JPEG-LS or JPEG 2000 says."""
 
     height: int
     width: int
     channels: int
-    bits: int  # of a sample
+    bits: int  # per sample
 
 
 def read_stream_header(frame: bytes) -> StreamHeader:
     """Reads the headers of a stream of one image.
 
     Raises:
-        ValueError, IndexError or struct.error: they are damaged.
+        ValueError, IndexError, struct.error: the headers are damaged.
     """
     return _jpeg(frame) if frame[:2] == b"\xff\xd8" else _jpeg_2000(frame)
 
 
 def _jpeg_2000(frame: bytes) -> StreamHeader:
-    """ISO 15444-1 A.5.1."""
+    """Reads the SIZ marker (ISO 15444-1 A.5.1)."""
     start = frame.index(b"\xff\x4f\xff\x51")  # SOC and SIZ, which boxes of JP2 may precede
     right, bottom, left, top = struct.unpack_from(">4I", frame, start + 8)
     channels, bits = struct.unpack_from(">HB", frame, start + 40)
@@ -44,7 +44,7 @@ def _jpeg_2000(frame: bytes) -> StreamHeader:
 
 
 def _jpeg(frame: bytes) -> StreamHeader:
-    """ISO 10918-1 B.2 and ISO 14495-1 C.2: the segments up to the first scan."""
+    """Reads the segments up to the first scan (ISO 10918-1 B.2 and ISO 14495-1 C.2)."""
     at, found, seen = 2, None, set()
     while True:
         while frame[at + 1] == 0xFF:  # fill bytes
@@ -65,10 +65,11 @@ def _jpeg(frame: bytes) -> StreamHeader:
 
 
 def check_unpacked(path: str | os.PathLike[str]) -> None:
-    """Refuses a deflated data set that unpacks to more than any image, as pydicom would do at once.
+    """Refuses a deflated data set that unpacks to more than any image; pydicom unpacks all at once.
 
     Raises:
-        InputError: that; struct.error, zlib.error: it is damaged.
+        InputError: it unpacks to more than MOST_BYTES.
+        struct.error, zlib.error: it is damaged.
     """
     with open(path, "rb") as file:
         start = file.read(4096)

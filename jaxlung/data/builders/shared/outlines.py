@@ -1,6 +1,6 @@
 """Masks from outlines and run lengths: COCO's polygons and counts, CheXmask's 1-based runs."""
 
-from collections.abc import Sequence
+import re
 from typing import Any
 
 import numpy as np
@@ -9,10 +9,10 @@ from jaxlung.errors import InputError
 
 
 def coco_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
-    """bool [H, W] of a COCO segmentation: a list of polygons, or counts of column-major runs.
+    """Draws a COCO segmentation, polygons or counts of column-major runs, as bool [H, W].
 
     Raises:
-        InputError: anything else, such as compressed counts.
+        InputError: it is anything else, such as compressed counts.
     """
     if isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), list):
         if list(segmentation.get("size", shape)) != list(shape):
@@ -31,10 +31,15 @@ def coco_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def fill_polygon(points_Nx2: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """bool [H, W]: the pixels whose centre lies inside, by the even-odd rule.
+    """Draws a polygon as bool [H, W]: pixels whose centre lies inside, by the even-odd rule.
 
     Args:
         points_Nx2: x and y, where pixel (row i, column j) covers [j, j+1) x [i, i+1).
+
+    Example:
+        >>> triangle_Nx2 = np.array([[0, 0], [3, 0], [0, 3]])
+        >>> fill_polygon(triangle_Nx2, (2, 3)).astype(int).tolist()
+        [[1, 1, 0], [1, 0, 0]]
     """
     mask_HxW = np.zeros(shape, bool)
     x0_N, y0_N = points_Nx2.T
@@ -52,10 +57,14 @@ def fill_polygon(points_Nx2: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def decode_runs(text: str, shape: tuple[int, int]) -> np.ndarray:
-    """bool [H, W] of "start length start length ...": row-major, the first pixel being 1.
+    """Decodes "start length start length ..." to bool [H, W]: row-major, the first pixel is 1.
 
     Raises:
-        InputError: no pairs of numbers, or a run outside of the image.
+        InputError: the text holds no pairs of numbers, or a run leaves the image.
+
+    Example:
+        >>> decode_runs("1 1 4 3", (2, 4)).astype(int).tolist()
+        [[1, 0, 0, 1], [1, 1, 0, 0]]
     """
     try:
         numbers = np.array(text.split(), np.int64)
@@ -74,16 +83,13 @@ def decode_runs(text: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def parse_landmarks(text: str) -> np.ndarray:
-    """int32 [N, 2] of x and y, from numbers with commas, or as a JSON list of pairs.
+    """Parses numbers with commas, or a JSON list of pairs, to int32 [N, 2] of x and y.
 
     Raises:
-        InputError: something else.
+        InputError: the text is something else.
     """
     try:
-        numbers: Sequence[float] = [
-            float(word)
-            for word in text.replace("[", " ").replace("]", " ").replace(",", " ").split()
-        ]
-        return np.asarray(numbers).reshape(-1, 2).astype(np.int32)
+        numbers = [float(word) for word in re.split(r"[\[\],\s]+", text) if word]
+        return np.array(numbers).reshape(-1, 2).astype(np.int32)
     except ValueError as error:
         raise InputError(f"landmarks are not pairs of numbers ({error})") from error

@@ -1,26 +1,27 @@
-"""What the builders of chest radiographs share: features, examples and strict reading."""
+"""Features, examples and strict reading: what the builders of chest radiographs share."""
 
-import hashlib
+import csv
 import math
 import os
+import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from jaxlung.catalog import CATALOG, NamedSet
-from jaxlung.data.folder import list_images
+from jaxlung.catalog import CATALOG
 from jaxlung.errors import InputError
+from jaxlung.io.grey import drop_colour
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
+from jaxlung.system.digests import digest_file
 
 VERSION = tfds.core.Version("1.0.0")
 RELEASE_NOTES = {"1.0.0": "First release."}
 UNKNOWN = (math.nan, math.nan)
-_CHUNK = 2**20
 
 
 def dataset_info(
@@ -32,16 +33,16 @@ def dataset_info(
     texts: Sequence[str] = (),
     others: Mapping[str, Any] | None = None,
 ) -> tfds.core.DatasetInfo:
-    """The info of a builder of `catalog`.
+    """Describes a set of the catalogue to TFDS.
 
     Args:
-        depth: 8 or 16, the bits that an image may have. Each example's own are in `bits`: an
+        depth: 8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an
             8-bit image in a 16-bit feature keeps its values.
         masks: features beside `mask`, such as mask_right (the patient's right lung).
-        texts: features beside finding, view and sex.
+        texts: features beside finding, view and sex. Each becomes a subgroup of the set.
         others: any further features.
     """
-    entry = entry_of(builder)
+    entry = CATALOG[builder.name.removeprefix("jaxlung_")]
     features: dict[str, Any] = {
         "id": tfds.features.Text(),
         "patient": tfds.features.Text(),
@@ -73,6 +74,7 @@ def example(
     image_HxW: np.ndarray,
     masks: dict[str, np.ndarray],
     *,
+    depth: int,
     patient: str,
     spacing_mm: tuple[float, float] = UNKNOWN,
     age: float = math.nan,
@@ -81,14 +83,15 @@ def example(
     sex: str = "",
     **texts: str,
 ) -> dict[str, Any]:
-    """The features of `dataset_info`.
+    """Builds an example with the features of `dataset_info`.
 
     Args:
-        masks: each bool [H, W], of the image's grid. Without `mask`, that is mask_right or
+        masks: each bool [H, W], on the image's grid. Without `mask`, it is made of mask_right or
             mask_left (a sum of 8-bit masks would wrap).
+        depth: the bits of the set's images.
 
     Raises:
-        InputError: a mask of another size.
+        InputError: a mask of another size, or an image of more bits.
     """
     for name, mask in masks.items():
         if mask.shape != image_HxW.shape:
@@ -98,11 +101,14 @@ def example(
             )
     if "mask" not in masks:
         masks = {**masks, "mask": masks["mask_right"] | masks["mask_left"]}
+    bits = 8 * image_HxW.dtype.itemsize
+    if bits > depth:
+        raise InputError(f"{image_id}: has {bits} bits; this set has {depth}, fetch it again")
     return {
         "id": image_id,
         "patient": patient,
-        "image": image_HxW[..., None],
-        "bits": 8 * image_HxW.dtype.itemsize,
+        "image": image_HxW[..., None].astype(f"uint{depth}"),
+        "bits": bits,
         "spacing_mm": np.asarray(spacing_mm, np.float32),
         "age": np.float32(age),
         "finding": finding,
@@ -113,31 +119,13 @@ def example(
     }
 
 
-def cast_depth(features: dict[str, Any], depth: int) -> dict[str, Any]:
-    """An example whose image has the dtype of a feature of that many bits.
-
-    Raises:
-        InputError: the image is deeper.
-    """
-    if features["bits"] > depth:
-        raise InputError(
-            f"{features['id']}: has {features['bits']} bits; this set has {depth}, fetch it again"
-        )
-    return {**features, "image": features["image"].astype(f"uint{depth}")}
-
-
 def read_grey(path: Path) -> np.ndarray:
-    """uint8 or uint16 [H, W], as stored; colour, which these sets hold by accident, to grey.
+    """Reads an image as stored, uint8 or uint16 [H, W]; colour, here by accident, becomes grey.
 
-    Raises: as `read_image`; also a file of another depth.
+    Raises: as `read_image`; also for a file of another depth.
     """
     pixels = read_image(path)
-    if pixels.ndim == 3:
-        colour = pixels[..., :3]
-        if (colour == colour[..., :1]).all():
-            pixels = colour[..., 0]
-        else:  # ITU-R BT.601, as in `grey.to_grey8`
-            pixels = np.rint(colour @ np.array([0.299, 0.587, 0.114])).astype(pixels.dtype)
+    pixels = drop_colour(pixels, pixels.dtype)
     if pixels.dtype == np.int32 and 0 <= pixels.min() and pixels.max() < 2**16:
         pixels = pixels.astype(np.uint16)  # how Pillow gives some 16-bit PNGs
     if pixels.dtype not in (np.uint8, np.uint16):
@@ -146,7 +134,7 @@ def read_grey(path: Path) -> np.ndarray:
 
 
 def on_grid(mask_hxw: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """A mask on the image's grid, edges to edges: linear interpolation, inside from 0.5 on.
+    """Brings a mask to the image's grid, edges to edges: linear interpolation, inside from 0.5 on.
 
     Both grids cover the same field, so pixel centres map to (i + 0.5) * h / H - 0.5.
     """
@@ -158,15 +146,11 @@ def on_grid(mask_hxw: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     return cv2.resize(coverage, shape[::-1], interpolation=cv2.INTER_LINEAR) >= 0.5
 
 
-def entry_of(builder: tfds.core.DatasetBuilder) -> NamedSet:
-    return CATALOG[builder.name.removeprefix("jaxlung_")]
-
-
 def manual_folder(dl_manager: Any, name: str) -> Path:
-    """The set's own folder among the manual downloads.
+    """Finds the set's own folder among the manual downloads.
 
     Raises:
-        InputError: it is not there.
+        InputError: there is none.
     """
     folder = optional_manual_folder(dl_manager, name)
     if folder is None:
@@ -175,19 +159,19 @@ def manual_folder(dl_manager: Any, name: str) -> Path:
 
 
 def optional_manual_folder(dl_manager: Any, name: str) -> Path | None:
-    """As `manual_folder`, or None where it is not there."""
+    """Does as `manual_folder`, but returns None where there is no folder."""
     try:
         folder = Path(os.fspath(dl_manager.manual_dir)) / name
-    except AssertionError:  # how TFDS says that the folder of manual downloads is not there
+    except AssertionError:  # TFDS's way to say that the folder of manual downloads is missing
         return None
     return folder if folder.is_dir() else None
 
 
 def first_folder(root: Path, *candidates: str) -> Path:
-    """The first of some folders that is there; archives differ in how deep they unpack.
+    """Returns the first of some folders that exists; archives differ in how deep they unpack.
 
     Raises:
-        InputError: none of them is there; names the first.
+        InputError: none of them exists; the error names the first.
     """
     for candidate in candidates:
         if (root / candidate).is_dir():
@@ -200,15 +184,15 @@ def first_folder(root: Path, *candidates: str) -> Path:
 def paired(
     images: dict[str, Path], masks: dict[str, Path], left_out: Counter[str], *, without: int
 ) -> list[tuple[str, Path, Path]]:
-    """(stem, image, mask) of the images that have a mask, named STEM or STEM_mask.
+    """Lists (stem, image, mask) of the images that have a mask, named STEM or STEM_mask.
 
-    The others are counted in left_out: no mask is not an empty mask.
+    The other images are counted in left_out: a missing mask does not mean an empty one.
 
     Args:
         without: how many images of the published set have no mask.
 
     Raises:
-        InputError: a mask without image, or more images without a mask than that.
+        InputError: a mask has no image, or more images than that have no mask.
     """
     rest, pairs, alone = dict(masks), [], []
     for stem, image in images.items():
@@ -232,7 +216,7 @@ def paired(
 
 
 def read_mask_or_none(path: Path, left_out: Counter[str]) -> np.ndarray | None:
-    """bool [H, W]; None, and counted, where the mask has no pixel."""
+    """Reads bool [H, W]; where no pixel is set, counts the mask in left_out and returns None."""
     mask_HxW = read_mask(path)
     if mask_HxW.any():
         return mask_HxW
@@ -244,23 +228,40 @@ def check_sha256(path: os.PathLike[str], expected: str, url: str) -> None:
     """Refuses a download that is not the file that was published.
 
     TFDS's own checksums.tsv also wants the size, which is not published with the checksum.
+
+    Raises:
+        InputError: the checksum is another one.
     """
-    digest = hashlib.sha256()
-    with Path(os.fspath(path)).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    if digest.hexdigest() != expected:
+    digest = digest_file(Path(os.fspath(path)))
+    if digest != expected:
         raise InputError(
-            f"{path}: has the wrong SHA-256 {digest.hexdigest()[:12]}... (expected "
-            f"{expected[:12]}...); delete it and try again: {url} was cut short or has changed"
+            f"{path}: has the wrong SHA-256 {digest[:12]}... (expected {expected[:12]}...); delete "
+            f"it and try again: {url} was cut short or has changed"
         )
 
 
-def why(error: Exception) -> str:
-    """Without the path that an OSError repeats."""
-    return getattr(error, "strerror", None) or str(error)
+def read_table(path: Path, columns: Sequence[str], remedy: str) -> Iterator[dict[str, str]]:
+    """Yields the rows of a CSV file, each a dict by column; a short row has None at its end.
 
+    Args:
+        columns: that must be there.
+        remedy: the end of an error, such as "download it again".
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """`list_images`, for any path-like."""
-    return list_images(Path(os.fspath(folder)))
+    Raises:
+        InputError: the file cannot be read as CSV, or has no row or not these columns.
+    """
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # run lengths are longer than csv's limit
+    row = None
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            for column in columns:
+                if column not in (reader.fieldnames or ()):
+                    raise InputError(f"{path}: has no column {column!r}, or no row; {remedy}")
+            for row in reader:
+                yield row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        why = getattr(error, "strerror", None) or error  # without the path that an OSError repeats
+        raise InputError(f"{path}: cannot be read as CSV ({why}); {remedy}") from error
+    if row is None:
+        raise InputError(f"{path}: has no row; {remedy}")
