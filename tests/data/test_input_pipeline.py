@@ -312,10 +312,10 @@ def test_memory_loader_works_without_tensorflow_and_tfdata_says_what_to_do():
 import sys
 sys.modules["tensorflow"] = None
 import numpy as np
-from jaxlung.errors import (InputError)
-from jaxlung.data.input_pipeline import (batches, eval_indices, make_canvases)
-from jaxlung.data.splits import (array_split)
-split = array_split("test", ["a"], [np.zeros((8, 8), np.uint8)], [np.ones((8, 8))])
+from jaxlung.errors import InputError
+from jaxlung.data.input_pipeline import batches, eval_indices, make_canvases
+from jaxlung.data.splits import make_array_split
+split = make_array_split("test", ["a"], [np.zeros((8, 8), np.uint8)], [np.ones((8, 8))])
 canvases = make_canvases(split, size=16, fit="stretch")
 [batch] = batches(canvases, eval_indices(1, 2), loader="memory")
 print(batch["mask"].sum(), batch["valid"].tolist())

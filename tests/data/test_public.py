@@ -24,17 +24,17 @@ from jaxlung.data.input_pipeline import (
     train_indices,
 )
 from jaxlung.data.prepare import prepare
-from jaxlung.data.prepared import INDEX, _make_index, data_dir_of, open_set, to_example
-from jaxlung.data.public import load_public_splits
-from jaxlung.data.splits import (
-    SPLITS,
-    Block,
-    Example,
-    Split,
-    _refuse_doubles,
-    join_splits,
-    select_examples,
+from jaxlung.data.prepared import (
+    INDEX,
+    _make_index,
+    data_dir_of,
+    make_builder,
+    open_records,
+    open_set,
+    to_example,
 )
+from jaxlung.data.public import load_public_splits, refuse_doubles
+from jaxlung.data.splits import SPLITS, Block, Example, Split, join_splits, select_examples
 from jaxlung.data.splitting import split_by_size
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import choose_split
@@ -97,17 +97,29 @@ def test_every_record_of_every_split_is_reached(data_dir):
         np.testing.assert_array_equal(whole.read(i).image, 4095 - values)
 
 
-def test_a_record_s_content_is_its_image_mask_and_heart(monkeypatch):
+def test_a_record_s_content_is_its_image_mask_and_heart():
     class Features(dict):
-        _example_parser_np = SimpleNamespace(parse_example=lambda record: record)
+        def deserialize_example_np(self, record, decoders):
+            return record
 
     record = {"id": b"a", "patient": b"p", "image": b"1", "mask": b"2", "heart": b"3"}
     changed = [{**record, name: b"4"} for name in ("image", "mask", "heart")]
     records = [record, *changed, {**record, "id": b"b"}]
-    monkeypatch.setattr(prepared, "_records", lambda builder: records)
-    builder = SimpleNamespace(info=SimpleNamespace(features=Features(record)))
-    digests = _make_index(builder)["digest"]
+    digests = _make_index(Features(record), ("id", "patient"), records)["digest"]
     assert len(set(digests[:4])) == 4 and digests[4] == digests[0]
+
+
+def test_every_text_of_a_set_is_a_column_and_no_image_but_those_used_is_decoded(data_dir):
+    """As the set's own features say, so that a new set needs no change in the reader."""
+    builder = make_builder(CATALOG["covid_cxr"], data_dir)
+    index, fetch = open_records(builder)
+    assert set(index) == {"id", "patient", "finding", "view", "sex", "license", "digest"}
+    assert index["license"] == ["CC BY"] * 3
+    features = fetch(0)
+    assert {name for name, value in features.items() if isinstance(value, np.ndarray)} == {
+        *("image", "mask", "heart", "spacing_mm"),
+    }
+    assert isinstance(features["mask_right"], bytes)
 
 
 def test_examples_are_read_when_asked_for(data_dir, monkeypatch):
@@ -245,8 +257,8 @@ def test_two_records_of_one_id_are_refused(data_dir, monkeypatch):
     path.unlink()
     real = _make_index
 
-    def doubled(builder):
-        index = real(builder)
+    def doubled(*arguments):
+        index = real(*arguments)
         return {**index, "id": [index["id"][1], *index["id"][1:]]}
 
     with monkeypatch.context() as patch:
@@ -390,7 +402,7 @@ def test_the_same_images_in_two_sets_are_refused(data_dir):
     refused({"name": name, "dir": data_dir}, "holds the images of montgomery", "name one")
     same = open_set("montgomery", data_dir)
     with pytest.raises(InputError, match="MCUCXR_0000_1.*two of the sets, a and b"):  # nobody knew
-        _refuse_doubles({"a": same, "b": same})
+        refuse_doubles({"a": same, "b": same})
     name = "covid_cxr+covid_cxr_lung_and_heart"
     refused({"name": name, "dir": data_dir, "allow_mixed_conventions": True}, "the images of covid")
 

@@ -341,7 +341,7 @@ def test_volume_of_a_voxel_of_a_tilted_gantry():
     assert measure_voxel(volume) == pytest.approx(0.5)
 
 
-def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
+def test_predict_command(ct_run, folder, tmp_path, capsys):
     scan = folder / "images" / "scan_3.nii.gz"
     arguments = ["--workdir", str(ct_run), "--out", str(tmp_path / "out")]
     main(["predict", str(scan), *arguments])
@@ -352,18 +352,8 @@ def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
         "summary.json",
     }
     capsys.readouterr()
-    main(
-        [
-            "predict",
-            str(scan.parent),
-            "--sides",
-            "--probabilities",
-            "--workdir",
-            str(ct_run),
-            "--out",
-            str(tmp_path / "sides"),
-        ]
-    )
+    arguments[-1] = str(tmp_path / "sides")
+    main(["predict", str(scan.parent), "--sides", "--probabilities", *arguments])
     plain, labels, probability = (
         np.asarray(nibabel.load(tmp_path / name).dataobj)
         for name in ("out/scan_3.nii.gz", "sides/scan_3.nii.gz", "sides/scan_3_probability.nii.gz")
@@ -377,7 +367,7 @@ def test_predict_command(ct_run, workdir, folder, tmp_path, capsys):
     assert row["lung_px"] == (plain > 0).sum() and row["lung_ml"] > 0
     capsys.readouterr()
     for model, path, word in (
-        (workdir, scan, "X-rays"),
+        ("cxr", scan, "X-rays"),
         (ct_run, tmp_path / "out" / "scan_3_overlay.png", "CT volumes"),
     ):
         with pytest.raises(SystemExit) as stop:

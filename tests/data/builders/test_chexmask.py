@@ -1,7 +1,6 @@
-"""The builder of CheXmask: its pure functions, and the pipeline where Apache Beam is installed."""
+"""The builder of CheXmask: its pure functions, and the whole preparation of a small set."""
 
 import csv
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,14 +18,6 @@ from tests.helpers import official_layouts as layouts
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(autouse=True)
-def forget():
-    """Tables are read once a process, and folders of tests may share a name."""
-    yield
-    chexmask.read_entries.cache_clear()
-    chexmask._images.cache_clear()
-
-
 @pytest.fixture
 def folder(tmp_path):
     return layouts.chexmask(tmp_path)
@@ -34,29 +25,22 @@ def folder(tmp_path):
 
 def rows_of(folder):
     rows = chexmask.read_rows(folder / "ChestX-Ray8.csv")
-    return {row["Image Index"]: row for _, row in rows}
-
-
-def prepare_by(runner, tmp_path):
-    """As `prepare.prepare`, which names no runner."""
-    builder = chexmask.JaxlungChexmask(data_dir=tmp_path / "tfds", file_format="array_record")
-    options = tfds.download.DownloadConfig(
-        manual_dir=tmp_path, compute_stats=tfds.download.ComputeStatsMode.SKIP, beam_runner=runner
-    )
-    builder.download_and_prepare(download_config=options)
+    return {row["Image Index"]: row for row in rows}
 
 
 def test_rows_are_kept_from_a_dice_rca_mean_of_0_7(folder):
-    kept = [name for name, row in rows_of(folder).items() if chexmask.is_good(row)]
+    reason = chexmask.reason_to_leave_out
+    kept = [name for name, row in rows_of(folder).items() if reason(row) is None]
     assert kept == ["00000001_000.png", "00000001_001.png", "00000002_000.png"]
-    assert not chexmask.is_good({"Dice RCA (Mean)": ""})
-    assert not chexmask.is_good({"Dice RCA (Mean)": "nan"})
+    for text in ("", "nan"):
+        assert reason({"Dice RCA (Mean)": text}) == "with a Dice RCA (Mean) below 0.7"
 
 
 def test_an_example_holds_masks_patient_and_spacing(folder):
-    key, example = chexmask.build_example(str(folder), rows_of(folder)["00000001_001.png"])
+    source = chexmask.open_source(folder)
+    example = chexmask.build_example(source, rows_of(folder)["00000001_001.png"])
     right, left, heart = layouts.lungs((32, 32), 1)
-    assert key == "00000001_001.png" and example["id"] == "00000001_001"
+    assert example["id"] == "00000001_001"
     assert example["patient"] == "1" and example["age"] == 58 and example["sex"] == "F"
     assert example["finding"] == "normal" and example["view"] == "PA"
     for name, mask in (
@@ -107,15 +91,13 @@ def replacing(name, **columns):
     return lambda row: {**row, **columns} if row["Image Index"] == name else row
 
 
-def test_rows_are_found_again_where_they_start(folder):
-    """A quoted field may hold line breaks, and the file CRLF and a byte order mark."""
+def test_a_table_may_have_line_breaks_in_a_field_and_a_byte_order_mark(folder):
     edit(folder, lambda row: {**row, "Landmarks": "[[1, 2],\n [3, 4]]"})
     path = folder / "ChestX-Ray8.csv"
+    assert b"\r\n" in path.read_bytes()
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     rows = list(chexmask.read_rows(path))
-    assert len(rows) == 4 and rows[0][1]["Landmarks"] == "[[1, 2],\n [3, 4]]"
-    for offset, row in rows:
-        assert next(chexmask.read_rows(path, offset)) == (offset, row)
+    assert len(rows) == 4 and rows[0]["Landmarks"] == "[[1, 2],\n [3, 4]]"
 
 
 @pytest.mark.parametrize(
@@ -181,22 +163,8 @@ def test_what_was_missing_is_found_at_the_next_try(folder, tmp_path):
     assert prepare("chexmask", tmp_path / "tfds", tmp_path).info.splits["train"].num_examples == 3
 
 
-@pytest.fixture(params=["", "DirectRunner"])
-def runner(request):
-    """Of Beam; without one this process does the work."""
-    if request.param:
-        pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
-    return request.param or None
-
-
-def test_a_runner_without_beam_names_the_extra(folder, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
-    with pytest.raises(InputError, match=r"pip install 'jaxlung\[beam\]'"):
-        chexmask.import_beam()
-
-
-def test_the_prepared_set_loads(folder, tmp_path, runner):
-    prepare_by(runner, tmp_path)
+def test_the_prepared_set_loads(folder, tmp_path):
+    prepare("chexmask", tmp_path / "tfds", tmp_path)
     whole = open_set("chexmask", tmp_path / "tfds")
     assert whole.ids == ("00000001_000", "00000001_001", "00000002_000")
     assert whole.patients == ("1", "1", "2")
@@ -208,16 +176,7 @@ def test_the_prepared_set_loads(folder, tmp_path, runner):
         assert example.spacing == (0.21, 0.28)
 
 
-def test_by_a_runner_a_damaged_image_is_one_line(folder, tmp_path, runner, monkeypatch):
-    damaged = folder / "images" / "images_001" / "00000002_000.png"
-    damaged.write_bytes(damaged.read_bytes()[:-30])
-    download = tfds.download.DownloadConfig
-    monkeypatch.setattr(
-        tfds.download, "DownloadConfig", lambda **options: download(**options, beam_runner=runner)
-    )
-    refused(tmp_path, damaged, "replace the file")
-
-
+@pytest.mark.slow
 class TestChexmask(tfds.testing.DatasetBuilderTestCase):
     DATASET_CLASS = chexmask.JaxlungChexmask
     SPLITS = {"train": 3}
@@ -229,13 +188,3 @@ class TestChexmask(tfds.testing.DatasetBuilderTestCase):
         cls.EXAMPLE_DIR = folder.name
         layouts.chexmask(Path(folder.name))
         super().setUpClass()
-
-
-class TestChexmaskByBeam(TestChexmask):
-    @classmethod
-    def setUpClass(cls):
-        pytest.importorskip("apache_beam", reason="needs jaxlung[beam]")
-        super().setUpClass()
-        patch = pytest.MonkeyPatch()
-        patch.setattr(chexmask, "by_beam", lambda _: True)  # the test case names no runner
-        cls.addClassCleanup(patch.undo)

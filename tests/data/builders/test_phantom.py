@@ -1,4 +1,4 @@
-"""The TFDS builders, by TFDS's own builder test case."""
+"""The TFDS builder of the phantoms, by TFDS's own builder test case."""
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
+    monkeypatch.setattr(phantom_builder, "SIZE", 32)
     monkeypatch.setattr(phantom_builder, "COUNTS", {"train": 3, "validation": 2, "test": 1})
     monkeypatch.setattr(phantom_builder, "_CHUNK", 2)
 
@@ -28,7 +29,7 @@ class TestJaxlungPhantom(tfds.testing.DatasetBuilderTestCase):
 def test_builder_serves_the_phantoms_in_order(tmp_path):
     builder = phantom_builder.JaxlungPhantom(data_dir=tmp_path)
     builder.download_and_prepare()
-    images, masks = radiographs(jax.random.key(0), 6, size=256)
+    images, masks = radiographs(jax.random.key(0), 6, size=32)
     served = {
         example["id"].decode(): example
         for split in ("train", "validation", "test")

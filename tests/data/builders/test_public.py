@@ -55,6 +55,7 @@ class TestMontgomery(InLayout):
         cls.addClassCleanup(patch.undo)
 
 
+@pytest.mark.slow
 class TestShenzhen(InLayout):
     DATASET_CLASS = shenzhen.JaxlungShenzhen
     SPLITS = {"train": 4}
@@ -76,6 +77,7 @@ class TestJsrt(InLayout):
         cls.addClassCleanup(patch.undo)
 
 
+@pytest.mark.slow
 class TestCovidCxr(InLayout):
     DATASET_CLASS = covid_cxr.JaxlungCovidCxr
     SPLITS = {"train": 3}
@@ -85,6 +87,7 @@ class TestCovidCxr(InLayout):
         layouts.covid_cxr(folder)
 
 
+@pytest.mark.slow
 class TestCovid19Radiography(InLayout):
     DATASET_CLASS = covid19_radiography.JaxlungCovid19Radiography
     SPLITS = {"train": 4}
@@ -94,6 +97,7 @@ class TestCovid19Radiography(InLayout):
         layouts.covid19_radiography(folder)
 
 
+@pytest.mark.slow
 class TestChestXrayMasksAndLabels(InLayout):
     DATASET_CLASS = chest_xray_masks_and_labels.JaxlungChestXrayMasksAndLabels
     SPLITS = {"train": 4}
@@ -538,11 +542,9 @@ def test_coco_counts_run_down_the_columns():
 
 
 def test_no_image_deeper_than_the_feature_is_cut(tmp_path):
-    deep = radiographs.example(
-        "a", layouts.film((4, 4), 0, np.uint16), {"mask": np.ones((4, 4), bool)}, patient="a"
-    )
+    image, mask = layouts.film((4, 4), 0, np.uint16), np.ones((4, 4), bool)
     with pytest.raises(InputError, match="16 bits"):
-        radiographs.cast_depth(deep, 8)
+        radiographs.example("a", image, {"mask": mask}, depth=8, patient="a")
     path = tmp_path / "float.tif"
     Image.fromarray(np.ones((4, 4), np.float32)).save(path)
     with pytest.raises(InputError, match="float32"):
