@@ -1,4 +1,4 @@
-"""`jaxlung data ...`: commands about data sets. Each adds its parser and names its function."""
+"""`jaxlung data ...`: the commands about data sets, their flags and their work."""
 
 import argparse
 import shlex
@@ -14,7 +14,7 @@ def add_data_commands(commands: Any) -> None:
     """Adds `data` and its own commands.
 
     Args:
-        commands: what `ArgumentParser.add_subparsers` returned.
+        commands: as `ArgumentParser.add_subparsers` returns them.
     """
     data = commands.add_parser(
         "data", help="look after data sets", description="Looks after data sets."
@@ -94,15 +94,17 @@ def _add_check(data_commands: Any) -> None:
 
 
 def run_list(arguments: argparse.Namespace) -> None:
+    """Prints the table of the sets."""
     print(list_sets(arguments.data_dir))
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
+    """Prepares a set and prints where it is."""
     print(prepare_set(arguments.name, arguments.data_dir, arguments.manual_dir))
 
 
 def list_sets(data_dir: str | Path = "") -> str:
-    """A table of the sets, and what each is and forbids."""
+    """Writes a table of the sets: size, convention, terms, and whether each is prepared."""
     from jaxlung.data.prepared import data_dir_of, is_prepared
 
     width = max(map(len, CATALOG))
@@ -120,7 +122,7 @@ def list_sets(data_dir: str | Path = "") -> str:
 
 
 def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "") -> str:
-    """Prepares a set and says what there is now, and how to train on it.
+    """Prepares a set. Returns a text that says what was written, and how to train on it.
 
     Raises: as `prepare.prepare`.
     """
@@ -144,6 +146,12 @@ def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "
 
 
 def run_check(arguments: argparse.Namespace) -> None:
+    """Checks a folder or a prepared set.
+
+    Raises:
+        InputError: bad usage.
+        SystemExit: with status 1, there are errors.
+    """
     from jaxlung.data_check.check import check, check_set
     from jaxlung.data_check.report import OUTPUTS, format_summary, write_report
     from jaxlung.io.page import make_report_folder

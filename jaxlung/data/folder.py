@@ -108,22 +108,45 @@ def list_images(directory: Path) -> dict[str, Path]:
         above = directory.parent.name in ("images", "masks")
         hint = "; name the folder that holds images/ and masks/" if above else ""
         raise InputError(f"{directory}: no such folder{hint}")
-    found: dict[str, Path] = {}
-    for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
-        stem = stem_of(path)
-        if not is_image(path) or path.name.startswith("."):
-            continue
-        if not is_utf8(path.name):
+    listing = scan_images(directory)
+    for path, earlier in listing.faults:
+        if earlier:
+            raise InputError(f"{path}: same stem as {earlier.name}; keep one of them")
+        if is_image(path):
             raise InputError(
                 f"{str(directory)!r}: the file name {path.name!r} is not UTF-8; rename it"
             )
-        if stem in found:
-            raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
-        found[stem] = path
-    if not found:
+    if not listing.images:
         reason = explain_no_image(directory)
         raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){reason}")
-    return found
+    return listing.images
+
+
+class Listing(NamedTuple):
+    """The entries of a folder, without hidden ones."""
+
+    images: dict[str, Path]  # by stem, sorted
+    faults: list[tuple[Path, Path | None]]
+    """A file and the earlier one of its stem; None: its name is not UTF-8, an image's or not."""
+    others: list[Path]  # folders, and files that are not images
+
+
+def scan_images(directory: Path) -> Listing:
+    """Lists the image files of a folder as `list_images` does, and keeps the faults."""
+    listing = Listing({}, [], [])
+    for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
+        stem = stem_of(path)
+        if path.name.startswith("."):
+            continue
+        if not is_utf8(path.name):
+            listing.faults.append((path, None))
+        elif not is_image(path):
+            listing.others.append(path)
+        elif stem in listing.images:
+            listing.faults.append((path, listing.images[stem]))
+        else:
+            listing.images[stem] = path
+    return listing
 
 
 def explain_no_image(directory: Path) -> str:

@@ -1,9 +1,9 @@
-"""The mask that a set's other masks lead one to expect of an image, and how far its own is off.
+"""Expects a mask for each image from the other pairs of a set, and measures how far its own is off.
 
-Ridge regression from an image's appearance to its mask, fitted to all other pairs of the set:
-leaving each pair out has a closed form (Allen's PRESS, 1974), so one solution serves them all. It
-needs no trained model, and knows only what the set itself shows: a fault that all masks share is
-what it comes to expect.
+A ridge regression leads from an image's appearance to its mask. It is fitted to all other pairs of
+the set. Leaving each pair out has a closed form (Allen's PRESS, 1974), so one solution serves all
+pairs. It needs no trained model, and knows only what the set itself shows: it comes to expect a
+fault that all masks share.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _ROWS = 512  # pairs worked on at a time: bounds the memory
 
 
 class Disagreement(NamedTuple):
-    """How a mask differs from what is expected; shares of the mask, of the side, or Dice."""
+    """The differences of a mask from the expected one: shares of the mask, of the side, or Dice."""
 
     agreement: float  # Dice with what is expected
     region: float  # the largest compact region that only one of the two has, over the mask's area
@@ -44,7 +44,7 @@ class Disagreement(NamedTuple):
 
 
 class Swap(NamedTuple):
-    """Two masks that fit the other's image better."""
+    """Two masks that each fit the other's image better."""
 
     first: int
     second: int
@@ -52,21 +52,22 @@ class Swap(NamedTuple):
 
 
 def describe_appearance(standardised_SxS: np.ndarray) -> np.ndarray:
-    """float16 [1024] of an image as `duplicates.standardise` returns it."""
+    """Shrinks an image, as `duplicates.standardise` returns it, to float16 [1024]."""
     side = (APPEARANCE, APPEARANCE)
     return cv2.resize(standardised_SxS, side, interpolation=cv2.INTER_AREA).ravel().astype("f2")
 
 
 def shrink_mask(mask_SxS: np.ndarray) -> np.ndarray:
-    """uint8 [GRID, GRID]: how much of each cell is mask, 0 to 255; from 0 and 1, [S, S]."""
+    """Shrinks a mask, [S, S] of 0 and 1, to uint8 [GRID, GRID]: the mask's share of each cell."""
     share = cv2.resize(mask_SxS.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
     return np.rint(share * 255).astype(np.uint8)
 
 
 def expected_masks(appearances_NxD: np.ndarray, masks_NxGxG: np.ndarray) -> np.ndarray:
-    """What all pairs but itself lead one to expect of each image.
+    """Expects a mask for each image from all other pairs.
 
-    Fitted twice: the second time without the pairs that the first fit agrees with least.
+    The regression is fitted twice: the second time without the pairs that the first fit agrees with
+    least.
 
     Args:
         appearances_NxD: float [N, D], N at least 2.
@@ -119,14 +120,14 @@ def _leave_one_out(
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Of bool [..., G, G]; 1 where both are empty."""
+    """Computes Dice of bool [..., G, G]: float [...]; 1 where both are empty."""
     both = 2.0 * np.count_nonzero(first & second, axis=(-2, -1))
     total = np.count_nonzero(first, axis=(-2, -1)) + np.count_nonzero(second, axis=(-2, -1))
     return np.where(total == 0, 1.0, both / np.maximum(total, 1))
 
 
 def measure_disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disagreement:
-    """Compares one mask with what is expected of it, both uint8 [G, G], 0 to 255."""
+    """Compares a mask with the expected one, both uint8 [G, G], 0 to 255."""
     mask, expected = mask_GxG > 127, expected_GxG > 127
     own = float(dice(mask, expected))
     # Clear differences alone (below 0.4 where there is mask, above 0.6 where there is none).
@@ -149,7 +150,7 @@ def measure_disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disa
 
 
 def _largest_region(different_GxG: np.ndarray) -> tuple[int, float, float]:
-    """Pixels and centre (y, x as shares of the side) of the largest region after an opening."""
+    """Finds the largest region after an opening: pixels, centre (y, x) in shares of the side."""
     opened = cv2.morphologyEx(
         different_GxG.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
     )
@@ -162,7 +163,7 @@ def _largest_region(different_GxG: np.ndarray) -> tuple[int, float, float]:
 
 
 def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, float]:
-    """The highest Dice of any shift up to REACH, and where the mask has then come from."""
+    """Finds the highest Dice of any shift up to REACH, and the shift that it takes back (y, x)."""
     padded = np.pad(expected.astype(np.float32), REACH)
     both = cv2.matchTemplate(padded, mask.astype(np.float32), cv2.TM_CCORR)
     total = max(1, int(mask.sum()) + int(expected.sum()))
@@ -172,7 +173,7 @@ def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, f
 
 
 def measure_slack(disagreements: Sequence[Disagreement]) -> float:
-    """What the thresholds are multiplied by, at least 1: few pairs say less of what to expect."""
+    """Computes the factor of the thresholds, at least 1: few pairs say less of what to expect."""
     median = float(np.median([d.agreement for d in disagreements]))
     return max(1.0, (1 - median) / (1 - USUAL))
 
@@ -180,10 +181,10 @@ def measure_slack(disagreements: Sequence[Disagreement]) -> float:
 def find_swaps(
     masks_NxGxG: np.ndarray, expected_NxGxG: np.ndarray, least: float = SWAP_GAIN
 ) -> list[Swap]:
-    """Pairs of masks whose exchange gains at least `least`, and something in each.
+    """Finds pairs of masks whose exchange gains at least `least`, and something in each.
 
-    Largest gain first, each mask once. Of more than CANDIDATES masks only those that agree least
-    with what is expected are tried.
+    The largest gain comes first, and each mask is in one pair only. Of more than CANDIDATES masks,
+    only those that agree least with the expected ones are tried.
     """
     own_N = dice(masks_NxGxG > 127, expected_NxGxG > 127)
     tried = np.sort(np.argsort(own_N, kind="stable")[:CANDIDATES])
@@ -205,7 +206,7 @@ def find_swaps(
 
 
 def weigh_evidence(d: Disagreement, slack: float = 1.0) -> dict[str, float]:
-    """Each kind of disagreement in units of what is worth a warning in a set of that slack."""
+    """Weighs each kind of disagreement in units of what is worth a warning at that slack."""
     is_moved = np.hypot(d.shift_y, d.shift_x) >= SHIFT and d.shift_gain >= SHIFT_GAIN * slack
     mirrored = max(0.0, d.mirror_gain, d.flip_gain)
     if is_moved and d.shift_gain >= mirrored:

@@ -1,24 +1,25 @@
-"""A folder's files for `data_check`: pairs with every fault kept by name, and each pair's record.
+"""The files of a folder, pair by pair, and what reading each pair shows.
 
-Unlike `folder`, which stops at the first fault, nothing here stops: a fault is a `Finding`.
+`data.folder` stops at the first fault. Nothing stops here: a fault is a `Finding`.
 """
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxlung.data.duplicates import perceptual_hash, standardise
-from jaxlung.data.folder import Pair, explain_no_image, is_utf8, take_mask
+from jaxlung.data.folder import Pair, explain_no_image, scan_images, take_mask
 from jaxlung.data.splits import Split
 from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.film import check_xray
-from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
+from jaxlung.io.images import SUFFIXES, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import to_canvas
@@ -28,20 +29,20 @@ SIDE = 256  # of the canvas that everything but the mask's pieces is measured on
 
 
 class Content(NamedTuple):
-    """What is kept of a pair that can be trained on: under 8 KiB, so that large sets fit."""
+    """The facts that are kept of a pair that can be trained on: under 8 KiB, so large sets fit."""
 
     image_digest: str
     mask_digest: str
-    hash_32: np.ndarray  # `duplicates.perceptual_hash`
-    appearance_D: np.ndarray  # `consensus.describe_appearance`
-    mask_GxG: np.ndarray  # `consensus.shrink_mask`
+    hash_32: np.ndarray  # of `duplicates.perceptual_hash`
+    appearance_D: np.ndarray  # of `consensus.describe_appearance`
+    mask_GxG: np.ndarray  # of `consensus.shrink_mask`
     shape: MaskShape
     spread: float  # between the image's 1st and 99th percentile, of 255
     is_coloured: bool
 
 
 class Record(NamedTuple):
-    """What reading one pair told."""
+    """The facts that reading one pair gave."""
 
     id: str
     size: tuple[int, int] | None  # height and width of the image
@@ -52,110 +53,103 @@ class Record(NamedTuple):
 
 
 def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
-    """The pairs as `folder.find_pairs` makes them, and what stands alone or is not read.
+    """Pairs images with masks as `folder.find_pairs` does, and finds the files that stand alone.
 
     Raises:
-        InputError: there is no folder images/ or masks/, or no image in the former.
+        InputError: there is no folder images/ or masks/, or no image in images/.
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
-    findings: list[Finding] = []
-    images = _by_stem(directory, "images", findings)
-    masks = _by_stem(directory, "masks", findings)
+    folder = directory / "images"
+    images, findings = _list_folder(folder)
+    masks, more = _list_folder(directory / "masks")
+    findings += more
     if not images:
-        folder = directory / "images"
         reason = explain_no_image(folder)
         raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){reason}")
     pairs = []
     for stem, image in images.items():
         mask = take_mask(masks, stem)
         if mask is None:
-            file = _relative(directory, image)
-            expected = f"expected masks/{stem}.png or {stem}_mask.png"
-            findings.append(Finding("no_mask", (stem,), file, f"has no mask; {expected}"))
+            message = f"has no mask; expected masks/{stem}.png or {stem}_mask.png"
+            findings.append(Finding("no_mask", (stem,), _relative(directory, image), message))
         else:
             pairs.append(Pair(stem, image, mask))
     for stem, mask in masks.items():
-        file = _relative(directory, mask)
-        findings.append(Finding("no_image", (stem,), file, "has no image of that stem in images/"))
+        message = "has no image of that stem in images/"
+        findings.append(Finding("no_image", (stem,), _relative(directory, mask), message))
     return pairs, findings
 
 
-def _by_stem(directory: Path, name: str, findings: list[Finding]) -> dict[str, Path]:
-    folder = directory / name
+def _list_folder(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one that holds images/ and masks/")
-    found: dict[str, Path] = {}
-    skipped: Counter[str] = Counter()
-    for path in sorted(folder.iterdir(), key=lambda path: (stem_of(path), path.name)):
-        stem = stem_of(path)
-        if path.name.startswith("."):
-            continue
-        if not is_utf8(path.name):
-            message = "has a name that is not UTF-8, which training refuses; rename it"
-            findings.append(Finding("unreadable", (), _relative(directory, path), message))
-        elif path.is_dir() or not is_image(path):
-            skipped["a folder" if path.is_dir() else path.suffix.lower() or "no suffix"] += 1
-        elif stem in found:
-            message = f"has the same stem as {found[stem].name}; keep one of them"
-            findings.append(Finding("same_stem", (stem,), _relative(directory, path), message))
+    images, faults, others = scan_images(folder)
+    others += [images.pop(stem) for stem, path in list(images.items()) if path.is_dir()]
+    findings = []
+    for path, earlier in faults:
+        file = _relative(folder.parent, path)
+        if earlier:
+            message = f"has the same stem as {earlier.name}; keep one of them"
+            findings.append(Finding("same_stem", (stem_of(path),), file, message))
         else:
-            found[stem] = path
-    if skipped:
-        listed = ", ".join(f"{suffix} ({n})" for suffix, n in sorted(skipped.items()))
-        message = f"{sum(skipped.values())} entries of {name}/ are not read: {listed}"
+            message = "has a name that is not UTF-8, which training refuses; rename it"
+            findings.append(Finding("unreadable", (), file, message))
+    if others:
+        kinds = Counter(
+            "a folder" if path.is_dir() else path.suffix.lower() or "no suffix" for path in others
+        )
+        listed = ", ".join(f"{kind} ({n})" for kind, n in sorted(kinds.items()))
+        message = f"{len(others)} entries of {folder.name}/ are not read: {listed}"
         findings.append(Finding("not_read", (), "", message))
-    return found
+    return images, findings
 
 
 def read_pair(directory: Path, pair: Pair) -> Record:
-    """Reads both files, and measures what can be measured; never raises InputError."""
+    """Reads both files and measures what can be measured; never raises InputError."""
     findings: list[Finding] = []
     files = _relative(directory, pair.image), _relative(directory, pair.mask)
-
-    def add(kind: str, path: Path, message: object) -> None:
-        # Errors of `images` begin with the path, which a finding has already.
-        text = str(message).removeprefix(f"{path}: ")
-        findings.append(Finding(kind, (pair.id,), files[path == pair.mask], text))
-
     image = mask_film = mask_HxW = None
-    try:
+    with _keep_fault("unreadable", pair.id, pair.image, files[0], findings):
         film = read_film(pair.image)
         image = film.image
-    except InputError as error:
-        add("unreadable", pair.image, error)
-    else:
-        try:
+        with _keep_fault("not_xray", pair.id, pair.image, files[0], findings):
             check_xray(film.modality, pair.image)
-        except InputError as error:
-            add("not_xray", pair.image, error)
-    try:
+    with _keep_fault("unreadable", pair.id, pair.mask, files[1], findings):
         mask_film = read_film(pair.mask)
-    except InputError as error:
-        add("unreadable", pair.mask, error)
-    else:
-        try:
+        with _keep_fault("mask_values", pair.id, pair.mask, files[1], findings):
             mask_HxW = to_lung(mask_film, pair.mask)
-        except InputError as error:
-            add("mask_values", pair.mask, error)
     mask_format = ""
     if mask_film is not None:
         mask_format = f"{pixel_format(mask_film.image)}, {value_kind(mask_film.image)}"
-    return _record(pair.id, files, image, mask_HxW, mask_format, findings)
+    return _measure_pair(pair.id, files, image, mask_HxW, mask_format, findings)
+
+
+@contextlib.contextmanager
+def _keep_fault(
+    kind: str, example_id: str, path: Path, file: str, findings: list[Finding]
+) -> Iterator[None]:
+    """Appends a finding where an InputError would stop."""
+    try:
+        yield
+    except InputError as error:
+        # Errors of `io.images` begin with the path, which a finding has already.
+        text = str(error).removeprefix(f"{path}: ")
+        findings.append(Finding(kind, (example_id,), file, text))
 
 
 def read_example(split: Split, index: int) -> Record:
-    """As `read_pair`, of an example that lies in no files of its own."""
+    """Reads an example that has no files of its own, as `read_pair` reads a pair of files."""
     example_id, findings = split.ids[index], []
     image = mask_HxW = None
     try:
         image, mask_HxW, _ = split.read(index)
     except InputError as error:
         findings.append(Finding("unreadable", (example_id,), "", str(error)))
-    return _record(example_id, ("", ""), image, mask_HxW, "bool, grey, 0 and 1", findings)
+    return _measure_pair(example_id, ("", ""), image, mask_HxW, "bool, grey, 0 and 1", findings)
 
 
-def _record(
+def _measure_pair(
     example_id: str,
     files: tuple[str, str],
     image: np.ndarray | None,
@@ -163,12 +157,17 @@ def _record(
     mask_format: str,
     findings: list[Finding],
 ) -> Record:
-    """What can be measured of an image and its mask; None is what could not be read."""
+    """Measures what can be measured; an image or a mask that could not be read is None.
+
+    Args:
+        findings: those of reading.
+    """
+    findings = list(findings)
+    image_file, mask_file = files
 
     def add(kind: str, file: str, message: object) -> None:
         findings.append(Finding(kind, (example_id,), file, str(message)))
 
-    image_file, mask_file = files
     size = None if image is None else (image.shape[0], image.shape[1])
     content = None
     if mask_HxW is not None:
@@ -211,14 +210,14 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
 
 
 def pixel_format(pixels: np.ndarray) -> str:
-    """As "uint16, grey"."""
+    """Describes an array as in "uint16, grey"."""
     channels = 1 if pixels.ndim == 2 else pixels.shape[-1]
     names: Mapping[int, str] = {1: "grey", 3: "RGB", 4: "RGBA"}
     return f"{pixels.dtype}, {names.get(channels, f'{channels} channels')}"
 
 
 def value_kind(pixels: np.ndarray) -> str:
-    """The values of a mask, as `masks.read_mask` sees them: two, labels, or soft edges."""
+    """Describes the values of a mask as `io.masks` reads them: two, labels, or soft edges."""
     if pixels.ndim == 3:
         pixels = pixels[..., :3].max(axis=-1)
     if pixels.dtype == np.uint8:
@@ -233,5 +232,5 @@ def value_kind(pixels: np.ndarray) -> str:
 
 
 def _relative(directory: Path, path: Path) -> str:
-    """With a name's stray bytes as \\xff, so that any console or file can show it."""
+    """Writes a path with stray bytes as \\xff, so that any console or file can show it."""
     return os.fsencode(path.relative_to(directory).as_posix()).decode(errors="backslashreplace")

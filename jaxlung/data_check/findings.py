@@ -1,4 +1,4 @@
-"""From the records of a folder's pairs to findings, `finding_kinds` of them."""
+"""From the records of a set's pairs to findings."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,34 +23,39 @@ from jaxlung.masks.shape import (
 )
 
 LOW_CONTRAST = 64  # grey levels of 255 between the 1st and 99th percentile
-INVERTED_IMAGE = -0.1  # `lung_contrast`
+INVERTED_IMAGE = -0.1  # of `measure_contrast`
 SIDES_RATIO = 2.0  # longer over shorter side of a file
 
 
+Evidence = dict[
+    str, dict[str, float]
+]  # id to kind to evidence, in units of what is worth a warning
+
+
 class Compared(NamedTuple):
-    """What comparing the pairs with one another told, in the order of `ids`."""
+    """What comparing the pairs with one another shows, in the order of `ids`."""
 
     ids: tuple[str, ...]
     expected_NxGxG: np.ndarray | None  # uint8; None: too few pairs
     disagreements: tuple[Disagreement, ...]  # () likewise
-    suspicion: Mapping[str, Mapping[str, float]]  # id to kind to evidence
+    suspicion: Evidence
     findings: tuple[Finding, ...]
 
 
 def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
-    """Finds what only shows beside the other pairs, and everything about single masks' shapes.
+    """Compares the pairs with one another, and weighs the shape of each mask.
 
     Args:
         records: sorted by id; those without content are left out.
-        splits: id to the split it is in.
+        splits: id to split.
     """
     files = {r.id: r.content for r in records if r.content is not None}
     inverted = [i for i, c in files.items() if is_inverted(c.shape)]
-    findings = [_inverted(i, files[i]) for i in inverted]
-    findings += _copies(files, splits)
+    findings = [_describe_inverted(i, files[i]) for i in inverted]
+    findings += _find_copies(files, splits)
     usual = {i: c for i, c in files.items() if i not in inverted}
     ids = tuple(usual)
-    evidence = {i: _shape_evidence(c) for i, c in usual.items()}
+    evidence = {i: _weigh_shape(c) for i, c in usual.items()}
     if len(ids) >= 8:  # fewer have no spread to speak of
         coverage_N, aspect_N = outliers([c.shape for c in usual.values()])
         for i, coverage, aspect in zip(ids, coverage_N, aspect_N, strict=True):
@@ -67,7 +72,9 @@ def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compa
         slack = consensus.measure_slack(disagreements)
         for i, d in zip(ids, disagreements, strict=True):
             evidence[i] |= consensus.weigh_evidence(d, slack)
-        findings += _swaps(ids, disagreements, masks, expected, evidence, slack)
+        swaps = _find_swaps(ids, disagreements, masks, expected, slack)
+        findings += swaps
+        evidence = _explain_by_swaps(evidence, swaps)
         median = float(np.median([d.agreement for d in disagreements]))
         if median < consensus.FOLLOWS:
             message = (
@@ -77,16 +84,16 @@ def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compa
             )
             findings.append(Finding("unrelated", (), "", message))
     for n, i in enumerate(ids):
-        told = disagreements[n] if disagreements else None
+        disagreement = disagreements[n] if disagreements else None
         findings += [
-            Finding(kind, (i,), "", _message(kind, usual[i], told), value)
+            Finding(kind, (i,), "", _describe(kind, usual[i], disagreement), value)
             for kind, value in evidence[i].items()
             if value >= 1 and kind != "swapped_masks"
         ]
     return Compared(ids, expected, disagreements, evidence, tuple(findings))
 
 
-def _inverted(image_id: str, content: Content) -> Finding:
+def _describe_inverted(image_id: str, content: Content) -> Finding:
     shape = content.shape
     message = (
         f"covers {shape.border:.0%} of the picture's frame and {shape.coverage:.0%} of the picture:"
@@ -95,8 +102,8 @@ def _inverted(image_id: str, content: Content) -> Finding:
     return Finding("inverted_mask", (image_id,), "", message, shape.border)
 
 
-def _shape_evidence(content: Content) -> dict[str, float]:
-    """What a pair alone tells, in units of what is worth a warning."""
+def _weigh_shape(content: Content) -> dict[str, float]:
+    """Weighs what a pair alone shows, in units of what is worth a warning."""
     shape = content.shape
     return {
         "one_lung": 2 - shape.lesser_half / ONE_LUNG if has_one_lung(shape) else 0.0,
@@ -110,35 +117,18 @@ def _shape_evidence(content: Content) -> dict[str, float]:
     }
 
 
-def _message(kind: str, content: Content, told: Disagreement | None) -> str:
-    shape = content.shape
-    if kind in ("misaligned_mask", "mirrored_mask", "unexpected_outline"):
-        assert told is not None
-        if kind == "misaligned_mask":
-            away = [
-                f"{abs(share):.0%} of the {side} {back if share > 0 else forth}"
-                for share, side, back, forth in (
-                    (told.shift_x, "width", "to the right", "to the left"),
-                    (told.shift_y, "height", "down", "up"),
-                )
-                if share
-            ]
-            return (
-                f"lies about {' and '.join(away)} of where it fits best (Dice with what is "
-                f"expected {told.agreement:.2f}, moved back {told.agreement + told.shift_gain:.2f})"
-            )
-        if kind == "mirrored_mask":
-            is_flip = told.flip_gain > told.mirror_gain
-            way = "upside down" if is_flip else "mirrored left to right"
-            gain = max(told.flip_gain, told.mirror_gain)
-            return (
-                f"fits better {way} (Dice {told.agreement:.2f}, then {told.agreement + gain:.2f})"
-            )
+def _describe(kind: str, content: Content, disagreement: Disagreement | None) -> str:
+    """Writes the message of a finding about one pair."""
+    if disagreement is not None and kind in ("misaligned_mask", "mirrored_mask"):
+        return _describe_place(kind, disagreement)
+    if disagreement is not None and kind == "unexpected_outline":
+        d = disagreement
+        marks, would = ("marks", "leave out") if d.region_is_extra else ("leaves out", "mark")
         return (
-            f"{'marks' if told.region_is_extra else 'leaves out'} a region of {told.region:.0%} of "
-            f"its area that the other masks would {'leave out' if told.region_is_extra else 'mark'}"
-            f", about {told.region_x:.0%} from the left and {told.region_y:.0%} from the top"
+            f"{marks} a region of {d.region:.0%} of its area that the other masks would {would}, "
+            f"about {d.region_x:.0%} from the left and {d.region_y:.0%} from the top"
         )
+    shape = content.shape
     return {
         "one_lung": f"has {shape.lesser_half:.0%} of its area in one half of the picture",
         "pieces": f"is in {shape.pieces} pieces; {shape.stray:.2%} of its area is beyond two lungs",
@@ -154,35 +144,55 @@ def _message(kind: str, content: Content, told: Disagreement | None) -> str:
     }[kind]
 
 
-def _swaps(
+def _describe_place(kind: str, d: Disagreement) -> str:
+    if kind == "mirrored_mask":
+        way = "upside down" if d.flip_gain > d.mirror_gain else "mirrored left to right"
+        then = d.agreement + max(d.flip_gain, d.mirror_gain)
+        return f"fits better {way} (Dice {d.agreement:.2f}, then {then:.2f})"
+    away = []
+    if d.shift_x:
+        away.append(
+            f"{abs(d.shift_x):.0%} of the width to the {'right' if d.shift_x > 0 else 'left'}"
+        )
+    if d.shift_y:
+        away.append(f"{abs(d.shift_y):.0%} of the height {'down' if d.shift_y > 0 else 'up'}")
+    return (
+        f"lies about {' and '.join(away)} of where it fits best (Dice with what is expected "
+        f"{d.agreement:.2f}, moved back {d.agreement + d.shift_gain:.2f})"
+    )
+
+
+def _find_swaps(
     ids: Sequence[str],
     disagreements: Sequence[Disagreement],
     masks: np.ndarray,
     expected: np.ndarray,
-    evidence: Mapping[str, dict[str, float]],
     slack: float,
 ) -> list[Finding]:
-    """Exchanged masks; what they explain better is no finding of its own any more."""
+    """Finds masks that were exchanged with one another."""
     findings = []
     least = consensus.SWAP_GAIN * slack
     for swap in consensus.find_swaps(masks, expected, least):
-        alone = disagreements[swap.first].shift_gain + disagreements[swap.second].shift_gain
-        if alone >= swap.gain:
+        first, second = disagreements[swap.first], disagreements[swap.second]
+        if first.shift_gain + second.shift_gain >= swap.gain:
             continue  # a shift explains it better
-        pair = (ids[swap.first], ids[swap.second])
-        for i in pair:
-            evidence[i]["swapped_masks"] = swap.gain / least
-            for kind in ("misaligned_mask", "mirrored_mask"):
-                evidence[i][kind] = 0.0
         message = (
-            f"masks fit better exchanged (Dice {disagreements[swap.first].agreement:.2f} and "
-            f"{disagreements[swap.second].agreement:.2f}, {swap.gain:.2f} more in all)"
+            f"masks fit better exchanged (Dice {first.agreement:.2f} and {second.agreement:.2f}, "
+            f"{swap.gain:.2f} more in all)"
         )
+        pair = (ids[swap.first], ids[swap.second])
         findings.append(Finding("swapped_masks", pair, "", message, swap.gain / least))
     return findings
 
 
-def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Finding]:
+def _explain_by_swaps(evidence: Evidence, swaps: Sequence[Finding]) -> Evidence:
+    """Returns the evidence with that of swaps, and without what they explain better."""
+    explained = {"misaligned_mask": 0.0, "mirrored_mask": 0.0}
+    swapped = {i: {**explained, "swapped_masks": s.evidence} for s in swaps for i in s.ids}
+    return {i: {**values, **swapped.get(i, {})} for i, values in evidence.items()}
+
+
+def _find_copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Finding]:
     ids = list(files)
     if not ids:
         return []
@@ -217,7 +227,7 @@ def _copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Fin
 
 
 def find_in_whole_set(records: Sequence[Record]) -> list[Finding]:
-    """What the formats and sizes of all files together tell."""
+    """Finds what the formats and sizes of all files show together."""
     findings = []
     sound = [r for r in records if r.content]
     for what, format_of in (
@@ -250,6 +260,6 @@ def find_in_whole_set(records: Sequence[Record]) -> list[Finding]:
 
 
 def sort_findings(findings: Sequence[Finding]) -> list[Finding]:
-    """Worst first: by kind, then by evidence, then by name."""
+    """Sorts findings, worst first: by kind, then by evidence, then by name."""
     rank = {kind: n for n, kind in enumerate(KINDS)}
     return sorted(findings, key=lambda f: (rank[f.kind], -f.evidence, f.ids, f.file, f.message))

@@ -1,4 +1,4 @@
-"""The kinds of finding of `data_check`: how bad each is, and what to do about it."""
+"""The kinds of finding: how bad each is, and what to do about it."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,9 +7,21 @@ ERROR, WARNING = "error", "warning"
 
 
 class Kind(NamedTuple):
-    severity: str
+    """A kind of finding."""
+
+    severity: str  # ERROR or WARNING
     title: str
     remedy: str  # one sentence
+
+
+class Finding(NamedTuple):
+    """One fault, with the names of what has it."""
+
+    kind: str  # a key of KINDS
+    ids: tuple[str, ...]  # the images that it is about; () for the whole folder
+    file: str  # relative to the folder; "" for the whole folder
+    message: str
+    evidence: float = 1.0  # in units of what is worth a warning: orders findings of one kind
 
 
 _LOOK = "Look at the picture: a rare chest is rightly unlike the others; draw a wrong mask again."
@@ -17,121 +29,97 @@ _ONE_SPLIT = (
     "Keep one of them, or give them one patient in metadata.csv, so that no split parts them."
 )
 
-KINDS: Mapping[str, Kind] = {  # worst first: the order in which findings are listed
-    "unreadable": Kind(
-        ERROR,
+# Kind to title and remedy, worst first.
+_ERRORS = {
+    "unreadable": (
         "unreadable or damaged file",
         "Replace it by a sound copy, or take the pair out.",
     ),
-    "not_xray": Kind(
-        ERROR, "no X-ray", "Take the pair out: jaxlung trains on CT by its own config."
-    ),
-    "no_mask": Kind(ERROR, "image without mask", "Add its mask, or move the image out of images/."),
-    "no_image": Kind(ERROR, "mask without image", "Add its image, or move the mask out of masks/."),
-    "same_stem": Kind(ERROR, "two files of one stem", "Keep one of them."),
-    "size_mismatch": Kind(
-        ERROR, "mask of another size than its image", "Export image and mask at one size."
-    ),
-    "mask_values": Kind(
-        ERROR,
+    "not_xray": ("no X-ray", "Take the pair out: jaxlung trains on CT by its own config."),
+    "no_mask": ("image without mask", "Add its mask, or move the image out of images/."),
+    "no_image": ("mask without image", "Add its image, or move the mask out of masks/."),
+    "same_stem": ("two files of one stem", "Keep one of them."),
+    "size_mismatch": ("mask of another size than its image", "Export image and mask at one size."),
+    "mask_values": (
         "mask with values that are neither labels nor an outline",
         "Write the mask with two values, 0 and 255; it may be an image by mistake.",
     ),
-    "empty_mask": Kind(
-        ERROR, "empty mask", "Draw the lungs, or take the pair out: no mask is not an empty mask."
+    "empty_mask": (
+        "empty mask",
+        "Draw the lungs, or take the pair out: no mask is not an empty mask.",
     ),
-    "full_mask": Kind(ERROR, "mask that covers the whole image", "Draw the lungs, or take it out."),
-    "inverted_mask": Kind(
-        ERROR, "inverted mask: 0 marks the lung", "Exchange 0 and the other value in the mask."
+    "full_mask": ("mask that covers the whole image", "Draw the lungs, or take it out."),
+    "inverted_mask": (
+        "inverted mask: 0 marks the lung",
+        "Exchange 0 and the other value in the mask.",
     ),
-    "blank_image": Kind(ERROR, "blank image", "Export the image again, or take the pair out."),
-    "metadata": Kind(ERROR, "metadata.csv that training refuses", "Mend the row that is named."),
-    "empty_split": Kind(
-        ERROR, "empty split", "Add pairs, change the fractions, or list the splits in a file."
+    "blank_image": ("blank image", "Export the image again, or take the pair out."),
+    "metadata": ("metadata.csv that training refuses", "Mend the row that is named."),
+    "empty_split": (
+        "empty split",
+        "Add pairs, change the fractions, or list the splits in a file.",
     ),
-    "unrelated": Kind(
-        WARNING,
+}
+_WARNINGS = {
+    "unrelated": (
         "images do not explain the masks",
         "Look at some pairs: do the names of images and masks belong together?",
     ),
-    "duplicate_across_splits": Kind(WARNING, "copies of one image in several splits", _ONE_SPLIT),
-    "patient_across_splits": Kind(
-        WARNING, "patient in several splits", "Put all images of a patient into one split."
+    "duplicate_across_splits": ("copies of one image in several splits", _ONE_SPLIT),
+    "patient_across_splits": (
+        "patient in several splits",
+        "Put all images of a patient into one split.",
     ),
-    "swapped_masks": Kind(
-        WARNING,
+    "swapped_masks": (
         "masks that fit each other's image better",
         "Look at both: if each mask is the other image's, exchange their names.",
     ),
-    "misaligned_mask": Kind(
-        WARNING,
+    "misaligned_mask": (
         "mask shifted against its image",
         "Look at the picture: if the outline lies beside the lungs, export the mask again.",
     ),
-    "mirrored_mask": Kind(
-        WARNING,
+    "mirrored_mask": (
         "mask that fits better mirrored or upside down",
         "Look at the picture: if so, mirror or turn the mask.",
     ),
-    "one_lung": Kind(
-        WARNING, "mask with one lung", "Draw the other lung, unless the patient has one alone."
-    ),
-    "unexpected_outline": Kind(
-        WARNING, "outline unlike what the other masks lead to expect", _LOOK
-    ),
-    "coverage": Kind(WARNING, "unusual area of lung", _LOOK),
-    "aspect": Kind(
-        WARNING, "unusual proportions", "Export the film unstretched, and upright; or leave it out."
-    ),
-    "pieces": Kind(WARNING, "mask in many pieces", "Erase what is no lung."),
-    "holes": Kind(WARNING, "mask with holes", "Fill them, unless they are meant."),
-    "joined_lungs": Kind(
-        WARNING,
+    "one_lung": ("mask with one lung", "Draw the other lung, unless the patient has one alone."),
+    "unexpected_outline": ("outline unlike what the other masks lead to expect", _LOOK),
+    "coverage": ("unusual area of lung", _LOOK),
+    "aspect": ("unusual proportions", "Export the film unstretched, and upright; or leave it out."),
+    "pieces": ("mask in many pieces", "Erase what is no lung."),
+    "holes": ("mask with holes", "Fill them, unless they are meant."),
+    "joined_lungs": (
         "both lungs in one piece",
         "Nothing, if the lungs need no scores of their own; else part them in the mask.",
     ),
-    "near_duplicate": Kind(WARNING, "copies of one image", _ONE_SPLIT),
-    "duplicate_mask": Kind(
-        WARNING,
+    "near_duplicate": ("copies of one image", _ONE_SPLIT),
+    "duplicate_mask": (
         "one mask for several images",
         "Look at each: one image has another's mask.",
     ),
-    "inverted_image": Kind(
-        WARNING,
+    "inverted_image": (
         "lungs brighter than what surrounds them",
         "Look at the picture: if it is a negative, invert the image.",
     ),
-    "low_contrast": Kind(
-        WARNING,
+    "low_contrast": (
         "image with few grey levels in use",
         "Export the film with its window, or cut its few extreme values.",
     ),
-    "colour": Kind(
-        WARNING, "coloured image", "Look for annotations drawn on the film, and export it without."
+    "colour": ("coloured image", "Look for annotations drawn on the film, and export it without."),
+    "labels": ("masks with several labels", "Nothing, if every label but 0 is lung; else drop it."),
+    "mixed_formats": (
+        "files of several formats",
+        "Nothing, if it is meant: each file is read as it is.",
     ),
-    "labels": Kind(
-        WARNING, "masks with several labels", "Nothing, if every label but 0 is lung; else drop it."
-    ),
-    "mixed_formats": Kind(
-        WARNING, "files of several formats", "Nothing, if it is meant: each file is read as it is."
-    ),
-    "square_files": Kind(
-        WARNING,
+    "square_files": (
         "all files have one square size",
-        "Nothing, if they were not stretched; else export them in their own proportions, or train "
-        "with --config.data.fit=stretch, which stretches what is predicted on in the same way.",
+        "Nothing, if they were not stretched; else export them in their own proportions, or "
+        "train with --config.data.fit=stretch, which stretches what is predicted on in the same "
+        "way.",
     ),
-    "not_read": Kind(
-        WARNING, "files that are not read", "Nothing, if they are no images; else convert them."
-    ),
+    "not_read": ("files that are not read", "Nothing, if they are no images; else convert them."),
 }
-
-
-class Finding(NamedTuple):
-    """One fault, by name."""
-
-    kind: str  # a key of `kinds.KINDS`
-    ids: tuple[str, ...]  # the images it is about; () for the whole folder
-    file: str  # relative to the folder; "" for the whole folder
-    message: str
-    evidence: float = 1.0  # in units of what is worth a warning: orders findings of one kind
+KINDS: Mapping[str, Kind] = {  # worst first: the order in which findings are listed
+    **{kind: Kind(ERROR, *about) for kind, about in _ERRORS.items()},
+    **{kind: Kind(WARNING, *about) for kind, about in _WARNINGS.items()},
+}

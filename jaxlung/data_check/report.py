@@ -1,7 +1,7 @@
-"""What a check of a folder found: for the console, as check.json and as check.html."""
+"""The report of a check: for the console, as check.json and as check.html."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxlung.data.splits import SPLITS
 from jaxlung.data_check.check import Check, ranking
+from jaxlung.data_check.files import Record
 from jaxlung.data_check.kinds import KINDS, Finding
 from jaxlung.errors import InputError
 from jaxlung.io.drawing import draw_thumbnail
@@ -19,19 +20,19 @@ from jaxlung.system.files import write_json, write_text
 
 SCHEMA = "jaxlung-data-check-1"
 OUTPUTS = ("check.json", "check.html")
-NAMED = 12  # findings of one kind that the console lists; the files have all
+NAMED = 12  # findings of one kind that the console lists with their messages; the files have all
 MORE = 50  # further ones that it lists by name alone
 WORST = 48  # pictures of the most suspicious pairs
 COPIES = 8  # groups of copies that are drawn, two of each
 
 
 def format_summary(result: Check) -> str:
-    """The summary for a console."""
+    """Writes the summary for a console."""
     facts = summarize_check(result)
     lines = [f"{result.source}: {facts['pairs']} pairs, read in {result.seconds:.1f} s"]
     for name, title in (("sizes", "sizes"), ("image_formats", "images"), ("mask_formats", "masks")):
-        counts = Counter(facts[name])
-        shown = ", ".join(f"{value} ({n})" for value, n in counts.most_common(5))
+        counts = [f"{value} ({n})" for value, n in facts[name].items()]
+        shown = ", ".join(counts[:5])
         more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
         lines.append(f"  {title:10}{shown or 'none that can be read'}{more}")
     if facts["coverage"]:
@@ -45,7 +46,7 @@ def format_summary(result: Check) -> str:
     else:
         lines.append(f"  {'agreement':10}not measured: too few pairs to compare with one another")
     sizes = ", ".join(f"{name} {n}" for name, n in facts["splits"].items())
-    lines.append(f"  {'splits':10}{sizes} (by {result.split_by})")
+    lines.append(f"  {'splits':10}{sizes} (by {result.splits.by})")
     for title, found in (("ERRORS", result.errors()), ("WARNINGS", result.warnings())):
         lines += ["", f"{title}: {len(found)}"]
         for kind in dict.fromkeys(f.kind for f in found):
@@ -78,7 +79,7 @@ def _kind_lines(kind: str, found: Sequence[Finding]) -> list[str]:
 
 
 def format_names(finding: Finding) -> str:
-    """The file, or the images' ids."""
+    """Returns the file of a finding, or the ids of its images."""
     if finding.file:
         return finding.file
     shown = ", ".join(finding.ids[:6])
@@ -86,28 +87,32 @@ def format_names(finding: Finding) -> str:
 
 
 def summarize_check(result: Check) -> dict[str, Any]:
-    """Counts of the whole folder."""
+    """Counts the files and findings of the whole folder, for `summary` of check.json."""
     shapes = [r.content.shape for r in result.records if r.content]
-    sizes = Counter(f"{r.size[0]}x{r.size[1]}" for r in result.records if r.size)
     agreements = [d.agreement for d in result.compared.disagreements]
-    splits = Counter(result.splits.values())
+    splits = Counter(result.splits.of.values())
     return {
         "pairs": len(result.records),
         "errors": len(result.errors()),
         "warnings": len(result.warnings()),
         "kinds": dict(Counter(f.kind for f in result.findings)),
-        "sizes": dict(sizes.most_common()),
-        "image_formats": dict(
-            Counter(r.image_format for r in result.records if r.image_format).most_common()
-        ),
-        "mask_formats": dict(
-            Counter(r.mask_format for r in result.records if r.mask_format).most_common()
-        ),
+        "sizes": _count(_size(r) for r in result.records),
+        "image_formats": _count(r.image_format for r in result.records),
+        "mask_formats": _count(r.mask_format for r in result.records),
         "coverage": _spread([shape.coverage for shape in shapes]),
         "agreement": _spread(agreements),
         "splits": {name: splits[name] for name in SPLITS},
-        "split_by": result.split_by,
+        "split_by": result.splits.by,
     }
+
+
+def _count(names: Iterable[str]) -> dict[str, int]:
+    """Counts each name that is not empty, the most common first."""
+    return dict(Counter(name for name in names if name).most_common())
+
+
+def _size(record: Record) -> str:
+    return f"{record.size[0]}x{record.size[1]}" if record.size else ""
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
@@ -118,28 +123,31 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def to_json(result: Check) -> dict[str, Any]:
-    """What check.json holds; docs/data_check.md has the keys."""
-    told = dict(zip(result.compared.ids, result.compared.disagreements, strict=False))
-    ranked = ranking(result)
-    rank = {i: (n + 1, value, kind) for n, (i, value, kind) in enumerate(ranked)}
+    """Makes the content of check.json; docs/data_check.md has the keys."""
+    agreement = {
+        i: round(d.agreement, 4)
+        for i, d in zip(result.compared.ids, result.compared.disagreements, strict=False)
+    }
+    rank = {i: (n, value, kind) for n, (i, value, kind) in enumerate(ranking(result), start=1)}
     images = []
     for record in result.records:
-        content, d = record.content, told.get(record.id)
-        place, value, kind = rank.get(record.id, (None, None, None))
+        height, width = record.size or (None, None)
+        shape = record.content.shape if record.content else None
+        place, suspicion, kind = rank.get(record.id, (None, None, None))
         images.append(
             {
                 "id": record.id,
-                "split": result.splits.get(record.id),
-                "height": record.size[0] if record.size else None,
-                "width": record.size[1] if record.size else None,
+                "split": result.splits.of.get(record.id),
+                "height": height,
+                "width": width,
                 "image_format": record.image_format or None,
                 "mask_format": record.mask_format or None,
-                "coverage": round(content.shape.coverage, 5) if content else None,
-                "pieces": content.shape.pieces if content else None,
-                "agreement": round(d.agreement, 4) if d else None,
+                "coverage": shape and round(shape.coverage, 5),
+                "pieces": shape and shape.pieces,
+                "agreement": agreement.get(record.id),
                 "rank": place,
-                "suspicion": None if value is None else round(value, 3),
-                "suspicion_kind": kind if value else None,
+                "suspicion": None if suspicion is None else round(suspicion, 3),
+                "suspicion_kind": kind if suspicion else None,
             }
         )
     return {
@@ -171,16 +179,13 @@ def write_report(result: Check, out: Path) -> None:
 
 
 def render(result: Check) -> str:
-    """The HTML page: no file or address outside of it is needed to show it."""
+    """Makes the HTML page, which needs no file and no address outside of it."""
     report = to_json(result)
     cases = _cases(result)
     anchor = {case["id"]: case["anchor"] for case in cases}
     groups = [
         {
-            "kind": kind,
-            "title": KINDS[kind].title,
-            "severity": KINDS[kind].severity,
-            "remedy": KINDS[kind].remedy,
+            **KINDS[kind]._asdict(),
             "findings": [
                 (format_names(f), f.message, anchor.get(f.ids[0]) if f.ids else None)
                 for f in result.findings
@@ -192,7 +197,6 @@ def render(result: Check) -> str:
     return render_page(
         "jaxlung.data_check",
         "check.html.j2",
-        filters={},
         report=report,
         images=sorted(report["images"], key=lambda image: image["rank"] or 0),  # errors first
         groups=groups,
@@ -202,16 +206,15 @@ def render(result: Check) -> str:
 
 
 def _cases(result: Check) -> list[dict[str, Any]]:
-    """Pictures of pairs with an error that can be drawn, then of the most suspicious ones."""
+    """Draws the pairs with an error that can be drawn, then the most suspicious ones."""
     messages: dict[str, list[str]] = {}
     for finding in result.findings:
         for image_id in finding.ids:
-            messages.setdefault(image_id, []).append(
-                f"{KINDS[finding.kind].title}: {finding.message}"
-            )
+            message = f"{KINDS[finding.kind].title}: {finding.message}"
+            messages.setdefault(image_id, []).append(message)
+    suspicion = {image_id: value for image_id, value, _ in ranking(result)}
     faulty = [i for f in result.errors() for i in f.ids]
-    rank = {image_id: value for image_id, value, _ in ranking(result)}
-    worst = [image_id for image_id, value in rank.items() if value >= 1]
+    worst = [image_id for image_id, value in suspicion.items() if value >= 1]
     cases: list[dict[str, Any]] = []
     for image_id in dict.fromkeys([*faulty, *worst]):
         if len(cases) == WORST:  # before another file is read
@@ -222,7 +225,7 @@ def _cases(result: Check) -> list[dict[str, Any]]:
                     "id": image_id,
                     "anchor": f"case{len(cases)}",
                     "picture": picture,
-                    "suspicion": rank.get(image_id),
+                    "suspicion": suspicion.get(image_id),
                     "messages": messages.get(image_id, []),
                 }
             )
@@ -235,7 +238,7 @@ def _copies(result: Check) -> list[dict[str, Any]]:
         {
             "message": f"{format_names(f)} {f.message}",
             "pictures": [
-                {"id": i, "split": result.splits.get(i), "picture": _picture(result, i)}
+                {"id": i, "split": result.splits.of.get(i), "picture": _picture(result, i)}
                 for i in f.ids[:2]
             ],
         }
@@ -244,7 +247,7 @@ def _copies(result: Check) -> list[dict[str, Any]]:
 
 
 def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
-    """The image with its mask's outline and the expected one; None where it cannot be drawn."""
+    """Draws an image with its mask's outline and the expected one; None if it cannot be drawn."""
     if all(record.id != image_id for record in result.records):
         return None  # half a pair
     try:

@@ -1,8 +1,8 @@
-"""Masks on disk, from any tool, against the true ones: scores of files, without a model."""
+"""Scores masks on disk, of any tool, against true masks. No model is needed."""
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,17 +32,15 @@ from jaxlung.system.digests import digest_array, digest_splits
 from jaxlung.system.environment import describe_environment
 from jaxlung.system.threads import count_workers
 
-PICTURES = ("_overlay", "_probability")  # what `jaxlung predict` writes beside masks
-
-Spacing = tuple[float, float]
+PICTURES = ("_overlay", "_probability")  # ends of the names of what `predict` writes beside masks
 
 
 class Files(NamedTuple):
-    """The files of one image."""
+    """The files of an image."""
 
     id: str
     truth: Path
-    prediction: Path | None  # None: the tool has made none, which counts as a failure
+    prediction: Path | None  # None: there is none, which counts as a failure
     image: Path | None  # to draw on
 
 
@@ -63,8 +61,8 @@ def score(
     Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
 
     Args:
-        pred, truth: folders; stems may end in _mask, and pred may hold the overlays of
-            `jaxlung predict`. An image without prediction is scored as an empty mask and flagged.
+        pred, truth: folders of masks. Stems may end in _mask, and pred may hold the overlays of
+            `jaxlung predict`. An image without prediction scores the worst of everything.
         out: folder for the report.
         images: folder of the X-rays, to draw outlines on; None draws them on the true mask.
         metadata: a CSV as in `jaxlung.data.metadata`; None: metadata.csv beside the folder of true
@@ -75,11 +73,11 @@ def score(
         overwrite: replace an earlier report.
 
     Returns:
-        what metrics.json holds.
+        the content of metrics.json.
 
     Raises:
-        InputError: a folder or file that is missing, unreadable, of another size than its truth,
-            of an unknown id, or that holds other values than a mask has.
+        InputError: a folder or file is missing or unreadable, has another size than its truth, has
+            an unknown id, or holds other values than a mask has.
     """
     started = time.monotonic()
     check_tolerance(tolerance)
@@ -87,7 +85,7 @@ def score(
     if spacing_mm is not None and not is_spacing(spacing_mm):
         raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
     files = match_masks(pred, truth, Path(images) if images else None)
-    ids = [file.id for file in files]
+    ids = tuple(file.id for file in files)
     beside = truth.resolve().parent / "metadata.csv"
     known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, ids)
     square = (spacing_mm, spacing_mm) if spacing_mm else None
@@ -98,16 +96,9 @@ def score(
         return _score(files[index], spacings[index], sides=sides, tolerance=tolerance)
 
     with ThreadPoolExecutor(count_workers()) as pool:
-        scored = list(
-            tqdm(
-                pool.map(score_file, range(len(files))),
-                total=len(files),
-                desc="scored",
-                unit="image",
-                disable=None,
-                leave=False,
-            )
-        )
+        results = pool.map(score_file, range(len(files)))
+        bar = {"desc": "scored", "unit": "image", "disable": None, "leave": False}
+        scored = list(tqdm(results, total=len(files), **bar))
 
     def picture(index: int) -> Picture:
         file = files[index]
@@ -115,13 +106,14 @@ def score(
         image = read_image(file.image) if file.image else None
         return Picture(image, prediction_HxW > 0, truth_HxW > 0)
 
-    truth_digests = {"all": dict(zip(ids, (s.truth_digest for s in scored), strict=True))}
-    missing = sum(file.prediction is None for file in files)
+    warnings = []
+    if missing := sum(file.prediction is None for file in files):
+        warnings.append(f"{missing} of {len(ids)} images have no prediction: they score the worst")
     scores = Scores(
         model=_name(pred),
         data=_name(truth),
-        ids=tuple(ids),
-        patients=known.patients or tuple(ids),
+        ids=ids,
+        patients=known.patients or ids,
         groups=known.groups,
         grids={"original": to_columns([s.scores for s in scored])},
         flags=tuple(s.flags for s in scored),
@@ -132,32 +124,28 @@ def score(
         facts={
             "source": str(truth),
             "split": "all",
-            "fingerprint": digest_splits(truth_digests),
-            "warnings": [f"{missing} of {len(ids)} images have no prediction: they score the worst"]
-            if missing
-            else [],
+            "fingerprint": _digest_all(ids, [s.truth_digest for s in scored]),
+            "warnings": warnings,
             "seconds": round(time.monotonic() - started, 2),
         },
         picture=picture,
     )
-    predictions = {"all": dict(zip(ids, (s.prediction_digest for s in scored), strict=True))}
-    models = {scores.model: {"masks": str(pred), "masks_sha256": digest_splits(predictions)}}
-    return write_report(
-        out,
-        [scores],
-        models,
-        tolerance,
-        describe_environment(devices=False),
-        time.monotonic() - started,
-    )
+    digest = _digest_all(ids, [s.prediction_digest for s in scored])
+    models = {scores.model: {"masks": str(pred), "masks_sha256": digest}}
+    environment, seconds = describe_environment(devices=False), time.monotonic() - started
+    return write_report(out, [scores], models, tolerance, environment, seconds)
+
+
+def _digest_all(ids: Sequence[str], digests: Sequence[str]) -> str:
+    return digest_splits({"all": dict(zip(ids, digests, strict=True))})
 
 
 def match_masks(pred: Path, truth: Path, images: Path | None) -> list[Files]:
     """Finds each true mask's prediction and image by stem.
 
     Raises:
-        InputError: a prediction of an unknown id, no prediction at all, or a true mask without
-            image where images are given.
+        InputError: a prediction has an unknown id, there is none at all, or images are given and
+            a true mask has none.
     """
     truths = _by_id(truth, {})
     predictions = _by_id(pred, truths)
@@ -186,13 +174,13 @@ def match_masks(pred: Path, truth: Path, images: Path | None) -> list[Files]:
 
 
 def _name(directory: Path) -> str:
-    """A folder's name, or that of the one above it where it says no more than "masks"."""
+    """Returns a folder's name, or that of the folder above it if it is just "masks"."""
     path = directory.resolve()
     return path.parent.name if path.name in ("masks", "mask") and path.parent.name else path.name
 
 
 def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
-    """The masks of a folder, by stem without _mask; less `jaxlung predict`'s pictures."""
+    """Lists the masks of a folder by stem, without _mask and the pictures of `predict`."""
     masks: dict[str, Path] = {}
     for stem, path in list_images(directory).items():
         image_id = stem if stem in known else stem.removesuffix("_mask")
@@ -213,7 +201,9 @@ class _Scored(NamedTuple):
     prediction_digest: str
 
 
-def _score(file: Files, spacing: Spacing | None, *, sides: bool, tolerance: Tolerance) -> _Scored:
+def _score(
+    file: Files, spacing: tuple[float, float] | None, *, sides: bool, tolerance: Tolerance
+) -> _Scored:
     truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
     truth, prediction = truth_HxW > 0, prediction_HxW > 0
     if sides:
@@ -235,19 +225,24 @@ def _score(file: Files, spacing: Spacing | None, *, sides: bool, tolerance: Tole
 
 
 def _read_pair(file: Files, *, sides: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Reads the truth and the prediction, which is empty if there is none."""
     truth_HxW = read_labels(file.truth, sides=sides)
-    size = format_shape(truth_HxW.shape)
-    if file.image and read_size(file.image) != truth_HxW.shape:
-        raise InputError(
-            f"{file.image}: is {format_shape(read_size(file.image))} but the true mask "
-            f"{file.truth} is {size} (height x width); leave --images out, or give both one size"
-        )
+    if file.image:
+        remedy = "leave --images out, or give both one size"
+        _check_size(file.image, read_size(file.image), file.truth, truth_HxW.shape, remedy)
     if file.prediction is None:
         return truth_HxW, np.zeros_like(truth_HxW)
     prediction_HxW = read_labels(file.prediction, sides=sides)
-    if prediction_HxW.shape != truth_HxW.shape:
-        raise InputError(
-            f"{file.prediction}: is {format_shape(prediction_HxW.shape)} but the true mask "
-            f"{file.truth} is {size} (height x width); resample it to the image's own size"
-        )
+    remedy = "resample it to the image's own size"
+    _check_size(file.prediction, prediction_HxW.shape, file.truth, truth_HxW.shape, remedy)
     return truth_HxW, prediction_HxW
+
+
+def _check_size(
+    path: Path, size: tuple[int, ...], truth: Path, true_size: tuple[int, ...], remedy: str
+) -> None:
+    if size != true_size:
+        found, expected = format_shape(size), format_shape(true_size)
+        raise InputError(
+            f"{path}: is {found} but the true mask {truth} is {expected} (height x width); {remedy}"
+        )

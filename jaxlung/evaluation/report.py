@@ -156,7 +156,8 @@ def _charts(
     number: int, entry: Mapping[str, Any], scores: Scores, images: Mapping[int, Mapping[str, Any]]
 ) -> list[str]:
     """Draws every charted metric of both lungs, the overlap of each lung, and Dice against HD95."""
-    shares, distances = {}, {}
+    shares: dict[str, np.ndarray] = {}
+    distances: dict[str, np.ndarray] = {}
     for name, column in score_columns().items():
         values, is_distance = scores.original[name], column.metric.kind == "distance"
         if not column.metric.charted or column.unit == "mm" or column.side and column.unit:

@@ -36,14 +36,17 @@ def make_report_folder(out: Path, names: Sequence[str], *, overwrite: bool) -> N
 
 
 def render_page(
-    package: str, template: str, filters: Mapping[str, Callable[..., str]], **values: Any
+    package: str,
+    template: str,
+    filters: Mapping[str, Callable[..., str]] | None = None,
+    **values: Any,
 ) -> str:
     """Fills a template of a package. Every value is escaped, and an unknown name is an error."""
     source = importlib.resources.files(package).joinpath(template).read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(filters)
+    environment.filters.update(filters or {})
     return environment.from_string(source).render(values)
 
 

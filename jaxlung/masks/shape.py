@@ -1,4 +1,7 @@
-"""What a mask's own shape says: inverted, empty, one lung, crumbs, holes, unlikely sizes."""
+"""Measures of a mask's shape, and what they say: inverted, one lung, crumbs, holes, unlikely sizes.
+
+docs/data_check.md has the evidence for the thresholds. Pure functions of numpy.
+"""
 
 import math
 from collections.abc import Sequence
@@ -7,35 +10,50 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-BORDER = 0.5  # share of the frame that an inverted mask covers at least
-ONE_LUNG = 0.12  # share of the mask in the emptier half of the picture, below which a lung is gone
-SECOND_PIECE = 0.1  # share of the mask that the second lung has at least, as in `lungs_apart`
+SECOND_LUNG = 0.1  # a second lung has at least this share of the pixels it is compared with
+BORDER = 0.5  # an inverted mask covers more than this share of the frame
+ONE_LUNG = 0.12  # of the mask, in the emptier half of the picture: below it, a lung is missing
 STRAY_SHARE, STRAY_PIECES = 0.001, 3  # beyond the two largest pieces
-HOLES = 0.02  # share of the filled mask
+HOLES = 0.02  # of the filled mask
 OUTLIER = 4.0  # robust z-scores
 
 
 class MaskShape(NamedTuple):
-    """All but `pieces` are shares or ratios."""
+    """The measures of a mask; all but `pieces` are shares or ratios. An empty mask has zeros."""
 
-    coverage: float  # of the image
-    border: float  # of the frame of one pixel about the image that is mask
-    pieces: int  # 8-connected
-    second: float  # of the mask, in the second largest piece
-    stray: float  # of the mask, beyond the two largest pieces
-    holes: float  # of the mask when filled
-    lesser_half: float  # of the mask, in the picture's half (left, right) that has less of it
-    aspect: float  # width over height of the box that holds the two largest pieces, in pixels
-    contrast: float  # `measure_contrast`
+    coverage: float = 0.0  # of the image
+    border: float = 0.0  # of the frame of one pixel about the image that is mask
+    pieces: int = 0  # 8-connected
+    second: float = 0.0  # of the mask, in the second largest piece
+    stray: float = 0.0  # of the mask, beyond the two largest pieces
+    holes: float = 0.0  # of the mask when filled
+    lesser_half: float = 0.0  # of the mask, in the picture's half (left, right) that has less of it
+    aspect: float = 0.0  # width over height of the box of the two largest pieces, in pixels
+    contrast: float = 0.0  # as `measure_contrast` returns it
 
 
 def measure_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
-    """Measures a mask, bool [H, W]; of an empty one all but the contrast is 0."""
-    height, width = mask_HxW.shape
+    """Measures a mask.
+
+    Args:
+        mask_HxW: bool [H, W].
+        contrast: as `measure_contrast` returns it, which the result carries along.
+
+    Returns:
+        the measures; all but the contrast are 0 for an empty mask.
+
+    Example:
+        >>> mask = np.zeros((4, 8), bool)
+        >>> mask[1:3, 1:3] = mask[1:3, 5:7] = True
+        >>> shape = measure_shape(mask, contrast=1.0)
+        >>> shape.pieces, shape.coverage, shape.second, shape.aspect
+        (2, 0.25, 0.5, 3.0)
+    """
+    width = mask_HxW.shape[1]
     mask = mask_HxW.astype(np.uint8)
     area = int(np.count_nonzero(mask))
     if not area:
-        return MaskShape(0, 0, 0, 0, 0, 0, 0, 0, contrast)
+        return MaskShape(contrast=contrast)
     frame = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
     largest = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
@@ -44,7 +62,7 @@ def measure_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
     box = (corner + stats[largest][:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]]).max(0)
     box = box - corner.min(0)
     left = int(np.count_nonzero(mask[:, : width // 2]))
-    holes = _hole_pixels(mask)
+    holes = _count_hole_pixels(mask)
     return MaskShape(
         coverage=area / mask.size,
         border=float(frame.mean()),
@@ -58,8 +76,8 @@ def measure_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
     )
 
 
-def _hole_pixels(mask: np.ndarray) -> int:
-    """Pixels of the background that no 4-connected way leads out of."""
+def _count_hole_pixels(mask: np.ndarray) -> int:
+    """Counts the pixels of the background that have no 4-connected way out."""
     outside = cv2.copyMakeBorder(1 - mask, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
     _, label, stats, _ = cv2.connectedComponentsWithStats(outside, connectivity=4)
     free = label[0, 0]
@@ -67,14 +85,21 @@ def _hole_pixels(mask: np.ndarray) -> int:
 
 
 def measure_contrast(grey_SxS: np.ndarray, mask_SxS: np.ndarray) -> float:
-    """How much darker the mask's inside is than a band about it, in standard deviations.
+    """Measures how much darker an image is inside a mask than in a band about it.
 
     Args:
         grey_SxS: uint8 [S, S].
         mask_SxS: uint8 [S, S] of 0 and 1.
 
     Returns:
-        above 0 in a film with air dark; NaN where the image is flat or there is no inside or band.
+        the difference of the means, in standard deviations of the image: above 0 in a film whose
+        air is dark. NaN if the image is flat, or if there is no inside or no band.
+
+    Example:
+        >>> mask = np.zeros((9, 9), np.uint8)
+        >>> mask[3:6, 3:6] = 1
+        >>> measure_contrast(200 - 100 * mask, mask) > 0
+        True
     """
     reach = max(3, grey_SxS.shape[0] // 10) | 1  # about the thickness of a chest wall
     band = cv2.dilate(mask_SxS, np.ones((reach, reach), np.uint8)) != mask_SxS
@@ -85,47 +110,97 @@ def measure_contrast(grey_SxS: np.ndarray, mask_SxS: np.ndarray) -> float:
 
 
 def is_inverted(shape: MaskShape) -> bool:
-    """Whether 0 marks the lung: the mask holds the picture's frame, and is large or bright.
+    """Decides whether 0 marks the lung: the mask holds the picture's frame, and is large or bright.
 
-    Lungs seldom reach the frame (7 % of it at most in 704 radiographs), and what surrounds them
-    always does; a mask on the whole image is another fault.
+    Lungs seldom reach the frame (they cover 7 % of it at most in 704 radiographs), and their
+    surroundings always do. A mask of the whole image is another fault.
+
+    Example:
+        >>> mask = np.ones((5, 9), bool)
+        >>> mask[1:4, 1:4] = mask[1:4, 5:8] = False
+        >>> is_inverted(measure_shape(mask, contrast=0.0)), is_inverted(measure_shape(~mask, 0.0))
+        (True, False)
     """
-    return (
-        shape.border > BORDER
-        and shape.coverage < 1
-        and (shape.coverage > 0.5 or shape.contrast < 0)
-    )
+    is_large_or_bright = shape.coverage > 0.5 or shape.contrast < 0
+    return shape.border > BORDER and shape.coverage < 1 and is_large_or_bright
 
 
 def has_one_lung(shape: MaskShape) -> bool:
+    """Decides whether a lung is missing: one half of the picture has hardly any mask (ONE_LUNG).
+
+    Example:
+        >>> mask = np.zeros((4, 8), bool)
+        >>> mask[1:3, 1:3] = True
+        >>> has_one_lung(measure_shape(mask, contrast=0.0))
+        True
+    """
     return shape.lesser_half < ONE_LUNG
 
 
 def lungs_joined(shape: MaskShape) -> bool:
-    """Both lungs in one piece, so that they cannot be told apart."""
-    return shape.second < SECOND_PIECE and not has_one_lung(shape)
+    """Decides whether both lungs are in one piece, so that they cannot be scored apart.
+
+    Example:
+        >>> lungs_joined(measure_shape(np.ones((4, 8), bool), contrast=0.0))
+        True
+    """
+    return shape.second < SECOND_LUNG and not has_one_lung(shape)
 
 
 def strays(shape: MaskShape) -> float:
-    """Pieces beyond two lungs, in units of what is worth a warning.
+    """Weighs the pieces beyond two lungs, in units of what is worth a warning.
 
-    Ten times the share adds one: it spans decades, and would outweigh every other check.
+    Ten times the share adds one: shares span decades, and would outweigh every other check.
+
+    Returns:
+        at least 0; 1 for a share of STRAY_SHARE, or for STRAY_PIECES pieces more than two.
+
+    Example:
+        >>> shape = measure_shape(np.eye(2, dtype=bool), contrast=0.0)._replace(pieces=5)
+        >>> strays(shape)
+        1.0
     """
     share = 1 + math.log10(shape.stray / STRAY_SHARE) if shape.stray else 0.0
     return max(share, max(shape.pieces - 2, 0) / STRAY_PIECES)
 
 
 def robust_z(values_N: np.ndarray) -> np.ndarray:
-    """Distance from the median in robust standard deviations (1.4826 times the median distance).
+    """Measures each value's distance from the median in robust standard deviations.
 
-    The spread is at least 2 % of a unit, so that among equal values rounding is no outlier.
+    One such deviation is 1.4826 times the median distance from the median, which is the standard
+    deviation of normal values (Rousseeuw and Croux 1993), and at least 0.02: among equal values
+    rounding must not make outliers.
+
+    Args:
+        values_N: float [N], N at least 1.
+
+    Returns:
+        float [N].
+
+    Example:
+        >>> robust_z(np.array([1.0, 2.0, 3.0])).round(2).tolist()
+        [-0.67, 0.0, 0.67]
     """
-    away = values_N - np.median(values_N)
-    return away / max(1.4826 * float(np.median(np.abs(away))), 0.02)
+    away_N = values_N - np.median(values_N)
+    return np.asarray(away_N / max(1.4826 * float(np.median(np.abs(away_N))), 0.02))
 
 
 def outliers(shapes: Sequence[MaskShape]) -> tuple[np.ndarray, np.ndarray]:
-    """Robust z-scores, float [N], of the odds of coverage and of the aspect, both logarithmic."""
+    """Measures how far each mask's area and proportions are from those of the others.
+
+    Args:
+        shapes: of N masks, none of them empty.
+
+    Returns:
+        robust z-scores, float [N], of the logarithms of the odds of coverage and of the aspect.
+
+    Example:
+        >>> mask = np.zeros((4, 8), bool)
+        >>> mask[1:3, 1:3] = True
+        >>> coverage_N, aspect_N = outliers([measure_shape(mask, contrast=0.0)] * 3)
+        >>> coverage_N.tolist(), aspect_N.tolist()
+        ([0.0, 0.0, 0.0], [0.0, 0.0, 0.0])
+    """
     coverage_N = np.clip([shape.coverage for shape in shapes], 1e-4, 1 - 1e-4)
     aspect_N = np.array([shape.aspect for shape in shapes])
     return robust_z(np.log(coverage_N / (1 - coverage_N))), robust_z(np.log(aspect_N))

@@ -1,4 +1,4 @@
-"""Which lung is which: from a mask of both to a label for each. Pure functions of numpy."""
+"""Which lung is which: from a mask of both lungs to each of them. Pure functions of numpy."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -6,13 +6,21 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from jaxlung.masks.shape import SECOND_LUNG
+
+SIDES = {"right": 1, "left": 2}
+"""The patient's sides, and their labels in masks. The right lung is on a picture's left."""
+
+Lungs = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Prediction and truth, bool [H, W], for each of SIDES."""
+
 _SMALL = 96  # longest side of the grid on which the two lungs are looked for
-_LUNG = 0.05  # of the mask's pixels: a lung, or the core of one, has at least so many
-_WIDE = 0.75  # of its height: a piece less wide is no two lungs
+_LUNG = 0.05  # a lung, or the core of one, has at least this share of the mask's pixels
+_WIDE = 0.75  # a piece that is less wide than this share of its height is not two lungs
 
 
 class Pieces(NamedTuple):
-    """A mask's 4-connected pieces: N with the background, which is piece 0."""
+    """The 4-connected pieces of a mask: N of them, with the background, which is piece 0."""
 
     index_HxW: np.ndarray  # int32
     boxes_Nx4: np.ndarray  # left, top, width, height
@@ -21,29 +29,35 @@ class Pieces(NamedTuple):
 
 
 class Halves(NamedTuple):
-    """Which pieces lie on the picture's left, and which one, if any, on both sides."""
+    """The pieces on the picture's left, and the one piece, if any, that lies on both sides."""
 
     on_left_N: np.ndarray  # bool
-    divided: int = 0  # the piece that holds both lungs, or 0
-    on_left_HxW: np.ndarray | None = None  # bool; for the pixels of that piece, if there is one
+    divided: int = 0  # the piece that holds both lungs; 0: none does
+    on_left_HxW: np.ndarray | None = None  # bool, of the pixels of that piece; None: none does
 
 
 def label_sides(mask_HxW: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
-    """The patient's right and left lung in the mask of a frontal radiograph.
+    """Labels the patient's right and left lung in the mask of a frontal radiograph.
 
-    Two pieces side by side are a lung each. Where one piece holds both, it is eroded until two
-    cores are left side by side, and a pixel is of the lung whose core is nearer. Further pieces
-    are of the lung that is nearer to their centroid. Where two lungs never appear, a piece is of
-    the side of the picture on which its centroid lies; but the largest one, if it is too wide for
-    one lung and lies over the picture's middle, is cut at its narrowest column.
+    Two pieces side by side are a lung each. If one piece holds both, it is eroded until two cores
+    are left side by side, and a pixel belongs to the lung whose core is nearer. Further pieces
+    belong to the lung that is nearer to their centroid. If two lungs never appear, a piece belongs
+    to the side of the picture on which its centroid lies. Then the largest piece is cut at its
+    narrowest column, if it is too wide for one lung and lies over the picture's middle.
 
     Args:
         mask_HxW: bool [H, W].
-        mirrored: the picture's left is the patient's left: see `film.Film`.
+        mirrored: the picture's left is the patient's left; see `io.film.Film`.
 
     Returns:
-        uint8 [H, W]: the labels of `sides.SIDES` on the mask's pixels, 0 elsewhere. Which pixels
-        share a label does not depend on `mirrored`, nor, ties aside, on a flip of the mask.
+        uint8 [H, W]: the labels of SIDES on the mask's pixels, 0 elsewhere. Which pixels share a
+        label does not depend on `mirrored`, nor, ties aside, on a flip of the mask. All 0 for an
+        empty mask.
+
+    Example:
+        >>> mask = np.array([[1, 1, 0, 0, 1, 1]] * 3, bool)
+        >>> label_sides(mask)[0].tolist(), label_sides(mask, mirrored=True)[0].tolist()
+        ([1, 1, 0, 0, 2, 2], [2, 2, 0, 0, 1, 1])
     """
     side_HxW = np.zeros(mask_HxW.shape, np.uint8)
     across, down, width, height = cv2.boundingRect(mask_HxW.astype(np.uint8))
@@ -81,7 +95,7 @@ def _pieces(mask_HxW: np.ndarray) -> Pieces:
 
 
 def _reduced(mask_HxW: np.ndarray) -> np.ndarray:
-    """The mask with its longest side at most `_SMALL`: bool [h, w]."""
+    """Shrinks a mask so that its longest side is at most _SMALL: bool [h, w]."""
     height, width = mask_HxW.shape
     scale = min(_SMALL / max(height, width), 1)
     size = max(round(width * scale), 1), max(round(height * scale), 1)
@@ -90,18 +104,19 @@ def _reduced(mask_HxW: np.ndarray) -> np.ndarray:
 
 
 def _cores(mask_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Two pieces side by side, after the thinnest erosion that leaves such.
+    """Finds two pieces side by side, after the thinnest erosion that leaves such pieces.
 
-    One is the largest piece, the other the largest of those beside it: the boxes' centres are
-    further apart sideways than half the wider box, as in `sides.split_lungs`, and both boxes
-    share half the height of the less tall one. So the halves of a lung that an opacity divides, one
-    above the other, are not taken for two lungs.
+    One is the largest piece, the other the largest of those beside it. Beside means that the boxes'
+    centres are further apart sideways than half the wider box, as in `split_lungs`, and that both
+    boxes share half the height of the less tall one. So the halves of a lung that an opacity
+    divides, one above the other, are not taken for two lungs.
 
     Args:
         mask_HxW: bool [H, W].
 
     Returns:
-        the left one in the picture and the right one, bool [H, W]; None where there are none.
+        the piece on the picture's left and the one on its right, bool [H, W]; None if no erosion
+        leaves two.
     """
     # Within a border, since the picture's edge is an outline too.
     framed = cv2.copyMakeBorder(mask_HxW.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT)
@@ -125,7 +140,7 @@ def _cores(mask_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
 
 
 def _by_cores(pieces: Pieces, left_hxw: np.ndarray, right_hxw: np.ndarray) -> Halves:
-    """Pieces by the cores that they hold or are near to; the cores' grid may be smaller."""
+    """Sorts pieces by the cores that they hold or are near to; the cores' grid may be smaller."""
     small, full = np.array(left_hxw.shape), np.array(pieces.index_HxW.shape)
     rows, columns = (
         ((np.arange(n) + 0.5) * step).astype(int)
@@ -144,12 +159,13 @@ def _by_cores(pieces: Pieces, left_hxw: np.ndarray, right_hxw: np.ndarray) -> Ha
 
 
 def _distance(core_HxW: np.ndarray) -> np.ndarray:
+    """Measures each pixel's distance to a core, in pixels: float32 [H, W]."""
     outside_HxW = (~core_HxW).astype(np.uint8)
     return cv2.distanceTransform(outside_HxW, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
 
 
 def _by_place(pieces: Pieces, middle: float) -> Halves:
-    """Pieces by the side of the picture's middle column on which their centroids lie."""
+    """Sorts pieces by the side of the picture's middle column on which their centroids lie."""
     on_left_N = pieces.centres_Nx2[:, 1] < middle
     largest = int(1 + pieces.sizes_N[1:].argmax())
     left, _, width, height = pieces.boxes_Nx4[largest]
@@ -163,42 +179,38 @@ def _by_place(pieces: Pieces, middle: float) -> Halves:
     return Halves(on_left_N, largest, np.arange(pieces.index_HxW.shape[1])[None] < cut)
 
 
-SIDES = {"right": 1, "left": 2}  # the patient's: the right lung is on a picture's left
-
-
-Lungs = Mapping[str, tuple[np.ndarray, np.ndarray]]
-"""Of each of SIDES: prediction and truth, bool [H, W]."""
-
-
 def split_lungs(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | None:
-    """Divides both masks by which lung of the truth a pixel is nearest to.
+    """Splits both masks into lungs: a pixel belongs to the lung of the truth that it is nearest to.
 
-    So a prediction that joins both lungs, or is in pieces, is divided where the truth's lungs are.
+    So a prediction that joins both lungs, or is in pieces, is split where the truth's lungs are.
+    The truth has two lungs if its two largest pieces (8-connected) both hold SECOND_LUNG (a tenth)
+    of its pixels, and their boxes' centres lie further apart sideways than half the wider box. The
+    right lung is the one on the picture's left.
 
     Args:
-        prediction_HxW, truth_HxW: bool [H, W].
+        prediction_HxW: bool [H, W].
+        truth_HxW: bool [H, W].
 
     Returns:
-        None where the truth has not two lungs side by side: its two largest pieces (8-connected)
-        both hold a tenth of its pixels, and their boxes' centres lie further apart sideways than
-        half the wider box. The right lung is the one on the picture's left.
+        both masks for each side; None if the truth has not two lungs side by side.
+
+    Example:
+        >>> truth = np.array([[1, 1, 0, 0, 1, 1]], bool)
+        >>> lungs = split_lungs(np.ones_like(truth), truth)
+        >>> [prediction.astype(int).tolist() for prediction, _ in lungs.values()]
+        [[[1, 1, 1, 0, 0, 0]], [[0, 0, 0, 1, 1, 1]]]
     """
     count, label_HxW, stats, _ = cv2.connectedComponentsWithStats(truth_HxW.astype(np.uint8))
     if count < 3:
         return None
     pieces = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
-    if stats[pieces[1], cv2.CC_STAT_AREA] < 0.1 * truth_HxW.sum():
+    if stats[pieces[1], cv2.CC_STAT_AREA] < SECOND_LUNG * truth_HxW.sum():
         return None
     widths = stats[pieces, cv2.CC_STAT_WIDTH]
     centres = stats[pieces, cv2.CC_STAT_LEFT] + widths / 2
     if abs(centres[1] - centres[0]) <= widths.max() / 2:
         return None
-    distances = [
-        cv2.distanceTransform(
-            (label_HxW != piece).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE
-        )
-        for piece in pieces[np.argsort(centres)]
-    ]
+    distances = [_distance(label_HxW == piece) for piece in pieces[np.argsort(centres)]]
     is_right_HxW = distances[0] <= distances[1]
     return {
         "right": (prediction_HxW & is_right_HxW, truth_HxW & is_right_HxW),
@@ -207,5 +219,18 @@ def split_lungs(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs | No
 
 
 def lungs_from_labels(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lungs:
-    """Both lungs of masks with the labels of SIDES."""
+    """Splits masks that hold the labels of SIDES.
+
+    Args:
+        prediction_HxW: uint8 [H, W] of 0, 1 (right) and 2 (left).
+        truth_HxW: uint8 [H, W], likewise.
+
+    Returns:
+        both masks for each side, bool [H, W].
+
+    Example:
+        >>> labels = np.array([[1, 0, 2]], np.uint8)
+        >>> lungs_from_labels(labels, labels)["left"][0].tolist()
+        [[False, False, True]]
+    """
     return {side: (prediction_HxW == label, truth_HxW == label) for side, label in SIDES.items()}

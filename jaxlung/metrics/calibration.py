@@ -1,5 +1,6 @@
-"""Do the probabilities mean what they say: reliability of pixels, and its expected error."""
+"""Calibration: whether a pixel's probability is the share of such pixels that are lung."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,19 +9,29 @@ BINS = 15
 
 
 class Reliability(NamedTuple):
-    """Sums over pixels in bins of equal width on [0, 1], [bins]; those of two sets may be added."""
+    """Sums over the pixels in each of K bins of equal width on [0, 1], float64 [K]."""
 
-    pixels: np.ndarray
-    probability: np.ndarray
-    lung: np.ndarray
+    pixels: np.ndarray  # how many
+    probability: np.ndarray  # sum of their probabilities
+    lung: np.ndarray  # how many of them are lung
 
 
 def count_reliability(probability: np.ndarray, truth: np.ndarray, bins: int = BINS) -> Reliability:
-    """Sorts pixels by their probability.
+    """Sorts pixels into bins by their probability.
 
     Args:
         probability: float in [0, 1], of any shape.
-        truth: bool, of the same shape.
+        truth: bool, of the same shape; True is lung.
+        bins: how many, of equal width. A probability of 1 is in the last one.
+
+    Returns:
+        the sums; zeros if there is no pixel.
+
+    Example:
+        >>> truth = np.array([False, True, True])
+        >>> sums = count_reliability(np.array([0.1, 0.9, 1.0]), truth, bins=2)
+        >>> sums.pixels.tolist(), sums.lung.tolist()
+        ([1.0, 2.0], [0.0, 2.0])
     """
     index = np.minimum((probability.ravel() * bins).astype(np.int64), bins - 1)
     return Reliability(
@@ -31,39 +42,80 @@ def count_reliability(probability: np.ndarray, truth: np.ndarray, bins: int = BI
 
 
 def expected_dice(probability: np.ndarray, mask: np.ndarray) -> float:
-    """The Dice that a mask may be expected to have, if the probabilities mean what they say.
+    """Estimates the Dice of a mask from the probabilities that it was cut from, without a truth.
 
-    2 sum(p m) / (sum(p) + sum(m)): the soft Dice of the mask and the probabilities it was cut
-    from, in the place of a truth that is not known. In [0, 1]; 0 of an empty mask, which no one
-    should trust.
+    It is 2 sum(p m) / (sum(p) + sum(m)), the soft Dice (Milletari et al. 2016) with the mask in the
+    place of the truth. If the probabilities are calibrated, the sums are those that the true mask
+    is expected to have.
 
     Args:
         probability: float in [0, 1], of any shape.
         mask: bool, of the same shape.
+
+    Returns:
+        in [0, 1]; 0 for an empty mask, which nobody should trust.
+
+    Example:
+        >>> probability = np.array([1.0, 0.5, 0.0])
+        >>> round(expected_dice(probability, probability >= 0.5), 4)
+        0.8571
     """
     both = float(probability[mask].sum(dtype=np.float64))
-    return (
-        2 * both / (float(probability.sum(dtype=np.float64)) + float(mask.sum())) if both else 0.0
-    )
+    if not both:
+        return 0.0
+    return 2 * both / (float(probability.sum(dtype=np.float64)) + float(mask.sum()))
 
 
-def sum_reliability(parts: list[Reliability]) -> Reliability:
-    """The sums over all parts."""
+def sum_reliability(parts: Sequence[Reliability]) -> Reliability:
+    """Adds the sums of several images or sets, at least one, of one number of bins.
+
+    Example:
+        >>> part = count_reliability(np.array([0.9]), np.array([True]), bins=2)
+        >>> sum_reliability([part, part]).pixels.tolist()
+        [0.0, 2.0]
+    """
     return Reliability(*(np.sum(part, axis=0) for part in zip(*parts, strict=True)))
 
 
 def expected_calibration_error(sums: Reliability) -> float:
-    """ECE: mean over pixels of |lung's share - mean probability| of the pixel's bin.
+    """Computes the expected calibration error, ECE (Naeini et al. 2015; Guo et al. 2017).
 
-    In [0, 1]; 0 without pixels (Guo et al. 2017, with the lung's probability in the place of the
-    predicted class's: most pixels are sure background, which keeps it small).
+    It is the mean over pixels of |share of lung - mean probability| in the pixel's bin. The
+    probability is that of lung, not that of the predicted class. Most pixels are sure background,
+    which keeps it small.
+
+    Args:
+        sums: as `count_reliability` returns them.
+
+    Returns:
+        in [0, 1]; 0 if there is no pixel.
+
+    Example:
+        >>> sums = count_reliability(np.full(4, 0.75), np.array([True, False, True, False]))
+        >>> expected_calibration_error(sums)
+        0.25
     """
     pixels = sums.pixels.sum()
     return float(np.abs(sums.lung - sums.probability).sum() / pixels) if pixels else 0.0
 
 
 def reliability_curve(sums: Reliability) -> dict[str, Any]:
-    """Plain numbers for a report: of each bin, None where it is empty."""
+    """Makes the reliability diagram as plain numbers, for metrics.json.
+
+    Args:
+        sums: as `count_reliability` returns them.
+
+    Returns:
+        bins: how many.
+        pixels: in each bin.
+        mean_probability, lung_share: in each bin, in [0, 1]; None for an empty bin.
+        ece: as `expected_calibration_error` returns it.
+
+    Example:
+        >>> curve = reliability_curve(count_reliability(np.array([1.0]), np.array([True]), bins=2))
+        >>> curve["pixels"], curve["lung_share"], curve["ece"]
+        ([0, 1], [None, 1.0], 0.0)
+    """
     occupied = np.maximum(sums.pixels, 1)
     return {
         "bins": len(sums.pixels),

@@ -1,7 +1,8 @@
 """One record for each metric. Scores, tables, charts, files and documents are made from METRICS.
 
 To add an overlap metric, write its function in `metrics.overlap` and its record here. The scores of
-an image, the summaries, the console, per_image.csv and report.html then have it too.
+an image, the summaries, the console, per_image.csv and report.html then have it too. A test asks
+for its row in docs/evaluation.md.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +25,6 @@ class Metric(NamedTuple):
     compute: Callable[..., Any]
     """Of kind "overlap": takes the `Counts` of B images, returns [B]. Of the other kinds: takes
     the `SurfaceDistances` of an image and the tolerance of NSD in their unit, returns a float."""
-    formula: str  # for docs/evaluation.md
-    one_empty: str = ""  # for docs/evaluation.md: the value if one mask is empty; "": the worst one
     by_lung: bool = False  # each lung has a score of its own
     charted: bool = True  # the report draws it
 
@@ -34,17 +33,12 @@ class Metric(NamedTuple):
         """The end of the range at which bad predictions lie."""
         return "high" if self.kind == "distance" else "low"
 
-    def document(self) -> str:
-        """The metric's row of the table in docs/evaluation.md."""
-        best, worst = ("0", "the image's diagonal") if self.kind == "distance" else ("1", "0")
-        return f"| `{self.name}` | {self.formula} | {best} | {self.one_empty or worst} |"
-
 
 class Column(NamedTuple):
     """A column of scores: a metric in one unit, of one lung or of both together."""
 
     metric: Metric
-    unit: Literal["", "px", "mm"] = ""  # "" for kind "overlap"
+    unit: str = ""  # one of UNITS; "" for kind "overlap"
     side: str = ""  # one of SIDES; "" for both lungs together
 
     @property
@@ -76,61 +70,30 @@ class Column(NamedTuple):
 
 
 METRICS = (
-    Metric("dice", "Dice", "overlap", overlap.dice, "2 TP / (2 TP + FP + FN)", by_lung=True),
-    Metric("iou", "IoU", "overlap", overlap.iou, "TP / (TP + FP + FN)"),
-    Metric("precision", "Precision", "overlap", overlap.precision, "TP / (TP + FP)", charted=False),
-    Metric("recall", "Recall", "overlap", overlap.recall, "TP / (TP + FN)", charted=False),
-    Metric(
-        "accuracy",
-        "Accuracy",
-        "overlap",
-        overlap.accuracy,
-        "(TP + TN) / all",
-        one_empty="by formula",
-        charted=False,
-    ),
-    Metric(
-        "hd",
-        "HD",
-        "distance",
-        lambda distances, _: surface.hausdorff(distances),
-        "largest distance from either outline to the other",
-        by_lung=True,
-    ),
-    Metric(
-        "hd95",
-        "HD95",
-        "distance",
-        lambda distances, _: surface.hausdorff(distances, 95),
-        "the same, of 95 % of either outline's length",
-        by_lung=True,
-    ),
-    Metric(
-        "assd",
-        "ASSD",
-        "distance",
-        lambda distances, _: surface.assd(distances),
-        "mean distance over both outlines, by length",
-        by_lung=True,
-    ),
-    Metric(
-        "nsd",
-        "NSD",
-        "outline",
-        surface.nsd,
-        "share of both outlines within the tolerance",
-        by_lung=True,
-    ),
+    Metric("dice", "Dice", "overlap", overlap.dice, by_lung=True),
+    Metric("iou", "IoU", "overlap", overlap.iou),
+    Metric("precision", "Precision", "overlap", overlap.precision, charted=False),
+    Metric("recall", "Recall", "overlap", overlap.recall, charted=False),
+    Metric("accuracy", "Accuracy", "overlap", overlap.accuracy, charted=False),
+    Metric("hd", "HD", "distance", lambda d, _: surface.hausdorff(d), by_lung=True),
+    Metric("hd95", "HD95", "distance", lambda d, _: surface.hausdorff(d, 95), by_lung=True),
+    Metric("assd", "ASSD", "distance", lambda d, _: surface.assd(d), by_lung=True),
+    Metric("nsd", "NSD", "outline", surface.nsd, by_lung=True),
 )
 
 
 def overlap_metrics() -> dict[str, Callable[..., Any]]:
-    """Name to function of the metrics of kind "overlap"."""
+    """Maps names to functions, for the metrics of kind "overlap".
+
+    Example:
+        >>> list(overlap_metrics())
+        ['dice', 'iou', 'precision', 'recall', 'accuracy']
+    """
     return {metric.name: metric.compute for metric in METRICS if metric.kind == "overlap"}
 
 
 def score_columns() -> dict[str, Column]:
-    """Name to column, in the order of metrics.json and per_image.csv.
+    """Maps names to columns, in the order of metrics.json and per_image.csv.
 
     Both lungs together come first, then the right and the left one. In each: the overlap, the
     outlines in pixels, the outlines in mm.

@@ -198,16 +198,17 @@ def write_csv(results: Sequence[Scores]) -> str:
             number.setdefault(patient, len(number))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    about = ["height", "width", "flags", "stray_pieces", "stray_pixels"]
-    names = [f"{name}_{grid}" for grid, name in columns]
-    writer.writerow(["model", "set", "id", "patient", *groups, *about, *names])
+    header = ["model", "set", "id", "patient", *groups]
+    header += ["height", "width", "flags", "stray_pieces", "stray_pixels"]
+    writer.writerow([*header, *(f"{name}_{grid}" for grid, name in columns)])
     for scores in results:
         for i, image_id in enumerate(scores.ids):
-            patient = numbers[scores.data][scores.patients[i]]
-            values = [scores.groups[name][i] if name in scores.groups else "" for name in groups]
-            about = [*scores.sizes[i], " ".join(scores.flags[i]), *scores.stray[i]]
-            cells = [_cell(scores.grids.get(grid), name, i) for grid, name in columns]
-            writer.writerow([scores.model, scores.data, image_id, patient, *values, *about, *cells])
+            row: list[Any] = [scores.model, scores.data, image_id]
+            row.append(numbers[scores.data][scores.patients[i]])
+            row += [scores.groups[name][i] if name in scores.groups else "" for name in groups]
+            row += [*scores.sizes[i], " ".join(scores.flags[i]), *scores.stray[i]]
+            row += [_cell(scores.grids.get(grid), name, i) for grid, name in columns]
+            writer.writerow(row)
     return text.getvalue()
 
 

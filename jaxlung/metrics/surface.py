@@ -1,10 +1,13 @@
 """Distances between the outlines of two masks, in pixels or millimetres. On the host, float64.
 
-Outlines and their weights follow google-deepmind's surface-distance (tests hold them together to
-1e-6): an outline is the set of pixel *corners* whose four pixels are not all alike, outside the
-image counting as background, and each corner weighs the length of outline that passes through its
-2 x 2 neighbourhood. Tools that weigh every boundary pixel alike, or measure from pixel centres,
-give other figures for the same masks (Podobnik and Vrtovec 2024, arXiv 2410.02630).
+Outlines and their weights follow google-deepmind's surface-distance, with which tests compare them
+to 1e-6. An outline is the set of pixel *corners* whose four pixels are not all alike; outside of
+the image is background. Each corner weighs the length of outline that passes through its 2 x 2
+neighbourhood. Tools that weigh every boundary pixel alike, or measure from pixel centres, give
+other figures for the same masks (Podobnik and Vrtovec 2024, arXiv 2410.02630).
+
+The order of use is `surface_distances`, once for two masks, and then any of `hausdorff`, `assd` and
+`nsd` of the result.
 """
 
 from typing import NamedTuple
@@ -13,30 +16,39 @@ import numpy as np
 
 
 class SurfaceDistances(NamedTuple):
-    """From each element of one outline to the nearest of the other, sorted, and their lengths.
+    """Distances from each corner of an outline to the nearest one of the other, and their lengths.
 
-    Without an element (an empty mask) both arrays of that side are empty, and all distances of
-    the other side are infinite.
+    Truth has T corners and the prediction P. Distances are sorted, smallest first, and lengths are
+    in the same order. An empty mask has no corner: its two arrays are empty, and all distances of
+    the other mask are infinite. All are in the unit of the spacing: pixels or mm.
     """
 
-    truth_to_prediction: np.ndarray
-    truth_lengths: np.ndarray
-    prediction_to_truth: np.ndarray
-    prediction_lengths: np.ndarray
-    worst: float  # the image's diagonal: the distance reported where only one mask is empty
+    truth_to_prediction: np.ndarray  # float64 [T]
+    truth_lengths: np.ndarray  # float64 [T], of outline
+    prediction_to_truth: np.ndarray  # float64 [P]
+    prediction_lengths: np.ndarray  # float64 [P]
+    worst: float  # the image's diagonal: the distance if only one of the masks is empty
 
 
 def surface_distances(
     prediction_HxW: np.ndarray, truth_HxW: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)
 ) -> SurfaceDistances:
-    """Measures both outlines against each other.
+    """Measures the distances between the outlines of two masks, in both directions.
 
     Args:
-        prediction_HxW, truth_HxW: bool [H, W], of one shape.
+        prediction_HxW: bool [H, W].
+        truth_HxW: bool [H, W].
         spacing: height and width of a pixel, in mm; (1, 1) measures in pixels.
 
     Raises:
-        ValueError: shapes that differ or are not two-dimensional, spacing that is not positive.
+        ValueError: the shapes differ or are not two-dimensional, or the spacing is not positive.
+
+    Example:
+        >>> truth = np.zeros((8, 8), bool)
+        >>> truth[2:6, 2:6] = True
+        >>> distances = surface_distances(np.roll(truth, 1, axis=0), truth, spacing=(0.5, 0.5))
+        >>> hausdorff(distances), nsd(distances, tolerance=0.2)
+        (0.5, 0.5)
     """
     if prediction_HxW.shape != truth_HxW.shape or truth_HxW.ndim != 2:
         raise ValueError(
@@ -54,7 +66,17 @@ def surface_distances(
 
 
 def scale_distances(distances: SurfaceDistances, side: float) -> SurfaceDistances:
-    """Distances in pixels as those of square pixels of `side` millimetres."""
+    """Converts distances in pixels to mm, for square pixels. It is faster than measuring again.
+
+    Args:
+        distances: in pixels, as `surface_distances` returns them.
+        side: of a pixel, in mm.
+
+    Example:
+        >>> mask = np.ones((3, 4), bool)
+        >>> scale_distances(surface_distances(mask, mask), 0.5).worst
+        2.5
+    """
     return SurfaceDistances(
         side * distances.truth_to_prediction,
         side * distances.truth_lengths,
@@ -65,15 +87,30 @@ def scale_distances(distances: SurfaceDistances, side: float) -> SurfaceDistance
 
 
 def hausdorff(distances: SurfaceDistances, percentile: float = 100.0) -> float:
-    """Hausdorff distance (percentile 100), or its robust form: HD95 is percentile 95.
+    """Computes the Hausdorff distance, or its robust form: HD95 is percentile 95.
 
-    The larger, over the two directions, of the distance below which `percentile` per cent of the
-    outline's length lies (Huttenlocher et al. 1993; weighted as in surface-distance).
+    In each direction it is the distance within which `percentile` per cent of the outline's length
+    lies. The larger of the two directions is returned (Huttenlocher et al. 1993; weighted by length
+    as in surface-distance).
+
+    Args:
+        distances: as `surface_distances` returns them.
+        percentile: above 0, at most 100.
 
     Returns:
-        0 where both masks are empty, `distances.worst` where one is.
+        in pixels or mm, at least 0. It is 0 if both masks are empty, and the image's diagonal if
+        only one is.
+
+    Example:
+        >>> truth = np.zeros((40, 40), bool)
+        >>> truth[10:30, 10:30] = True
+        >>> prediction = truth.copy()
+        >>> prediction[0, 0] = True  # a speck far away
+        >>> distances = surface_distances(prediction, truth)
+        >>> round(hausdorff(distances), 2), round(hausdorff(distances, 95), 2)
+        (14.14, 0.0)
     """
-    empty = _of_empty(distances, both=0.0, one=distances.worst)
+    empty = _value_if_empty(distances, both=0.0, one=distances.worst)
     if empty is not None:
         return empty
     return max(
@@ -85,15 +122,24 @@ def hausdorff(distances: SurfaceDistances, percentile: float = 100.0) -> float:
 
 
 def assd(distances: SurfaceDistances) -> float:
-    """Average symmetric surface distance: the mean over both outlines, by length.
+    """Computes the average symmetric surface distance: the mean over both outlines, by length.
 
-    Both outlines are pooled (Yeghiazaryan and Voiculescu 2018); the mean of the two directed means,
-    which others call ASSD too, is MASD.
+    Both outlines are pooled (Yeghiazaryan and Voiculescu 2018). The mean of the two directed means,
+    which some tools call ASSD too, is MASD.
+
+    Args:
+        distances: as `surface_distances` returns them.
 
     Returns:
-        0 where both masks are empty, `distances.worst` where one is.
+        in pixels or mm, at least 0. It is 0 if both masks are empty, and the image's diagonal if
+        only one is.
+
+    Example:
+        >>> empty, full = np.zeros((3, 4), bool), np.ones((3, 4), bool)
+        >>> assd(surface_distances(full, full)), assd(surface_distances(empty, full))
+        (0.0, 5.0)
     """
-    empty = _of_empty(distances, both=0.0, one=distances.worst)
+    empty = _value_if_empty(distances, both=0.0, one=distances.worst)
     if empty is not None:
         return empty
     total = (
@@ -104,16 +150,26 @@ def assd(distances: SurfaceDistances) -> float:
 
 
 def nsd(distances: SurfaceDistances, tolerance: float) -> float:
-    """Normalised surface distance (surface Dice): the share of both outlines within `tolerance`.
+    """Computes the normalised surface distance: the share of both outlines within a tolerance.
+
+    It is also called surface Dice (Nikolov et al. 2021).
 
     Args:
-        tolerance: in the unit of the spacing; a distance equal to it, but for rounding, is within
-            (Nikolov et al. 2021).
+        distances: as `surface_distances` returns them.
+        tolerance: in the unit of the spacing: pixels or mm. A distance that equals it, but for
+            rounding, is within.
 
     Returns:
-        in [0, 1]; 1 where both masks are empty, 0 where one is.
+        in [0, 1]. It is 1 if both masks are empty, and 0 if only one is.
+
+    Example:
+        >>> truth = np.zeros((8, 8), bool)
+        >>> truth[2:6, 2:6] = True
+        >>> distances = surface_distances(np.roll(truth, 1, axis=0), truth)
+        >>> nsd(distances, tolerance=1.0)
+        1.0
     """
-    empty = _of_empty(distances, both=1.0, one=0.0)
+    empty = _value_if_empty(distances, both=1.0, one=0.0)
     if empty is not None:
         return empty
     tolerance *= 1 + 1e-9
@@ -125,7 +181,7 @@ def nsd(distances: SurfaceDistances, tolerance: float) -> float:
 
 
 def _outline(mask_HxW: np.ndarray, spacing: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Corners on the outline, int [N, 2], and the length that each stands for."""
+    """Finds the corners on an outline, int [N, 2], and the length that each stands for, [N]."""
     rows, columns = (np.flatnonzero(mask_HxW.any(axis)) for axis in (1, 0))
     if not len(rows):
         return np.empty((0, 2), np.int64), np.empty(0)
@@ -138,10 +194,10 @@ def _outline(mask_HxW: np.ndarray, spacing: tuple[float, float]) -> tuple[np.nda
 
 
 def _corner_lengths(spacing: tuple[float, float]) -> np.ndarray:
-    """Length of outline in each of the 16 neighbourhoods, by the bits of `_outline`'s code.
+    """Computes the length of outline in each of the 16 neighbourhoods, by the code of `_outline`.
 
-    One pixel in or out cuts the corner off, from mid-edge to mid-edge; two on a diagonal make two
-    such cuts; two side by side make a straight line across.
+    One pixel in or out cuts the corner off, from mid-edge to mid-edge. Two on a diagonal make two
+    such cuts. Two side by side make a straight line across.
     """
     height, width = spacing
     cut = 0.5 * np.hypot(height, width)
@@ -156,13 +212,13 @@ def _corner_lengths(spacing: tuple[float, float]) -> np.ndarray:
 def _nearest(
     from_Nx2: np.ndarray, to_Mx2: np.ndarray, lengths_N: np.ndarray, spacing: tuple[float, float]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each corner to the nearest of the others, sorted, with the lengths alongside."""
+    """Measures from each corner to the nearest of the others; sorts distances and lengths."""
     if not len(to_Mx2):
         return np.full(len(from_Nx2), np.inf), lengths_N
     if not len(from_Nx2):
         return np.empty(0), lengths_N
     # Points on a lattice: the default, balanced tree is half as fast to build.
-    from scipy.spatial import cKDTree  # a fifth of a training's imports, which needs none
+    from scipy.spatial import cKDTree  # a fifth of the imports of a training, which needs it not
 
     tree = cKDTree(to_Mx2 * spacing, balanced_tree=False, compact_nodes=False)
     _, nearest_N = tree.query(from_Nx2 * spacing)
@@ -179,8 +235,8 @@ def _weighted_percentile(sorted_N: np.ndarray, lengths_N: np.ndarray, percentile
     return float(sorted_N[min(index, len(sorted_N) - 1)])
 
 
-def _of_empty(distances: SurfaceDistances, *, both: float, one: float) -> float | None:
-    """The value where a mask is empty, or None."""
+def _value_if_empty(distances: SurfaceDistances, *, both: float, one: float) -> float | None:
+    """Returns `both` or `one` if both masks or one of them are empty; None if neither is."""
     elements = len(distances.truth_lengths), len(distances.prediction_lengths)
     if not any(elements):
         return both

@@ -69,7 +69,7 @@ def found(result):
 def test_a_clean_set_has_no_finding(clean):
     result = check(clean)
     assert found(result) == {} and result.errors() == []
-    assert {r.id for r in result.records} == set(result.splits)
+    assert {r.id for r in result.records} == set(result.splits.of)
 
 
 def invert(folder, stem="p07"):

@@ -32,9 +32,7 @@ def specificity(counts):
 @pytest.fixture
 def with_specificity(monkeypatch):
     """An overlap metric that the package has not, added as a contributor would add it."""
-    metric = Metric(
-        "specificity", "Specificity", "overlap", specificity, "TN / (TN + FP)", by_lung=True
-    )
+    metric = Metric("specificity", "Specificity", "overlap", specificity, by_lung=True)
     monkeypatch.setattr(records, "METRICS", (*METRICS, metric))
 
 
@@ -112,9 +110,19 @@ def test_values_are_shares_with_four_decimals_and_distances_with_two():
         assert columns[name].format(number) == text
 
 
-def test_the_documents_table_is_that_of_the_records():
+def test_the_documents_table_has_a_row_for_each_metric_with_its_values_for_empty_masks():
     document = Path(__file__).parents[2] / "docs" / "evaluation.md"
     lines = document.read_text().splitlines()
     start = lines.index("| name | formula | both masks empty | only one empty |") + 2
-    table = lines[start : lines.index("", start)]
-    assert table == [metric.document() for metric in METRICS]
+    rows = [line.strip("| ").split(" | ") for line in lines[start : lines.index("", start)]]
+    assert [row[0] for row in rows] == [f"`{metric.name}`" for metric in METRICS]
+    empty = np.zeros_like(TRUTH)
+    both = score_masks(empty, empty)
+    one = [score_masks(TRUTH, empty), score_masks(empty, TRUTH)]
+    diagonal = pytest.approx(np.hypot(*TRUTH.shape))
+    for metric, (_, _, both_empty, one_empty) in zip(METRICS, rows, strict=True):
+        name = metric.name if metric.kind == "overlap" else f"{metric.name}_px"
+        assert both[name] == float(both_empty)
+        if one_empty != "by formula":
+            expected = diagonal if one_empty == "the image's diagonal" else float(one_empty)
+            assert [scores[name] for scores in one] == [expected, expected]
