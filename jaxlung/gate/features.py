@@ -1,4 +1,4 @@
-"""What the gate sees of an image: oriented gradients and a thumbnail, borders cut away."""
+"""Computes the features that the gate classifies: oriented gradients and a thumbnail."""
 
 import functools
 
@@ -11,14 +11,14 @@ _PLAIN = 0.08  # of the image's range: the spread of a line of a plain border
 
 
 def small_square(grey_HxW: np.ndarray) -> tuple[np.ndarray, float]:
-    """Cuts plain borders away, such as letterbox bars, and shrinks.
+    """Cuts plain borders away, such as letterbox bars, and resizes the rest to a small square.
 
     Args:
         grey_HxW: uint8 [H, W].
 
     Returns:
-        float32 [SIDE, SIDE], 0 to 255, stretched to the square as the training films were; the
-        width over the height of what was kept.
+        The square, float32 [SIDE, SIDE], 0 to 255, stretched as the training films were; and the
+        width over the height of the part that was kept.
     """
     height, width = grey_HxW.shape
     size = (min(width, _SMALL), min(height, _SMALL))
@@ -36,9 +36,9 @@ def small_square(grey_HxW: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def _inner(plane: np.ndarray, limit: float) -> tuple[int, int]:
-    """First and last rows (exclusive) that are not plain; all of them where every row is.
+    """Returns the first row that is not plain and the last plus one; all rows where all are plain.
 
-    Between quantiles, so that a marker in the border does not keep it.
+    A row's range is taken between quantiles, so that a marker does not keep a border.
     """
     order = np.sort(plane, axis=1)
     last = plane.shape[1] - 1
@@ -48,14 +48,15 @@ def _inner(plane: np.ndarray, limit: float) -> tuple[int, int]:
 
 
 def features(square_SxS: np.ndarray) -> np.ndarray:
-    """What the classifier sees.
+    """Computes the classifier's input.
 
     Args:
         square_SxS: float32 [SIDE, SIDE], as `small_square` returns it.
 
     Returns:
-        float32 [D]: for each cell a histogram of the gradients' directions (signed, since an
-        inverted film has the opposite ones) over the energy about it, and a standardised thumbnail.
+        float32 [D]: for each cell a histogram of the gradients' directions, divided by the energy
+        around it, and a standardised thumbnail. Directions are signed, since an inverted film has
+        the opposite ones.
     """
     deviation = float(square_SxS.std())
     plane = (square_SxS - square_SxS.mean()) / (deviation + 1e-3)

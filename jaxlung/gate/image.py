@@ -1,17 +1,16 @@
-"""The sanity gate of prediction: says in words when an image is nothing that the X-ray model knows.
+"""Recognises images that the X-ray model does not know, and says in words what they look like.
 
-`examine` looks at the image, `check_mask` at what was predicted of it. A linear classifier on
-oriented gradients and a thumbnail, independent of the segmentation network, tells upright frontal
-chest films from inverted, turned and partial ones and from everything else; weights/gate.npz holds
-it, and `python -m tools.fit_gate DIR [DIR...]` fits it anew. What needs no fitting (blank,
-coloured, tiny, long images) is checked directly. `benchmarks/quality/gate.py` measures all of it.
+A linear classifier on oriented gradients and a thumbnail tells upright frontal chest films from
+inverted, turned and partial ones, and from everything else. It is independent of the segmentation
+network. weights/gate.npz holds it, and `python -m tools.fit_gate DIR [DIR...]` fits it anew. Blank,
+coloured, tiny and long images need no fitting: they are checked directly.
+`benchmarks/quality/gate.py` measures all of it.
 
-The package's own was fitted to the training splits, images alone, of two sets:
-python -m tools.fit_gate ../shared/data/shenzhen ../shared/data/montgomery (4 minutes on 2 cores).
+The package's classifier was fitted to the images of the training splits of two sets, in 4 minutes
+on 2 cores: python -m tools.fit_gate ../shared/data/shenzhen ../shared/data/montgomery
 
-Lateral films are not among the classes, for want of any to fit to or test with: some will pass.
-Nor is a mirror image told: the heart is on the right of some patients too. CT is none of the gate's
-business.
+Limits: there were no lateral films to fit to or to test with, so some will pass. A mirror image
+passes, since the heart is on the right of some patients too. CT slices are not examined.
 """
 
 import functools
@@ -42,8 +41,9 @@ UPRIGHT = 0.15  # probability of the class below which a warning is given
 INVERTED = 0.95  # least probability, and of the negative being upright, to turn an image over
 BLANK = 8.0  # grey levels of 255 between the 1st and 99th percentile
 TINY = 64  # pixels of the shorter side
-LONG = 3.0  # ratio of the sides; one lung alone is up to about 2.5
-COLOUR, COLOURED_SHARE = 24.0, 0.05  # grey levels off a tint; share of the pixels that are
+LONG = 3.0  # ratio of the sides; a picture of one lung reaches about 2.5
+COLOUR = 24.0  # grey levels between a pixel and a tint
+COLOURED_SHARE = 0.05  # share of the pixels that differ by more than COLOUR
 WORDS = {
     "inverted": "looks inverted (air is bright): turned over before prediction",
     "turned 90": "looks rotated by 90 degrees clockwise: turn it upright",
@@ -59,6 +59,9 @@ WORDS = {
 _SIDES_UNSURE = {WORDS[name] for name in WORDS if name != "inverted"}
 
 
+Fitted = dict[str, np.ndarray]  # as `read_gate` returns it
+
+
 class Verdict(NamedTuple):
     """What `examine` finds."""
 
@@ -67,37 +70,38 @@ class Verdict(NamedTuple):
 
 
 def shows_sides(warnings: Sequence[str]) -> bool:
-    """Whether right and left can be told by place: not so of turned or partial films."""
+    """Tells whether a lung's place says its side: not so in turned or partial films."""
     return not _SIDES_UNSURE.intersection(warnings)
 
 
-def probabilities(features_D: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:
-    """float32 [..., classes] of features [..., D], by a model as `read_gate` returns it."""
-    logits = (features_D - model["mean"]) @ model["weights"] + model["bias"]
+def probabilities(features_D: np.ndarray, fitted: Fitted) -> np.ndarray:
+    """Returns the classes' probabilities, float32 [..., classes], for features [..., D]."""
+    logits = (features_D - fitted["mean"]) @ fitted["weights"] + fitted["bias"]
     logits = logits - logits.max(-1, keepdims=True)
     return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
 
 
-def distance(features_D: np.ndarray, model: dict[str, np.ndarray]) -> np.ndarray:
-    """Squared distance, float32 [...], of features [..., D] from what upright films span.
+def distance(features_D: np.ndarray, fitted: Fitted) -> np.ndarray:
+    """Returns the squared distance, float32 [...], of features [..., D] from upright films' span.
 
-    A classifier may be sure of a picture unlike any that it was fitted to; this is then large.
+    The classifier may be sure of a picture unlike any that it was fitted to. The distance is then
+    large.
     """
-    centred = features_D - model["mean"] - model["centre"]
-    along = centred @ model["basis"].astype(np.float32)
+    centred = features_D - fitted["mean"] - fitted["centre"]
+    along = centred @ fitted["basis"].astype(np.float32)
     return (centred**2).sum(-1) - (along**2).sum(-1)
 
 
 @functools.cache
-def read_gate(path: Path = WEIGHTS) -> dict[str, np.ndarray]:
-    """What `fit_gate.fit` found, all of it float32.
+def read_gate(path: Path = WEIGHTS) -> Fitted:
+    """Reads what tools/fit_gate.py has written.
 
     Returns:
-        mean [D], weights [D, classes], bias [classes]: the classifier; centre [D], basis [D, K]
-        and limit []: the principal components of upright films, and the usual distance.
+        The classifier: mean [D], weights [D, classes], bias [classes]. The principal components of
+        upright films: centre [D], basis [D, K], and limit [], the usual distance. All float32.
 
     Raises:
-        InputError: the file is missing or damaged, or of other classes.
+        InputError: the file is missing, damaged or has other classes.
     """
     names = ("mean", "weights", "bias", "centre", "basis", "limit")
     try:
@@ -109,23 +113,38 @@ def read_gate(path: Path = WEIGHTS) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: is damaged ({error}); install jaxlung anew") from error
 
 
-def examine(image: np.ndarray, fitted: dict[str, np.ndarray] | None = None) -> Verdict:
-    """Whether an image is what the X-ray model was trained on: an upright frontal chest film.
+def examine(image: np.ndarray, fitted: Fitted | None = None) -> Verdict:
+    """Tells whether an image is an upright frontal chest film, as the X-ray model knows them.
 
     Args:
-        image: as `preprocess.to_canvas` takes it: [H, W], [H, W, 1] or [H, W, 3 or 4].
+        image: [H, W], [H, W, 1] or [H, W, 3 or 4], as `preprocess.to_canvas` takes it.
         fitted: as `read_gate` returns it; by default what comes with the package.
 
     Returns:
-        a verdict. `inverted` needs more evidence than a warning, since turning a good film over
+        A verdict. `inverted` needs more evidence than a warning, since turning a good film over
         would ruin its mask: the image has to look inverted and its negative upright.
 
     Raises:
         InputError: what `grey.to_grey8` refuses.
+
+    Example:
+        >>> examine(np.zeros((200, 200), np.uint8)).warnings
+        ('is blank or almost so: check that it is the right picture',)
     """
-    grey_HxW = to_grey8(image)
+    image = np.asarray(image)
+    return examine_grey(to_grey8(image), coloured=is_coloured(image), fitted=fitted)
+
+
+def examine_grey(
+    grey_HxW: np.ndarray, *, coloured: bool = False, fitted: Fitted | None = None
+) -> Verdict:
+    """As `examine`, for an image uint8 [H, W] that `grey.to_grey8` has made.
+
+    Args:
+        coloured: whether the image was in colour before, by `is_coloured`.
+    """
     warnings = []
-    if is_coloured(np.asarray(image)):
+    if coloured:
         warnings.append("is in colour, a photograph or a drawing: give the X-ray image itself")
     height, width = grey_HxW.shape
     if min(height, width) < TINY:
@@ -140,25 +159,25 @@ def examine(image: np.ndarray, fitted: dict[str, np.ndarray] | None = None) -> V
             f"is {max(aspect, 1 / aspect):.1f} times as {'wide' if aspect > 1 else 'high'} as "
             f"{'high' if aspect > 1 else 'wide'}, which no frontal chest X-ray is"
         )
-    inverted, told = _classify(square_SxS, fitted or read_gate())
-    return Verdict(inverted, (*warnings, *told))
+    inverted, more = _classify(square_SxS, fitted or read_gate())
+    return Verdict(inverted, (*warnings, *more))
 
 
-def _classify(square_SxS: np.ndarray, model: dict[str, np.ndarray]) -> Verdict:
-    seen_D = features(square_SxS)
-    likely = probabilities(seen_D, model)
+def _classify(square_SxS: np.ndarray, fitted: Fitted) -> Verdict:
+    features_D = features(square_SxS)
+    likely = probabilities(features_D, fitted)
     if likely[0] >= UPRIGHT:
-        is_usual = distance(seen_D, model) <= model["limit"]
+        is_usual = distance(features_D, fitted) <= fitted["limit"]
         return Verdict(False, () if is_usual else (WORDS["other"],))
     name = CLASSES[1 + int(likely[1:].argmax())]
     if name != "inverted":
         return Verdict(False, (WORDS[name],))
     negative_D = features(255 - square_SxS)
-    likely_after = probabilities(negative_D, model)
+    likely_after = probabilities(negative_D, fitted)
     after = CLASSES[int(likely_after.argmax())]
     if after.startswith("turned"):
         return Verdict(False, ("looks inverted (air is bright): invert it", WORDS[after]))
-    if after != "upright" or distance(negative_D, model) > model["limit"]:
+    if after != "upright" or distance(negative_D, fitted) > fitted["limit"]:
         return Verdict(False, (WORDS["other"],))
     if likely[1] < INVERTED or likely_after[0] < INVERTED:
         return Verdict(False, ("may be inverted (air seems bright): invert it if it is",))
@@ -166,10 +185,10 @@ def _classify(square_SxS: np.ndarray, model: dict[str, np.ndarray]) -> Verdict:
 
 
 def is_coloured(image: np.ndarray) -> bool:
-    """Whether the channels of [H, W, 3 or 4] differ by more than a tint or a few drawn marks.
+    """Tells whether the channels of [H, W, 3 or 4] differ by more than a tint or a few drawn marks.
 
-    Red and blue are compared with what a straight line from green leads to expect, which a tinted
-    film follows. Some 128x128 pixels are looked at.
+    In a tinted film red and blue are linear functions of green. This fits the lines and counts the
+    pixels that lie far from them, among some 128x128 pixels.
     """
     if image.ndim != 3 or image.shape[-1] not in (3, 4):
         return False

@@ -1,8 +1,9 @@
-"""Models that come with the package: `jaxlung.load("cxr")`, with nothing to download.
+"""Reads the models that come with the package: `jaxlung.load("cxr")`, with nothing to download.
 
-A model is two files in jaxlung/weights/: NAME.npz, its arrays as float16 under the paths of their
-tree, and NAME.json, its config, what it was trained on and the SHA-256 of NAME.npz. Neither is
-ever unpickled. A run of train.py becomes one by: python -m tools.bundle_model WORKDIR NAME
+A model is two files in jaxlung/weights/. NAME.npz holds its arrays as float16 under the paths of
+their tree. NAME.json holds its config, the digests of its training data, the SHA-256 of NAME.npz
+and, where it is known, `least_confidence`. Nothing is unpickled.
+`python -m tools.bundle_model WORKDIR NAME` makes one of a run of train.py.
 """
 
 import hashlib
@@ -22,29 +23,29 @@ SCHEMA = "jaxlung-model-1"  # changes when a field changes its meaning or goes
 
 
 class Bundled(NamedTuple):
-    """What `read_model` finds."""
+    """A bundled model."""
 
     config: Config
     step: int  # updates behind the parameters
-    data_digests: Digests  # what it was trained on: see `record.read_digests`
+    data_digests: Digests  # of its training data: see `record.read_digests`
     variables: Any  # what `UNet.apply` takes, float32 arrays of numpy
 
 
 def list_models() -> list[str]:
-    """The models there are."""
+    """Returns the names of the bundled models."""
     return sorted(path.stem for path in WEIGHTS.glob("*.json"))
 
 
 def is_model_name(model: str | os.PathLike[str]) -> bool:
-    """Whether a model is meant by its name; a `Path`, and "./cxr", are workdirs."""
+    """Tells whether this is a bundled model's name; a `Path`, and "./cxr", are workdirs."""
     return isinstance(model, str) and model in list_models()
 
 
 def read_model(name: str) -> Bundled:
-    """A model by its name.
+    """Reads a bundled model.
 
     Raises:
-        InputError: there is none of that name, or its files are damaged.
+        InputError: there is no model of that name, or its files are damaged.
     """
     about_path, arrays_path = WEIGHTS / f"{name}.json", WEIGHTS / f"{name}.npz"
     if name not in list_models():
@@ -66,6 +67,12 @@ def read_model(name: str) -> Bundled:
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error
+
+
+def read_least_confidence(name: str) -> float | None:
+    """Returns what a bundled model's confidence reaches on good images: see `gate.check_mask`."""
+    about = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
+    return about.get("least_confidence")
 
 
 def _tree(flat: dict[str, np.ndarray]) -> dict[str, Any]:
