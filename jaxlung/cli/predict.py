@@ -1,4 +1,4 @@
-"""`jaxlung predict`: its flags, and what it sets up before the work."""
+"""`jaxlung predict` and `jaxlung join`: their flags, and the start-up before the work."""
 
 import argparse
 import io
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxlung.errors import InputError
+from jaxlung.predict.batch.formats import IMAGE_FORMATS
 
 _GO_ON = "the same command with --resume goes on"
 
@@ -51,7 +52,7 @@ def add_predict_command(commands: Any) -> None:
     predict.add_argument("--no-overlay", action="store_true", help="no pictures of outlines")
     predict.add_argument(
         "--format",
-        choices=("png", "dicom-seg"),
+        choices=tuple(IMAGE_FORMATS),
         default="png",
         help="of masks; dicom-seg needs DICOM images and the extra dicom-seg",
     )
@@ -69,22 +70,36 @@ def add_predict_command(commands: Any) -> None:
     predict.add_argument(
         "--share",
         metavar="I/N",
-        help="every Nth image from the Ith on, as one of N processes that write into one --out; "
-        "with --resume and without --share the summaries are joined. Default: all images, or the "
-        "task's share in a Slurm step of several tasks",
+        help="every Nth image from the Ith on, as one of N processes; each writes a folder of its "
+        "own below --out, and `jaxlung join` unites them. Default: all images, or the task's share "
+        "in a Slurm step of several tasks",
     )
     again = predict.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="skip what is done already")
     again.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
     predict.set_defaults(run=predict_command)
+    join = commands.add_parser(
+        "join",
+        help="unite the shares of a batch of `jaxlung predict --share`",
+        description="Moves the masks of all shares into the folder that was their --out, and their "
+        "rows into one summary.csv and summary.json. Interrupted, it may be given again. Exit "
+        "status: 1 if an image has failed, 2 if a share is missing or not finished.",
+    )
+    join.add_argument("out", type=Path, metavar="OUT", help="the --out folder of the shares")
+    join.set_defaults(run=join_command)
+
+
+def join_command(arguments: argparse.Namespace) -> None:
+    """Raises SystemExit 1 where an image failed, InputError before any work."""
+    from jaxlung.predict.batch.shares import join
+
+    if join(arguments.out):
+        raise SystemExit(1)
 
 
 def predict_command(arguments: argparse.Namespace) -> None:
     """Raises SystemExit 1 where an image failed, InputError before any work."""
-    if arguments.format == "dicom-seg":
-        from jaxlung.io.dicom.segmentation import import_highdicom
-
-        import_highdicom()
+    IMAGE_FORMATS[arguments.format].check_extra()
     from jaxlung.predict.batch.outputs import check_out
     from jaxlung.predict.batch.sources import find_sources, read_list
     from jaxlung.system.processes import find_share

@@ -1,4 +1,4 @@
-"""From a trained run, or several, or a bundled model, to a `Predictor`."""
+"""Loads a trained run, several, or a bundled model as a `Predictor`."""
 
 import functools
 import operator
@@ -25,32 +25,37 @@ ModelLike = str | os.PathLike[str]
 
 
 class _Model(NamedTuple):
+    """One model among those to load."""
+
     config: Config
     step: int
     data_digests: Digests
-    variables: list[Any]  # of each member; of a single run one
+    variables: list[Any]  # one tree for each member; a single run has one
 
 
 def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
-    """A bundled model by its name, the best model of a run of train.py by its workdir, or several.
+    """Loads a bundled model by its name, or the best model of a run of train.py by its workdir.
 
-    "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. A workdir of a bundled model's
-    name is meant by "./cxr" or by a `Path`.
+    "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. Where a workdir has a bundled
+    model's name, write "./cxr" or give a `Path`.
 
     Args:
-        model: a name or a workdir; or several of the same network and preprocessing, an ensemble:
-            the mean of their probabilities is predicted.
-        tta: test-time augmentation: the mean of an image's and of its mirror image's prediction,
-            so that a mirrored image gets the mirrored mask. False: once, in half the time;
-            docs/results.md has the figures of both.
+        model: a name or a workdir; or several models of the same network and preprocessing, an
+            ensemble, which predicts the mean of their probabilities.
+        tta: test-time augmentation: predict the mean of an image's and its mirror image's
+            probabilities, so that a mirrored image gets the mirrored mask. False: predict once, in
+            half the time. docs/results.md has the figures of both.
 
-    Example:
-        >>> model = jaxlung.load("cxr")
-        >>> mask = model.predict("image.png")
+    Returns:
+        The model with its preprocessing.
 
     Raises:
-        InputError: there is neither a model nor a run of that name, or it has saved no checkpoint
-            yet, or its files are damaged; or members of an ensemble differ.
+        InputError: there is neither a model nor a run of that name, the run has saved no
+            checkpoint yet, files are damaged, or members of an ensemble differ.
+
+    Example:
+        >>> load("cxr")
+        <Predictor: model cxr, xray, 256x256>
     """
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     if not models:
@@ -65,7 +70,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     if len(members) > 1:
         variables = jax.tree.map(lambda *arrays: np.stack(arrays), *members)
     digests = read[0].data_digests
-    if len(read) > 1:  # one image may have had several ids
+    if len(read) > 1:  # the models may know one image by several ids
         digests = {
             split: {
                 f"{i}/{image}": digest
@@ -74,6 +79,9 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
             }
             for split in sorted({split for one in read for split in one.data_digests})
         }
+    least_confidence = None  # of a run and of an ensemble it is not known
+    if len(models) == 1 and bundled.is_model_name(models[0]):
+        least_confidence = bundled.read_least_confidence(str(models[0]))
     return Predictor(
         workdir=Path(models[0]),
         bundled=all(map(bundled.is_model_name, models)),
@@ -83,6 +91,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         variables=variables,
         members=len(members),
         tta=tta,
+        least_confidence=least_confidence,
         predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
     )
 
@@ -117,7 +126,7 @@ def _read(model: ModelLike) -> _Model:
 
 
 def _difference(config: Config, other: Config) -> str:
-    """The first setting that members of an ensemble have to share and do not; "" if none."""
+    """Returns the first setting that members of an ensemble must share but do not; "" if none."""
     for name in (
         "model",
         "data.size",
@@ -143,7 +152,7 @@ def _canvas_predictor(
 
     @functools.cache
     def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
-        """The variables on the first devices: one copy for each number of them."""
+        """Returns the variables on the first `count` devices; each count keeps its own copy."""
         mesh = make_mesh(count, devices[:count])
         return jax.device_put(variables, replicated(mesh)), mesh
 

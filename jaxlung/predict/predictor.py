@@ -1,17 +1,18 @@
-"""A trained model at work: from an image, or many, to masks on the image's own grid."""
+"""Predicts masks on the image's own grid, of one image or of many."""
 
 import dataclasses
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from jaxlung.config import Config
 from jaxlung.errors import InputError
-from jaxlung.gate.image import examine, shows_sides
-from jaxlung.gate.mask import check_mask
+from jaxlung.gate import check_mask
+from jaxlung.gate.image import examine_grey, is_coloured, shows_sides
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import read_film
@@ -20,41 +21,53 @@ from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.model import to_mask
-from jaxlung.predict.stream import stream
+from jaxlung.predict.stream import Done, stream
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.workdir.record import Digests
 
-BATCH = 8  # canvases at once: one compiled shape for many images, beside that of a single one
+BATCH = 8  # canvases at once: many images use one compiled shape, a single image another
 
-_NARROWEST = 16  # pixels: the sides of images in an array [B, H, W]
+_NARROWEST = 16  # pixels: the least side of the images in an array [B, H, W]
 
 ImageLike = np.ndarray | str | os.PathLike[str]
+
+
+class OnCanvas(Protocol):
+    """Anything that holds a canvas, uint8 [S, S]."""
+
+    @property
+    def canvas(self) -> np.ndarray: ...
+
+
+T = TypeVar("T")
+P = TypeVar("P", bound=OnCanvas)
+R = TypeVar("R")
 
 
 class Prepared(NamedTuple):
     """An image on its way to the network."""
 
-    image: np.ndarray  # uint8 [H, W]: as shown, an inverted film turned over
+    image: np.ndarray  # uint8 [H, W], as the model sees it: an inverted film is turned over
     canvas: np.ndarray  # uint8 [S, S]
     geometry: Geometry
-    warnings: tuple[str, ...]  # of the sanity gate, in words; none of a model of CT
+    warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
     mirrored: bool  # the picture's left is the patient's left: see `Film`
     spacing: tuple[float, float] | None  # mm, height and width of a pixel
 
 
 class Prediction(NamedTuple):
-    """What a model says of one image, on the image's own grid."""
+    """The lungs of one image, on the image's own grid."""
 
-    image: np.ndarray  # uint8 [H, W], as the model saw it: an inverted film turned over
-    probability: np.ndarray  # float32 [H, W] in [0, 1]: of lung
+    image: np.ndarray  # uint8 [H, W], as the model saw it: an inverted film is turned over
+    probability: np.ndarray  # float32 [H, W] in [0, 1], of lung
     mask: np.ndarray  # bool [H, W]
-    labels: np.ndarray  # uint8 [H, W]: 1 the patient's right lung, 2 the left: `sides.label_sides`
+    labels: np.ndarray  # uint8 [H, W], 1 the patient's right lung, 2 the left: `sides.label_sides`
     sides_known: bool  # False: one lung, or a turned or partial film; labels are by place alone
     confidence: float  # the Dice to expect: see `calibration.expected_dice`
     warnings: tuple[str, ...]  # what is odd about image or mask, in words
     mirrored: bool  # the picture's left is the patient's left
-    spacing: tuple[float, float] | None  # mm, height and width of a pixel, where DICOM says so
+    spacing: tuple[float, float] | None  # mm, height and width of a pixel, where DICOM has it
 
     def __repr__(self) -> str:
         height, width = self.mask.shape
@@ -67,16 +80,17 @@ class Prediction(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """A trained model with the preprocessing it was trained with. Make one with `load`."""
+    """A trained model with the preprocessing of its training. `load` makes one."""
 
-    workdir: Path  # of a bundled model: its name; of several members: the first one's
+    workdir: Path  # a bundled model's name; the first one of several members
     bundled: bool  # it came with the package
     config: Config
     step: int  # updates behind its parameters
-    data_digests: Digests  # what it was trained on: see `record.read_digests`
-    variables: Any  # what `UNet.apply` takes; of several members stacked, [M, ...]
-    members: int  # models whose mean probability it gives
+    data_digests: Digests  # of its training data: see `record.read_digests`
+    variables: Any  # what `UNet.apply` takes; several members are stacked, [M, ...]
+    members: int  # models whose mean probability it predicts
     tta: bool  # predictions are the mean with those of the mirror image
+    least_confidence: float | None  # what confidence reaches on good images; None: not known
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
 
@@ -86,81 +100,155 @@ class Predictor:
         return f"<Predictor: {kind} {self.workdir}, {self.config.modality}, {size}x{size}>"
 
     def predict(self, image: Any) -> Any:
-        """The lungs' mask: bool, True is lung, on the image's own grid.
+        """Predicts the lungs' mask on the image's own grid: bool, True is lung.
 
-        An inverted film (see `image.examine`) is turned over first.
+        Args and Raises: as `predict_proba`. Returns: of the same shape.
 
-        Args and raises as `predict_proba`, and so the shape of what is returned.
+        Example:
+            >>> from jaxlung import load
+            >>> films_BxHxWxC = np.zeros((1, 64, 64, 1), np.uint8)
+            >>> load("cxr").predict(films_BxHxWxC).shape
+            (1, 64, 64, 1)
         """
         return self._field("mask", image)
 
     def predict_proba(self, image: Any) -> Any:
-        """Lung probability of each pixel.
+        """Predicts each pixel's probability of lung on the image's own grid.
 
-        An inverted film (see `image.examine`) is turned over first.
+        An inverted film (see `gate.examine`) is turned over first.
 
         Args:
             image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
-                is; other dtypes are scaled from their own minimum and maximum. For a model of CT
-                an axial slice [H, W], uint8 in the model's window or else Hounsfield units;
+                is; other dtypes are scaled from their own minimum and maximum. A model of CT takes
+                an axial slice [H, W], uint8 in the model's window or else in Hounsfield units;
                 `volumes.predict_volume` reads files.
                 Or several: an array [B, H, W] (H and W from 16) or [B, H, W, C], or a list of
                 paths and arrays.
 
         Returns:
-            float32 [H, W] in [0, 1], on the image's own grid; of an array of several [B, H, W],
-            of a list a list.
+            float32 [H, W] in [0, 1]; [B, H, W] for an array of several images, and a list for a
+            list. An array with a channel axis gives a result with a channel axis of 1.
 
         Raises:
             InputError: no image, a damaged one, DICOM that is no X-ray, a path for a model of
                 CT, or an array of another shape.
+
+        Example:
+            >>> from jaxlung import load
+            >>> probability = load("cxr").predict_proba(np.zeros((64, 80), np.uint8))
+            >>> probability.shape, bool((probability <= 1).all())
+            ((64, 80), True)
         """
         return self._field("probability", image)
 
     def prediction(self, image: ImageLike) -> Prediction:
-        """Mask, probability, confidence and warnings of one image.
+        """Predicts mask, probability, lungs, confidence and warnings of one image.
 
-        An inverted film (see `image.examine`) is turned over first.
+        Args and Raises: as `predict_proba`.
 
-        Args and raises as `predict_proba`.
+        Example:
+            >>> from jaxlung import load
+            >>> load("cxr").prediction(np.zeros((64, 64), np.uint8)).warnings[0]
+            'is blank or almost so: check that it is the right picture'
         """
         prepared = self.prepare(image)
-        return self.finish(prepared, self.predict_canvases(prepared.canvas[None])[0])
+        [probability_SxS] = self.probabilities([prepared.canvas], batch_size=1)
+        return self.finish(prepared, probability_SxS)
 
     def predict_many(
         self, images: Sequence[ImageLike], *, progress: bool = True
     ) -> Iterator[tuple[Any, Prediction | InputError]]:
-        """Each image and its prediction, in order, read in threads while the device works.
+        """Predicts many images in order; threads read while the device works.
 
         Args:
             images: any number of them; up to about 30 are in memory at a time (2 GB of them at
                 20 megapixels each).
-            progress: a bar on stderr, where that is a terminal.
+            progress: show a bar on stderr, where that is a terminal.
 
         Yields:
             (image as given, its `Prediction`), or with an InputError in the prediction's place.
 
         Example:
-            >>> for path, found in model.predict_many(sorted(Path("films").glob("*.png"))):
-            ...     print(path, found if isinstance(found, InputError) else found.mask.sum())
+            >>> from jaxlung import load
+            >>> films = [np.zeros((64, 64), np.uint8), np.zeros((64, 80), np.uint8)]
+            >>> [found.mask.shape for _, found in load("cxr").predict_many(films)]
+            [(64, 64), (64, 80)]
         """
         from tqdm import tqdm
 
-        batch_size = BATCH if len(images) > 1 else 1
-        results = stream(
-            images,
-            self.prepare,
-            lambda prepared: self.compute(prepared, batch_size),
-            self.finish,
+        results = self.stream(
+            images, self.prepare, self.finish, batch_size=BATCH if len(images) > 1 else 1
+        )
+        with tqdm(
+            results, total=len(images), unit="image", disable=None if progress else True
+        ) as bar:
+            for done in bar:
+                yield done.item, done.result
+
+    def stream(
+        self,
+        items: Iterable[T],
+        prepare: Callable[[T], P],
+        finish: Callable[[P, np.ndarray], R],
+        *,
+        batch_size: int = BATCH,
+    ) -> Iterator[Done[T, R]]:
+        """Predicts many items in order; threads prepare and finish them while the device works.
+
+        Args:
+            items: any number of them.
+            prepare: makes of an item what has a `canvas`, uint8 [S, S].
+            finish: makes the result of that and of its probability, float32 [S, S].
+            batch_size: canvases that the device works on at once.
+
+        Yields:
+            each item, its result and its seconds; an InputError takes the result's place.
+        """
+        return stream(
+            items,
+            prepare,
+            lambda batch: self.probabilities((one.canvas for one in batch), batch_size),
+            finish,
             batch_size=batch_size,
             workers=count_workers(),
         )
-        yield from tqdm(
-            results, total=len(images), unit="image", disable=None if progress else True
-        )
+
+    def probabilities(
+        self, canvases: Iterable[np.ndarray], batch_size: int = BATCH
+    ) -> Iterator[np.ndarray]:
+        """Yields the lung probabilities, float32 [S, S], of each canvas, uint8 [S, S], in order.
+
+        The last batch is filled up with black canvases, so that there is one compiled shape.
+        """
+        canvases = iter(canvases)
+        while batch := list(itertools.islice(canvases, batch_size)):
+            canvas_BxSxS = np.stack(batch)
+            padded = np.pad(canvas_BxSxS, ((0, batch_size - len(batch)), (0, 0), (0, 0)))
+            yield from self.predict_canvases(padded)[: len(batch)]
 
     def prepare(self, image: ImageLike) -> Prepared:
-        """An image read, looked over and placed on the canvas. Raises as `predict_proba`."""
+        """Reads an image, examines it and places it on the canvas. Raises as `predict_proba`."""
+        film = self._read(image)
+        with take_turn(film.image.size):
+            grey_HxW = to_grey8(film.image)
+            warnings: tuple[str, ...] = ()
+            if self.config.modality != "ct":
+                coloured = is_coloured(film.image)
+                inverted, warnings = examine_grey(grey_HxW, coloured=coloured)
+                if inverted:
+                    grey_HxW = 255 - grey_HxW
+            data = self.config.data
+            canvas_SxS, _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
+        return Prepared(
+            image=grey_HxW,
+            canvas=canvas_SxS,
+            geometry=geometry,
+            warnings=warnings,
+            mirrored=film.mirrored,
+            spacing=film.spacing,
+        )
+
+    def _read(self, image: ImageLike) -> Film:
         is_ct = self.config.modality == "ct"
         if isinstance(image, str | os.PathLike):
             if is_ct:
@@ -170,86 +258,67 @@ class Predictor:
                 )
             film = read_film(image)
             check_xray(film.modality, image)
-        else:
-            pixels = np.asarray(image)
-            if is_ct and pixels.dtype != np.uint8:
-                if not np.isfinite(pixels).all():
-                    raise InputError("the slice holds NaN or infinite values; replace them first")
-                pixels = apply_window(
-                    pixels, self.config.data.window_low, self.config.data.window_high
-                )
-            film = Film(pixels)
-        with take_turn(film.image.size):
-            return self._prepare(film)
-
-    def _prepare(self, film: Film) -> Prepared:
-        is_ct = self.config.modality == "ct"
-        grey_HxW = to_grey8(film.image)
-        warnings: tuple[str, ...] = ()
-        if not is_ct:
-            # Grey values do for all but the question whether there are colours.
-            verdict = examine(film.image if film.image.ndim == 3 else grey_HxW)
-            warnings = verdict.warnings
-            if verdict.inverted:
-                grey_HxW = 255 - grey_HxW
-        canvas_SxS, _, geometry = to_canvas(
-            grey_HxW, size=self.config.data.size, fit=self.config.data.fit
-        )
-        return Prepared(grey_HxW, canvas_SxS, geometry, warnings, film.mirrored, film.spacing)
-
-    def compute(self, prepared: Sequence[Prepared], batch_size: int = BATCH) -> np.ndarray:
-        """Probabilities float32 [B, S, S] of up to batch_size images, by one compiled shape."""
-        canvas_BxSxS = np.stack([one.canvas for one in prepared])
-        padded = np.pad(canvas_BxSxS, ((0, batch_size - len(prepared)), (0, 0), (0, 0)))
-        return self.predict_canvases(padded)[: len(prepared)]
+            return film
+        pixels = np.asarray(image)
+        if is_ct and pixels.dtype != np.uint8:
+            if not np.isfinite(pixels).all():
+                raise InputError("the slice holds NaN or infinite values; replace them first")
+            data = self.config.data
+            pixels = apply_window(pixels, data.window_low, data.window_high)
+        return Film(pixels)
 
     def finish(self, prepared: Prepared, probability_SxS: np.ndarray) -> Prediction:
-        """From the canvas back to the image's own grid."""
+        """Brings a prediction from the canvas back to the image's own grid."""
         probability_HxW = from_canvas(probability_SxS, prepared.geometry)
         mask_HxW = self.to_mask(probability_HxW)
         labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
         confidence = expected_dice(probability_HxW, mask_HxW)
         warnings = prepared.warnings
         if self.config.modality != "ct":
-            warnings += check_mask(mask_HxW, confidence)
+            warnings += check_mask(mask_HxW, confidence, self.least_confidence)
         # The left half of a film shows the right lung in the picture's right half.
         sides_known = shows_sides(warnings) and (labels_HxW == 1).any() and (labels_HxW == 2).any()
         return Prediction(
-            prepared.image,
-            probability_HxW,
-            mask_HxW,
-            labels_HxW,
-            bool(sides_known),
-            confidence,
-            warnings,
-            prepared.mirrored,
-            prepared.spacing,
+            image=prepared.image,
+            probability=probability_HxW,
+            mask=mask_HxW,
+            labels=labels_HxW,
+            sides_known=bool(sides_known),
+            confidence=confidence,
+            warnings=warnings,
+            mirrored=prepared.mirrored,
+            spacing=prepared.spacing,
         )
 
     def to_mask(self, probability_HxW: np.ndarray) -> np.ndarray:
-        """Probabilities, on any grid, to the mask that `predict` gives: bool [H, W].
+        """Makes the mask that `predict` returns, bool [H, W], of probabilities on any grid.
 
-        The threshold is the config's `train.threshold`; of X-rays with `train.postprocess` what
-        is above it becomes at most two pieces without holes (`postprocess.keep_lungs`).
+        The threshold is the config's `train.threshold`. On X-rays with `train.postprocess` at most
+        two pieces are kept, and their holes filled (`postprocess.keep_lungs`).
         """
         mask_HxW = to_mask(probability_HxW, self.config.train.threshold)
         return keep_lungs(mask_HxW) if self.config.keeps_lungs else mask_HxW
 
     def _field(self, name: str, image: Any) -> Any:
         if not _is_several(image):
-            return getattr(self.prediction(image), name)
-        found = []
-        for _, result in self.predict_many(list(image), progress=False):
-            if isinstance(result, InputError):
-                raise result
-            found.append(getattr(result, name))
-        return np.stack(found) if hasattr(image, "ndim") and found else found
+            return _like(image, getattr(self.prediction(image), name))
+        planes = []
+        for given, found in self.predict_many(list(image), progress=False):
+            if isinstance(found, InputError):
+                raise found
+            planes.append(_like(given, getattr(found, name)))
+        return np.stack(planes) if hasattr(image, "ndim") and planes else planes
 
 
 def _is_several(image: Any) -> bool:
-    """Whether it is a batch: see `Predictor.predict_proba`."""
+    """Tells whether it is a batch: see `Predictor.predict_proba`."""
     if isinstance(image, list | tuple):
         return all(isinstance(one, str | os.PathLike) or hasattr(one, "ndim") for one in image)
     shape = getattr(image, "shape", ())
     # An image of five channels is a mistake, and no pile of narrow images.
     return len(shape) == 4 or (len(shape) == 3 and min(shape[1:]) >= _NARROWEST)
+
+
+def _like(image: Any, plane_HxW: np.ndarray) -> np.ndarray:
+    """Adds a channel axis where the image is an array that has one."""
+    return plane_HxW[..., None] if getattr(image, "ndim", 2) == 3 else plane_HxW

@@ -1,4 +1,4 @@
-"""Masks of CT volumes: from a file to a mask on the file's own grid."""
+"""Predicts masks of CT volumes on the file's own grid."""
 
 from pathlib import Path
 
@@ -8,15 +8,15 @@ from jaxlung.errors import InputError
 from jaxlung.io.drawing import draw_overlay, draw_sheet
 from jaxlung.io.volumes import Volume, apply_window, check_hounsfield, read_volume
 from jaxlung.predict.predictor import Predictor
-from jaxlung.preprocess import from_canvas, to_canvas
+from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
 
 
 def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, Volume]:
-    """The lungs of a NIfTI volume or DICOM series, slice by slice.
+    """Predicts the lungs of a NIfTI volume or DICOM series, slice by slice.
 
     Returns:
-        mask bool and probability float32 [Z, H, W] of axial slices, and the volume:
-        `volumes.write_mask` brings them back.
+        Mask bool and probability float32 [Z, H, W] of axial slices, and the volume, with whose
+        grid `volumes.write_mask` writes them.
 
     Raises:
         InputError: a model of X-rays, a volume that cannot be read, or one that is not in
@@ -30,25 +30,26 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
 
 
 def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Mask bool and probability float32 [Z, H, W] of a volume in Hounsfield units."""
-    data, batch_size = model.config.data, model.config.train.batch_size
+    """Predicts mask bool and probability float32 [Z, H, W] of a volume in Hounsfield units."""
+    data = model.config.data
+    _, height, width = volume.voxels_ZxHxW.shape
+    geometry = canvas_geometry(height, width, data.size, data.fit)
     mask_ZxHxW = np.zeros(volume.voxels_ZxHxW.shape, bool)
     probability_ZxHxW = np.zeros(mask_ZxHxW.shape, np.float32)
-    canvas_BxSxS = np.zeros((batch_size, data.size, data.size), np.uint8)
-    for start in range(0, len(mask_ZxHxW), batch_size):
-        slices = volume.voxels_ZxHxW[start : start + batch_size]
-        for b, hu_HxW in enumerate(slices):
-            grey_HxW = apply_window(hu_HxW, data.window_low, data.window_high)
-            canvas_BxSxS[b], _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
-        probability_BxSxS = model.predict_canvases(canvas_BxSxS)
-        for b in range(len(slices)):
-            probability_ZxHxW[start + b] = from_canvas(probability_BxSxS[b], geometry)
-            mask_ZxHxW[start + b] = model.to_mask(probability_ZxHxW[start + b])
+    canvases = (
+        to_canvas(
+            apply_window(hu_HxW, data.window_low, data.window_high), size=data.size, fit=data.fit
+        )[0]
+        for hu_HxW in volume.voxels_ZxHxW
+    )
+    for z, probability_SxS in enumerate(model.probabilities(canvases)):
+        probability_ZxHxW[z] = from_canvas(probability_SxS, geometry)
+        mask_ZxHxW[z] = model.to_mask(probability_ZxHxW[z])
     return mask_ZxHxW, probability_ZxHxW
 
 
 def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndarray:
-    """Twelve slices, evenly from the lung's lowest to its highest, with the mask's outline: RGB."""
+    """Draws the mask's outline on twelve slices, evenly from the lung's lowest to its highest."""
     data = model.config.data
     with_lung = np.flatnonzero(mask_ZxHxW.any((1, 2)))
     shown = with_lung if len(with_lung) else np.arange(len(mask_ZxHxW))

@@ -45,7 +45,29 @@ def test_same_image_by_path_and_as_an_array(model, radiograph, tmp_path):
     np.testing.assert_array_equal(model.predict_proba(tmp_path / "a.png"), expected)
     np.testing.assert_array_equal(model.predict_proba(str(tmp_path / "a.png")), expected)
     rgb = np.repeat(radiograph[..., None], 3, axis=-1)
-    np.testing.assert_array_equal(model.predict_proba(rgb), expected)
+    np.testing.assert_array_equal(model.predict_proba(rgb)[..., 0], expected)
+
+
+def test_an_array_with_a_channel_axis_gives_one(model, radiograph, tmp_path):
+    """`model.predict(image.reshape(1, 256, 256, 1))[0, :, :, 0]`, as with Keras."""
+    Image.fromarray(np.dstack([radiograph] * 3)).save(tmp_path / "rgb.png")
+    height, width = radiograph.shape
+    for predict in (model.predict, model.predict_proba):
+        expected = predict(radiograph)
+        assert expected.shape == (height, width)
+        for channels in (1, 3):
+            image_HxWxC = np.repeat(radiograph[..., None], channels, axis=-1)
+            np.testing.assert_array_equal(predict(image_HxWxC), expected[..., None])
+            [first] = predict(image_HxWxC[None])
+            np.testing.assert_array_equal(first, expected[..., None])
+            found = predict(np.stack([image_HxWxC] * 2))
+            assert found.shape == (2, height, width, 1)
+        assert predict(np.stack([radiograph] * 2)).shape == (2, height, width)
+        assert predict(tmp_path / "rgb.png").shape == (height, width)
+        shapes = [one.shape for one in predict([tmp_path / "rgb.png", image_HxWxC, radiograph])]
+        assert shapes == [(height, width), (height, width, 1), (height, width)]
+    as_float = (radiograph / np.float32(255)).reshape(1, height, width, 1)
+    assert model.predict(as_float)[0, :, :, 0].shape == (height, width)
 
 
 def test_training_and_prediction_feed_the_network_alike(model, workdir, radiograph):

@@ -22,7 +22,12 @@ def total(prepared, computed):
 
 
 def run(items, *, prepare=identity, compute=doubled, finish=total, batch_size=4, workers=2):
-    return stream(items, prepare, compute, finish, batch_size=batch_size, workers=workers)
+    found = stream(items, prepare, compute, finish, batch_size=batch_size, workers=workers)
+    try:
+        for done in found:
+            yield done.item, done.result
+    finally:
+        found.close()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 9, 50])

@@ -21,6 +21,7 @@ from jaxlung.data.datasets import load_splits
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_labels
 from jaxlung.predict.batch import outputs, run, summary
+from jaxlung.predict.batch.earlier import read_earlier
 from tests.helpers.predict_command import predict
 
 ROOT = Path(__file__).parents[3]
@@ -220,10 +221,12 @@ def test_a_killed_overwrite_by_another_model_is_not_taken_for_done(
     out, plain = tmp_path / "out", tmp_path / "plain"
     predict(films, "--model", workdir, "--out", out)
     predict(films, "--model", workdir, "--no-tta", "--probabilities", "--out", plain)
-    monkeypatch.setattr(summary.Journal, "close", lambda *_: None)  # killed before its end
-    monkeypatch.setattr(run, "_follow", lambda *_: [])
-    with pytest.raises(KeyError):
-        predict(films, "--model", workdir, "--no-tta", "--overwrite", "--out", out)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "_follow", killed)  # before its first image
+    predict(films, "--model", workdir, "--no-tta", "--overwrite", "--out", out, code=130)
     monkeypatch.undo()
     predict(films, "--model", workdir, "--no-tta", "--probabilities", "--resume", "--out", out)
     assert contents(out) == contents(plain)
@@ -394,7 +397,7 @@ def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
         journal.add(summary.make_row(name=name, status="ok", source=f"/{name}"))
     path = tmp_path / summary.JOURNAL
     os.truncate(path, path.stat().st_size - 5)
-    settings, found, pending = summary.read_earlier(tmp_path)
+    settings, found, pending = read_earlier(tmp_path)
     assert settings == {"model": "m"} and list(found) == ["a"] and list(pending) == ["a", "b"]
 
 

@@ -1,0 +1,138 @@
+"""What a folder of predictions holds already, and what of a batch is therefore left to do."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxlung.errors import InputError
+from jaxlung.predict.batch.outputs import Job, Options
+from jaxlung.predict.batch.summary import CSV, JOURNAL, JSON, SCHEMA, Row
+
+
+class Earlier(NamedTuple):
+    """What a folder of predictions holds."""
+
+    settings: Row | None  # that the predictions were made with; None: there are none
+    rows: Mapping[str, Row]  # by the outputs' name
+    pending: Mapping[str, str]  # name to source, of a batch that was interrupted
+
+    @property
+    def owners(self) -> dict[str, str]:
+        """The source of each name whose outputs are there, or may be."""
+        return {**{name: row["source"] for name, row in self.rows.items()}, **self.pending}
+
+    def is_of(self, settings: Row) -> bool:
+        """Tells whether it was made with these settings, wherever the model's folder lies."""
+        return self.settings is not None and {**self.settings, "model": ""} == {
+            **settings,
+            "model": "",
+        }
+
+    def split(
+        self, jobs: Sequence[Job], settings: Row, options: Options
+    ) -> tuple[list[Job], dict[str, Row]]:
+        """Decides what a batch does.
+
+        Returns:
+            The jobs to do: all, but for what is done already where the batch resumes one of the
+            same settings. And the rows to keep in the summary: all, if they have the settings.
+        """
+        if not self.is_of(settings):
+            return list(jobs), {}
+        if not options.resume:
+            return list(jobs), dict(self.rows)
+        strict = options.strict
+        todo = [job for job in jobs if not job.is_done(self.rows.get(job.name), strict=strict)]
+        return todo, dict(self.rows)
+
+
+def check_nothing_lost(
+    earlier: Earlier, jobs: Sequence[Job], todo: Sequence[Job], settings: Row, options: Options
+) -> None:
+    """Refuses to mix predictions of different settings, and to replace what is not its own.
+
+    Args:
+        jobs, todo: all of the batch, and those to do.
+
+    Raises:
+        InputError: the folder holds predictions of another model or other settings, which
+            `overwrite` does not replace one and all; or, without `overwrite`, an output exists that
+            is not of the same source in a batch that this one resumes.
+    """
+    same = earlier.is_of(settings)
+    if not same:
+        _check_same_settings(earlier, jobs, settings, options)
+    if options.overwrite:
+        return
+    owners = earlier.owners if options.resume and same else {}
+    for job in todo:
+        owner = owners.get(job.name)
+        if owner == job.source.place:
+            continue
+        for target in filter(os.path.exists, job.outputs):
+            owned = f", of {owner}," if owner else ""
+            raise InputError(
+                f"{target} exists{owned} and is not replaced; name another --out folder, or pass "
+                f"--resume to go on with what was interrupted, or --overwrite"
+            )
+
+
+def _check_same_settings(
+    earlier: Earlier, jobs: Sequence[Job], settings: Row, options: Options
+) -> None:
+    kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
+    if options.overwrite and options.share is None:  # a share does not replace the others' files
+        kept -= {job.name for job in jobs}
+    if earlier.settings is None or not kept:
+        return
+    before = earlier.settings
+    field = next((f for f in settings if f != "model" and before.get(f) != settings[f]), "settings")
+    remedy = "" if options.overwrite else ", or pass --overwrite to replace them all"
+    raise InputError(
+        f"{options.out}: holds {len(kept)} predictions made otherwise ({field}: "
+        f"{before.get(field)} then, {settings.get(field)} now); give the same flags as then, name "
+        f"another --out folder{remedy}"
+    )
+
+
+def read_earlier(folder: Path) -> Earlier:
+    """Reads what earlier batches have left, with the rows of a batch that was killed.
+
+    Raises:
+        InputError: a summary that is damaged, of another version, or not jaxlung's.
+    """
+    for name, read in ((JOURNAL, _read_journal), (JSON, _read_summary)):  # a journal has it all
+        path = folder / name
+        try:
+            if path.exists():
+                return read(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise InputError(
+                f"{path}: is damaged ({error}); remove it, or name another --out folder"
+            ) from error
+    if (folder / CSV).exists():
+        raise InputError(
+            f"{folder / CSV}: exists, without {JSON}; remove it, or name another --out folder"
+        )
+    return Earlier(None, {}, {})
+
+
+def _read_journal(text: str) -> Earlier:
+    head, *lines = text.split("\n")[:-1]  # the last may be torn
+    start = json.loads(head)
+    return Earlier(
+        dict(start["settings"]), _by_name(map(json.loads, lines)), dict(start["pending"])
+    )
+
+
+def _read_summary(text: str) -> Earlier:
+    summary = json.loads(text)
+    if summary["schema"] != SCHEMA:
+        raise ValueError(f"its schema is {summary['schema']!r}, not {SCHEMA!r}")
+    return Earlier(dict(summary["settings"]), _by_name(summary["images"]), {})
+
+
+def _by_name(rows: Iterable[Row]) -> dict[str, Row]:
+    return {row["name"]: row for row in rows if row["status"] and row["source"]}

@@ -1,0 +1,208 @@
+"""Shares of a batch: each writes a folder of its own below --out, and `jaxlung join` unites them.
+
+A share's folder is complete, with a summary and a lock. Joining moves its files, each whole, and
+its rows into the --out folder. A join that was interrupted can be given again.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jaxlung.errors import InputError
+from jaxlung.predict.batch.earlier import Earlier, check_nothing_lost, read_earlier
+from jaxlung.predict.batch.outputs import ENDS, Job, Options, plan_jobs
+from jaxlung.predict.batch.summary import CSV, JOURNAL, JSON, Journal, Row, count_rows
+from jaxlung.system.files import lock_folder
+from jaxlung.system.processes import Share
+
+BUSY = "another jaxlung predict writes there; wait, or name another --out folder"
+_JOINED = ".joined"  # is there while the folders of joined shares are removed
+
+
+def list_shares(out: Path) -> dict[Share, Path]:
+    """Returns the folders of the shares that have begun, in order."""
+    matches = {path: re.fullmatch(r"share-(\d{4})-of-(\d{4})", path.name) for path in out.glob("*")}
+    found = {Share(int(m[1]), int(m[2])): path for path, m in matches.items() if m}
+    return dict(sorted(found.items()))
+
+
+def check_no_share(out: Path) -> None:
+    """Refuses a folder with shares that have not been joined.
+
+    Raises:
+        InputError: that.
+    """
+    for share in list_shares(out):
+        raise InputError(
+            f"{out}: holds share {share.number}/{share.of} of a batch; unite the shares first, "
+            f"by: jaxlung join {out}"
+        )
+
+
+def take_share(
+    planned: Sequence[Job], settings: Row, options: Options, *, volumes: bool
+) -> tuple[list[Job], Options]:
+    """Chooses a share's jobs: every Nth, but for what has been joined and is done.
+
+    Args:
+        planned: the jobs of all shares, in the --out folder.
+
+    Returns:
+        The jobs in the share's own folder, and the options with that folder.
+
+    Raises:
+        InputError: the --out folder holds shares of another number, or what may not be replaced.
+    """
+    share, out = options.share, options.out
+    assert share is not None
+    if other := next((one for one in list_shares(out) if one.of != share.of), None):
+        raise InputError(
+            f"{out}: holds share {other.number}/{other.of}, and this is {share.number}/{share.of}; "
+            f"unite those first, by: jaxlung join {out}"
+        )
+    jobs, joined = planned[share.number - 1 :: share.of], read_earlier(out)
+    todo, _ = joined.split(jobs, settings, options)
+    check_nothing_lost(joined, jobs, todo, settings, options)
+    own = dataclasses.replace(options, out=out / f"share-{share}", share=None)
+    return plan_jobs([job.source for job in todo], own, volumes=volumes), own
+
+
+def join(out: Path) -> int:
+    """Moves the files and rows of all shares into the folder that holds their folders.
+
+    Returns:
+        How many images failed.
+
+    Raises:
+        InputError: before anything is moved: a share is missing, unfinished or running, shares are
+            of different numbers or settings, or a file would replace another image's.
+    """
+    if not out.is_dir():
+        raise InputError(f"{out}: no such folder; name the --out folder of the shares")
+    with contextlib.ExitStack() as locks:
+        locks.enter_context(lock_folder(out, BUSY))
+        folders = list_shares(out)
+        for folder in folders.values():
+            locks.enter_context(lock_folder(folder, BUSY))
+        if (out / _JOINED).exists():  # an interrupted join had moved everything
+            _remove_shares(out, folders)
+            folders = list_shares(out)
+            if not folders:
+                return _say(out, list(read_earlier(out).rows.values()))
+        shares, earlier = _read_shares(out, folders), read_earlier(out)
+        settings = next(iter(shares.values())).settings or {}
+        chosen = _interleave(shares)
+        files = [(folder, path) for folder in shares for path in _outputs(folder)]
+        _check_replaces_nothing(out, earlier, settings, chosen, [path for _, path in files])
+        pending = {name: row["source"] for name, (_, row) in chosen.items()}
+        journal = Journal(out, settings, earlier.rows, pending)
+        home = {f"{name}{end}": folder for name, (folder, _) in chosen.items() for end in ENDS}
+        for folder, path in files:
+            if home.get(str(path), folder) == folder:
+                (out / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / path, out / path)
+            else:
+                (folder / path).unlink()
+        for _, row in chosen.values():
+            journal.add(row)
+        joined = journal.close(chosen)
+        (out / _JOINED).touch()
+        _remove_shares(out, folders)
+    return _say(out, joined)
+
+
+def _say(out: Path, rows: Sequence[Row]) -> int:
+    print(f"{count_rows(rows)}; {out / CSV}")
+    return sum(row["status"] == "failed" for row in rows)
+
+
+def _read_shares(out: Path, folders: dict[Share, Path]) -> dict[Path, Earlier]:
+    """Reads the summary in each share's folder, and checks that they are one whole batch."""
+    counts = sorted({share.of for share in folders})
+    if not counts:
+        raise InputError(f"{out}: holds no share; name the --out folder of the shares")
+    if len(counts) > 1:
+        raise InputError(
+            f"{out}: holds shares of {' and of '.join(map(str, counts))}; remove the folders of "
+            f"those that are not wanted"
+        )
+    shares: dict[Path, Earlier] = {}
+    for number in range(1, counts[0] + 1):
+        name = f"share {number}/{counts[0]}"
+        folder = folders.get(Share(number, counts[0]))
+        if folder is None:
+            raise InputError(f"{out}: {name} is missing; predict it first")
+        if (folder / JOURNAL).exists() or not (folder / JSON).exists():
+            raise InputError(f"{folder}: {name} is not finished; predict it with --resume")
+        shares[folder] = read_earlier(folder)
+        first = next(iter(shares.values()))
+        if not first.is_of(shares[folder].settings or {}):
+            raise InputError(
+                f"{folder}: {name} was made with other settings than share 1/{counts[0]}; give its "
+                f"command again with the same flags and --overwrite"
+            )
+    return shares
+
+
+def _interleave(shares: Mapping[Path, Earlier]) -> dict[str, tuple[Path, Row]]:
+    """Returns each name's folder and row, in the order of the whole batch.
+
+    New files may have moved an image to another share, so that two shares have a row for it. The
+    first that is a prediction is chosen.
+    """
+    pairs = ([(folder, row) for row in share.rows.values()] for folder, share in shares.items())
+    chosen: dict[str, tuple[Path, Row]] = {}
+    for folder, row in filter(None, itertools.chain(*itertools.zip_longest(*pairs))):
+        _, other = chosen.setdefault(row["name"], (folder, row))
+        if other["source"] != row["source"]:
+            raise InputError(
+                f"{row['source']} and {other['source']} would both write {row['name']}; predict "
+                f"them in two commands with two --out folders"
+            )
+        if other["status"] != "ok":
+            chosen[row["name"]] = folder, row
+    return chosen
+
+
+def _outputs(folder: Path) -> list[Path]:
+    """Lists a share's files, relative to its folder, without summaries and hidden files."""
+    files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+    kept = {Path(CSV), Path(JSON)}
+    return [path for path in files if path not in kept and not path.name.startswith(".")]
+
+
+def _check_replaces_nothing(
+    out: Path,
+    earlier: Earlier,
+    settings: Row,
+    chosen: Mapping[str, tuple[Path, Row]],
+    files: Sequence[Path],
+) -> None:
+    if earlier.rows and not earlier.is_of(settings):
+        raise InputError(
+            f"{out}: holds {len(earlier.rows)} predictions made with other settings than the "
+            f"shares; move them, or the shares, to another folder"
+        )
+    owners = earlier.owners
+    own = [name for name, (_, row) in chosen.items() if owners.get(name) == row["source"]]
+    replaceable = {f"{name}{end}" for name in own for end in ENDS}
+    for path in files:
+        if str(path) not in replaceable and (out / path).exists():
+            raise InputError(f"{out / path} exists and is not replaced; move it elsewhere first")
+
+
+def _remove_shares(out: Path, folders: dict[Share, Path]) -> None:
+    """Removes the folders of joined shares, then the mark; a folder with outputs stays."""
+    for folder in folders.values():
+        if not _outputs(folder):
+            for path in sorted(folder.rglob("*"), reverse=True):
+                if path.is_dir():
+                    path.rmdir()
+                else:
+                    path.unlink()
+            folder.rmdir()
+    (out / _JOINED).unlink()
