@@ -219,9 +219,9 @@ def report_wrong(wrongs: Sequence[Wrong], fitted: Fitted, model: Any) -> dict[st
 
 
 def mask_warnings(model: Any, image: np.ndarray) -> tuple[str, ...]:
-    probability = model.predict_proba(image)
+    probability = model.predict_proba(to_grey8(image))
     mask = model.to_mask(probability)
-    return check_mask(mask, expected_dice(probability, mask))
+    return check_mask(mask, expected_dice(probability, mask), model.least_confidence)
 
 
 def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[str]]:

@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.quality import model_on_split  # noqa: E402
 from benchmarks.quality.corruptions import CORRUPTIONS  # noqa: E402
 from jaxlung import metrics  # noqa: E402
+from jaxlung.errors import InputError  # noqa: E402
 from jaxlung.io.grey import to_grey8  # noqa: E402
 from jaxlung.metrics import statistics  # noqa: E402
-from jaxlung.preprocess import from_canvas, to_canvas  # noqa: E402
+from jaxlung.predict.predictor import BATCH  # noqa: E402
+from jaxlung.preprocess import Geometry, from_canvas, to_canvas  # noqa: E402
 from jaxlung.system.start import use_cores  # noqa: E402
-
-BATCH = 8
 
 
 def main() -> None:
@@ -47,26 +48,35 @@ def main() -> None:
         arguments.json.write_text(json.dumps({"ids": list(split.ids), "dice": found}))
 
 
+class Placed(NamedTuple):
+    """A corrupted image on its way to the network."""
+
+    mask: np.ndarray
+    canvas: np.ndarray
+    geometry: Geometry
+
+
 def dice_of(model, split, name: str) -> list[float]:
     """Dice of each image on its own grid, corrupted by one draw that depends on its place alone."""
+
+    def place(index: int) -> Placed:
+        example = split.read(index)
+        rng = np.random.default_rng([0, index])
+        image, mask = CORRUPTIONS[name](to_grey8(example.image), example.mask, rng)
+        data = model.config.data
+        canvas, _, geometry = to_canvas(image, size=data.size, fit=data.fit)
+        return Placed(mask, canvas, geometry)
+
+    def dice(placed: Placed, probability: np.ndarray) -> float:
+        prediction = model.to_mask(from_canvas(probability, placed.geometry))
+        counts = metrics.count_pixels(prediction[None], placed.mask[None])
+        return float(metrics.dice(counts)[0])
+
     scores = []
-    for start in range(0, len(split.ids), BATCH):
-        canvases = np.zeros((BATCH, model.config.data.size, model.config.data.size), np.uint8)
-        rows = []
-        for i in range(start, min(start + BATCH, len(split.ids))):
-            example = split.read(i)
-            rng = np.random.default_rng([0, i])
-            image, mask = CORRUPTIONS[name](to_grey8(example.image), example.mask, rng)
-            canvas, _, geometry = to_canvas(
-                image, size=model.config.data.size, fit=model.config.data.fit
-            )
-            canvases[i - start] = canvas
-            rows.append((mask, geometry))
-        planes = model.predict_canvases(canvases)
-        for (mask, geometry), plane in zip(rows, planes, strict=False):
-            prediction = model.to_mask(from_canvas(plane, geometry))
-            counts = metrics.count_pixels(prediction[None], mask[None])
-            scores.append(float(metrics.dice(counts)[0]))
+    for done in model.stream(range(len(split.ids)), place, dice):
+        if isinstance(done.result, InputError):
+            raise done.result
+        scores.append(done.result)
     return scores
 
 

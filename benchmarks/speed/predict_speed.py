@@ -77,7 +77,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     start_process()
     from jaxlung.io import images
     from jaxlung.predict import predictor
-    from jaxlung.predict.batch import outputs, run
+    from jaxlung.predict.batch import run
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.sources import find_sources
     from jaxlung.predict.load import load
@@ -98,16 +98,16 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
         return wrapped
 
-    prepared = [model.prepare(source.path) for source in sources[: predictor.BATCH]]
+    canvases = [model.prepare(source.path).canvas for source in sources[: predictor.BATCH]]
     for _ in range(3):
-        model.compute(prepared)
+        list(model.probabilities(canvases))
     start = time.process_time()
     for _ in range(10):
-        model.compute(prepared)
-    network = (time.process_time() - start) / 10 / len(prepared) * len(sources)
+        list(model.probabilities(canvases))
+    network = (time.process_time() - start) / 10 / len(canvases) * len(sources)
 
     predictor.read_film = timed(images.read_film, "reading files")
-    outputs.write_png = timed(images.write_png, "writing files")
+    images.write_png = timed(images.write_png, "writing files")
     rates, shares = [], []
     for repeat in range(arguments.repeats):
         busy.clear()

@@ -1,4 +1,4 @@
-"""`evaluate`: which models on which sets of images, and their common report."""
+"""Scores models on sets of images and writes their common report."""
 
 import dataclasses
 import itertools
@@ -45,20 +45,23 @@ def evaluate(
     Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
 
     Args:
-        workdir: one of train.py's or a bundled model's name, or several, to compare them on the
-            same images.
-        data, split: see `choose_split`; several folders make a table of models and sets.
-        out: where to write; None, for one workdir, is WORKDIR/eval/ and the sets' names.
-        tolerance: of NSD.
+        workdir: a workdir of train.py or a bundled model's name; several are compared on the same
+            images.
+        data: a folder or a prepared public set, as for `choose_split`; several make a table of
+            models and sets. None: the run's own data.
+        split: as for `choose_split`.
+        out: where to write. None, for one workdir: WORKDIR/eval/ and the sets' names.
+        tolerance: distances within which NSD takes outlines for equal.
         overwrite: replace an earlier report.
         tta: predict with test-time augmentation, as `load` does.
 
     Returns:
-        what metrics.json holds; {} of several processes in all but the first, which writes.
+        What metrics.json holds. Of several processes the first alone writes and returns it; the
+        others return {}.
 
     Raises:
-        InputError: naming what stands in the way; before anything is scored, but for damaged
-            image files, which are read on the way.
+        InputError: a mistake in the arguments, before anything is scored; or a damaged image file,
+            when its turn comes.
     """
     started = time.monotonic()
     check_tolerance(tolerance)
@@ -101,32 +104,50 @@ def _plan(
     """Loads the models and lists the images of every pair of model and set."""
     workdirs = [bundled.WEIGHTS / m if bundled.is_model_name(m) else Path(m) for m in models]
     for kind, paths in (("--workdir", workdirs), ("--data", folders)):
-        resolved = [path and path.resolve() for path in paths]
-        if len(set(resolved)) < len(resolved):
+        if len({path and path.resolve() for path in paths}) < len(paths):
             raise InputError(f"{kind}: names a folder twice")
     loaded = [load(model, tta=tta) for model in models]
-    predictors = dict(zip(short_names(workdirs), loaded, strict=True))
+    pairs = list(itertools.product(zip(short_names(workdirs), loaded, strict=True), folders))
+    sources = [folder or _own_source(predictor.config.data) for (_, predictor), folder in pairs]
+    places = list(dict.fromkeys(source.resolve() for source in sources))
+    labels = dict(zip(places, short_names(places), strict=True))
     tasks = []
-    for (name, predictor), folder in itertools.product(predictors.items(), folders):
-        data = predictor.config.data
-        if predictor.bundled:  # whatever lies here under the same name, its own data do not
-            kind = data.name if data.name in FOLDERS else "folder"
-            data = dataclasses.replace(data, name=kind, dir=os.devnull)
-        if predictor.config.ensemble.folds and split in ("train", "validation"):
-            raise InputError(
-                f"--split {split}: each fold has its own; {predictor.workdir}/cross_validation.csv "
-                f"has the images' scores, and {predictor.workdir}/members/0 is a model of one"
+    for ((name, predictor), folder), source in zip(pairs, sources, strict=True):
+        chosen, warning = _choose_for(predictor, folder, split)
+        tasks.append(
+            Task(
+                model=name,
+                predictor=predictor,
+                data=labels[source.resolve()],
+                source=str(source),
+                split=chosen,
+                warning=warning,
             )
-        chosen, warning = choose_split(data, folder, split, predictor.data_digests)
-        source = str(folder or (data.dir if data.name in FOLDERS else data.name))
-        tasks.append(Task(name, predictor, source, source, chosen, warning))
-    sources = list(dict.fromkeys(Path(task.source).resolve() for task in tasks))
-    labels = dict(zip(sources, short_names(sources), strict=True))
-    return [task._replace(data=labels[Path(task.source).resolve()]) for task in tasks]
+        )
+    return tasks
+
+
+def _own_source(data: DataConfig) -> Path:
+    return Path(data.dir if data.name in FOLDERS else data.name)
+
+
+def _choose_for(
+    predictor: Predictor, folder: Path | None, split: str | None
+) -> tuple[Split, str | None]:
+    data = predictor.config.data
+    if predictor.bundled:  # a folder here may have the name of its own data without being these
+        kind = data.name if data.name in FOLDERS else "folder"
+        data = dataclasses.replace(data, name=kind, dir=os.devnull)
+    if predictor.config.ensemble.folds and split in ("train", "validation"):
+        raise InputError(
+            f"--split {split}: each fold has its own; {predictor.workdir}/cross_validation.csv "
+            f"has the images' scores, and {predictor.workdir}/members/0 is a model of one"
+        )
+    return choose_split(data, folder, split, predictor.data_digests)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """The last part of each path, with as many before it as tell it from the others."""
+    """Returns the last parts of each path, as many as tell it from the others."""
     parts = [path.resolve().parts[1:] for path in paths]
     names = []
     for i, own in enumerate(parts):
@@ -139,7 +160,7 @@ def short_names(paths: Sequence[Path]) -> list[str]:
 def choose_split(
     config: DataConfig, data: Path | None, split: str | None, recorded: Digests | None = None
 ) -> tuple[Split, str | None]:
-    """What to evaluate on.
+    """Chooses the images to evaluate on.
 
     Args:
         config: the run's own data.
@@ -148,13 +169,13 @@ def choose_split(
         split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
             of the run's own data, by --data too (of a mixture: the part of the set named), and
             "all" of others.
-        recorded: what the run was made with, as `record.read_digests` gives it.
+        recorded: the digests of the run's data, from `record.read_digests`.
 
     Returns:
-        the split, and a warning or None.
+        The split, and a warning or None.
 
     Raises:
-        InputError: there are no such data or no such split of them, or the run's own have changed.
+        InputError: there are no such data or no such split, or the run's own data have changed.
     """
     if split not in (None, "all", *SPLITS):
         raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
@@ -167,24 +188,27 @@ def choose_split(
     )
     if data is None and split == "all":
         raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
-    if data is not None and (split == "all" or not own):
-        if split in SPLITS:
-            raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
-        if not named and not data.exists():
-            raise InputError(
-                f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
-                f"commas){did_you_mean(str(data))}"
-            )
-        warning = "these data hold the images that the model was trained on" if own else None
-        if named:
-            if config.name == "ct":
-                raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
-            whole = load_whole_set(str(data), "" if in_folder else config.dir)
-            return whole, warning or _other_convention(config, str(data))
-        pattern = config.patient_pattern if own else ""
-        return load_whole_folder(config, data, pattern), warning
-    name = split or "test"
-    warning = None if name == "test" else f"the {name} split was used in training"
+    if data is None or (own and split != "all"):
+        chosen, warning = _own_split(config, split or "test", recorded)
+        return (load_one_set(chosen, str(data)) if named else chosen), warning
+    if split in SPLITS:
+        raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
+    if not named and not data.exists():
+        raise InputError(
+            f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
+            f"commas){did_you_mean(str(data))}"
+        )
+    warning = "these data hold the images that the model was trained on" if own else None
+    if not named:
+        return load_whole_folder(config, data, config.patient_pattern if own else ""), warning
+    if config.name == "ct":
+        raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
+    whole = load_whole_set(str(data), "" if in_folder else config.dir)
+    return whole, warning or _other_convention(config, str(data))
+
+
+def _own_split(config: DataConfig, name: str, recorded: Digests | None) -> tuple[Split, str | None]:
+    """Loads a split of the run's own data, as they were."""
     chosen = load_splits(config)[name]
     if recorded and set(chosen.ids) != set(recorded[name]):
         raise InputError(
@@ -192,11 +216,11 @@ def choose_split(
             f"({len(chosen.ids)} images for {len(recorded[name])}); restore its files and "
             f"metadata.csv"
         )
-    return (load_one_set(chosen, str(data)) if named else chosen), warning
+    return chosen, None if name == "test" else f"the {name} split was used in training"
 
 
 def _other_convention(config: DataConfig, name: str) -> str | None:
-    """A warning where a set calls something else lung than those that were trained on."""
+    """Warns where a set calls something else lung than the sets of the training."""
     trained = {CATALOG[own].convention for own in set_names(config.name)}
     convention = CATALOG[name].convention
     if not trained or convention in trained:
@@ -205,7 +229,7 @@ def _other_convention(config: DataConfig, name: str) -> str | None:
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:
-    """Provenance of a model, for metrics.json."""
+    """Describes a model for metrics.json."""
     data = predictor.config.data
     return {
         "workdir": str(predictor.workdir),

@@ -1,17 +1,17 @@
-"""One model on one split: every image predicted, and scored on both grids. None is dropped.
+"""Predicts every image of a split by one model and scores it on both grids. None is dropped.
 
-The network's grid is where training happens, an image's own grid is where masks are used.
+Training happens on the network's grid; masks are used on the image's own grid.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from jaxlung.config import DataConfig
 from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
@@ -24,9 +24,6 @@ from jaxlung.metrics.set_scores import Picture, Scores, to_columns
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, to_canvas
 from jaxlung.system.digests import digest_example, digest_splits, is_example_digest
-from jaxlung.system.threads import count_workers
-
-BATCH = 8  # images at a time, however large they are: it bounds the memory and chooses nothing
 
 
 class Task(NamedTuple):
@@ -41,7 +38,7 @@ class Task(NamedTuple):
 
 
 class _Scored(NamedTuple):
-    """What is kept of one image."""
+    """The scores of one image, and facts about it."""
 
     network: dict[str, float]
     original: dict[str, float]
@@ -54,24 +51,33 @@ class _Scored(NamedTuple):
 
 
 def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
-    """Predicts and scores every image of a split; several processes each a share of them."""
+    """Predicts and scores every image of a split; each of several processes takes a share.
+
+    Images are predicted as training saw them: the sanity gate turns no inverted film over.
+    """
     started = time.monotonic()
     predictor, split = task.predictor, task.split
-    own = np.arange(len(split.ids))[jax.process_index() :: jax.process_count()]
-    with (
-        ThreadPoolExecutor(count_workers()) as pool,
-        tqdm(
-            total=len(own),
-            desc=f"{task.model} on {task.data}",
-            unit="image",
-            disable=None if distributed.is_main() else True,
-            leave=False,
-        ) as progress,
-    ):
-        scored: list[_Scored] = []
-        for batch in _predictions(predictor, split, own, pool):
-            scored += pool.map(lambda row: _score(row, predictor.to_mask, tolerance), batch)
-            progress.update(len(batch))
+    own = range(jax.process_index(), len(split.ids), jax.process_count())
+
+    def place(index: int) -> _Placed:
+        return _place(split, index, predictor.config.data)
+
+    def score(placed: _Placed, probability_SxS: np.ndarray) -> _Scored:
+        return _score(placed, probability_SxS, predictor.to_mask, tolerance)
+
+    scored: list[_Scored] = []
+    with tqdm(
+        predictor.stream(own, place, score),
+        total=len(own),
+        desc=f"{task.model} on {task.data}",
+        unit="image",
+        disable=None if distributed.is_main() else True,
+        leave=False,
+    ) as progress:
+        for done in progress:
+            if isinstance(done.result, InputError):
+                raise done.result
+            scored.append(done.result)
     scored = _of_all_processes(scored, len(split.ids))
     digests = {split.name: dict(zip(split.ids, (s.digest for s in scored), strict=True))}
     facts = {
@@ -86,8 +92,10 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     }
 
     def picture(index: int) -> Picture:
-        example = split.read(index)
-        return Picture(example.image, predictor.predict(example.image), example.mask)
+        placed = place(index)
+        [probability_SxS] = predictor.probabilities([placed.canvas])
+        prediction_HxW = predictor.to_mask(from_canvas(probability_SxS, placed.geometry))
+        return Picture(placed.example.image, prediction_HxW, placed.example.mask)
 
     return Scores(
         model=task.model,
@@ -111,7 +119,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
 
 
 def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
-    """Every image's, in order, of those that each process has scored."""
+    """Gathers the images that each process has scored, in order."""
     if jax.process_count() == 1:
         return scored
     rows = [
@@ -127,48 +135,34 @@ def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
     return [found[index] for index in range(count)]
 
 
-class _Predicted(NamedTuple):
-    """One image on its way from the network to its scores."""
+class _Placed(NamedTuple):
+    """One image and its true mask on both grids."""
 
     example: Example
-    canvas_SxS: np.ndarray
+    canvas: np.ndarray  # uint8 [S, S]
     mask_SxS: np.ndarray
     geometry: Geometry
-    probability_SxS: np.ndarray
 
 
-def _predictions(
-    predictor: Predictor, split: Split, chosen: np.ndarray, pool: ThreadPoolExecutor
-) -> Iterator[list[_Predicted]]:
-    """Every image chosen, in order, in batches without padding."""
-    data = predictor.config.data
-
-    def place(index: int) -> tuple[Example, np.ndarray, np.ndarray, Geometry]:
-        example = split.read(index)
-        try:
-            canvas_SxS, mask_SxS, geometry = to_canvas(
-                example.image, example.mask, size=data.size, fit=data.fit
-            )
-        except InputError as error:
-            raise InputError(f"{split.sources[index]}: {error}") from error
-        assert mask_SxS is not None
-        return example, canvas_SxS, mask_SxS, geometry
-
-    for start in range(0, len(chosen), BATCH):
-        placed = list(pool.map(place, chosen[start : start + BATCH].tolist()))
-        # Filled up to the batch size: one shape, so one compile.
-        canvas_BxSxS = np.zeros((BATCH, data.size, data.size), np.uint8)
-        canvas_BxSxS[: len(placed)] = [canvas_SxS for _, canvas_SxS, _, _ in placed]
-        probability_BxSxS = predictor.predict_canvases(canvas_BxSxS)
-        yield [
-            _Predicted(*row, plane) for row, plane in zip(placed, probability_BxSxS, strict=False)
-        ]
+def _place(split: Split, index: int, data: DataConfig) -> _Placed:
+    example = split.read(index)
+    try:
+        canvas_SxS, mask_SxS, geometry = to_canvas(
+            example.image, example.mask, size=data.size, fit=data.fit
+        )
+    except InputError as error:
+        raise InputError(f"{split.sources[index]}: {error}") from error
+    assert mask_SxS is not None
+    return _Placed(example, canvas_SxS, mask_SxS, geometry)
 
 
 def _score(
-    predicted: _Predicted, to_mask: Callable[[np.ndarray], np.ndarray], tolerance: Tolerance
+    placed: _Placed,
+    probability_SxS: np.ndarray,
+    to_mask: Callable[[np.ndarray], np.ndarray],
+    tolerance: Tolerance,
 ) -> _Scored:
-    example, canvas_SxS, mask_SxS, geometry, probability_SxS = predicted
+    example, canvas_SxS, mask_SxS, geometry = placed
     truth_SxS, truth_HxW = mask_SxS > 0, example.mask
     prediction_HxW = to_mask(from_canvas(probability_SxS, geometry))
     prediction_SxS = to_mask(probability_SxS)
@@ -178,16 +172,16 @@ def _score(
         geometry.left : geometry.left + geometry.box_width,
     ]
     spacing = example.spacing
+    canvas_spacing = spacing and (
+        spacing[0] * geometry.height / geometry.box_height,
+        spacing[1] * geometry.width / geometry.box_width,
+    )
     return _Scored(
         network=image.score_masks(
             prediction_SxS,
             truth_SxS,
             lungs=sides.split_lungs(prediction_SxS, truth_SxS),
-            spacing=spacing
-            and (
-                spacing[0] * geometry.height / geometry.box_height,
-                spacing[1] * geometry.width / geometry.box_width,
-            ),
+            spacing=canvas_spacing,
             tolerance=tolerance,
         ),
         original=image.score_masks(
@@ -204,7 +198,7 @@ def _score(
 
 
 def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:
-    """A warning for images whose content the run trained on, or chose its epoch by."""
+    """Warns of images whose content the run trained on, or used to choose its epoch."""
     if not predictor.data_digests:
         return ["the run has no data.json: images that it was trained on cannot be recognised"]
     warnings = []

@@ -10,14 +10,16 @@ import pytest
 
 from benchmarks.quality.corruptions import CORRUPTIONS
 from benchmarks.quality.gate import MORE_CHANGES, changed, of_film
-from jaxlung import phantom
+from jaxlung import phantom, preprocess
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
-from jaxlung.gate.image import WEIGHTS, WORDS, Verdict, examine, is_coloured, read_gate
-from jaxlung.gate.mask import check_mask
+from jaxlung.gate import Verdict, check_mask, examine
+from jaxlung.gate import image as gate_image
+from jaxlung.gate.image import WEIGHTS, WORDS, is_coloured, read_gate
 from jaxlung.io.grey import to_grey8
 from jaxlung.metrics.calibration import expected_dice
+from jaxlung.predict import predictor
 from jaxlung.weights import bundled
 
 
@@ -33,7 +35,7 @@ def words(image):
 
 def test_import_needs_neither_jax_nor_tensorflow():
     code = (
-        "import sys, numpy as np; from jaxlung.gate.image import examine; examine(np.eye(99)); "
+        "import sys, numpy as np; from jaxlung import gate; gate.examine(np.eye(99)); "
         "print({'jax', 'tensorflow'} & set(sys.modules))"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
@@ -146,16 +148,35 @@ def lungs(left=60, right=60, size=256):
     ],
 )
 def test_masks_are_judged_by_shape(mask, told):
-    warnings = check_mask(mask, expected_dice(mask.astype(np.float32), mask))
+    warnings = check_mask(mask, expected_dice(mask.astype(np.float32), mask), 0.94)
     assert told in " ".join(warnings) and bool(warnings) == bool(told), warnings
 
 
 def test_masks_are_judged_by_certainty():
     """Expected Dice 2 sum(pm) / (sum(p) + sum(m)); with p = 0.8 in the mask alone, 1.6 / 1.8."""
     mask = lungs()
-    assert check_mask(mask, expected_dice(0.97 * mask.astype(np.float32), mask)) == ()
-    [warning] = check_mask(mask, expected_dice(0.8 * mask.astype(np.float32), mask))
+    sure, unsure = (expected_dice(p * mask.astype(np.float32), mask) for p in (0.97, 0.8))
+    assert check_mask(mask, sure, 0.94) == ()
+    [warning] = check_mask(mask, unsure, 0.94)
     assert "expected Dice 0.89" in warning
+    assert check_mask(mask, unsure) == check_mask(mask, unsure, 0.88) == ()
+
+
+def test_a_film_becomes_grey_once(phantoms, model, monkeypatch):
+    """And the gate still sees its colours."""
+    converted = []
+
+    def counted(image):
+        if image.dtype != np.uint8 or image.ndim != 2:  # any other costs nothing
+            converted.append(image.shape)
+        return to_grey8(image)
+
+    for module in (predictor, gate_image, preprocess):
+        monkeypatch.setattr(module, "to_grey8", counted)
+    film = np.stack([phantoms[0]] * 3, -1)
+    film[50:100] = (200, 40, 0)
+    assert "is in colour" in model.prediction(film).warnings[0]
+    assert converted == [film.shape]
 
 
 @pytest.mark.parametrize("name", ["montgomery", "shenzhen"])
@@ -168,7 +189,7 @@ def test_real_films(shared_data, name):
         grey = to_grey8(example.image)
         for change in (*CORRUPTIONS, *MORE_CHANGES):
             assert not words(changed(change, grey, example.mask, i)), (split.ids[i], change)
-        assert check_mask(example.mask, 1.0) == ()
+        assert check_mask(example.mask, 1.0, 0.94) == ()
         for case in of_film(grey, example.mask, np.random.default_rng(i)):
             verdict = examine(case.image)
             wrong += 1

@@ -57,6 +57,21 @@ def test_written_twice_it_is_the_same(workdir, shelf, tmp_path):
     assert first == again
 
 
+def test_the_limit_of_confidence_is_the_models_own(workdir, model, shelf):
+    """A run and an ensemble have none; the package's own model has what was measured of it."""
+
+    def warns(predictor):
+        return any(
+            "outlines are uncertain" in w for w in predictor.prediction(radiograph()).warnings
+        )
+
+    assert model.least_confidence is None and not warns(model)
+    assert jaxlung.load("tiny").least_confidence is None and not warns(jaxlung.load("tiny"))
+    bundle_model.write(workdir, "tiny", least_confidence=0.9999)
+    assert jaxlung.load("tiny").least_confidence == 0.9999 and warns(jaxlung.load("tiny"))
+    assert jaxlung.load(["tiny", "tiny"]).least_confidence is None
+
+
 def test_damage_is_told(shelf):
     data = bytearray((shelf / "tiny.npz").read_bytes())
     data[len(data) // 2] ^= 1
@@ -133,6 +148,7 @@ def test_evaluation_of_a_bundled_model_names_its_data(shelf):
 def test_models_in_the_package_load_and_find_lungs():
     assert bundled.list_models() == ["cxr"]
     model = jaxlung.load("cxr")
+    assert model.least_confidence == 0.94
     images, masks = jaxlung.phantom.radiographs(jax.random.key(0), 1)
     prediction = model.predict(images[0])
     counts = jaxlung.count_pixels(prediction[None], np.asarray(masks[0])[None] > 0)

@@ -27,9 +27,10 @@ pytest.importorskip("gdcm", reason='needs pip install "jaxlung[dicom]"')
 
 from jaxlung.cli import main  # noqa: E402
 from jaxlung.errors import InputError, one_line, print_error  # noqa: E402
+from jaxlung.io import images as images_io  # noqa: E402
 from jaxlung.io.images import read_film, read_image, write_png  # noqa: E402
 from jaxlung.phantom import radiographs  # noqa: E402
-from jaxlung.predict.batch import outputs, summary  # noqa: E402
+from jaxlung.predict.batch import summary  # noqa: E402
 from jaxlung.predict.batch.sources import find_sources, on_disk  # noqa: E402
 from jaxlung.system.silence import silence_stderr  # noqa: E402
 from tests.helpers.mutated_files import (  # noqa: E402
@@ -301,7 +302,7 @@ def test_a_full_disk_ends_it_in_one_line_and_it_can_go_on(
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, image)
 
-    monkeypatch.setattr(outputs, "write_png", until_full)
+    monkeypatch.setattr(images_io, "write_png", until_full)
     assert predict(films, "--model", workdir, "--out", out) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(out) in line and "No space left" in line and "--resume" in line

@@ -10,6 +10,7 @@ import sys
 import time
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import jax
@@ -21,7 +22,8 @@ from jaxlung.data.datasets import load_splits
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_labels
 from jaxlung.predict.batch import outputs, run, summary
-from jaxlung.predict.batch.earlier import read_earlier
+from jaxlung.predict.batch.earlier import Earlier, read_earlier
+from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS
 from tests.helpers.predict_command import predict
 
 ROOT = Path(__file__).parents[3]
@@ -399,6 +401,41 @@ def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
     os.truncate(path, path.stat().st_size - 5)
     settings, found, pending = read_earlier(tmp_path)
     assert settings == {"model": "m"} and list(found) == ["a"] and list(pending) == ["a", "b"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    ("same", "resume", "todo", "kept"),
+    [
+        (False, False, "abc", ""),
+        (False, True, "abc", ""),  # of other settings nothing counts as done
+        (True, False, "abc", "abx"),
+        (True, True, "bc", "abx"),
+    ],
+)
+def test_what_is_left_to_do(tmp_path, same, resume, overwrite, todo, kept):
+    """a is done, b has failed, c is new, and x was there before; nothing is read or written."""
+
+    class StubJob(NamedTuple):
+        name: str
+
+        def is_done(self, row, *, strict):
+            assert not strict
+            return row is not None and row["status"] == "ok"
+
+    rows = {name: {"status": "failed" if name == "b" else "ok"} for name in "abx"}
+    earlier = Earlier({"tta": True, "model": "runs/a"}, rows, {})
+    settings = {"tta": same, "model": "elsewhere/a"}
+    options = outputs.Options(out=tmp_path, resume=resume, overwrite=overwrite)
+    found, keep = earlier.split([StubJob(name) for name in "abc"], settings, options)
+    assert "".join(job.name for job in found) == todo and "".join(keep) == kept
+
+
+def test_formats_are_the_choices_of_the_command_line(capsys):
+    assert set(IMAGE_FORMATS) == set(VOLUME_FORMATS)
+    predict("x.png", "--out", "out", "--format", "none", code=2)
+    errors = capsys.readouterr().err
+    assert all(repr(name) in errors for name in IMAGE_FORMATS)
 
 
 def test_measure_by_hand():

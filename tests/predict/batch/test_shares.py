@@ -1,7 +1,7 @@
-"""`jaxlung predict --share`: processes side by side in one folder make what one alone would."""
+"""`jaxlung predict --share` and `jaxlung join`: several processes make what one alone would."""
 
 import json
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +14,10 @@ from PIL import Image
 
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
-from jaxlung.predict.batch import summary
+from jaxlung.predict.batch import shares, summary
+from jaxlung.predict.batch.earlier import read_earlier
 from jaxlung.system.processes import Share, find_share
-from tests.helpers.predict_command import predict
+from tests.helpers.predict_command import jaxlung, predict
 
 ROOT = Path(__file__).parents[3]
 
@@ -31,6 +32,16 @@ def films(model, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture
+def few(films, tmp_path) -> Path:
+    """Four films, 1 to 4."""
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for i in (1, 2, 3, 4):
+        shutil.copy(films / f"0{i}.png", folder / f"{i}.png")
+    return folder
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but the summaries, whose times differ."""
     return {
@@ -41,122 +52,186 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.png")}
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*.png")}
 
 
-def rows(folder: Path, name: str = summary.JSON) -> list[dict]:
-    images = json.loads((folder / name).read_text())["images"]
+def rows(folder: Path) -> list[dict]:
+    images = json.loads((folder / summary.JSON).read_text())["images"]
     return [{**row, "seconds": 0} for row in images]
 
 
-def test_three_processes_one_of_them_killed_make_what_one_alone_does(workdir, films, tmp_path):
+def test_three_processes_one_of_them_killed_make_what_one_alone_does(
+    workdir, films, tmp_path, capsys
+):
     whole, out = tmp_path / "whole", tmp_path / "out"
     arguments = (films, "--model", workdir)
     predict(*arguments, "--out", whole, code=1)
+    predict(*arguments, "--out", out, "--share", "1/3")
     command = [sys.executable, "-m", "jaxlung", "predict", *map(str, arguments), "--out", str(out)]
-    processes = [
-        subprocess.Popen(
-            [*command, "--share", f"{i}/3"],
-            cwd=ROOT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for i in (1, 2, 3)
-    ]
-    journal = out / ".summary.0002-of-0003.jsonl"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if journal.exists() and journal.read_text().count("\n") > 2:  # its head, and two rows
-            break
-        time.sleep(0.001)
-    processes[1].kill()
-    ended = [(process.communicate(), process.returncode) for process in processes]
-    assert [code for _, code in ended] == [0, -signal.SIGKILL, 1], ended  # the bad one is the last
-    told = "".join(output for (output, _), _ in ended)
-    assert "share 1/3: 17 in all" in told and "share 3/3: 17 in all" in told
-    assert len(rows(out, "summary.0001-of-0003.json")) == 17
-    assert not (out / summary.JSON).exists() and journal.exists()
+    folder = out / "share-0002-of-0003"
+    journal = folder / summary.JOURNAL
+    with subprocess.Popen(
+        [*command, "--share", "2/3"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if journal.exists() and journal.read_text().count("\n") > 2:  # its head, and two rows
+                break
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL and journal.exists()
+    predict(*arguments, "--out", out, "--share", "3/3", code=1)  # the bad one is the last
+    said = capsys.readouterr().out
+    assert "share 1/3: 17 in all" in said and "share 3/3: 17 in all" in said
+    assert len(rows(out / "share-0001-of-0003")) == 17 and not (out / summary.JSON).exists()
+    before = times(out)
+    jaxlung("join", out, code=2)
+    assert "share 2/3 is not finished" in capsys.readouterr().err and times(out) == before
 
-    recorded = summary.read_all(out).rows
+    recorded = read_earlier(folder).rows
     done = {
         name: time
-        for name, time in times(out).items()
+        for name, time in times(folder).items()
         if name.removesuffix(".png").removesuffix("_overlay") in recorded
     }
     predict(*arguments, "--out", out, "--share", "2/3", "--resume")
-    assert done.items() <= times(out).items() and 66 < len(done) < 100
-    assert (out / "summary.0002-of-0003.csv").exists() and not journal.exists()
+    assert done.items() <= times(folder).items() and 0 < len(done) < 34
+    assert (folder / summary.CSV).exists() and not journal.exists()
 
     done = times(out)
-    predict(*arguments, "--out", out, "--resume", code=1)  # the bad one is tried again
+    jaxlung("join", out, code=1)  # the bad one has failed
     assert times(out) == done
     assert contents(out) == contents(whole)
     assert rows(out) == rows(whole)
-    assert {path.name for path in out.glob("*summary*")} == {summary.JSON, summary.CSV}
+    assert not list(out.glob("share-*")) and not list(out.glob(".*"))
+    assert "51 in all: 50 predicted" in capsys.readouterr().out
 
 
-def test_a_share_goes_on_with_what_others_have_not_done(workdir, films, tmp_path, capsys):
-    """New files move the old ones to other shares; what these have done is not done again."""
-    few = tmp_path / "few"
-    few.mkdir()
-    for i in (1, 2, 3, 4):
-        (few / f"{i}.png").write_bytes((films / f"0{i}.png").read_bytes())
+def test_new_files_after_a_join_are_all_that_shares_do(workdir, films, few, tmp_path):
+    out = tmp_path / "out"
+    arguments = (few, "--model", workdir, "--out", out)
+    for i in (1, 2):
+        predict(*arguments, "--share", f"{i}/2")
+    jaxlung("join", out)
+    done = times(out)
+    shutil.copy(films / "00.png", few / "0.png")
+    for i in (1, 2):
+        predict(*arguments, "--share", f"{i}/2", "--resume")
+    assert {row["name"] for row in rows(out / "share-0001-of-0002")} == {"0"}
+    assert rows(out / "share-0002-of-0002") == []
+    jaxlung("join", out)
+    assert done.items() <= times(out).items() and len(times(out)) == 10
+    assert {row["name"] for row in rows(out)} == set("01234")
+
+
+def test_an_image_that_moved_to_another_share_is_joined_once(workdir, films, few, tmp_path):
+    out = tmp_path / "out"
+    arguments = (few, "--model", workdir, "--out", out)
+    for i in (1, 2):
+        predict(*arguments, "--share", f"{i}/2")
+    shutil.copy(films / "00.png", few / "0.png")
+    for i in (1, 2):
+        predict(*arguments, "--share", f"{i}/2", "--resume")
+    jaxlung("join", out)
+    assert sorted(row["name"] for row in rows(out)) == list("01234")
+    predict(few, "--model", workdir, "--out", tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_what_cannot_be_one_batch_is_refused(workdir, few, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = (few, "--model", workdir, "--out", out)
+
+    def refused(words):
+        assert words in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+    predict(*arguments, "--share", "1/2")
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    capsys.readouterr()
+    for flags, words in (
+        (("--share", "1/3", "--resume"), "holds share 1/2, and this is 1/3"),
+        (("--share", "1/2", "--resume", "--no-tta"), "made otherwise"),
+        (("--share", "1/2"), "1.png exists"),
+        (("--share", "3/2"), "--share must be I/N"),
+        (("--resume",), "holds share 1/2 of a batch; unite the shares first"),
+    ):
+        predict(*arguments, *flags, code=2)
+        refused(words)
+    jaxlung("join", out, code=2)
+    refused("share 2/2 is missing")
+    jaxlung("join", tmp_path / "few", code=2)
+    refused("holds no share")
+
+    predict(*arguments, "--share", "2/2", "--no-tta")
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    jaxlung("join", out, code=2)
+    refused("share 2/2 was made with other settings")
+    predict(*arguments, "--share", "2/2", "--overwrite")
+    (out / "2.png").write_bytes(b"mine")
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    jaxlung("join", out, code=2)
+    refused("2.png exists and is not replaced")
+    (out / "2.png").unlink()
+    (out / "share-0001-of-0003").mkdir()
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    jaxlung("join", out, code=2)
+    refused("holds shares of 2 and of 3")
+
+
+@pytest.mark.parametrize("moves", [0, 1, 5, 8])
+def test_an_interrupted_join_goes_on(workdir, few, tmp_path, monkeypatch, moves):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    predict(few, "--model", workdir, "--out", whole)
+    for i in (1, 2):
+        predict(few, "--model", workdir, "--out", out, "--share", f"{i}/2")
+    left, replace = [moves], shares.os.replace
+
+    def interrupted(source, target):
+        if "share-" in str(source):
+            left[0] -= 1
+            if left[0] < 0:
+                raise KeyboardInterrupt
+        replace(source, target)
+
+    def removed_one(out, folders):
+        remove(out, dict([next(iter(folders.items()))]))
+        (out / shares._JOINED).touch()
+        raise KeyboardInterrupt
+
+    remove = shares._remove_shares
+    monkeypatch.setattr(shares.os, "replace", interrupted)
+    monkeypatch.setattr(shares, "_remove_shares", removed_one)
+    jaxlung("join", out, code=130)
+    assert len(list(out.glob("*.png"))) == moves
+    monkeypatch.undo()
+    jaxlung("join", out)
+    assert contents(out) == contents(whole) and rows(out) == rows(whole)
+    assert not list(out.glob("share-*")) and not list(out.glob(".*"))
+
+
+@pytest.mark.parametrize("held", [".", "share-0002-of-0002"])
+def test_no_join_while_another_process_writes(workdir, few, tmp_path, capsys, held):
     out = tmp_path / "out"
     for i in (1, 2):
         predict(few, "--model", workdir, "--out", out, "--share", f"{i}/2")
-    done = times(out)
-    (few / "0.png").write_bytes((films / "00.png").read_bytes())
-    for i in (1, 2):
-        predict(few, "--model", workdir, "--out", out, "--share", f"{i}/2", "--resume")
-    assert done.items() <= times(out).items() and len(times(out)) == 10
-    names = [row["name"] for row in rows(out, "summary.0001-of-0002.json")]
-    assert names == ["0", "2", "4", "1", "3"]  # its own by now, and by then
-
-    refused = (
-        (("--share", "1/3", "--resume"), "holds share 1/2, and this is 1/3"),
-        (("--share", "1/2", "--resume", "--no-tta"), "made otherwise"),
-        (("--share", "1/2", "--overwrite", "--no-tta"), "made otherwise"),
-        (("--share", "1/2"), "0.png exists"),
-        (("--share", "3/2"), "--share must be I/N"),
-    )
-    before = {path: path.read_bytes() for path in out.rglob("*")}
-    for flags, words in refused:
-        predict(few, "--model", workdir, "--out", out, *flags, code=2)
-        assert words in capsys.readouterr().err
-    assert {path: path.read_bytes() for path in out.rglob("*")} == before
-
-
-@pytest.mark.parametrize(
-    "held, flags",
-    [
-        (".jaxlung.0001-of-0002.lock", ("--share", "1/2")),
-        (".jaxlung.0001-of-0002.lock", ()),
-        (".jaxlung.lock", ()),
-        (".jaxlung.0001-of-0003.lock", ("--share", "1/2")),
-    ],
-)
-def test_two_processes_do_not_write_the_same_files(workdir, films, tmp_path, capsys, held, flags):
-    with filelock.FileLock(tmp_path / held):
-        predict(films / "00.png", "--model", workdir, "--out", tmp_path, *flags, code=2)
-    assert "another jaxlung predict" in capsys.readouterr().err
-    assert not list(tmp_path.glob("*.png"))
+    with filelock.FileLock(out / held / ".jaxlung.lock"):
+        jaxlung("join", out, code=2)
+        if held != ".":
+            predict(few, "--model", workdir, "--out", out, "--share", "2/2", "--resume", code=2)
+    errors = capsys.readouterr().err.splitlines()
+    assert errors and all("another jaxlung predict" in line for line in errors)
+    assert not list(out.glob("*.png"))
 
 
 def test_more_shares_than_files(workdir, films, tmp_path, capsys):
     for i in (1, 2, 3):
-        predict(
-            films / "00.png",
-            films / "01.png",
-            "--model",
-            workdir,
-            "--out",
-            tmp_path,
-            "--share",
-            f"{i}/3",
-        )
+        paths = (films / "00.png", films / "01.png")
+        predict(*paths, "--model", workdir, "--out", tmp_path, "--share", f"{i}/3")
     assert "share 3/3: 0 in all" in capsys.readouterr().out
-    assert rows(tmp_path, "summary.0003-of-0003.json") == []
+    assert rows(tmp_path / "share-0003-of-0003") == []
+    jaxlung("join", tmp_path)
+    assert [row["name"] for row in rows(tmp_path)] == ["00", "01"]
 
 
 def test_share_by_flag_and_in_a_slurm_step():
@@ -167,19 +242,3 @@ def test_share_by_flag_and_in_a_slurm_step():
     for wrong in ("0/8", "9/8", "3", "3/8/1", "-1/8", "a/b", ""):
         with pytest.raises(InputError, match="--share must be I/N"):
             find_share(wrong, {})
-
-
-def test_a_share_whose_journal_becomes_its_summary_meanwhile_is_still_read(tmp_path, monkeypatch):
-    share = Share(1, 2)
-    journal = summary.Journal(tmp_path, {"model": "m"}, {}, {}, share)
-    journal.add(summary.make_row(name="a", status="ok", source="/a"))
-    path = summary.summary_path(tmp_path, summary.JOURNAL, share)
-    read = Path.read_text
-
-    def closed_first(self, *args, **kwargs):
-        if self == path and os.path.exists(path):
-            journal.close(["a"])
-        return read(self, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "read_text", closed_first)
-    assert list(summary.read_all(tmp_path).rows) == ["a"]
