@@ -7,7 +7,7 @@ from ml_collections import config_flags
 
 from jaxlung.cli.flags import define_processes, parse_flags
 from jaxlung.config import parse_config
-from jaxlung.errors import InputError, one_line_errors
+from jaxlung.errors import one_line_errors
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True)
 flags.mark_flag_as_required("config")
@@ -28,8 +28,6 @@ def main(_: list[str]) -> None:
     config_file = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = Path(_WORKDIR.value or Path("runs") / Path(config_file).stem)
     config, processes = parse_config(_CONFIG.value), _PROCESSES()
-    if config.is_ensemble and _PROFILE.value:
-        raise InputError("--profile is for single runs; leave it out for an ensemble")
 
     # These imports take seconds: only after the flags are checked.
     from jaxlung.system.start import start_process
@@ -41,16 +39,13 @@ def main(_: list[str]) -> None:
     )
 
     from jaxlung.devices.distributed import join_processes
+    from jaxlung.train.ensemble import train_ensemble
+    from jaxlung.train.loop import train_and_evaluate
+    from jaxlung.workdir.integrity import describe_latest
 
-    with join_processes(processes, workdir):
-        if config.is_ensemble:
-            from jaxlung.train.ensemble.loop import train_ensemble
-
-            train_ensemble(config, workdir)
-        else:
-            from jaxlung.train.loop import train_and_evaluate
-
-            train_and_evaluate(config, workdir, profile=_PROFILE.value)
+    train = train_ensemble if config.is_ensemble else train_and_evaluate
+    with join_processes(processes, last_words=lambda: describe_latest(workdir)):
+        train(config, workdir, profile=_PROFILE.value)
 
 
 if __name__ == "__main__":

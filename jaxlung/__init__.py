@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jaxlung.version import __version__
 
 if TYPE_CHECKING:
-    from jaxlung import augmentation, losses, metrics, model, phantom, preprocess, steps
+    from jaxlung import augmentation, losses, metrics, model, optimizer, phantom, preprocess, steps
     from jaxlung.augmentation import augment
     from jaxlung.config import Config, default_config, member_configs, parse_config
     from jaxlung.errors import InputError, TrainingError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from jaxlung.predict.load import load
     from jaxlung.predict.predictor import Prediction, Predictor
     from jaxlung.preprocess import Geometry, from_canvas, preprocess_image, to_canvas
-    from jaxlung.train.ensemble.loop import train_ensemble
+    from jaxlung.train.ensemble import train_ensemble
     from jaxlung.train.loop import train_and_evaluate
 
 _HOME = {
@@ -46,7 +46,7 @@ _HOME = {
     "Config": "config",
     "default_config": "config",
     "parse_config": "config",
-    "train_ensemble": "train.ensemble.loop",
+    "train_ensemble": "train.ensemble",
     "member_configs": "config",
     "InputError": "errors",
     "TrainingError": "errors",
@@ -83,6 +83,7 @@ _MODULES = {
     "losses": "losses",
     "metrics": "metrics",
     "model": "model",
+    "optimizer": "optimizer",
     "phantom": "phantom",
     "preprocess": "preprocess",
     "statistics": "metrics.statistics",

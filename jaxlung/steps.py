@@ -1,4 +1,4 @@
-"""The state of a training and the pure steps on it. Nothing here is jitted; `sharding` does that.
+"""The state of a training and the pure steps on it; `jaxlung.devices.mesh` jits them.
 
 A batch is a dict of arrays: image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, and, for
 evaluation, valid bool [B], False for the padding of the last batch.
@@ -6,7 +6,6 @@ evaluation, valid bool [B], False for the padding of the last batch.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ import optax
 
 from jaxlung import metrics
 from jaxlung.augmentation import augment
-from jaxlung.config import AugmentConfig, LossConfig, OptimConfig
+from jaxlung.config import AugmentConfig, LossConfig
 from jaxlung.losses import segmentation_loss
 from jaxlung.model import UNet, lung_probability, to_mask
 from jaxlung.preprocess import normalize
@@ -25,13 +24,15 @@ from jaxlung.preprocess import normalize
 Batch = dict[str, jax.Array]
 
 
-def _as_it_is(tree: Any) -> Any:
-    return tree
-
-
 @flax.struct.dataclass
 class TrainState:
-    """Everything that training changes; arrays only."""
+    """Everything that training changes; arrays only.
+
+    Example:
+        >>> state = TrainState(jnp.int32(0), {"w": jnp.ones(2)}, batch_stats={}, opt_state=())
+        >>> state.replace(average={"w": jnp.zeros(2)}).variables["params"]["w"].tolist()
+        [0.0, 0.0]
+    """
 
     step: jax.Array  # int32 []: updates done
     params: Any  # float32
@@ -45,123 +46,105 @@ class TrainState:
         return {"params": self.average or self.params, "batch_stats": self.batch_stats}
 
 
-def make_optimizer(
-    config: OptimConfig, *, steps_per_epoch: int, num_epochs: int
-) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """Adam (AdamW with weight decay), linear warm-up, cosine decay; and its schedule."""
-    schedule = make_schedule(config, steps_per_epoch=steps_per_epoch, num_epochs=num_epochs)
-    return make_adam(config, schedule), schedule
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the steps do, beside their arrays: the network, the loss, how it is minimised."""
+
+    model: UNet
+    optimizer: optax.GradientTransformation
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    ema: float = 0.0  # decay of the parameters' moving average; 0: none is kept
+    # Parts of a batch that go through the network one after another. The batch is augmented as a
+    # whole, so that the update depends on it by rounding, dropout and batch statistics alone.
+    accumulate: int = 1
+    threshold: float = 0.5  # a pixel is lung where its probability is at least this
 
 
-def make_schedule(config: OptimConfig, *, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
-    """The learning rate by step: linear warm-up, cosine decay."""
-    total = steps_per_epoch * num_epochs
-    warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
-    return optax.warmup_cosine_decay_schedule(
-        init_value=0.0 if warmup else config.learning_rate,
-        peak_value=config.learning_rate,
-        warmup_steps=warmup,
-        decay_steps=total,
-        end_value=config.learning_rate * config.final_fraction,
-    )
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where images and parameters lie while the network runs; by default as they come."""
+
+    spread_rows: Callable[[jax.Array], jax.Array] = lambda image: image
+    gather_params: Callable[[Any], Any] = lambda params: params
 
 
-def make_adam(config: OptimConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
-    """Adam (AdamW with weight decay) with the clipping of a config, at a schedule's rates."""
-    parts = [optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []
-    if config.weight_decay:
-        adam = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels)
-    else:
-        adam = optax.adam(schedule)
-    return optax.chain(*parts, adam)
+WHOLE = Placement()
 
 
-def _kernels(params: Any) -> Any:
-    return jax.tree.map(lambda p: p.ndim > 1 and math.prod(p.shape) > p.shape[-1], params)
-
-
-def init_state(
-    key: jax.Array,
-    model: UNet,
-    optimizer: optax.GradientTransformation,
-    size: int,
-    *,
-    ema: bool = False,
-) -> TrainState:
-    """Fresh parameters for [B, size, size, 1] images; with `ema`, an average of them is kept."""
-    variables = model.init(key, jnp.zeros((1, size, size, 1)))
+def init_state(key: jax.Array, recipe: Recipe, size: int) -> TrainState:
+    """Returns random parameters for [B, size, size, 1] images, and an optimiser's first state."""
+    variables = recipe.model.init(key, jnp.zeros((1, size, size, 1)))
     params = variables["params"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables.get("batch_stats", {}),
-        opt_state=optimizer.init(params),
-        average=params if ema else {},
+        opt_state=recipe.optimizer.init(params),
+        average=params if recipe.ema else {},
     )
 
 
 def train_step(
-    state: TrainState,
-    batch: Batch,
-    *,
-    model: UNet,
-    optimizer: optax.GradientTransformation,
-    augment_config: AugmentConfig,
-    loss_config: LossConfig,
-    key: jax.Array,
-    ema: float = 0.0,
-    accumulate: int = 1,
-    spread_rows: Callable[[jax.Array], jax.Array] = _as_it_is,
-    gather_params: Callable[[Any], Any] = _as_it_is,
+    state: TrainState, batch: Batch, key: jax.Array, recipe: Recipe, place: Placement = WHOLE
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One update; its randomness is fold_in(key, state.step), so a resumed run repeats it.
+    """Makes one update; its randomness is fold_in(key, state.step), so a resumed run repeats it.
 
     Where the loss or the gradient is not finite, `step` alone counts on and all else is kept.
 
     Args:
-        accumulate: parts of the batch that go through the network one after another. The batch is
-            augmented as a whole, so that the update does not depend on it, but for rounding,
-            dropout and batch statistics.
-        spread_rows, gather_params: where images and parameters lie while the network runs:
-            `sharding` has them.
+        state: float32 parameters and what belongs to them.
+        batch: image and mask, uint8 [B, S, S] each.
+        key: of the whole run.
+        recipe: what to do.
+        place: where images and parameters lie meanwhile.
 
     Returns:
         the next state, and the batch's mean loss and gradient norm (float32 scalars) before it.
+
+    Example:
+        >>> recipe = Recipe(UNet(width=2, depth=1), optax.sgd(0.1))
+        >>> state = init_state(jax.random.key(0), recipe, size=16)
+        >>> batch = {name: jnp.ones((2, 16, 16), jnp.uint8) for name in ("image", "mask")}
+        >>> step = functools.partial(train_step, recipe=recipe)
+        >>> jax.eval_shape(step, state, batch, jax.random.key(1))[1]["loss"]  # jax.jit computes it
+        ShapeDtypeStruct(shape=(), dtype=float32)
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     image_BxSxSx1 = normalize(batch["image"])
     mask_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
-    image_BxSxSx1, mask_BxSxSx1 = augment(augment_key, image_BxSxSx1, mask_BxSxSx1, augment_config)
-    image_BxSxSx1, mask_BxSxSx1 = spread_rows(image_BxSxSx1), spread_rows(mask_BxSxSx1)
+    image_BxSxSx1, mask_BxSxSx1 = augment(augment_key, image_BxSxSx1, mask_BxSxSx1, recipe.augment)
+    examples = place.spread_rows(image_BxSxSx1), place.spread_rows(mask_BxSxSx1)
 
-    def mean_loss(params: Any, batch_stats: Any, part: Any, key: jax.Array) -> Any:
-        image_BxSxSx1, mask_BxSxSx1 = part
-        logits, updated = model.apply(
-            {"params": gather_params(params), "batch_stats": batch_stats},
+    def mean_loss(params: Any, batch_stats: Any, examples: Any, key: jax.Array) -> Any:
+        image_BxSxSx1, mask_BxSxSx1 = examples
+        logits, updated = recipe.model.apply(
+            {"params": place.gather_params(params), "batch_stats": batch_stats},
             image_BxSxSx1,
             train=True,
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        loss_B = segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(loss_config))
+        loss_B = segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(recipe.loss))
         return loss_B.mean(), updated.get("batch_stats", {})
 
-    grads_of = jax.value_and_grad(mean_loss, has_aux=True)
-    whole = (image_BxSxSx1, mask_BxSxSx1)
-    if accumulate == 1:
-        (loss, batch_stats), grads = grads_of(state.params, state.batch_stats, whole, dropout_key)
-    else:
-        loss, batch_stats, grads = _accumulated(
-            grads_of, state.params, state.batch_stats, whole, dropout_key, accumulate, spread_rows
+    value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
+    if recipe.accumulate == 1:
+        (loss, batch_stats), grads = value_and_grad(
+            state.params, state.batch_stats, examples, dropout_key
         )
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    else:
+        loss, batch_stats, grads = _accumulate(
+            value_and_grad, state, examples, dropout_key, recipe.accumulate, place
+        )
+    updates, opt_state = recipe.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     next_state = TrainState(
         step=state.step + 1,
         params=params,
         batch_stats=batch_stats,
         opt_state=opt_state,
-        average=_moved_average(state, params, ema) if ema else {},
+        average=_move_average(state, params, recipe.ema) if recipe.ema else {},
     )
     grad_norm = optax.tree.norm(grads)
     skipped_state = dataclasses.replace(state, step=state.step + 1)
@@ -170,101 +153,100 @@ def train_step(
     return next_state, {"loss": loss, "grad_norm": grad_norm}
 
 
-def _accumulated(
-    grads_of: Callable[..., Any],
-    params: Any,
-    batch_stats: Any,
-    batch: Any,
+def _accumulate(
+    value_and_grad: Callable[..., Any],
+    state: TrainState,
+    examples: Any,
     key: jax.Array,
-    accumulate: int,
-    spread_rows: Callable[[jax.Array], jax.Array],
+    parts: int,
+    place: Placement,
 ) -> tuple[jax.Array, Any, Any]:
-    """The means of the parts' losses and gradients, and the batch statistics after the last."""
+    """Returns the means of the parts' losses and gradients, and the last batch statistics."""
 
     def split(x_Bx: jax.Array) -> jax.Array:
-        # Every accumulate-th row makes a part, so that each device has its own rows of every part.
-        return jnp.moveaxis(x_Bx.reshape(-1, accumulate, *x_Bx.shape[1:]), 1, 0)
+        # A part is every parts-th row, so that each device has its own rows of every part.
+        return jnp.moveaxis(x_Bx.reshape(-1, parts, *x_Bx.shape[1:]), 1, 0)
 
-    def one(carry: Any, numbered: Any) -> Any:
+    def add_part(carry: Any, numbered: Any) -> Any:
         loss, batch_stats, grads = carry
         i, part = numbered
-        part = jax.tree.map(spread_rows, part)
-        (part_loss, batch_stats), part_grads = grads_of(
-            params, batch_stats, part, jax.random.fold_in(key, i)
+        part = jax.tree.map(place.spread_rows, part)
+        (part_loss, batch_stats), part_grads = value_and_grad(
+            state.params, batch_stats, part, jax.random.fold_in(key, i)
         )
         return (loss + part_loss, batch_stats, jax.tree.map(jnp.add, grads, part_grads)), None
 
-    start = (jnp.zeros(()), batch_stats, jax.tree.map(jnp.zeros_like, params))
-    numbered = (jnp.arange(accumulate), jax.tree.map(split, batch))
-    (loss, batch_stats, grads), _ = jax.lax.scan(one, start, numbered)
-    return loss / accumulate, batch_stats, jax.tree.map(lambda g: g / accumulate, grads)
+    start = (jnp.zeros(()), state.batch_stats, jax.tree.map(jnp.zeros_like, state.params))
+    numbered = (jnp.arange(parts), jax.tree.map(split, examples))
+    (loss, batch_stats, grads), _ = jax.lax.scan(add_part, start, numbered)
+    return loss / parts, batch_stats, jax.tree.map(lambda g: g / parts, grads)
 
 
-def _moved_average(state: TrainState, params: Any, decay: float) -> Any:
-    """The exponential moving average one step on, of a shorter memory in the first steps."""
+def _move_average(state: TrainState, params: Any, decay: float) -> Any:
+    """Returns the exponential moving average one step on; its memory is short at first."""
     kept = jnp.minimum(decay, (1.0 + state.step) / (10.0 + state.step))
     return optax.incremental_update(params, state.average, 1 - kept)
+
+
+def eval_step(
+    variables: Any, batch: Batch, recipe: Recipe, place: Placement = WHOLE
+) -> dict[str, Any]:
+    """Scores each image of a batch at the network's size, padding included (see `valid`).
+
+    Args:
+        variables: `TrainState.variables`.
+        batch: image and mask, uint8 [B, S, S] each, and valid, bool [B].
+        recipe: its model, loss and threshold count here.
+        place: where images and parameters lie meanwhile.
+
+    Returns:
+        loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
+    """
+    logits = _logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
+    truth_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
+    prediction_BxSxS = to_mask(lung_probability(logits), recipe.threshold)
+    return {
+        "loss": segmentation_loss(logits, truth_BxSxSx1, **dataclasses.asdict(recipe.loss)),
+        "counts": metrics.count_pixels(prediction_BxSxS, batch["mask"] > 0),
+        "valid": batch["valid"],
+    }
 
 
 def predict_step(
     variables: Any,
     image_BxSxS: jax.Array,
-    *,
     model: UNet,
+    place: Placement = WHOLE,
+    *,
     tta: bool = False,
-    spread_rows: Callable[[jax.Array], jax.Array] = _as_it_is,
-    gather_params: Callable[[Any], Any] = _as_it_is,
 ) -> jax.Array:
-    """Lung probabilities, float32 [B, S, S], of uint8 canvases.
+    """Returns lung probabilities, float32 [B, S, S], of uint8 canvases.
 
-    With `tta` (test-time augmentation) the mean of those of each image and of its mirror image,
-    mirrored back.
+    Args:
+        variables: `TrainState.variables`.
+        image_BxSxS: uint8.
+        model: the network.
+        place: where images and parameters lie meanwhile.
+        tta: test-time augmentation: the mean of an image's probabilities and of its mirror
+            image's, mirrored back.
     """
-    variables = {**variables, "params": gather_params(variables["params"])}
-    image_BxSxS = spread_rows(image_BxSxS)
-
-    def probability(image_BxSxS: jax.Array) -> jax.Array:
-        return lung_probability(_logits(model, variables, image_BxSxS))
-
+    image_BxSxS = place.spread_rows(image_BxSxS)
+    probability_BxSxS = lung_probability(_logits(variables, image_BxSxS, model, place))
     if not tta:
-        return probability(image_BxSxS)
-    return (probability(image_BxSxS) + probability(image_BxSxS[:, :, ::-1])[:, :, ::-1]) / 2
+        return probability_BxSxS
+    mirrored_BxSxS = lung_probability(_logits(variables, image_BxSxS[:, :, ::-1], model, place))
+    return (probability_BxSxS + mirrored_BxSxS[:, :, ::-1]) / 2
+
+
+def _logits(variables: Any, image_BxSxS: jax.Array, model: UNet, place: Placement) -> Any:
+    variables = {**variables, "params": place.gather_params(variables["params"])}
+    return model.apply(variables, normalize(image_BxSxS))
 
 
 def mean_of_members(step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """step(variables, image_BxSxS) for variables of several members, stacked [M, ...]: the mean."""
+    """Makes step(variables, image_BxSxS) the mean over members, whose variables are [M, ...]."""
 
     def mean(variables_M: Any, image_BxSxS: jax.Array) -> jax.Array:
         return jax.vmap(step, in_axes=(0, None))(variables_M, image_BxSxS).mean(0)
 
     return mean
-
-
-def _logits(model: UNet, variables: Any, image_BxSxS: jax.Array) -> Any:
-    return model.apply(variables, normalize(image_BxSxS))
-
-
-def eval_step(
-    variables: Any,
-    batch: Batch,
-    *,
-    model: UNet,
-    loss_config: LossConfig,
-    threshold: float,
-    spread_rows: Callable[[jax.Array], jax.Array] = _as_it_is,
-    gather_params: Callable[[Any], Any] = _as_it_is,
-) -> dict[str, Any]:
-    """Per-image results of a batch at the network's size, padding included (see `valid`).
-
-    Returns:
-        loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
-    """
-    variables = {**variables, "params": gather_params(variables["params"])}
-    logits = _logits(model, variables, spread_rows(batch["image"]))
-    truth_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
-    prediction_BxSxS = to_mask(lung_probability(logits), threshold)
-    return {
-        "loss": segmentation_loss(logits, truth_BxSxSx1, **dataclasses.asdict(loss_config)),
-        "counts": metrics.count_pixels(prediction_BxSxS, batch["mask"] > 0),
-        "valid": batch["valid"],
-    }

@@ -100,18 +100,6 @@ def _check_ensemble(config: "Config") -> None:
             f"ensemble.learning_rates={ensemble.learning_rates} is of one member; name more, or "
             f"set optim.learning_rate"
         )
-    if config.is_ensemble and data.loader == "device":
-        raise InputError(
-            "data.loader='device' is for single runs; set data.loader='auto' for an ensemble"
-        )
-    mesh = config.mesh
-    if config.is_ensemble and (
-        mesh.fsdp or mesh.data or mesh.model * mesh.space * config.train.accumulate > 1
-    ):
-        raise InputError(
-            "an ensemble lays its members over the devices by itself; leave config.mesh and "
-            "train.accumulate as they are by default"
-        )
     last = config.train.seed + ensemble.members - 1
     if last >= 2**31:
         raise InputError(

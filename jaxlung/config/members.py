@@ -7,7 +7,14 @@ from jaxlung.config.settings import Config, EnsembleConfig
 
 
 def member_configs(config: Config) -> list[Config]:
-    """The config of the single run that each member equals; [config] without config.ensemble."""
+    """Returns the config of each member, that of a single run; [config] without config.ensemble.
+
+    Example:
+        >>> from jaxlung.config.settings import TrainConfig
+        >>> config = Config(train=TrainConfig(seed=7), ensemble=EnsembleConfig(members=2))
+        >>> [member.train.seed for member in member_configs(config)]
+        [7, 8]
+    """
     ensemble, plain = config.ensemble, dataclasses.replace(config, ensemble=EnsembleConfig())
 
     def changed(section: str, **values: Any) -> Config:
@@ -22,7 +29,7 @@ def member_configs(config: Config) -> list[Config]:
 
 
 def varied_field(config: Config) -> tuple[str, list[float]]:
-    """The field in which the members differ, and each one's value."""
+    """Returns the field in which the members differ, and each one's value."""
     configs = member_configs(config)
     if config.ensemble.folds:
         return "fold", [member.data.fold for member in configs]

@@ -1,12 +1,12 @@
 """Several processes as one: joining them, what they tell each other, and how all end when one does.
 
-JAX's own distributed runtime connects them, watches over them, and stops all when one is gone;
-nothing here runs in a process that works alone. docs/scaling.md has recipes.
+JAX's own distributed runtime connects them, watches over them, and stops all when one is gone.
+Nothing here runs in a process that works alone. docs/scaling.md has recipes.
 """
 
+import atexit
 import contextlib
 import ctypes
-import functools
 import json
 import os
 import signal
@@ -22,7 +22,6 @@ import numpy as np
 from jaxlung.errors import InputError, Stopped, one_line, one_line_errors
 from jaxlung.system.digests import digest_file
 from jaxlung.system.processes import Processes
-from jaxlung.workdir.integrity import list_checkpoints
 
 GONE = 3  # exit status of a process whose fellows are gone: start all of them again
 _HEARTBEAT = 20  # seconds without a sign of life after which a process counts as gone
@@ -32,15 +31,18 @@ _PATIENCE = 3600  # seconds that the others wait at the end, while process 0 wri
 
 
 @contextlib.contextmanager
-def join_processes(processes: Processes | None, workdir: Path | None = None) -> Iterator[None]:
+def join_processes(
+    processes: Processes | None, last_words: Callable[[], str] | None = None
+) -> Iterator[None]:
     """Runs its body as one of several processes, before which JAX must not have started.
 
-    When one process fails the others cannot go on, and no one waits for them: each ends with one
-    line and status `GONE`, the failing one with its own.
+    When one process fails the others cannot go on, and do not wait for each other: each ends with
+    one line and status `GONE`, the failing one with its own.
 
     Args:
-        processes: from `named`; None: does nothing.
-        workdir: of a training, whose last checkpoint is told; None: there is none.
+        processes: from `find_processes`; None: does nothing.
+        last_words: says what a training has saved, when another process is gone; None: the work
+            saves nothing, and SIGTERM ends it at once.
 
     Raises:
         InputError: the cluster cannot be joined.
@@ -48,12 +50,14 @@ def join_processes(processes: Processes | None, workdir: Path | None = None) -> 
     if processes is None:
         yield
         return
-    global _last_words
-    _last_words = functools.partial(_not_joined, processes.coordinator or "found by JAX")
-    _speak_before_abort()
+    coordinator = processes.coordinator or "found by JAX"
+    words = AbortWords(
+        f"could not join the other processes (coordinator {coordinator}); are all of them started, "
+        f"with the same --coordinator and --processes, and may they reach its port?"
+    )
     if processes.coordinator:  # JAX is silent for five minutes if it is not there
         print(f"waiting for all processes at {processes.coordinator}", file=sys.stderr)
-    if workdir is None:  # SIGTERM, which the service would keep for a training to save
+    if last_words is None:  # the service would keep SIGTERM for a training to save
         jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
@@ -68,52 +72,47 @@ def join_processes(processes: Processes | None, workdir: Path | None = None) -> 
             f"cannot join the other processes ({one_line(error)[:300]}); name them by "
             f"--coordinator, --processes and --process, or pass --processes=1 to run alone"
         ) from error
-    _last_words = functools.partial(_gone, workdir)
+    words.say = lambda: _describe_loss(last_words)
     try:
         yield
     except Stopped:  # all of them, at the same step
         raise
     except BaseException as error:
-        _leave(error, workdir)
+        _leave(error, last_words)
 
 
-def _not_joined(coordinator: str) -> str:
-    return (
-        f"could not join the other processes (coordinator {coordinator}); are all of them started, "
-        f"with the same --coordinator and --processes, and may they reach its port?"
-    )
-
-
-def _gone(workdir: Path | None) -> str:
+def _describe_loss(last_words: Callable[[], str] | None) -> str:
     again = "start all processes again"
-    if workdir is None:
+    if last_words is None:
         return f"another process of this evaluation is gone; {again}"
-    kept = list_checkpoints(workdir)
-    last = f"the last checkpoint is step {kept[0].name}" if kept else "none was saved"
-    return f"another process of this training is gone; {last}; {again} to go on"
+    return f"another process of this training is gone; {last_words()}; {again} to go on"
 
 
-_last_words: Callable[[], str] = str
+class AbortWords:
+    """Says one line after the pages of log with which JAX's runtime aborts a process.
 
-
-@ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _on_abort(_: int) -> None:
-    """One line after the pages of log with which JAX's runtime aborts a process."""
-    os.write(2, f"\nerror: {_last_words()}\n".encode())
-    os._exit(GONE)
-
-
-def _speak_before_abort() -> None:
-    """A handler of SIGABRT in C: Python's own would wait for the main thread, which is stuck.
-
+    It owns a handler of SIGABRT in C: Python's own would wait for the main thread, which is stuck.
     The thread that aborts is one of the runtime's, which does not hold the interpreter's lock.
     """
-    libc = ctypes.CDLL(None)
-    libc.signal.argtypes, libc.signal.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
-    libc.signal(signal.SIGABRT, ctypes.cast(_on_abort, ctypes.c_void_p))
+
+    def __init__(self, words: str):
+        self.say: Callable[[], str] = lambda: words
+        self._handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(self._speak)
+        self._signal = ctypes.CDLL(None).signal
+        self._signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+        self._signal.restype = ctypes.c_void_p
+        self._signal(signal.SIGABRT, ctypes.cast(self._handler, ctypes.c_void_p))
+        atexit.register(self._release)  # keeps the handler, of which C knows the address alone
+
+    def _release(self) -> None:
+        self._signal(signal.SIGABRT, None)
+
+    def _speak(self, _: int) -> None:
+        os.write(2, f"\nerror: {self.say()}\n".encode())
+        os._exit(GONE)
 
 
-def _leave(error: BaseException, workdir: Path | None) -> None:
+def _leave(error: BaseException, last_words: Callable[[], str] | None) -> None:
     """Ends the process at once: Python's own way out would wait for the others at JAX's barrier."""
     code: Any = GONE
 
@@ -121,7 +120,7 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
         raise error
 
     if _connection_lost(error):
-        print(f"\nerror: {_gone(workdir)}", file=sys.stderr)
+        print(f"\nerror: {_describe_loss(last_words)}", file=sys.stderr)
     else:
         try:
             one_line_errors(again)()
@@ -138,7 +137,7 @@ def _leave(error: BaseException, workdir: Path | None) -> None:
 
 
 def _connection_lost(error: BaseException | None) -> bool:
-    """Whether the error, or one behind it (as of a checkpoint), is of JAX's runtime or gloo."""
+    """Returns whether the error, or one behind it, is of JAX's runtime or gloo."""
     own = ("resource_exhausted", "out of memory", "invalid_argument", "unimplemented")
     while error is not None:
         is_jax = isinstance(error, jax.errors.JaxRuntimeError)
@@ -150,12 +149,12 @@ def _connection_lost(error: BaseException | None) -> bool:
 
 
 def is_main() -> bool:
-    """Whether this process writes what is written once: it is alone, or process 0."""
+    """Returns whether this process writes what is written once: it is alone, or process 0."""
     return jax.process_index() == 0
 
 
 def gather(value: Any) -> list[Any]:
-    """Each process's value, which JSON can hold, on all of them, in their order."""
+    """Returns each process's value, which JSON can hold, in their order, on all of them."""
     if jax.process_count() == 1:
         return [value]
     from jax.experimental import multihost_utils
@@ -171,7 +170,7 @@ def check_shared(path: Path) -> None:
     """Refuses a folder in which other processes do not find the file of process 0.
 
     Raises:
-        InputError: on every process: which of them do not.
+        InputError: on every process, with the numbers of those that do not.
     """
     if jax.process_count() == 1:
         return
@@ -180,7 +179,7 @@ def check_shared(path: Path) -> None:
     end = time.monotonic() + _SEEN
     while _digest(path) != digest and time.monotonic() < end:
         time.sleep(0.5)
-    blind = [i for i, one in enumerate(gather(_digest(path))) if one != digest]
+    blind = [i for i, seen in enumerate(gather(_digest(path))) if seen != digest]
     if blind:
         raise InputError(
             f"{path}: process {', '.join(map(str, blind))} does not see what process 0 has written "
@@ -196,13 +195,13 @@ def _digest(path: Path) -> str:
 
 
 def check_same(what: str, value: str) -> None:
-    """Refuses to work on where processes differ.
+    """Refuses to go on where processes differ.
 
     Raises:
-        InputError: on every process: which of them differ from process 0.
+        InputError: on every process, with the numbers of those that differ from process 0.
     """
     values = gather(value)
-    others = [i for i, one in enumerate(values) if one != values[0]]
+    others = [i for i, other in enumerate(values) if other != values[0]]
     if others:
         listed = ", ".join(map(str, others))
         raise InputError(

@@ -1,8 +1,8 @@
-"""Devices: the mesh, where arrays live on it, and the jit of each step. Same code for 1 or N.
+"""The mesh, where arrays live on it, and the jit of each step: the same code for 1 device or N.
 
-The mesh has three axes. A batch is split over "data"; over "space" the rows of each image, with
-XLA exchanging what convolutions need of their neighbours' rows; over "model" the channels of each
-layer. Parameters and optimiser state are split over "model", and over "data" with fsdp.
+The mesh has three axes. "data" splits a batch. "space" splits the rows of each image; XLA exchanges
+what convolutions need of their neighbours' rows. "model" splits the channels of each layer.
+Parameters and optimiser state are split over "model", and over "data" with fsdp.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ def make_mesh(
     config: MeshConfig = MeshConfig(),  # noqa: B008 (frozen)
     accumulate: int = 1,
 ) -> Mesh:
-    """A mesh of axes "data", "model" and "space" over all devices, of all processes.
+    """Returns a mesh of axes "data", "model" and "space" over all devices of all processes.
 
     Args:
         batch_size: global, of a whole update.
         devices: those to use; None: all.
         config: the axes' sizes.
-        accumulate: parts of a batch that are done one after another; each is split over "data".
+        accumulate: parts of a batch, done one after another; each is split over "data".
 
     Raises:
         InputError: the axes do not multiply to the devices, or the batch does not divide over them.
@@ -60,24 +60,24 @@ def make_mesh(
 
 
 def splits_layers(mesh: Mesh) -> bool:
-    """Whether a convolution's rows or channels lie on several devices."""
+    """Returns whether a convolution's rows or channels lie on several devices."""
     return mesh.shape["model"] * mesh.shape["space"] > 1
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Whole on every device."""
+    """Returns the sharding of what is whole on every device."""
     return NamedSharding(mesh, P())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The first axis split over "data"."""
+    """Returns the sharding whose first axis is split over "data"."""
     return NamedSharding(mesh, P("data"))
 
 
 def state_sharding(state: Any, mesh: Mesh, *, fsdp: bool = False) -> Any:
-    """Where each array of a train state, or of a part of one, lives: a tree of shardings.
+    """Returns where each array of a train state, or of a part of one, lives: a tree of shardings.
 
-    A kernel's last axis, its output channels, is split over "model"; with fsdp the largest axis
+    A kernel's last axis, its output channels, is split over "model". With fsdp the largest axis
     that is left and divides is split over "data". What is small, or does not divide, is whole.
 
     Args:
@@ -85,7 +85,7 @@ def state_sharding(state: Any, mesh: Mesh, *, fsdp: bool = False) -> Any:
             moments and the average lie where their parameters do.
     """
 
-    def one(array: Any) -> NamedSharding:
+    def place(array: Any) -> NamedSharding:
         axes: list[str | None] = [None] * len(array.shape)
         if len(axes) > 1 and mesh.shape["model"] > 1 and array.shape[-1] % mesh.shape["model"] == 0:
             axes[-1] = "model"
@@ -96,39 +96,39 @@ def state_sharding(state: Any, mesh: Mesh, *, fsdp: bool = False) -> Any:
                 axes[max(free, key=lambda i: array.shape[i])] = "data"
         return NamedSharding(mesh, P(*axes))
 
-    return jax.tree.map(one, state)
+    return jax.tree.map(place, state)
 
 
 def spread_rows(mesh: Mesh) -> Callable[[jax.Array], jax.Array]:
-    """For inside a step: [B, H, W, ...] to the same, B split over "data" and H over "space"."""
+    """Returns, for inside a step, what splits B over "data" and H over "space" of [B, H, ...]."""
     sharding = NamedSharding(mesh, P("data", "space"))
     return lambda image: jax.lax.with_sharding_constraint(image, sharding)
 
 
 def gather_params(mesh: Mesh, *, fsdp: bool = False) -> Callable[[Any], Any]:
-    """For inside a step: parameters, whole but for "model"; with fsdp their gradient is split.
+    """Returns, for inside a step, what makes parameters whole but for "model".
 
-    Left to itself the partitioner may split a convolution by the axis that a kernel happens to be
-    split by, and send images about instead of kernels.
+    With fsdp their gradient is split. Left to itself the partitioner may split a convolution by
+    the axis that a kernel happens to be split by, and send images about instead of kernels.
     """
 
-    def whole(params: Any) -> Any:
+    def gather(params: Any) -> Any:
         return jax.lax.with_sharding_constraint(params, state_sharding(params, mesh))
 
-    def split(_: None, grads: Any) -> tuple[Any]:
+    def split_grads(_: None, grads: Any) -> tuple[Any]:
         placed = state_sharding(grads, mesh, fsdp=True)
         return (jax.lax.with_sharding_constraint(grads, placed),)
 
     if not fsdp:
-        return whole
+        return gather
     # A constraint's own transpose is itself, which would have every device hold every gradient.
-    gather = jax.custom_vjp(whole)
-    gather.defvjp(lambda params: (whole(params), None), split)
-    return gather
+    gather_and_split = jax.custom_vjp(gather)
+    gather_and_split.defvjp(lambda params: (gather(params), None), split_grads)
+    return gather_and_split
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """The rows of a global batch that this process's devices hold, ascending."""
+    """Returns the rows of a global batch that this process's devices hold, ascending."""
     held: Any = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
     rows = {row for index in held.values() for row in range(*index[0].indices(batch_size))}
     return np.array(sorted(rows))
@@ -140,7 +140,7 @@ def to_devices(
     """Splits a batch's first axis over the mesh.
 
     Args:
-        batch: arrays of this process's `local_rows`, which in a single process are all.
+        batch: arrays of this process's `local_rows`; a single process has all rows.
         batch_size: of the global batch; None: that of the arrays.
     """
     sharding = batch_sharding(mesh)
@@ -161,7 +161,7 @@ def to_devices(
 def jit_init(
     init: Callable[[jax.Array], Any], mesh: Mesh, *, fsdp: bool = False
 ) -> Callable[[jax.Array], Any]:
-    """Parameters are born where they live."""
+    """Jits init(key) -> state so that parameters are born where they live."""
     # Run once: on a CPU, half the time that full optimisation of its many random draws takes.
     options: Any = {"xla_backend_optimization_level": 1} if _on_cpu(mesh) else None
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
@@ -175,60 +175,71 @@ def _on_cpu(mesh: Mesh) -> bool:
 
 
 def jit_train_step(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> Callable[..., Any]:
-    """step(state, batch) -> (state, metrics); the state's buffers are donated.
+    """Jits step(state, batch, key) -> (state, metrics); the state's buffers are donated.
 
-    `state`: its `state_sharding`; None: whole on every device.
+    The random key is an argument, so that runs that differ by seed alone share the program.
+
+    Args:
+        state: its `state_sharding`; None: whole on every device.
     """
-    state = replicated(mesh) if state is None else state
+    whole = replicated(mesh)
+    state = whole if state is None else state
     return jax.jit(
         step,
-        in_shardings=(state, batch_sharding(mesh)),
-        out_shardings=(state, replicated(mesh)),
+        in_shardings=(state, batch_sharding(mesh), whole),
+        out_shardings=(state, whole),
         donate_argnums=(0,),
     )
 
 
 def jit_train_steps(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> Callable[..., Any]:
-    """steps(state, resident, indices_KxB, count) -> (state, metrics [K]); the state is donated.
+    """Jits several of step(state, batch, key) as one dispatch; the state is donated.
 
-    Does the first `count` of K steps in one dispatch. `resident` holds arrays [N, ...], whole on
-    each device; a step's batch is gathered from them, and split over the mesh.
+    Args:
+        state: its `state_sharding`; None: whole on every device.
+
+    Returns:
+        train_steps(state, (resident, indices_KxB, count), key) -> (state, metrics [K]). It does
+        the first `count` of K steps. `resident` holds arrays [N, ...], whole on each device; a
+        step's batch is gathered from them, and split over the mesh.
     """
-    placed = replicated(mesh) if state is None else state
 
-    def steps(state: Any, resident: Any, indices_KxB: jax.Array, count: jax.Array) -> Any:
-        def one(i: jax.Array, carry: Any) -> Any:
+    def train_steps(state: Any, batches: Any, key: jax.Array) -> Any:
+        resident, indices_KxB, count = batches
+
+        def do_step(i: jax.Array, carry: Any) -> Any:
             state, metrics_K = carry
             batch = jax.tree.map(lambda array: array[indices_KxB[i]], resident)
             batch = jax.lax.with_sharding_constraint(batch, batch_sharding(mesh))
-            state, metrics = step(state, batch)
+            state, metrics = step(state, batch, key)
             return state, jax.tree.map(lambda all_K, x: all_K.at[i].set(x), metrics_K, metrics)
 
         example = jax.tree.map(lambda array: array[indices_KxB[0]], resident)
-        _, shapes = jax.eval_shape(step, state, example)
+        _, shapes = jax.eval_shape(step, state, example, key)
         steps_K = len(indices_KxB)
         empty_K = jax.tree.map(lambda x: jnp.zeros((steps_K, *x.shape), x.dtype), shapes)
         # A traced count: an epoch's last, shorter call needs no program of its own.
-        return jax.lax.fori_loop(0, count, one, (state, empty_K))
+        return jax.lax.fori_loop(0, count, do_step, (state, empty_K))
 
     whole = replicated(mesh)
+    state = whole if state is None else state
     return jax.jit(
-        steps,
-        in_shardings=(placed, whole, whole, whole),
-        out_shardings=(placed, whole),
+        train_steps,
+        in_shardings=(state, whole, whole),
+        out_shardings=(state, whole),
         donate_argnums=(0,),
     )
 
 
 def jit_predict_step(step: Callable[..., Any]) -> Callable[..., Any]:
-    """step(variables, canvases) -> probabilities, on the devices that hold the arguments."""
+    """Jits step(variables, canvases) -> probabilities, on the devices that hold the arguments."""
     return jax.jit(step)
 
 
 def jit_eval_step(
     step: Callable[..., Any], mesh: Mesh, variables: Any = None
 ) -> Callable[..., Any]:
-    """step(variables, batch) -> per-image results; nothing is donated: the variables live on."""
+    """Jits step(variables, batch) -> per-image results; the variables live on, none is donated."""
     return jax.jit(
         step,
         in_shardings=(replicated(mesh) if variables is None else variables, batch_sharding(mesh)),
@@ -237,5 +248,5 @@ def jit_eval_step(
 
 
 def jit_norm(mesh: Mesh) -> Callable[[Any], jax.Array]:
-    """The global norm, float32 [], of a tree of arrays wherever they live."""
+    """Jits the global norm, float32 [], of a tree of arrays wherever they live."""
     return jax.jit(optax.tree.norm, out_shardings=replicated(mesh))

@@ -18,7 +18,7 @@ from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
-from jaxlung.workdir.checkpoints import abstract_like, restore_best
+from jaxlung.workdir.checkpoints import abstract_like, find_best_step, restore_best
 from jaxlung.workdir.record import Digests, read_config, read_digests
 
 ModelLike = str | os.PathLike[str]
@@ -105,24 +105,24 @@ def _read(model: ModelLike) -> _Model:
         listed = ", ".join(bundled.list_models())
         raise InputError(f"{workdir}: no such workdir, nor a bundled model (there are: {listed})")
     config = read_config(workdir)
+    if config.is_ensemble:
+        return _read_members(config, workdir)
     example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
     abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
     abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
-    count = len(member_configs(config)) if config.is_ensemble else 0
-    if count:
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct((count, *x.shape), x.dtype), abstract
-        )
-        abstract["validated"] = jax.ShapeDtypeStruct((count,), bool)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     restored, step = restore_best(workdir, abstract_like(abstract, device))
-    members = [restored]
-    if count:
-        validated = restored.pop("validated")
-        members = [jax.tree.map(lambda x, i=i: x[i], restored) for i in np.flatnonzero(validated)]
-        if not members:
-            raise InputError(f"{workdir}: the numbers of all its members were not finite; retrain")
-    return _Model(config, step, read_digests(workdir), members)
+    return _Model(config, step, read_digests(workdir), [restored])
+
+
+def _read_members(config: Config, workdir: Path) -> _Model:
+    """Reads the members that have a best, in the workdir of a `train_ensemble`."""
+    folders = [workdir / "members" / str(i) for i in range(len(member_configs(config)))]
+    members = [_read(folder) for folder in folders if find_best_step(folder) is not None]
+    if not members:
+        raise InputError(f"{workdir}: none of its members has come to its first validation yet")
+    variables = [variables for member in members for variables in member.variables]
+    return _Model(config, members[0].step, read_digests(workdir), variables)
 
 
 def _difference(config: Config, other: Config) -> str:

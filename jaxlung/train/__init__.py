@@ -1,1 +1,1 @@
-"""Training: the loop, and ensembles."""
+"""Training: one run, and several runs as an ensemble."""

@@ -1,5 +1,6 @@
-"""The jitted functions of a run."""
+"""The jitted functions of a run, compiled once for all runs whose steps are the same."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import jax
 import optax
 
 from jaxlung import steps
-from jaxlung.config import Config
+from jaxlung.config import Config, DataConfig, EnsembleConfig, MeshConfig, TrainConfig
 from jaxlung.devices.mesh import (
     gather_params,
     jit_eval_step,
@@ -16,16 +17,19 @@ from jaxlung.devices.mesh import (
     jit_norm,
     jit_train_step,
     jit_train_steps,
+    make_mesh,
     splits_layers,
     spread_rows,
     state_sharding,
 )
 from jaxlung.model import build_model
+from jaxlung.optimizer import make_optimizer
 from jaxlung.train.validation import limit_output
+from jaxlung.workdir.checkpoints import abstract_like
 
 
 class CompiledSteps(NamedTuple):
-    """The jitted functions of a run."""
+    """The jitted functions of a run, and where its state lives."""
 
     init: Callable[[jax.Array], steps.TrainState]
     train: Callable[..., Any]  # of `mesh.jit_train_steps` where the data are resident
@@ -33,60 +37,78 @@ class CompiledSteps(NamedTuple):
     predict: Callable[..., Any]
     norm: Callable[[Any], jax.Array]
     schedule: optax.Schedule
+    abstract: steps.TrainState  # shapes, dtypes and shardings
+
+
+def make_run_mesh(config: Config) -> jax.sharding.Mesh:
+    """Returns the mesh of a config over all devices.
+
+    Raises:
+        InputError: see `make_mesh`.
+    """
+    train = config.train
+    return make_mesh(train.batch_size, config=config.mesh, accumulate=train.accumulate)
+
+
+def make_keys(seed: int) -> jax.Array:
+    """Returns a key for the parameters and one for the steps."""
+    return jax.random.split(jax.random.key(seed))
 
 
 def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> CompiledSteps:
-    """Binds a config to the pure steps and jits each, once, with its shardings."""
-    model = build_model(config.model, split=splits_layers(mesh))
-    optimizer, schedule = steps.make_optimizer(
-        config.optim, steps_per_epoch=steps_per_epoch, num_epochs=config.train.num_epochs
-    )
-    init = functools.partial(
-        steps.init_state,
-        model=model,
-        optimizer=optimizer,
-        size=config.data.size,
-        ema=config.train.ema > 0,
-    )
-    key = _keys(config.train.seed)[0]
-    placed = state_sharding(jax.eval_shape(init, key), mesh, fsdp=config.mesh.fsdp)
-    places: dict[str, Any] = {
-        "spread_rows": spread_rows(mesh),
-        "gather_params": gather_params(mesh, fsdp=config.mesh.fsdp),
-    }
-    train = functools.partial(
-        steps.train_step,
-        model=model,
-        optimizer=optimizer,
-        augment_config=config.augment,
-        loss_config=config.loss,
-        key=_keys(config.train.seed)[1],
+    """Binds a config to the pure steps and jits each with its shardings.
+
+    Runs that differ in nothing that the steps depend on, as in their seed or data alone, share
+    the jitted functions, and so their programs.
+    """
+    train = TrainConfig(
+        num_epochs=config.train.num_epochs,
         ema=config.train.ema,
         accumulate=config.train.accumulate,
-        **places,
-    )
-    evaluate = functools.partial(
-        steps.eval_step,
-        model=model,
-        loss_config=config.loss,
         threshold=config.train.threshold,
-        **places,
     )
-    predict = functools.partial(steps.predict_step, model=model, **places)
-    if config.data.loader == "device":
-        compiled_train = jit_train_steps(train, mesh, placed)
-    else:
-        compiled_train = jit_train_step(train, mesh, placed)
+    loader = "device" if config.data.loader == "device" else "auto"
+    config = dataclasses.replace(
+        config,
+        data=DataConfig(size=config.data.size, loader=loader),
+        train=train,
+        ensemble=EnsembleConfig(),
+        mesh=MeshConfig(fsdp=config.mesh.fsdp),
+    )
+    return _compile_steps(config, mesh, steps_per_epoch)
+
+
+@functools.lru_cache(maxsize=32)
+def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> CompiledSteps:
+    optimizer, schedule = make_optimizer(
+        config.optim, steps_per_epoch=steps_per_epoch, num_epochs=config.train.num_epochs
+    )
+    fsdp = config.mesh.fsdp
+    recipe = steps.Recipe(
+        model=build_model(config.model, split=splits_layers(mesh)),
+        optimizer=optimizer,
+        augment=config.augment,
+        loss=config.loss,
+        ema=config.train.ema,
+        accumulate=config.train.accumulate,
+        threshold=config.train.threshold,
+    )
+    place = steps.Placement(spread_rows(mesh), gather_params(mesh, fsdp=fsdp))
+    init = functools.partial(steps.init_state, recipe=recipe, size=config.data.size)
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    placed = state_sharding(shapes, mesh, fsdp=fsdp)
+    jit_train = jit_train_steps if config.data.loader == "device" else jit_train_step
+    predict = functools.partial(steps.predict_step, model=recipe.model, place=place)
     return CompiledSteps(
-        init=jit_init(init, mesh, fsdp=config.mesh.fsdp),
-        train=compiled_train,
-        evaluate=jit_eval_step(evaluate, mesh, placed.variables),
+        init=jit_init(init, mesh, fsdp=fsdp),
+        train=jit_train(
+            functools.partial(steps.train_step, recipe=recipe, place=place), mesh, placed
+        ),
+        evaluate=jit_eval_step(
+            functools.partial(steps.eval_step, recipe=recipe, place=place), mesh, placed.variables
+        ),
         predict=jit_eval_step(limit_output(predict), mesh, placed.variables),
         norm=jit_norm(mesh),
         schedule=schedule,
+        abstract=abstract_like(shapes, placed),
     )
-
-
-def _keys(seed: int) -> jax.Array:
-    """Keys for the parameters and for the steps."""
-    return jax.random.split(jax.random.key(seed))

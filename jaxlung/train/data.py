@@ -1,41 +1,87 @@
-"""The data of a run, read and checked before training."""
+"""The data of a run, read and checked before anything is written."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from jaxlung.config import Config
 from jaxlung.data.datasets import load_splits
 from jaxlung.data.input_pipeline import Canvases, check_canvases, import_tensorflow, make_canvases
+from jaxlung.data.splits import Split
 from jaxlung.errors import InputError
 from jaxlung.workdir.record import Digests
 
-_UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
+UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
 
 
-def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
-    """Reads and checks every example of every split.
+class Data(NamedTuple):
+    """The splits at the network's size, by name, and each one's ids with content digests."""
 
-    Returns:
-        the splits at the network's size, by name, and each one's ids with their content digests.
+    canvases: dict[str, Canvases]
+    digests: Digests
+
+
+def prepare_data(config: Config) -> Data:
+    """Reads and checks every example of every split; of very large splits a sample.
 
     Raises:
         InputError: the first bad file or field, by name.
     """
-    splits = load_splits(config.data)
-    count, batch_size = len(splits["train"].ids), config.train.batch_size
-    if count < batch_size:
-        raise InputError(
-            f"the train split has {count} {_UNIT[config.modality]}, fewer than "
-            f"train.batch_size={batch_size}; lower train.batch_size or add some"
-        )
-    canvases, digests = {}, {}
-    for name, split in splits.items():
-        canvases[name] = make_canvases(
+
+    def make(split: Split) -> Canvases:
+        return make_canvases(
             split,
             size=config.data.size,
             fit=config.data.fit,
             cache_gib=config.data.cache_gib,
-            # An X-ray's empty mask is nearly always a mistake, though a test set may hold one; of
+            # An X-ray's empty mask is nearly always a mistake, though a test set may hold one. Of
             # a CT's slices many are without lung.
-            reject_empty=name != "test" and config.modality == "xray",
+            reject_empty=split.name != "test" and config.modality == "xray",
         )
+
+    return _prepare(config, make)
+
+
+def prepare_members(configs: Sequence[Config]) -> list[Data]:
+    """Prepares the data of each member of an ensemble; each example is read and kept once.
+
+    Members with the same settings of data share all. Folds divide the same examples otherwise.
+
+    Raises:
+        InputError: see `prepare_data`.
+    """
+    first = prepare_data(configs[0])
+    place = {
+        image_id: (canvases, i)
+        for canvases in first.canvases.values()
+        for i, image_id in enumerate(canvases.split.ids)
+    }
+    cached = all(canvases.cached for canvases in first.canvases.values())
+
+    def share(split: Split) -> Canvases:
+        places = [place[image_id] for image_id in split.ids]
+
+        def read(index: int) -> tuple:
+            canvases, i = places[index]
+            return canvases.read(i)
+
+        return Canvases(split, configs[0].data.size, read, cached)
+
+    return [
+        first if config.data == configs[0].data else _prepare(config, share) for config in configs
+    ]
+
+
+def _prepare(config: Config, make: Callable[[Split], Canvases]) -> Data:
+    splits = load_splits(config.data)
+    count, batch_size = len(splits["train"].ids), config.train.batch_size
+    if count < batch_size:
+        raise InputError(
+            f"the train split has {count} {UNIT[config.modality]}, fewer than "
+            f"train.batch_size={batch_size}; lower train.batch_size or add some"
+        )
+    canvases, digests = {}, {}
+    for name, split in splits.items():
+        canvases[name] = make(split)
         resident = name == "train" and config.data.loader == "device"
         if resident and not canvases[name].cached:
             raise InputError(
@@ -46,5 +92,5 @@ def prepare_data(config: Config) -> tuple[dict[str, Canvases], Digests]:
         # What lies on the device is read whole before training; of other large splits a sample.
         digests[name] = check_canvases(canvases[name], whole=resident)
         if not resident and canvases[name].loader(config.data.loader) == "tfdata":
-            import_tensorflow()  # its absence is told before anything is written
-    return canvases, digests
+            import_tensorflow()  # its absence ends the run before anything is written
+    return Data(canvases, digests)

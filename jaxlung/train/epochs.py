@@ -1,9 +1,9 @@
-"""An epoch of training: how batches reach the compiled steps, and when results are looked at."""
+"""How batches reach the compiled step, one call after another, and who looks at the results."""
 
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,100 +15,93 @@ from jaxlung.devices.mesh import local_rows, replicated, to_devices
 from jaxlung.errors import TrainingError
 from jaxlung.steps import TrainState
 from jaxlung.train.log import RunLog
+from jaxlung.train.profiling import StepTrace
 from jaxlung.train.sigterm import Stop
 from jaxlung.workdir.progress import Tally
 
-Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Any, jax.Array], tuple[TrainState, dict[str, jax.Array]]]
+
+
+class NotFinite(TrainingError):
+    """The numbers of a training are not finite: its state is of no more use."""
+
+
+def not_finite(what: str) -> NotFinite:
+    """Returns the error that ends a training whose numbers, named by `what`, are not finite."""
+    return NotFinite(f"{what}: not finite; try a lower optim.learning_rate")
 
 
 class Call(NamedTuple):
-    """One dispatch: one step, or several."""
+    """What the compiled step is given in one dispatch, for one update or several."""
 
-    run: Callable[[TrainState], tuple[TrainState, Metrics]]
-    indices: Sequence[np.ndarray]  # of each step's batch, int [B]
+    batch: Any  # of `mesh.jit_train_step` or `mesh.jit_train_steps`
+    indices: Sequence[np.ndarray]  # of each update's examples, int [B]
 
     @property
     def steps(self) -> int:
+        """Returns the number of updates."""
         return len(self.indices)
 
 
-@contextlib.contextmanager
-def host_calls(
-    canvases: Canvases, config: Config, start_step: int, train_step: Any, mesh: jax.sharding.Mesh
-) -> Iterator[Iterator[Call]]:
-    """Calls of one step each, on batches that the host puts together.
+def make_calls(
+    canvases: Canvases, config: Config, start_step: int, mesh: jax.sharding.Mesh
+) -> Generator[Call, None, None]:
+    """Yields calls from start_step on, without end; the caller closes it."""
+    make = _resident_calls if config.data.loader == "device" else _host_calls
+    return make(canvases, config, start_step, mesh)
+
+
+def _host_calls(
+    canvases: Canvases, config: Config, start_step: int, mesh: jax.sharding.Mesh
+) -> Generator[Call, None, None]:
+    """Yields calls of one step each, on batches that the host puts together.
 
     While a step runs, the next batch is read, put together and sent.
-
-    Yields:
-        an iterator of calls.
     """
-    count, data = len(canvases.split.ids), config.data
+    count, data, batch_size = len(canvases.split.ids), config.data, config.train.batch_size
     order = functools.partial(
-        train_indices, data.seed, start_step, count, config.train.batch_size, canvases.split.blocks
+        train_indices, data.seed, start_step, count, batch_size, canvases.split.blocks
     )
-    rows = local_rows(mesh, config.train.batch_size)  # of several processes not all
-    own = (indices_B[rows] for indices_B in order())
-    stream = batches(canvases, own, loader=canvases.loader(data.loader))
-
-    def calls() -> Iterator[Call]:
-        # Its order once more, as the stream reads ahead of what it gives.
-        for batch, indices_B in zip(stream, order(), strict=False):
-            placed = to_devices(batch, mesh, config.train.batch_size)
-
-            def run(state: TrainState, placed=placed) -> Any:
-                return train_step(state, placed)
-
-            yield Call(run, [indices_B])
-
-    # Closed while Python still runs: tf.data complains of what it outlives.
+    rows = local_rows(mesh, batch_size)  # with several processes a part of them
+    stream = batches(
+        canvases, (indices_B[rows] for indices_B in order()), loader=canvases.loader(data.loader)
+    )
+    # Closed while Python still runs: tf.data complains where it outlives the interpreter.
     with contextlib.closing(stream):
-        yield calls()
+        # The order anew, as the stream reads ahead of what it yields.
+        for batch, indices_B in zip(stream, order(), strict=False):
+            yield Call(to_devices(batch, mesh, batch_size), [indices_B])
 
 
-@contextlib.contextmanager
-def resident_calls(
-    canvases: Canvases, config: Config, start_step: int, train_steps: Any, mesh: jax.sharding.Mesh
-) -> Iterator[Iterator[Call]]:
-    """Calls of up to `train.steps_per_call` steps each, on a split that lies on the devices.
+def _resident_calls(
+    canvases: Canvases, config: Config, start_step: int, mesh: jax.sharding.Mesh
+) -> Generator[Call, None, None]:
+    """Yields calls of up to `train.steps_per_call` steps, on a split that lies on the devices.
 
     The host sends the order alone, a few integers a step; each step gathers its own batch. The
-    split is in the cache: `data.prepare_data` has seen to it.
-
-    Yields:
-        an iterator of calls.
+    split is in the cache: `prepare_data` has seen to it.
     """
     count, batch_size = len(canvases.split.ids), config.train.batch_size
-    resident = jax.device_put(_stacked(canvases), replicated(mesh))
+    resident = jax.device_put(_stack_examples(canvases), replicated(mesh))
     steps_per_epoch, longest = count // batch_size, config.train.steps_per_call
-
-    def calls() -> Iterator[Call]:
-        step = start_step
-        indices = train_indices(
-            config.data.seed, start_step, count, batch_size, canvases.split.blocks
-        )
-        while True:
-            steps = min(longest, steps_per_epoch - step % steps_per_epoch)
-            indices_KxB = np.zeros((longest, batch_size), np.int32)
-            indices_KxB[:steps] = [next(indices) for _ in range(steps)]
-
-            def run(state: TrainState, indices_KxB=indices_KxB, steps=steps) -> Any:
-                return train_steps(state, resident, indices_KxB, np.int32(steps))
-
-            yield Call(run, list(indices_KxB[:steps]))
-            step += steps
-
-    yield calls()
+    indices = train_indices(config.data.seed, start_step, count, batch_size, canvases.split.blocks)
+    step = start_step
+    while True:
+        steps = min(longest, steps_per_epoch - step % steps_per_epoch)
+        indices_KxB = np.zeros((longest, batch_size), np.int32)
+        indices_KxB[:steps] = [next(indices) for _ in range(steps)]
+        yield Call((resident, indices_KxB, np.int32(steps)), list(indices_KxB[:steps]))
+        step += steps
 
 
-def _stacked(canvases: Canvases) -> dict[str, np.ndarray]:
-    """A split's images and masks, uint8 [N, S, S] each."""
+def _stack_examples(canvases: Canvases) -> dict[str, np.ndarray]:
+    """Returns a split's images and masks, uint8 [N, S, S] each."""
     images, masks = zip(*(canvases.read(i) for i in range(len(canvases.split.ids))), strict=True)
     return {"image": np.stack(images), "mask": np.stack(masks)}
 
 
 class Guard:
-    """Looks at each step's numbers: skipped steps are told, and after too many in a row it ends."""
+    """Looks at each step's numbers: warns of skipped steps, and ends after too many in a row."""
 
     def __init__(self, ids: Sequence[str], most: int, say: Callable[[str], None]):
         self._ids, self._most, self._say = ids, most, say
@@ -117,10 +110,10 @@ class Guard:
     def add(
         self, tally: Tally, step: int, indices_B: np.ndarray, loss: float, norm: float
     ) -> Tally:
-        """The tally with this step.
+        """Returns the tally with this step.
 
         Raises:
-            TrainingError: more steps in a row than may be were not finite.
+            NotFinite: more steps in a row than may be were not finite.
         """
         tally = tally.add(loss, norm)
         if not tally.in_a_row:
@@ -135,31 +128,43 @@ class Guard:
         return tally
 
 
+class Watch(NamedTuple):
+    """What follows each call of an epoch."""
+
+    log: RunLog
+    guard: Guard
+    stop: Stop
+    trace: StepTrace
+
+
 def train_until(
     end: int,
+    step: Step,
     state: TrainState,
     tally: Tally,
     calls: Iterator[Call],
-    *,
+    key: jax.Array,
     epoch_start: int,
-    log: RunLog,
-    guard: Guard,
-    stop: Stop,
+    watch: Watch,
 ) -> tuple[TrainState, Tally]:
-    """Updates until `end` of the epoch's steps are done, or the run has been asked to stop.
+    """Updates the state until `end` of the epoch's steps are done, or SIGTERM has come.
 
     A call is done whole: with several steps each it may go beyond `end`.
 
     Args:
+        step: the compiled step, state, batch, key -> state, metrics.
         tally: the epoch's steps so far.
+        key: of the run.
         epoch_start: the steps before this epoch.
+        watch: what looks at the results; a call's are looked at while the next one runs.
 
     Raises:
-        TrainingError: see `Guard`.
+        NotFinite: see `Guard`.
     """
+    log, guard, stop, trace = watch
 
-    def finish(tally: Tally, metrics: Metrics, indices: Sequence[np.ndarray]) -> Tally:
-        # Of a call of fewer steps than its program has room for the rest is empty.
+    def look_at(tally: Tally, indices: Sequence[np.ndarray], metrics: Any) -> Tally:
+        # A call of fewer steps than its program has room for leaves the rest empty.
         loss_K, norm_K = (
             np.atleast_1d(metrics[name])[: len(indices)].tolist() for name in ("loss", "grad_norm")
         )
@@ -173,27 +178,24 @@ def train_until(
         start = time.perf_counter()
         call = next(calls)
         log.waited(time.perf_counter() - start)
-        state, metrics = call.run(state)
+        with jax.profiler.StepTraceAnnotation("train", step_num=epoch_start + done):
+            state, metrics = step(state, call.batch, key)
         stop.listen()  # before this there was nothing to lose
-        # Fetched one call late, so that the device never waits for the host.
+        trace.after(call.steps, metrics)
+        # Looked at one call late, so that the device never waits for the host.
         if pending is not None:
-            tally = finish(tally, *pending)
-        pending, first, done = (metrics, call.indices), done + 1, done + call.steps
+            tally = look_at(tally, *pending)
+        pending, first, done = (call.indices, metrics), done + 1, done + call.steps
         if stop.after(range(epoch_start + first, epoch_start + done + 1)):
             break
     if pending is not None:
-        tally = finish(tally, *pending)
+        tally = look_at(tally, *pending)
     return state, tally
 
 
 def next_pause(tally: Tally, steps_per_epoch: int, epoch_start: int, every: int) -> int:
-    """How many of the epoch's steps are done when it is to be saved next: all, if not before."""
+    """Returns how many of the epoch's steps are done at the next save: all, if not before."""
     if not every:
         return steps_per_epoch
     step = epoch_start + tally.steps
     return min(steps_per_epoch, (step // every + 1) * every - epoch_start)
-
-
-def not_finite(what: str) -> TrainingError:
-    """The error that ends a training whose numbers, named by `what`, are not finite."""
-    return TrainingError(f"{what}: not finite; try a lower optim.learning_rate")

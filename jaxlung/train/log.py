@@ -1,4 +1,4 @@
-"""What a training says while it runs: a progress bar, metrics.jsonl and TensorBoard."""
+"""What a training shows while it runs: a progress bar, metrics.jsonl, TensorBoard, a curve."""
 
 import contextlib
 import json
@@ -17,12 +17,15 @@ from jaxlung.system.files import write_whole
 
 
 class RunLog:
-    """Writes one record a validation; a resumed run drops the records after its checkpoint."""
+    """Shows progress, and writes a record for each validation.
+
+    A resumed run drops the records after its checkpoint.
+    """
 
     def __init__(
         self, workdir: Path, epoch_start: int, start_step: int, total_steps: int, batch_size: int
     ):
-        """For a run that goes on from start_step, in the epoch that began at epoch_start."""
+        """Opens the log of a run that goes on from start_step; its epoch began at epoch_start."""
         self._workdir, self._path = workdir, workdir / "metrics.jsonl"
         self._batch_size = batch_size
         self.rate = 0.0  # images/s of training, this epoch; 0 before the run's second call is done
@@ -32,11 +35,11 @@ class RunLog:
         self._waited = 0.0  # seconds, this epoch
         self._purge_step = epoch_start + 1
         self._board: Board | None = None  # until the first record
-        # Of several processes the first one alone writes and speaks.
+        # One process alone writes and speaks.
         self._quiet = not is_main()
         self.history = [r for r in read_history(workdir) if r["step"] <= epoch_start]
         if not self._quiet:
-            with _named(self._path), write_whole(self._path) as partial:
+            with _name_errors(self._path), write_whole(self._path) as partial:
                 partial.write_text("".join(json.dumps(record) + "\n" for record in self.history))
         self._bar = tqdm(
             total=total_steps,
@@ -55,17 +58,17 @@ class RunLog:
             self._board.close()
 
     def start_epoch(self) -> None:
-        """Training goes on: its time counts from here."""
-        # Not so in a run's first epoch, whose first call compiles.
+        """Counts the time of training from here."""
+        # In a run's first epoch it counts from the end of the first call, which compiles.
         self._epoch_start = time.perf_counter() if self._compiled else None
         self._epoch_steps, self._waited = 0, 0.0
 
     def waited(self, seconds: float) -> None:
-        """So long the loop had no batch to work on."""
+        """Counts seconds in which the loop had no batch to work on."""
         self._waited += seconds
 
     def steps(self, losses: Sequence[float]) -> None:
-        """Moves the bar on by a call's steps: loss, images/s, the time left if all are needed."""
+        """Moves the bar on by a call's steps, with the loss, images/s and the time left."""
         now = time.perf_counter()
         if self._epoch_start is None:
             self._epoch_start, self._waited = now, 0.0
@@ -77,28 +80,22 @@ class RunLog:
         self._bar.set_postfix_str(f"loss {losses[-1]:.4f}{speed}", refresh=False)
         self._bar.update(len(losses))
 
-    def record(self, step: int, values: Mapping[str, float], *, best: bool) -> None:
-        """One validation: to metrics.jsonl, to TensorBoard, and a line above the bar."""
+    def record(self, step: int, values: Mapping[str, float], line: str) -> None:
+        """Writes a validation to metrics.jsonl and TensorBoard, and its line above the bar."""
         record = {"step": step, **values}
         self.history.append(record)
         if self._quiet:
             return
-        with _named(self._path):
+        with _name_errors(self._path):
             with self._path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
             if self._board is None:
                 self._board = Board(self._workdir / "tensorboard", self._purge_step)
             self._board.write(step, values)
-        self.say(
-            f"epoch {values['epoch']:.0f}: training loss {values['train_loss']:.4f}, "
-            f"validation Dice {values['validation_dice']:.4f} "
-            f"IoU {values['validation_iou']:.4f} "
-            f"accuracy {values['validation_accuracy']:.4f}, "
-            f"{values['images_per_second']:.1f} images/s{', best so far' if best else ''}"
-        )
+        self.say(line)
 
     def speed(self) -> dict[str, float]:
-        """This epoch's throughput, and the seconds of a step, those without a batch apart too."""
+        """Returns this epoch's images/s, and the seconds of a step, in all and without a batch."""
         return {
             "images_per_second": self.rate,
             "step_seconds": self._batch_size / self.rate if self.rate else 0.0,
@@ -106,14 +103,25 @@ class RunLog:
         }
 
     def say(self, line: str) -> None:
-        """A line on stdout, above the bar."""
+        """Prints a line on stdout, above the bar."""
         if not self._quiet:
             self._bar.write(line)
 
 
+def describe_epoch(values: Mapping[str, float], *, best: bool) -> str:
+    """Returns the line that shows a validation."""
+    return (
+        f"epoch {values['epoch']:.0f}: training loss {values['train_loss']:.4f}, "
+        f"validation Dice {values['validation_dice']:.4f} "
+        f"IoU {values['validation_iou']:.4f} "
+        f"accuracy {values['validation_accuracy']:.4f}, "
+        f"{values['images_per_second']:.1f} images/s{', best so far' if best else ''}"
+    )
+
+
 @contextlib.contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """An error of the disk says where: a failed write has no file name."""
+def _name_errors(path: Path) -> Iterator[None]:
+    """Makes an error of the disk say where: a failed write has no file name."""
     try:
         yield
     except OSError as error:
@@ -121,7 +129,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def device_memory() -> dict[str, int]:
-    """Bytes in use and their peak, on the fullest device of this process; {} on a CPU."""
+    """Returns bytes in use and their peak, on this process's fullest device; {} on a CPU."""
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     names = {"device_memory": "bytes_in_use", "device_memory_peak": "peak_bytes_in_use"}
     return {
@@ -132,7 +140,7 @@ def device_memory() -> dict[str, int]:
 
 
 def read_history(workdir: Path) -> list[dict[str, float]]:
-    """The records of metrics.jsonl; a last line cut short by a kill is left out."""
+    """Returns the records of metrics.jsonl, without a last line that a kill cut short."""
     path = workdir / "metrics.jsonl"
     history = []
     for line in path.read_text().splitlines() if path.exists() else []:
@@ -144,7 +152,7 @@ def read_history(workdir: Path) -> list[dict[str, float]]:
 
 
 class Board:
-    """Writes scalars at once, without a thread: tensorboardX's waits for ever on a full disk."""
+    """Writes scalars at once. tensorboardX's own thread waits for ever on a full disk."""
 
     def __init__(self, folder: Path, purge_step: int):
         # Imported at the first record: it takes PyTorch's second with it, where that is installed.
@@ -154,7 +162,7 @@ class Board:
         self._event, self._summary = event_pb2.Event, summary_pb2.Summary
         folder.mkdir(parents=True, exist_ok=True)
         self._writer = EventsWriter(str(folder / "events"))
-        # What an earlier process wrote from this step on is forgotten.
+        # TensorBoard forgets what an earlier process wrote from this step on.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         event = self._event(wall_time=time.time(), step=purge_step, session_log=start)
         self._writer.write_event(event)
@@ -172,7 +180,7 @@ class Board:
 
 
 def write_learning_curve(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Training loss and validation Dice against the epoch, as PNG."""
+    """Draws losses and validation Dice against the epoch, as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

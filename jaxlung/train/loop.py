@@ -1,31 +1,33 @@
-"""The training loop, and nothing else."""
+"""The training loop: for each epoch train, validate, record, save."""
 
+import contextlib
+import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
-from jaxlung import steps
 from jaxlung.config import Config, parse_config
 from jaxlung.data.input_pipeline import Canvases
 from jaxlung.devices.distributed import is_main
-from jaxlung.devices.mesh import make_mesh
 from jaxlung.errors import InputError, Stopped
-from jaxlung.train.compiled import _keys, compile_steps
-from jaxlung.train.data import _UNIT, prepare_data
+from jaxlung.steps import TrainState
+from jaxlung.train.compiled import CompiledSteps, compile_steps, make_keys, make_run_mesh
+from jaxlung.train.data import UNIT, Data, prepare_data
 from jaxlung.train.epochs import (
+    Call,
     Guard,
-    host_calls,
+    Watch,
+    make_calls,
     next_pause,
     not_finite,
-    resident_calls,
     train_until,
 )
-from jaxlung.train.log import RunLog, device_memory, write_learning_curve
-from jaxlung.train.profiling import trace_steps
-from jaxlung.train.run import open_run, restore_or_init
+from jaxlung.train.log import RunLog, describe_epoch, device_memory, write_learning_curve
+from jaxlung.train.profiling import StepTrace
+from jaxlung.train.run import check_run, open_run, restore_or_init
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import validate, write_overlays
 from jaxlung.workdir import checkpoints
@@ -33,15 +35,13 @@ from jaxlung.workdir.integrity import set_damaged_aside
 from jaxlung.workdir.progress import Progress
 
 
-def train_and_evaluate(
-    config: Any, workdir: str | Path, *, profile: bool = False
-) -> steps.TrainState:
+def train_and_evaluate(config: Any, workdir: str | Path, *, profile: bool = False) -> TrainState:
     """Trains until the last epoch or early stopping; goes on where the workdir's run stopped.
 
     Args:
         config: a `Config`, a ConfigDict or a plain dict with its fields.
         workdir: where checkpoints, logs and pictures go; docs/architecture.md lists them.
-        profile: write a trace of some steps, of the first process, to the workdir's profile/.
+        profile: write a trace of some steps of the first process to the workdir's profile/.
 
     Returns:
         The final state. The best one is the workdir's best checkpoint: `jaxlung.load(workdir)`.
@@ -52,48 +52,196 @@ def train_and_evaluate(
         TrainingError: steps that are not finite, or what cannot be written; the checkpoints before
             it are whole.
         Stopped: SIGTERM came while it trained; everything is saved.
+
+    Example::
+
+        config = jaxlung.default_config()
+        config.data.name, config.data.dir = "folder", "films"  # with images/ and masks/
+        jaxlung.train_and_evaluate(config, "runs/films")
+        mask = jaxlung.load("runs/films").predict("film.png")
     """
     config, workdir = parse_config(config), Path(workdir)
     if config.is_ensemble:
         raise InputError("config.ensemble asks for several members: train_ensemble trains them")
-    mesh = make_mesh(
-        config.train.batch_size, config=config.mesh, accumulate=config.train.accumulate
-    )
-    with open_run(config, workdir, prepare_data) as canvases:
-        return _train(config, workdir, mesh, canvases, profile and is_main())
+    make_run_mesh(config)
+    check_run(config, workdir)
+    return train_on(prepare_data(config), config, workdir, profile=profile)
 
 
-def _train(
-    config: Config,
-    workdir: Path,
-    mesh: jax.sharding.Mesh,
-    canvases: Mapping[str, Canvases],
-    profile: bool,
-) -> steps.TrainState:
-    train_ids, batch_size = canvases["train"].split.ids, config.train.batch_size
-    steps_per_epoch, num_epochs = len(train_ids) // batch_size, config.train.num_epochs
-    total_steps = steps_per_epoch * num_epochs
-    compiled = compile_steps(config, mesh, steps_per_epoch)
-    warnings = set_damaged_aside(workdir)
-    with checkpoints.open_managers(workdir) as managers, Stop() as stop:
-        state, (early_stop, tally) = restore_or_init(
-            managers, compiled.init, _keys(config.train.seed)[0], config, mesh
+def train_on(data: Data, config: Config, workdir: Path, *, profile: bool = False) -> TrainState:
+    """`train_and_evaluate` after `check_run`, on data that are prepared."""
+    with (
+        open_run(config, workdir, data.digests),
+        checkpoints.name_last_checkpoint(workdir),
+        _open_training(data.canvases, config, workdir, profile and is_main()) as (run, start),
+    ):
+        state, progress = start
+        first_epoch = (int(state.step) - progress.tally.steps) // run.steps_per_epoch
+        # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats
+        # from its last save with the same batches and keys, and logs and draws again.
+        for epoch in range(first_epoch, config.train.num_epochs):
+            if progress.early_stop.should_stop(config.train.patience):
+                break
+            state, progress = run.train_epoch(epoch, state, progress)
+            scores = run.validate_epoch(state)
+            if scores is None:
+                run.save_and_leave(state, progress)
+            progress = progress.add_validation(scores["dice"], int(state.step))
+            run.record_epoch(epoch, state, progress, scores)
+            progress = progress.next_epoch()
+            checkpoints.save(run.managers.validated, state, progress, scores["dice"])
+        run.managers.wait()
+        checkpoints.delete_interim(run.managers)
+    if is_main():
+        best = progress.early_stop
+        print(
+            f"best validation Dice {best.best:.4f} at step {best.best_step}; "
+            f"next: python eval.py --workdir {workdir}"
         )
+    return state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Training:
+    """What stays the same in a training."""
+
+    config: Config
+    workdir: Path
+    canvases: Mapping[str, Canvases]
+    mesh: jax.sharding.Mesh
+    compiled: CompiledSteps
+    steps_per_epoch: int
+    key: jax.Array  # of the steps
+    managers: checkpoints.Managers
+    calls: Iterator[Call]
+    watch: Watch
+
+    def train_epoch(
+        self, epoch: int, state: TrainState, progress: Progress
+    ) -> tuple[TrainState, Progress]:
+        """Does the rest of an epoch's updates, as far as SIGTERM does not come."""
+        stop, tally, epoch_start = self.watch.stop, progress.tally, epoch * self.steps_per_epoch
+        self.watch.log.start_epoch()
+        while tally.steps < self.steps_per_epoch and not stop.asked:
+            end = next_pause(
+                tally, self.steps_per_epoch, epoch_start, self.config.train.checkpoint_steps
+            )
+            state, tally = train_until(
+                end,
+                self.compiled.train,
+                state,
+                tally,
+                self.calls,
+                self.key,
+                epoch_start,
+                self.watch,
+            )
+            if tally.steps < self.steps_per_epoch and not stop.asked:
+                self._save_interim(state, progress._replace(tally=tally))
+        return state, progress._replace(tally=tally)
+
+    def validate_epoch(self, state: TrainState) -> dict[str, float] | None:
+        """Returns the means of the validation split's scores; None where SIGTERM has come.
+
+        Raises:
+            NotFinite: the loss is not finite, after the epoch's last update, say.
+        """
+        if self.watch.stop.asked:
+            return None
+        scores = validate(
+            state.variables,
+            self.compiled.evaluate,
+            self.canvases["validation"],
+            self.config,
+            self.mesh,
+            self.watch.stop,
+        )
+        if scores is None:
+            return None
+        means = scores.means()
+        if not math.isfinite(means["loss"]):
+            raise not_finite(f"validation loss {means['loss']} after step {int(state.step)}")
+        return means
+
+    def record_epoch(
+        self, epoch: int, state: TrainState, progress: Progress, scores: Mapping[str, float]
+    ) -> None:
+        """Logs an epoch and draws its pictures."""
+        log, tally = self.watch.log, progress.tally
+        step = (epoch + 1) * self.steps_per_epoch
+        best = progress.early_stop.best_step == step
+        values = {
+            "epoch": epoch + 1,
+            "train_loss": tally.mean(tally.loss),
+            **{f"validation_{name}": score for name, score in scores.items()},
+            "learning_rate": float(self.compiled.schedule(step - 1)),
+            "grad_norm": tally.mean(tally.grad_norm),
+            "grad_norm_max": tally.grad_norm_max,
+            "skipped_steps": tally.skipped,
+            **log.speed(),
+            **device_memory(),
+        }
+        log.record(step, values, describe_epoch(values, best=best))
+        if is_main():
+            write_learning_curve(self.workdir / "learning_curve.png", log.history)
+        if best:
+            write_overlays(
+                self.workdir,
+                state.variables,
+                self.compiled.predict,
+                self.canvases["validation"],
+                self.config,
+                self.mesh,
+            )
+
+    def save_and_leave(self, state: TrainState, progress: Progress) -> NoReturn:
+        """Saves what no validation has seen, and ends the training as SIGTERM asked.
+
+        Raises:
+            Stopped: always, once everything is on disk.
+        """
+        self._save_interim(state, progress)
+        self.managers.wait()
+        raise Stopped(
+            f"stopped by SIGTERM; step {int(state.step)} is saved in {self.workdir}: the same "
+            f"command goes on from there"
+        )
+
+    def _save_interim(self, state: TrainState, progress: Progress) -> None:
+        norm = float(self.compiled.norm(state.params))
+        if not math.isfinite(norm):
+            raise not_finite(f"parameters of norm {norm} after step {int(state.step)}")
+        checkpoints.save(self.managers.interim, state, progress)
+
+
+@contextlib.contextmanager
+def _open_training(
+    canvases: Mapping[str, Canvases], config: Config, workdir: Path, profile: bool
+) -> Iterator[tuple[_Training, tuple[TrainState, Progress]]]:
+    """Yields a training and what it starts from: its latest checkpoint, or a first state."""
+    train_ids, batch_size = canvases["train"].split.ids, config.train.batch_size
+    steps_per_epoch = len(train_ids) // batch_size
+    total_steps = steps_per_epoch * config.train.num_epochs
+    mesh = make_run_mesh(config)
+    compiled = compile_steps(config, mesh, steps_per_epoch)
+    init_key, key = make_keys(config.train.seed)
+    for warning in set_damaged_aside(workdir):
+        print(warning)
+    with checkpoints.open_managers(workdir) as managers, Stop() as stop:
+        state, progress = restore_or_init(managers, compiled, init_key, config)
         start_step = int(state.step)
-        epoch_start = start_step - tally.steps
-        feed = resident_calls if config.data.loader == "device" else host_calls
+        epoch_start = start_step - progress.tally.steps
+        calls = make_calls(canvases["train"], config, start_step, mesh)
         with (
             RunLog(workdir, epoch_start, start_step, total_steps, batch_size) as log,
-            feed(canvases["train"], config, start_step, compiled.train, mesh) as fed,
-            trace_steps(fed, workdir / "profile", start_step, log.say, on=profile) as calls,
+            contextlib.closing(calls),
+            StepTrace(workdir / "profile", log.say, on=profile) as trace,
         ):
-            for line in warnings:
-                log.say(line)
             sizes = ", ".join(f"{len(c.split.ids)} {name}" for name, c in canvases.items())
             source = " ".join((config.data.name, config.data.dir)).strip()
             rest = len(train_ids) % batch_size
             log.say(
-                f"data: {source}: {sizes} {_UNIT[config.modality]}; {steps_per_epoch} steps of "
+                f"data: {source}: {sizes} {UNIT[config.modality]}; {steps_per_epoch} steps of "
                 f"{batch_size} an epoch{f', {rest} left over, others each time' if rest else ''}"
             )
             if start_step:
@@ -102,101 +250,18 @@ def _train(
                     f"{workdir}: {'complete at' if complete else 'goes on from'} step {start_step}"
                 )
             guard = Guard(train_ids, config.train.skip_nonfinite, log.say)
-            # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats
-            # from its last save with the same batches and keys, and logs and draws again.
-            for epoch in range(epoch_start // steps_per_epoch, num_epochs):
-                if early_stop.should_stop(config.train.patience):
-                    break
-                epoch_start = epoch * steps_per_epoch
-                log.start_epoch()
-                while tally.steps < steps_per_epoch and not stop.asked:
-                    end = next_pause(
-                        tally, steps_per_epoch, epoch_start, config.train.checkpoint_steps
-                    )
-                    state, tally = train_until(
-                        end,
-                        state,
-                        tally,
-                        calls,
-                        epoch_start=epoch_start,
-                        log=log,
-                        guard=guard,
-                        stop=stop,
-                    )
-                    if tally.steps < steps_per_epoch and not stop.asked:
-                        _save_interim(managers, state, Progress(early_stop, tally), compiled.norm)
-                scores = None
-                if not stop.asked:
-                    scores = validate(
-                        state.variables,
-                        compiled.evaluate,
-                        canvases["validation"],
-                        config,
-                        mesh,
-                        stop,
-                    )
-                if scores is None:
-                    _save_interim(managers, state, Progress(early_stop, tally), compiled.norm)
-                    managers.wait()
-                    raise Stopped(
-                        f"stopped by SIGTERM; step {epoch_start + tally.steps} is saved in "
-                        f"{workdir}: the same command goes on from there"
-                    )
-                step = epoch_start + steps_per_epoch
-                if not math.isfinite(scores["loss"]):  # the epoch's last update, say
-                    raise not_finite(f"validation loss {scores['loss']} after step {step}")
-                early_stop = early_stop.update(scores["dice"], step)
-                log.record(
-                    step,
-                    {
-                        "epoch": epoch + 1,
-                        "train_loss": tally.mean(tally.loss),
-                        **{f"validation_{name}": score for name, score in scores.items()},
-                        "learning_rate": float(compiled.schedule(step - 1)),
-                        "grad_norm": tally.mean(tally.grad_norm),
-                        "grad_norm_max": tally.grad_norm_max,
-                        "skipped_steps": tally.skipped,
-                        **log.speed(),
-                        **device_memory(),
-                    },
-                    best=early_stop.best_step == step,
-                )
-                if is_main():
-                    write_learning_curve(workdir / "learning_curve.png", log.history)
-                if early_stop.best_step == step:
-                    write_overlays(
-                        workdir,
-                        state.variables,
-                        compiled.predict,
-                        canvases["validation"],
-                        config,
-                        mesh,
-                    )
-                tally = tally.next_epoch()
-                progress = Progress(early_stop, tally)
-                checkpoints.save(managers.validated, state, progress, scores["dice"])
-        managers.wait()
-        checkpoints.delete_interim(managers)
-    if is_main():
-        print(
-            f"best validation Dice {early_stop.best:.4f} at step {early_stop.best_step}; "
-            f"next: python eval.py --workdir {workdir}"
-        )
-    return state
-
-
-def _save_interim(
-    managers: checkpoints.Managers,
-    state: steps.TrainState,
-    progress: Progress,
-    norm_of: Callable[[Any], jax.Array],
-) -> None:
-    """A state of which no validation says that it is sound.
-
-    Raises:
-        TrainingError: its parameters are not finite.
-    """
-    norm = float(norm_of(state.params))
-    if not math.isfinite(norm):
-        raise not_finite(f"parameters of norm {norm} after step {int(state.step)}")
-    checkpoints.save(managers.interim, state, progress)
+            yield (
+                _Training(
+                    config=config,
+                    workdir=workdir,
+                    canvases=canvases,
+                    mesh=mesh,
+                    compiled=compiled,
+                    steps_per_epoch=steps_per_epoch,
+                    key=key,
+                    managers=managers,
+                    calls=calls,
+                    watch=Watch(log, guard, stop, trace),
+                ),
+                (state, progress),
+            )

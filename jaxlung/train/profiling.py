@@ -1,63 +1,59 @@
 """A trace of some training steps, for Perfetto."""
 
-import contextlib
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
 
-from jaxlung.train.epochs import Call
-
 STEPS = 10
 
 
-@contextlib.contextmanager
-def trace_steps(
-    calls: Iterator[Call], folder: Path, start_step: int, say: Callable[[str], None], *, on: bool
-) -> Iterator[Iterator[Call]]:
-    """The same calls; if `on`, those after the first, which compiles, are traced for STEPS steps.
+class StepTrace:
+    """A context that traces the calls after a run's first, which compiles, for STEPS steps.
 
-    A trace that the run ends is written at the context's end.
+    A trace that the run's end cuts short is written at the context's end.
     """
-    if not on:
-        yield calls
-        return
-    with contextlib.closing(_profiled(calls, folder, start_step, say)) as watched:
-        yield watched
 
+    def __init__(self, folder: Path, say: Callable[[str], None], *, on: bool):
+        self._folder, self._say = folder, say
+        self._on = on  # until the trace is written
+        self._traced: int | None = None  # steps; None: not begun
+        self._results: Any = None
 
-def _profiled(
-    calls: Iterator[Call], folder: Path, start_step: int, say: Callable[[str], None]
-) -> Generator[Call, None, None]:
-    results: Any = None
+    def __enter__(self) -> "StepTrace":
+        return self
 
-    def watched(call: Call, step: int) -> Call:
-        def run(state: Any) -> Any:
-            nonlocal results
-            with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state, results = call.run(state)
-            return state, results
+    def __exit__(
+        self, kind: type | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._traced is not None:
+            self._write()
 
-        return call._replace(run=run)
+    def after(self, steps: int, results: Any) -> None:
+        """Takes notice of a call of so many steps, which has been dispatched."""
+        if not self._on:
+            return
+        self._results = results
+        if self._traced is None:
+            self._begin()
+        else:
+            self._traced += steps
+            if self._traced >= STEPS:
+                self._write()
 
-    step = start_step
-    call = next(calls)
-    yield watched(call, step)
-    step += call.steps
-    jax.block_until_ready(results)
-    first = step
-    options = jax.profiler.ProfileOptions()
-    options.python_tracer_level = 0  # each Python call: minutes of writing, and nothing to see
-    jax.profiler.start_trace(folder, create_perfetto_trace=True, profiler_options=options)
-    try:
-        while step < first + STEPS:
-            call = next(calls)
-            begun, step = step, step + call.steps  # before it: the run may end there
-            yield watched(call, begun)
-    finally:
-        jax.block_until_ready(results)
+    def _begin(self) -> None:
+        jax.block_until_ready(self._results)
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0  # each Python call: minutes of writing, nothing to see
+        jax.profiler.start_trace(self._folder, create_perfetto_trace=True, profiler_options=options)
+        self._traced = 0
+
+    def _write(self) -> None:
+        jax.block_until_ready(self._results)
         jax.profiler.stop_trace()
-        trace = max(folder.rglob("perfetto_trace.json.gz"), key=lambda path: path.stat().st_mtime)
-        say(f"profile of {step - first} steps: open {trace} at https://ui.perfetto.dev")
-    yield from calls
+        traces = self._folder.rglob("perfetto_trace.json.gz")
+        newest = max(traces, key=lambda path: path.stat().st_mtime)
+        self._say(f"profile of {self._traced} steps: open {newest} at https://ui.perfetto.dev")
+        self._on, self._traced = False, None

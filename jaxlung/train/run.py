@@ -6,19 +6,18 @@ The state is its own checkpoint's, another run's, or a random draw.
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxlung.config import Config
 from jaxlung.devices import distributed
-from jaxlung.devices.mesh import state_sharding
 from jaxlung.errors import InputError
 from jaxlung.steps import TrainState
 from jaxlung.system.digests import digest_splits
+from jaxlung.train.compiled import CompiledSteps
 from jaxlung.workdir import checkpoints
 from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.progress import Progress
@@ -31,39 +30,36 @@ from jaxlung.workdir.record import (
     write_record,
 )
 
-Data = TypeVar("Data")
 
-
-@contextlib.contextmanager
-def open_run(
-    config: Config, workdir: Path, prepare: Callable[[Config], tuple[Data, Digests]]
-) -> Iterator[Data]:
-    """The workdir, for this run alone, and its data, once both are known to be good.
-
-    Args:
-        prepare: reads and checks the data; returns them and their digests.
-
-    Yields:
-        the data. What goes wrong from then on is told with the last checkpoint.
+def check_run(config: Config, workdir: Path) -> None:
+    """Refuses what can be refused before the data are read; writes nothing.
 
     Raises:
-        InputError: the workdir is another run's, or the data or train.init_from are bad; nothing
-            has been written. Or other hosts do not see what process 0 has written there.
+        InputError: the workdir is another run's, or another process is in it, or train.init_from
+            is bad.
     """
+    check_workdir(config, workdir)
+    if not list_checkpoints(workdir):  # a resumed run has no more need of its source
+        check_source(config)
+
+
+def check_workdir(config: Config, workdir: Path) -> None:
+    """`check_run` without train.init_from."""
     distributed.check_same("config", json.dumps(config.to_dict()))
-    if workdir.is_dir():  # another run's is told of before any work
+    if workdir.is_dir():
         with lock_workdir(workdir):
             pass
     check_config(workdir, config)
-    kept = list_checkpoints(workdir)
-    if not kept:  # a resumed run has no more need of its source
-        check_source(config)
-    elif not (workdir / "run.json").exists() and not (kept[0] / "optimizer").exists():
-        raise InputError(
-            f"{workdir}: holds a model to predict with, as an ensemble's members/ do, and not what "
-            f"training needs to go on; use a new --workdir, and train.init_from={workdir}"
-        )
-    data, digests = prepare(config)
+
+
+@contextlib.contextmanager
+def open_run(config: Config, workdir: Path, digests: Digests) -> Iterator[None]:
+    """Takes the workdir for this run alone, and writes its record; the data have been checked.
+
+    Raises:
+        InputError: the workdir is another run's, or its data have changed, or other hosts do not
+            see what process 0 has written there.
+    """
     distributed.check_same("data", digest_splits(digests))
     workdir.mkdir(parents=True, exist_ok=True)
     with lock_workdir(workdir):
@@ -71,12 +67,11 @@ def open_run(
             check_config(workdir, config)  # again: another may have begun meanwhile
             write_record(workdir, config, digests)
         distributed.check_shared(workdir / "run.json")
-        with checkpoints.name_last_checkpoint(workdir):
-            yield data
+        yield
 
 
 def check_source(config: Config) -> None:
-    """Refuses a train.init_from that is no run of this network; writes nothing.
+    """Refuses a train.init_from that is not a run of this network; writes nothing.
 
     Raises:
         InputError: naming the field, and what is wrong with the run.
@@ -86,7 +81,8 @@ def check_source(config: Config) -> None:
     path = Path(config.train.init_from)
     try:
         source = read_config(path)
-        checkpoints.best_step(path)
+        if not source.is_ensemble:
+            checkpoints.best_step(path)
     except InputError as error:
         raise InputError(f"train.init_from: {error}") from error
     if source.is_ensemble:
@@ -101,30 +97,25 @@ def check_source(config: Config) -> None:
 
 
 def restore_or_init(
-    managers: checkpoints.Managers,
-    init: Callable[[jax.Array], TrainState],
-    key: jax.Array,
-    config: Config,
-    mesh: jax.sharding.Mesh,
+    managers: checkpoints.Managers, compiled: CompiledSteps, key: jax.Array, config: Config
 ) -> tuple[TrainState, Progress]:
-    """The run's latest state; of a new one `init(key)`, or that with train.init_from's parameters.
+    """Returns the run's latest state, or a new run's first one.
+
+    That is `compiled.init(key)`, with the best parameters of train.init_from where that is set.
 
     Raises:
         InputError: a checkpoint is damaged, or of another model.
     """
-    shapes = jax.eval_shape(init, key)
-    placed = state_sharding(shapes, mesh, fsdp=config.mesh.fsdp)
-    abstract = checkpoints.abstract_like(shapes, placed)
     latest = managers.latest()
-    known = "none" if latest is None else f"{latest.directory}, step {latest.latest_step()}"
+    step = None if latest is None else latest.latest_step()
+    known = "none" if latest is None else f"{latest.directory}, step {step}"
     distributed.check_same("the last checkpoint", known)  # a host may be late to see it
-    if latest is not None:
-        step = latest.latest_step()
-        assert step is not None
-        return checkpoints.restore(latest, step, abstract)
-    state = init(key)
+    if latest is not None and step is not None:
+        return checkpoints.restore(latest, step, compiled.abstract)
+    state = compiled.init(key)
     if config.train.init_from:
-        variables, _ = checkpoints.restore_best(Path(config.train.init_from), abstract.variables)
+        source = Path(config.train.init_from)
+        variables, _ = checkpoints.restore_best(source, compiled.abstract.variables)
         params = variables["params"]
         # Buffers of its own: the step is given both to write to.
         average = jax.tree.map(jnp.copy, params) if state.average else {}

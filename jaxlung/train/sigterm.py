@@ -1,4 +1,4 @@
-"""Leaving when asked to: SIGTERM, as schedulers and clouds send it before they take a machine."""
+"""SIGTERM, which schedulers and clouds send before they take a machine: save, then leave."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from jax.experimental import multihost_utils
 
 
 class Stop:
-    """Whether the run has been asked to leave; a context, after which SIGTERM is as before.
+    """Knows whether SIGTERM has come; a context, after which the signal acts as before.
 
     Over several processes JAX hears the signal of any of them, and all stop at the same step.
     """
@@ -29,8 +29,9 @@ class Stop:
             signal.signal(signal.SIGTERM, self._before)  # type: ignore[arg-type]
 
     def listen(self) -> None:
-        """From now on SIGTERM asks; until then it ends the process, which has nothing to lose."""
-        in_main = threading.current_thread() is threading.main_thread()  # signals are its alone
+        """Makes SIGTERM ask; until then it ends the process, which has nothing to lose."""
+        # The main thread alone may handle signals.
+        in_main = threading.current_thread() is threading.main_thread()
         if self._before is None and in_main and not self._many:
             self._before = signal.signal(signal.SIGTERM, self._note)
 
@@ -38,9 +39,9 @@ class Stop:
         self.asked = True
 
     def after(self, steps: range) -> bool:
-        """Whether to stop after these steps, which have just been done; all processes agree."""
+        """Returns whether to stop after these steps, just done; all processes agree."""
         if self._many:
-            # Each step is told, as JAX names one of them for all to stop at.
+            # JAX hears of each step, as it names one of them for all to stop at.
             self.asked |= any([_agreed(step) for step in steps])
         return self.asked
 

@@ -1,1 +1,1 @@
-"""What a run leaves on disk."""
+"""What a run leaves on disk: its record, checkpoints and progress; whether they are whole."""

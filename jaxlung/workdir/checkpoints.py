@@ -1,12 +1,11 @@
 """Checkpoints of a run: the latest two, to resume from, and the best, to predict with.
 
-Items: `model` (all that prediction needs: params, or their average where one is kept, and
-batch_stats), `optimizer` (step, opt_state and, beside an average, the params themselves) and
-`progress` (JSON; `early_stop` in runs of earlier versions). Orbax writes each checkpoint under a
-temporary name and renames it, so a killed run leaves whole checkpoints only.
+A checkpoint has three items: `model`, all that prediction needs, `optimizer`, what else training
+needs (see `split_state`), and `progress`, as JSON. Orbax writes each checkpoint under a temporary
+name and renames it, so a killed run leaves whole checkpoints only.
 
 Those in `checkpoints/` are validated, and one of them is the best. Those in `interim/` were saved
-in the course of an epoch or before its validation: a run resumes from them, and that is all.
+in the course of an epoch or before its validation: they serve to resume alone.
 """
 
 import contextlib
@@ -23,30 +22,22 @@ from jaxlung.steps import TrainState
 from jaxlung.system.silence import quiet_orbax
 from jaxlung.workdir import integrity
 from jaxlung.workdir.integrity import INTERIM, VALIDATED
-from jaxlung.workdir.progress import EarlyStop, Progress
-
-
-class Parts(NamedTuple):
-    """The items of a checkpoint."""
-
-    model: Any
-    optimizer: Any = None  # and progress: None in one to predict with alone
-    progress: Any = None  # as JSON has it
+from jaxlung.workdir.progress import Progress
 
 
 class Managers(NamedTuple):
-    """Of a run's two folders of checkpoints."""
+    """A run's two folders of checkpoints."""
 
     validated: ocp.CheckpointManager
     interim: ocp.CheckpointManager
 
     def latest(self) -> ocp.CheckpointManager | None:
-        """That of the latest checkpoint; None where there is none."""
+        """Returns the folder that holds the latest checkpoint; None where there is none."""
         steps = [-1 if m.latest_step() is None else m.latest_step() for m in self]
         return self[steps.index(max(steps))] if max(steps) >= 0 else None
 
     def wait(self) -> None:
-        """Until everything is on disk.
+        """Waits until everything is on disk.
 
         Raises:
             TrainingError: a checkpoint could not be written.
@@ -56,9 +47,32 @@ class Managers(NamedTuple):
                 manager.wait_until_finished()
 
 
+def split_state(state: TrainState) -> tuple[Any, Any]:
+    """Splits a state into what predicts and what else training needs.
+
+    An average, where one is kept, is what predicts; the parameters are then of the second part.
+    """
+    rest = {"step": state.step, "opt_state": state.opt_state}
+    if state.average:
+        rest["params"] = state.params
+    return state.variables, rest
+
+
+def join_state(model: Any, rest: Any) -> TrainState:
+    """Joins what `split_state` returned."""
+    averaged = "params" in rest
+    return TrainState(
+        step=rest["step"],
+        params=rest["params"] if averaged else model["params"],
+        batch_stats=model["batch_stats"],
+        opt_state=rest["opt_state"],
+        average=model["params"] if averaged else {},
+    )
+
+
 @contextlib.contextmanager
 def open_managers(workdir: Path) -> Iterator[Managers]:
-    """To train in the workdir; what is being saved is waited for at the end."""
+    """Opens both folders to train in the workdir; waits at the end for what is being saved."""
     with quiet_orbax(), contextlib.ExitStack() as stack:
         managers = Managers(open_manager(workdir), open_manager(workdir, folder=INTERIM))
         for manager in managers:
@@ -74,7 +88,7 @@ def _close(manager: ocp.CheckpointManager) -> None:
 def open_manager(
     workdir: Path, *, folder: str = VALIDATED, read_only: bool = False
 ) -> ocp.CheckpointManager:
-    """Keeps the latest two and, of those that are validated, the best by the metric "score".
+    """Opens a folder that keeps the latest two and the best validated one by the metric "score".
 
     Raises:
         InputError: a checkpoint's metrics are damaged; all are read.
@@ -123,44 +137,29 @@ def save(
     """Saves in the background; `Managers.wait` waits for it.
 
     Args:
+        manager: of the validated or the interim checkpoints.
+        state: what training changes.
+        progress: how far the run is.
         score: the validation's; None for an interim checkpoint.
 
     Raises:
         TrainingError: the checkpoint before this one could not be written.
     """
-    parts = Parts(state.variables, _beside_model(state), progress.to_json())
-    save_parts(manager, int(state.step), parts, score)
-
-
-def save_parts(
-    manager: ocp.CheckpointManager, step: int, parts: Parts, score: float | None = None
-) -> None:
-    """`save`, of an ensemble too."""
-    if step in manager.all_steps():  # asked to stop just after an interim one
+    step = int(state.step)
+    if step in manager.all_steps():  # SIGTERM came just after an interim one
         return
-    items: dict[str, Any] = {"model": ocp.args.StandardSave(parts.model)}
-    if parts.optimizer is not None:
-        items["optimizer"] = ocp.args.StandardSave(parts.optimizer)
-        items["progress"] = ocp.args.JsonSave(parts.progress)
-    metrics = None if score is None else {"score": score}
-    with _write_errors(manager):
-        manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
-
-
-def restore_parts(manager: ocp.CheckpointManager, step: int, model: Any, optimizer: Any) -> Parts:
-    """What `save_parts` was given, onto the shardings of these abstract trees."""
-    items = _restore_items(
-        manager,
-        step,
-        model=ocp.args.StandardRestore(model),
-        optimizer=ocp.args.StandardRestore(optimizer),
-        progress=ocp.args.JsonRestore(),
+    model, rest = split_state(state)
+    items = ocp.args.Composite(
+        model=ocp.args.StandardSave(model),
+        optimizer=ocp.args.StandardSave(rest),
+        progress=ocp.args.JsonSave(progress.to_json()),
     )
-    return Parts(items.model, items.optimizer, items.progress)
+    with _write_errors(manager):
+        manager.save(step, args=items, metrics=None if score is None else {"score": score})
 
 
 def delete_interim(managers: Managers) -> None:
-    """At the end of a run nothing goes on from them."""
+    """Deletes the interim checkpoints at the end of a run."""
     for step in managers.interim.all_steps():
         managers.interim.delete(step)
 
@@ -180,51 +179,34 @@ def _reason(error: Exception) -> str:
     return lines[0][:200]
 
 
-def _beside_model(state: TrainState) -> dict[str, Any]:
-    """What training needs beside `state.variables`."""
-    kept = {"step": state.step, "opt_state": state.opt_state}
-    return {**kept, "params": state.params} if state.average else kept
-
-
 def restore(
     manager: ocp.CheckpointManager, step: int, abstract: TrainState
 ) -> tuple[TrainState, Progress]:
-    """Restores a whole state onto the shardings of `abstract` (from `jax.eval_shape`).
+    """Restores a whole state onto the shardings of `abstract` (see `abstract_like`).
 
     Raises:
         InputError: the checkpoint is damaged or of another model.
     """
-    earlier_version = (Path(manager.directory) / str(step) / "early_stop").is_dir()
-    name = "early_stop" if earlier_version else "progress"
+    model, rest = split_state(abstract)
     items = _restore_items(
         manager,
         step,
-        model=ocp.args.StandardRestore(abstract.variables),
-        optimizer=ocp.args.StandardRestore(_beside_model(abstract)),
-        **{name: ocp.args.JsonRestore()},
+        model=ocp.args.StandardRestore(model),
+        optimizer=ocp.args.StandardRestore(rest),
+        progress=ocp.args.JsonRestore(),
     )
-    averaged = bool(abstract.average)
-    state = TrainState(
-        step=items.optimizer["step"],
-        params=items.optimizer["params"] if averaged else items.model["params"],
-        batch_stats=items.model["batch_stats"],
-        opt_state=items.optimizer["opt_state"],
-        average=items.model["params"] if averaged else {},
-    )
-    if earlier_version:
-        return state, Progress(EarlyStop(**items.early_stop))
-    return state, Progress.from_json(items.progress)
+    return join_state(items.model, items.optimizer), Progress.from_json(items.progress)
 
 
 @contextlib.contextmanager
 def name_last_checkpoint(workdir: Path) -> Iterator[None]:
-    """What ends a training in its course is told with the checkpoint to go on from."""
+    """Adds the checkpoint to go on from to the error that ends a training in its course."""
     try:
         yield
     except (InputError, TrainingError, OSError) as error:
-        kept = integrity.list_checkpoints(workdir)
-        whole = next((path for path in kept if not integrity.find_damage(path)), None)
-        then = "no checkpoint is whole" if kept else "nothing was saved yet"
+        saved = integrity.list_checkpoints(workdir)
+        whole = next((path for path in saved if not integrity.find_damage(path)), None)
+        then = "no checkpoint is whole" if saved else "nothing was saved yet"
         if whole:
             then = f"the last checkpoint is of step {whole.name}"
         what, kind = str(error), type(error)
@@ -234,44 +216,45 @@ def name_last_checkpoint(workdir: Path) -> Iterator[None]:
 
 
 def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
-    """The best checkpoint's variables and its step.
+    """Restores the best checkpoint's variables; returns them and its step.
 
     Raises:
         InputError: the folder holds no checkpoint, or a damaged one.
     """
-    with _opened_to_read(workdir) as manager:
-        step = _best_step(workdir, manager)
-        folder = workdir / VALIDATED / str(step)
-        file = integrity.find_damage(folder, "model")
-        if file:
-            raise _unreadable(folder, f"{file} is damaged")
+    step = best_step(workdir)
+    folder = workdir / VALIDATED / str(step)
+    file = integrity.find_damage(folder, "model")
+    if file:
+        raise _unreadable(folder, f"{file} is damaged")
+    with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
         model = ocp.args.StandardRestore(abstract_variables)
         return _restore_items(manager, step, model=model).model, step
 
 
 def best_step(workdir: Path) -> int:
-    """The step of the best checkpoint.
+    """Returns the step of the best checkpoint.
 
     Raises:
         InputError: the folder holds no checkpoint.
     """
-    with _opened_to_read(workdir) as manager:
-        return _best_step(workdir, manager)
-
-
-@contextlib.contextmanager
-def _opened_to_read(workdir: Path) -> Iterator[ocp.CheckpointManager]:
     if not (workdir / VALIDATED).is_dir():
         raise InputError(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
-    with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
-        yield manager
-
-
-def _best_step(workdir: Path, manager: ocp.CheckpointManager) -> int:
-    step = manager.best_step()
+    step = find_best_step(workdir)
     if step is None:
         raise InputError(f"{workdir}: training has not come to its first validation yet")
     return step
+
+
+def find_best_step(workdir: Path) -> int | None:
+    """Returns the step of the best checkpoint, or None where there is none yet.
+
+    Raises:
+        InputError: a checkpoint's metrics are damaged.
+    """
+    if not (workdir / VALIDATED).is_dir():
+        return None
+    with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
+        return manager.best_step()
 
 
 def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
@@ -289,9 +272,10 @@ def _unreadable(folder: Path, reason: str) -> InputError:
 
 
 def abstract_like(tree: Any, sharding: Any) -> Any:
-    """Shapes and dtypes of a tree (of arrays or of `jax.eval_shape`), placed by `sharding`.
+    """Returns the shapes, dtypes and places of a tree of arrays or of `jax.eval_shape`.
 
-    `sharding`: one for all, or a tree of them like the first.
+    Args:
+        sharding: one for all, or a tree of them like the first.
     """
     if isinstance(sharding, jax.sharding.Sharding):
         sharding = jax.tree.map(lambda _: sharding, tree)

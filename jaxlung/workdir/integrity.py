@@ -1,4 +1,4 @@
-"""Whether checkpoints are as they were written, seen before anything is read from them.
+"""Finds damaged checkpoints before anything is read from them.
 
 Neither Orbax nor TensorStore notices a bit that has changed in an array's data, so each checkpoint
 holds the digests of its files.
@@ -19,20 +19,20 @@ DIGESTS = "sha256.json"  # in a checkpoint: path to digest
 
 
 def write_digests(checkpoint: Path) -> None:
-    """Of all files of its items."""
+    """Writes the digests of all files of a checkpoint's items."""
     files = sorted(path for path in checkpoint.glob("*/**/*") if path.is_file())
     digests = {str(path.relative_to(checkpoint)): digest_file(path) for path in files}
     (checkpoint / DIGESTS).write_text(json.dumps(digests, indent=0))
 
 
 def find_damage(checkpoint: Path, item: str = "") -> str:
-    """The first file that is not as it was written, or is gone, as a path in the checkpoint.
+    """Finds a file of a checkpoint that is not as it was written, or is gone.
 
     Args:
         item: look at this item's files alone; "": at all.
 
     Returns:
-        "" where there is none, or where an earlier version wrote no digests.
+        the first one's path in the checkpoint; "" where there is none.
     """
     try:
         digests = json.loads((checkpoint / DIGESTS).read_bytes())
@@ -40,23 +40,30 @@ def find_damage(checkpoint: Path, item: str = "") -> str:
             if path.startswith(item) and digest_file(checkpoint / path) != digest:
                 return path
     except FileNotFoundError as error:
-        missing = Path(error.filename)
-        return "" if missing.name == DIGESTS else str(missing.relative_to(checkpoint))
+        return str(Path(error.filename).relative_to(checkpoint))
     except (OSError, ValueError, AttributeError):
         return DIGESTS
     return ""
 
 
 def list_checkpoints(workdir: Path) -> list[Path]:
-    """The checkpoints, latest first; of one step the validated one is first."""
+    """Lists the checkpoints, latest first; the validated one is the first of a step's two."""
     folders = [path for name in (VALIDATED, INTERIM) for path in (workdir / name).glob("*")]
     return sorted((p for p in folders if p.name.isdecimal()), key=lambda p: -int(p.name))
 
 
-def set_damaged_aside(workdir: Path) -> list[str]:
-    """Moves a latest checkpoint that is damaged to `damaged/`: the one before is then the latest.
+def describe_latest(workdir: Path) -> str:
+    """Returns what is left of a training whose process goes down; an ensemble's last member's."""
+    members = sorted((workdir / "members").glob("*"), key=lambda path: int(path.name))
+    latest = [list_checkpoints(run)[:1] for run in (workdir, *members)]
+    saved = [path for paths in latest for path in paths]
+    return f"the last checkpoint is step {saved[-1].name}" if saved else "none was saved"
 
-    Over several processes the first one does it, and the others wait.
+
+def set_damaged_aside(workdir: Path) -> list[str]:
+    """Moves a damaged latest checkpoint to `damaged/`, so that the one before is the latest.
+
+    The first of several processes does it, and the others wait.
 
     Returns:
         a warning for each that was moved.
@@ -98,11 +105,11 @@ def _set_damaged_aside(workdir: Path) -> list[str]:
 
 
 def _damaged_metrics(checkpoint: Path) -> str:
-    """Of a checkpoint before the latest; Orbax reads them all, and may have to read no more."""
+    """Returns a checkpoint's metrics, where they are damaged; Orbax reads those of all."""
     path = checkpoint / "metrics" / "metrics"
     try:
         json.loads(path.read_bytes())
-    except FileNotFoundError:  # the run was killed while it deleted the checkpoint
+    except FileNotFoundError:  # a kill came while the run deleted the checkpoint
         pass
     except ValueError:
         return str(path.relative_to(checkpoint))

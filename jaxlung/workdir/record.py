@@ -1,4 +1,4 @@
-"""A run's folder: its config and record, and the refusal to mix two runs in one.
+"""A run's folder: its settings and record, and the refusal to mix two runs in one.
 
 config.json   every setting, as resolved
 data.json     split to id to content digest: what it was trained on, to recognise it later
@@ -23,7 +23,11 @@ Digests = Mapping[str, Mapping[str, str]]  # split to id to `digests.digest_exam
 
 
 def read_config(workdir: Path) -> Config:
-    """The config that a workdir was made with."""
+    """Returns the config that a workdir was made with.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
     path = workdir / "config.json"
     if not path.is_file():
         raise InputError(f"{workdir}: holds no config.json; is it a workdir of train.py?")
@@ -57,7 +61,7 @@ def check_config(workdir: Path, config: Config) -> None:
 @contextlib.contextmanager
 def lock_workdir(workdir: Path) -> Iterator[None]:
     """Raises InputError where another training runs in the workdir."""
-    if jax.process_index() > 0:  # of a run's processes the first one holds the lock
+    if jax.process_index() > 0:  # a run's first process holds the lock
         yield
         return
     with lock_folder(workdir, "another training is running there; wait, or use a new --workdir"):
@@ -89,7 +93,11 @@ def write_record(workdir: Path, config: Config, digests: Digests) -> None:
 
 
 def read_digests(workdir: Path) -> Digests:
-    """What `write_record` was given; {} where a run has no data.json."""
+    """Returns what `write_record` was given; {} where a run has no data.json.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     path = workdir / "data.json"
     try:
         digests = json.loads(path.read_text())
@@ -112,34 +120,43 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
     raise InputError(f"{path}: is damaged; use a new --workdir")
 
 
-def list_differences(old: Config, new: Config) -> list[str]:
-    """Fields, as 'section.field: old -> new', in which two configs differ.
+# Settings that cannot change the result, or by rounding alone: where the data lie (their
+# fingerprint says whether they are the same), how they are fed, what is recomputed, what becomes of
+# predictions.
+_HARMLESS: tuple[str, ...] = (
+    "data.dir",
+    "data.loader",
+    "data.cache_gib",
+    "train.steps_per_call",
+    "train.postprocess",
+    "train.checkpoint_steps",
+    "train.skip_nonfinite",
+    "model.remat",
+)
 
-    Left out are those that cannot change the result, or by rounding alone: where the data lie
-    (their fingerprint tells whether they are the same), how they are fed, what is recomputed, what
-    becomes of predictions, the devices, and, where an image's result depends on no other of its
-    batch, the parts of a batch.
+
+def list_differences(old: Config, new: Config) -> list[str]:
+    """Lists the fields, as 'section.field: old -> new', in which two configs differ.
+
+    Fields that cannot change the result, or by rounding alone, are left out. These are
+    `_HARMLESS`, the devices, and, where an image's result depends on no other image of its batch,
+    the parts of a batch.
     """
-    harmless: tuple[str, ...] = (
-        "data.dir",
-        "data.loader",
-        "data.cache_gib",
-        "train.steps_per_call",
-        "train.postprocess",
-        "train.checkpoint_steps",
-        "train.skip_nonfinite",
-        "model.remat",
-        "mesh.data",
-        "mesh.model",
-        "mesh.space",
-        "mesh.fsdp",
-    )
+    harmless = _HARMLESS
     if new.model.dropout == 0 and new.model.norm != "batch":
         harmless += ("train.accumulate",)
+    old_values, new_values = _flatten(old), _flatten(new)
     return [
-        f"{section}.{field}: {old_fields[field]!r} -> {value!r}"
-        for section, new_fields in new.to_dict().items()
-        for old_fields in [old.to_dict()[section]]
-        for field, value in new_fields.items()
-        if old_fields[field] != value and f"{section}.{field}" not in harmless
+        f"{name}: {old_values[name]!r} -> {value!r}"
+        for name, value in new_values.items()
+        if old_values[name] != value and name not in harmless and not name.startswith("mesh.")
     ]
+
+
+def _flatten(config: Config) -> dict[str, Any]:
+    """Returns a config's values by 'section.field'."""
+    return {
+        f"{section}.{field}": value
+        for section, fields in config.to_dict().items()
+        for field, value in fields.items()
+    }

@@ -1,0 +1,243 @@
+"""Several trainings, one after another: seeds, folds of a cross-validation, or learning rates.
+
+Each member is an ordinary run in `members/I` of the ensemble's workdir. Members that differ by seed
+alone share their compiled steps, and all share the images in memory.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxlung import metrics
+from jaxlung.config import Config, member_configs, parse_config, varied_field
+from jaxlung.devices.distributed import gather, is_main
+from jaxlung.errors import InputError, TrainingError
+from jaxlung.metrics.statistics import summarize
+from jaxlung.system.files import write_json, write_text, write_whole
+from jaxlung.train.compiled import compile_steps, make_run_mesh
+from jaxlung.train.data import Data, prepare_members
+from jaxlung.train.epochs import NotFinite
+from jaxlung.train.loop import train_on
+from jaxlung.train.run import check_run, check_workdir, open_run
+from jaxlung.train.sigterm import Stop
+from jaxlung.train.validation import Scores, validate
+from jaxlung.workdir import checkpoints
+from jaxlung.workdir.integrity import list_checkpoints
+from jaxlung.workdir.record import Digests
+
+_DIVERGED = "diverged.txt"  # in a member's folder: why it was left behind
+_SCORES = ("loss", "dice", "iou", "accuracy", "pooled_dice")
+_SHOWN = ("dice", "iou", "accuracy", "pooled_dice")
+
+Row = dict[str, Any]
+
+
+def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -> list[Row]:
+    """Trains the members that config.ensemble names, in turn; goes on where it stopped.
+
+    Each is the single run of its `member_configs(config)`, in `members/0`, `members/1`, ... A
+    member whose numbers are not finite is left behind, and the others go on. Writes ensemble.csv,
+    and for folds cross_validation.csv and .json. `jaxlung.load(workdir)` predicts the mean of all
+    members.
+
+    Args:
+        config: a `Config`, a ConfigDict or a plain dict with its fields.
+        workdir: where all goes.
+        profile: as for `train_and_evaluate`, of each member.
+
+    Returns:
+        the rows of ensemble.csv: a member each, then the mean and the SD (n - 1) over members.
+
+    Raises:
+        InputError, Stopped: as `train_and_evaluate`.
+        TrainingError: likewise; or the numbers of all members were not finite.
+
+    Example::
+
+        config = jaxlung.default_config()
+        config.ensemble.members = 4
+        rows = jaxlung.train_ensemble(config, "runs/seeds")
+        rows[0]["dice"]  # of member 0's best epoch, on its validation split
+    """
+    config, workdir = parse_config(config), Path(workdir)
+    if not config.is_ensemble:
+        raise InputError(
+            "config.ensemble names no members; set ensemble.members, ensemble.folds or "
+            "ensemble.learning_rates, or call train_and_evaluate"
+        )
+    configs = member_configs(config)
+    folders = [workdir / "members" / str(i) for i in range(len(configs))]
+    make_run_mesh(config)
+    check_workdir(config, workdir)
+    for member, folder in zip(configs, folders, strict=True):
+        check_run(member, folder)
+    data_M = prepare_members(configs)
+    with open_run(config, workdir, _join_digests(config, data_M)):
+        for i, (member, folder, data) in enumerate(zip(configs, folders, data_M, strict=True)):
+            _say(f"member {i} of {len(configs)}: {folder}")
+            if (folder / _DIVERGED).exists():
+                _say(f"it was left behind; remove {folder / _DIVERGED} to go on with it")
+                continue
+            try:
+                train_on(data, member, folder, profile=profile)
+            except NotFinite as error:
+                _say(f"warning: member {i}: {error}; left behind; the others go on")
+                if is_main():
+                    write_text(folder / _DIVERGED, f"{error}\n")
+        return _write_results(config, workdir, folders, data_M)
+
+
+def _say(line: str) -> None:
+    if is_main():
+        print(line, flush=True)
+
+
+def _join_digests(config: Config, data_M: Sequence[Data]) -> Digests:
+    """Returns ids and digests of all that any member trains on or validates with."""
+    digests = data_M[0].digests
+    if not config.ensemble.folds:
+        return digests
+    pool = {**digests["train"], **digests["validation"]}
+    return {"train": pool, "validation": pool, "test": digests["test"]}
+
+
+def _write_results(
+    config: Config, workdir: Path, folders: Sequence[Path], data_M: Sequence[Data]
+) -> list[Row]:
+    """Scores each member's best epoch on its validation split; writes and prints the tables."""
+    diverged_M, bests_M = gather(
+        [
+            [(folder / _DIVERGED).exists() for folder in folders],
+            [checkpoints.find_best_step(folder) for folder in folders],
+        ]
+    )[0]
+    if all(diverged_M):
+        raise TrainingError(
+            f"{workdir}: the numbers of all {len(folders)} members were not finite; try a lower "
+            f"optim.learning_rate"
+        )
+    name, values = varied_field(config)
+    rows: list[Row] = []
+    scores_M: list[Scores | None] = []
+    for i, (member, folder, data) in enumerate(
+        zip(member_configs(config), folders, data_M, strict=True)
+    ):
+        steps_per_epoch = len(data.canvases["train"].split.ids) // config.train.batch_size
+        row = {"member": i, name: values[i], "best_epoch": "", "best_step": ""}
+        row |= {"steps": _count_steps(folder), "diverged": int(diverged_M[i])}
+        row |= dict.fromkeys(_SCORES, "")
+        scores = None
+        if bests_M[i] is not None:
+            row |= {"best_epoch": bests_M[i] // steps_per_epoch, "best_step": bests_M[i]}
+            scores = _score_best(member, folder, data, steps_per_epoch)
+            row |= scores.means()
+        rows.append(row)
+        scores_M.append(scores)
+    rows += _summary_rows(rows)
+    if is_main():
+        _write_csv(workdir / "ensemble.csv", rows)
+        _print_table(rows, ("member", name, "best_epoch", *_SHOWN))
+        if config.ensemble.folds:
+            _write_cross_validation(workdir, data_M, scores_M)
+        print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
+    return rows
+
+
+def _count_steps(folder: Path) -> int:
+    """Returns a member's steps to its last checkpoint."""
+    return max((int(path.name) for path in list_checkpoints(folder)), default=0)
+
+
+def _score_best(config: Config, folder: Path, data: Data, steps_per_epoch: int) -> Scores:
+    mesh = make_run_mesh(config)
+    compiled = compile_steps(config, mesh, steps_per_epoch)
+    variables, _ = checkpoints.restore_best(folder, compiled.abstract.variables)
+    scores = validate(
+        variables, compiled.evaluate, data.canvases["validation"], config, mesh, Stop()
+    )
+    assert scores is not None  # SIGTERM does not ask here: it ends the process, all is saved
+    return scores
+
+
+def _summary_rows(rows: Sequence[Row]) -> list[Row]:
+    """Returns the rows "mean" and "sd" of the members that have scores; one has no SD."""
+    columns = {name: [row[name] for row in rows if row[name] != ""] for name in _SCORES}
+    blank = dict.fromkeys(rows[0], "")
+    mean = {name: float(np.mean(values)) for name, values in columns.items() if values}
+    sd = {name: float(np.std(v, ddof=1)) for name, v in columns.items() if len(v) > 1}
+    return [{**blank, "member": "mean", **mean}, {**blank, "member": "sd", **sd}]
+
+
+def _print_table(rows: Sequence[Row], names: Sequence[str]) -> None:
+    print("  ".join(f"{name:>13}" for name in names))
+    for row in rows:
+        cells = (
+            f"{row[name]:.4f}" if name in _SHOWN and row[name] != "" else row[name]
+            for name in names
+        )
+        print("  ".join(f"{cell:>13}" for cell in cells))
+
+
+def _write_cross_validation(
+    workdir: Path, data_M: Sequence[Data], scores_M: Sequence[Scores | None]
+) -> None:
+    """Writes each image outside the test split as scored by the member that did not train on it.
+
+    The images of a member without a best, as it diverged, have no scores; a warning counts them.
+    """
+    rows: list[Row] = []
+    missing: dict[str, int] = {}
+    for fold, (data, scores) in enumerate(zip(data_M, scores_M, strict=True)):
+        split = data.canvases["validation"].split
+        if scores is None:
+            missing[f"fold {fold}"] = len(split.ids)
+            continue
+        counts = scores.counts
+        dice_N, iou_N, accuracy_N = (
+            f(counts) for f in (metrics.dice, metrics.iou, metrics.accuracy)
+        )
+        for i, (image_id, patient) in enumerate(
+            zip(split.ids, split.patients or split.ids, strict=True)
+        ):
+            rows.append(
+                {
+                    "id": image_id,
+                    "patient": patient,
+                    "fold": fold,
+                    "dice": float(dice_N[i]),
+                    "iou": float(iou_N[i]),
+                    "accuracy": float(accuracy_N[i]),
+                }
+            )
+    _write_csv(workdir / "cross_validation.csv", rows)
+    patients = [row["patient"] for row in rows]
+    columns = {name: np.array([row[name] for row in rows]) for name in ("dice", "iou", "accuracy")}
+    summaries = summarize(columns, patients)
+    write_json(workdir / "cross_validation.json", {**summaries, "images_missing": missing})
+    for name, count in missing.items():
+        print(
+            f"warning: {name} has diverged, and has no finite validation: its {count} images "
+            f"have no scores"
+        )
+    for label, name in (("Dice", "dice"), ("IoU", "iou"), ("accuracy", "accuracy")):
+        print(f"cross-validation: {label} {_describe(summaries[name], len(set(patients)))}")
+
+
+def _describe(summary: Mapping[str, Any], patients: int) -> str:
+    interval = "none, of so few patients"
+    if summary["ci95"]:
+        interval = f"{summary['ci95'][0]:.4f} to {summary['ci95'][1]:.4f}"
+    return (
+        f"{summary['mean']:.4f}, SD {summary['sd'] or 0:.4f}, 95 % CI {interval} "
+        f"({summary['n']} images of {patients} patients)"
+    )
+
+
+def _write_csv(path: Path, rows: Sequence[Row]) -> None:
+    with write_whole(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

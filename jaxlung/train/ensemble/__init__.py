@@ -1,1 +1,0 @@
-"""Several trainings at once."""
