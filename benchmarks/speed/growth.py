@@ -18,7 +18,7 @@ import numpy as np
 import optax
 
 from jaxlung import steps
-from jaxlung.config import AugmentConfig, LossConfig, ModelConfig
+from jaxlung.config import ModelConfig
 from jaxlung.devices.mesh import jit_init, jit_predict_step, jit_train_step, make_mesh, to_devices
 from jaxlung.model import build_model
 from jaxlung.system.start import keep_freed_memory, use_cores
@@ -60,25 +60,19 @@ def programs(task: str, size: int = 256, batch: int = 8, width: int = 16) -> Any
     """A compiled call and its memory in MiB."""
     model = build_model(ModelConfig(width=width))
     mesh = make_mesh(batch)
-    optimizer = optax.adam(1e-3)
-    init = functools.partial(steps.init_state, model=model, optimizer=optimizer, size=size)
+    recipe = steps.Recipe(model, optax.adam(1e-3))
+    init = functools.partial(steps.init_state, recipe=recipe, size=size)
     state = jit_init(init, mesh)(jax.random.key(0))
     plane = np.random.default_rng(0).integers(0, 255, (batch, size, size)).astype(np.uint8)
     arrays = to_devices({"image": plane, "mask": (plane > 128).astype(np.uint8)}, mesh)
     if task == "train":
-        step = functools.partial(
-            steps.train_step,
-            model=model,
-            optimizer=optimizer,
-            augment_config=AugmentConfig(),
-            loss_config=LossConfig(),
-            key=jax.random.key(0),
-        )
-        program = jit_train_step(step, mesh).lower(state, arrays).compile()
+        step = functools.partial(steps.train_step, recipe=recipe)
+        key = jax.random.key(0)
+        program = jit_train_step(step, mesh).lower(state, arrays, key).compile()
 
         def call() -> None:
             nonlocal state
-            state, metrics = program(state, arrays)
+            state, metrics = program(state, arrays, key)
             float(metrics["loss"])
     else:
         predict = functools.partial(steps.predict_step, model=model)

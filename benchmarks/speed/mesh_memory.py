@@ -33,7 +33,8 @@ def measure(size: int, batch: int, mesh: dict, width: int, patch: int) -> dict[s
     compiled = compile_steps(config, placed, 10)
     state = jax.eval_shape(compiled.init, jax.random.key(0))
     shape = jax.ShapeDtypeStruct((batch, size, size), "uint8")
-    program = compiled.train.lower(state, {"image": shape, "mask": shape}).compile()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    program = compiled.train.lower(state, {"image": shape, "mask": shape}, key).compile()
     memory = program.memory_analysis()
     peak = (
         memory.argument_size_in_bytes

@@ -57,7 +57,7 @@ def five_steps(devices, changes):
             "image": rng.integers(0, 255, (8, 32, 32)).astype(np.uint8),
             "mask": rng.integers(0, 2, (8, 32, 32)).astype(np.uint8),
         }
-        state, metrics = compiled.train(state, to_devices(batch, mesh))
+        state, metrics = compiled.train(state, to_devices(batch, mesh), jax.random.key(1))
         losses.append(float(metrics["loss"]))
     shown = to_devices({"image": batch["image"][: mesh.shape["data"]]}, mesh)
     probability_BxSxS = np.asarray(compiled.predict(state.variables, shown["image"]))
@@ -111,7 +111,7 @@ def resumed_runs(folder):
             return validate(*args, **kwargs)
 
         with (
-            mock.patch("jaxlung.train.loop.make_mesh", make_mesh),
+            mock.patch("jaxlung.train.compiled.make_mesh", make_mesh),
             mock.patch("jaxlung.train.loop.validate", stop),
         ):
             loop.train_and_evaluate(config, folder / name)

@@ -24,7 +24,7 @@ def build(spec: Spec, mode: str) -> Contender:
 
     from jaxlung import steps
     from jaxlung.augmentation import augment
-    from jaxlung.config import AugmentConfig, LossConfig, ModelConfig
+    from jaxlung.config import AugmentConfig, ModelConfig
     from jaxlung.devices.mesh import (
         batch_sharding,
         jit_init,
@@ -46,7 +46,9 @@ def build(spec: Spec, mode: str) -> Contender:
     )
     mesh = make_mesh(spec.batch)
     optimizer = optax.adam(1e-3)
-    init = functools.partial(steps.init_state, model=model, optimizer=optimizer, size=spec.size)
+    recipe = steps.Recipe(model, optimizer)
+    init = functools.partial(steps.init_state, recipe=recipe, size=spec.size)
+    key = jax.random.key(0)
     state: Any = None  # until training begins
 
     def begin() -> None:
@@ -54,7 +56,7 @@ def build(spec: Spec, mode: str) -> Contender:
         if state is None:
             state = jit_init(init, mesh)(jax.random.key(0))
 
-    def plain_step(state: Any, batch: Any) -> Any:
+    def plain_step(state: Any, batch: Any, key: jax.Array) -> Any:
         def mean_loss(params: Any) -> jax.Array:
             image = batch["image"][..., None]
             logits: Any = model.apply({"params": params}, image, train=True)
@@ -72,7 +74,7 @@ def build(spec: Spec, mode: str) -> Contender:
     def train() -> float:
         nonlocal state
         begin()
-        state, loss = train_step(state, batch)
+        state, loss = train_step(state, batch, key)
         return float(loss)
 
     def forward(params: Any, image_BxSxS: jax.Array) -> jax.Array:
@@ -99,14 +101,7 @@ def build(spec: Spec, mode: str) -> Contender:
     def extra() -> dict[str, float]:
         """What users' steps add: augmentation, per image, as a share of the whole step."""
         begin()
-        step = functools.partial(
-            steps.train_step,
-            model=model,
-            optimizer=optimizer,
-            augment_config=AugmentConfig(),
-            loss_config=LossConfig(),
-            key=jax.random.key(0),
-        )
+        step = functools.partial(steps.train_step, recipe=recipe)
         raw = {
             "image": (image_BxSxS * 255).astype(np.uint8),
             "mask": mask_BxSxS.astype(np.uint8),
@@ -125,7 +120,7 @@ def build(spec: Spec, mode: str) -> Contender:
 
         def whole_step() -> None:
             nonlocal state
-            state, metrics = whole(state, placed_raw)
+            state, metrics = whole(state, placed_raw, key)
             float(metrics["loss"])
 
         seconds = median_seconds(whole_step)
@@ -135,10 +130,11 @@ def build(spec: Spec, mode: str) -> Contender:
             several = jit_train_steps(step, mesh)
             resident = jax.device_put(raw, replicated(mesh))
             indices_KxB = np.tile(np.arange(spec.batch, dtype=np.int32), (STEPS_A_CALL, 1))
+            batches = (resident, indices_KxB, np.int32(STEPS_A_CALL))
 
             def several_steps() -> None:
                 nonlocal state
-                state, metrics = several(state, resident, indices_KxB, np.int32(STEPS_A_CALL))
+                state, metrics = several(state, batches, key)
                 np.asarray(metrics["loss"])
 
             seconds = median_seconds(several_steps)
