@@ -1,7 +1,6 @@
 """jaxlung: lung segmentation in pure JAX.
 
-The names below, and the modules of pure functions, are loaded when first used, so that
-`import jaxlung` is fast.
+`import jaxlung` is fast: the names below, and the modules of pure functions, load at first use.
 """
 
 import importlib
@@ -41,53 +40,39 @@ if TYPE_CHECKING:
     from jaxlung.train.ensemble import train_ensemble
     from jaxlung.train.loop import train_and_evaluate
 
-_HOME = {
-    "augment": "augmentation",
-    "Config": "config",
-    "default_config": "config",
-    "parse_config": "config",
-    "train_ensemble": "train.ensemble",
-    "member_configs": "config",
-    "InputError": "errors",
-    "TrainingError": "errors",
-    "evaluate": "evaluation.evaluate",
-    "read_image": "io.images",
-    "read_mask": "io.masks",
-    "segmentation_loss": "losses",
-    "soft_dice_loss": "losses",
-    "score": "evaluation.mask_scores",
-    "Counts": "metrics",
-    "accuracy": "metrics",
-    "count_pixels": "metrics",
-    "dice": "metrics",
-    "iou": "metrics",
-    "precision": "metrics",
-    "recall": "metrics",
-    "UNet": "model",
-    "Prediction": "predict.predictor",
-    "Predictor": "predict.predictor",
-    "load": "predict.load",
-    "Geometry": "preprocess",
-    "from_canvas": "preprocess",
-    "preprocess_image": "preprocess",
-    "to_canvas": "preprocess",
-    "assd": "metrics",
-    "hausdorff": "metrics",
-    "nsd": "metrics",
-    "surface_distances": "metrics",
-    "train_and_evaluate": "train.loop",
+_NAMES = {
+    "augmentation": ["augment"],
+    "config": ["Config", "default_config", "member_configs", "parse_config"],
+    "errors": ["InputError", "TrainingError"],
+    "evaluation.evaluate": ["evaluate"],
+    "evaluation.mask_scores": ["score"],
+    "io.images": ["read_image"],
+    "io.masks": ["read_mask"],
+    "losses": ["segmentation_loss", "soft_dice_loss"],
+    "metrics.overlap": ["Counts", "accuracy", "count_pixels", "dice", "iou", "precision", "recall"],
+    "metrics.surface": ["assd", "hausdorff", "nsd", "surface_distances"],
+    "model": ["UNet"],
+    "predict.load": ["load"],
+    "predict.predictor": ["Prediction", "Predictor"],
+    "preprocess": ["Geometry", "from_canvas", "preprocess_image", "to_canvas"],
+    "train.ensemble": ["train_ensemble"],
+    "train.loop": ["train_and_evaluate"],
 }
-# No name above is also a module's: importing the module would put it in the function's place.
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+# None of these is also a name above: importing the module would hide the function.
+_PARTS = [
+    "augmentation",
+    "losses",
+    "metrics",
+    "model",
+    "optimizer",
+    "phantom",
+    "preprocess",
+    "steps",
+]
 _MODULES = {
-    "augmentation": "augmentation",
-    "losses": "losses",
-    "metrics": "metrics",
-    "model": "model",
-    "optimizer": "optimizer",
-    "phantom": "phantom",
-    "preprocess": "preprocess",
+    **{name: name for name in _PARTS},
     "statistics": "metrics.statistics",
-    "steps": "steps",
     "surface": "metrics.surface",
 }
 __all__ = ["__version__", *_HOME, *_MODULES]

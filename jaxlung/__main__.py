@@ -1,4 +1,4 @@
-"""`python -m jaxlung` is the `jaxlung` command."""
+"""Runs the `jaxlung` command: python -m jaxlung."""
 
 from jaxlung.cli import main
 

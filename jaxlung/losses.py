@@ -1,4 +1,4 @@
-"""Losses per image, from logits; the caller reduces."""
+"""Losses of each image, from logits; the caller takes their mean."""
 
 import jax
 import jax.numpy as jnp
@@ -8,9 +8,9 @@ import optax
 def soft_dice_loss(
     logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, tversky: float = 0.5
 ) -> jax.Array:
-    """1 - 2|A n B| / (|A| + |B|) with the lung probabilities as A.
+    """Computes 1 - 2|A n B| / (|A| + |B|), with the lung probabilities as A and the mask as B.
 
-    The linear denominator of Drozdzal et al. 2016 (arXiv:1608.04117), not V-Net's squares.
+    The denominator is linear, as in Drozdzal et al. 2016 (arXiv:1608.04117); V-Net has squares.
 
     Args:
         logits_BxHxWx1: float32.
@@ -21,6 +21,12 @@ def soft_dice_loss(
     Returns:
         float32 [B] in [0, 1]. One pixel is added to numerator and denominator, so that an empty
         mask with a vanishing prediction has loss 0 and a finite gradient.
+
+    Example:
+        >>> mask = jnp.array([1.0, 0.0]).reshape(1, 1, 2, 1)
+        >>> right, wrong = 20 * (2 * mask - 1), 20 * (1 - 2 * mask)
+        >>> [round(float(soft_dice_loss(logits, mask)[0]), 2) for logits in (right, wrong)]
+        [0.0, 0.67]
     """
     probability = jax.nn.sigmoid(logits_BxHxWx1)
     axes = (1, 2, 3)
@@ -32,15 +38,23 @@ def soft_dice_loss(
 def bce_loss(
     logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, robust: float = 0.0, edge: float = 0.0
 ) -> jax.Array:
-    """Binary cross-entropy, the mean over pixels: float32 [B], in nats without options.
+    """Computes the binary cross-entropy, as the mean over pixels.
 
     Args:
         logits_BxHxWx1: float32.
         mask_BxHxWx1: float32, 0 or 1.
-        robust: q of the generalised cross-entropy (1 - p^q) / q of the true class's probability p,
-            which wrong labels move less (Zhang and Sabuncu 2018, arXiv:1805.07836). Its limit at
-            0 is cross-entropy.
-        edge: the weight of pixels within 2 of the mask's outline is 1 + edge, that of others 1.
+        robust: q of the generalised cross-entropy (1 - p^q) / q, with p the probability of the
+            true class (Zhang and Sabuncu 2018, arXiv:1805.07836). Wrong labels move it less. Its
+            limit at 0 is the cross-entropy.
+        edge: pixels within 2 of the mask's outline have weight 1 + edge, all others 1.
+
+    Returns:
+        float32 [B], at least 0; in nats where robust and edge are 0.
+
+    Example:
+        >>> zeros = jnp.zeros((1, 4, 4, 1))
+        >>> round(float(bce_loss(zeros, zeros)[0]), 4)  # log 2
+        0.6931
     """
     loss = optax.sigmoid_binary_cross_entropy(logits_BxHxWx1, mask_BxHxWx1)
     if robust:
@@ -51,7 +65,7 @@ def bce_loss(
 
 
 def _near_outline(mask_BxHxWx1: jax.Array, reach: int = 2) -> jax.Array:
-    """1 where both mask and background lie within `reach` pixels, else 0."""
+    """Returns 1 where both mask and background lie within `reach` pixels, else 0."""
     sides = 2 * reach + 1
     window, one = (1, sides, sides, 1), (1, 1, 1, 1)
     high = jax.lax.reduce_window(mask_BxHxWx1, -jnp.inf, jax.lax.max, window, one, "SAME")
@@ -69,9 +83,23 @@ def segmentation_loss(
     robust: float = 0.0,
     edge: float = 0.0,
 ) -> jax.Array:
-    """dice * soft Dice loss + bce * binary cross-entropy: float32 [B].
+    """Computes dice * `soft_dice_loss` + bce * `bce_loss`.
 
-    `tversky` is `soft_dice_loss`'s, `robust` and `edge` are `bce_loss`'s.
+    Args:
+        logits_BxHxWx1: float32.
+        mask_BxHxWx1: float32, 0 or 1.
+        dice, bce: the weights of the two losses; a loss of weight 0 is not computed.
+        tversky: as in `soft_dice_loss`.
+        robust, edge: as in `bce_loss`.
+
+    Returns:
+        float32 [B].
+
+    Example:
+        >>> mask = jnp.ones((1, 4, 4, 1))
+        >>> loss_B = segmentation_loss(20 * mask, mask, dice=1.0, bce=0.5)
+        >>> loss_B.shape, round(float(loss_B[0]), 4)
+        ((1,), 0.0)
     """
     loss_B = jnp.zeros(logits_BxHxWx1.shape[0], jnp.float32)
     if dice:

@@ -1,4 +1,4 @@
-"""Command-line flags of train.py and eval.py: a mistake is one line, without a traceback."""
+"""Parses the flags of train.py and eval.py; prints a mistake in one line, without a traceback."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from jaxlung.system.processes import Processes, find_processes
 
 
 def define_processes() -> Callable[[], Processes | None]:
-    """Flags for a command of several processes; returns what reads them, once they are parsed."""
+    """Defines the flags for several processes; returns a function that reads them when parsed."""
     coordinator = flags.DEFINE_string(
         "coordinator",
         None,
@@ -24,15 +24,15 @@ def define_processes() -> Callable[[], Processes | None]:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """For `absl.app.run`: parses and returns what is no flag, of which there must be none."""
-    if {"--help", "-h", "-help"} & set(argv[1:]):  # absl's own help exits with an error's status
+    """Parses the flags, for `absl.app.run`; exits in one line on anything but flags."""
+    if {"--help", "-h", "-help"} & set(argv[1:]):  # absl exits with an error's status
         flags.FLAGS.unparse_flags()
         print(f"{sys.modules['__main__'].__doc__}\n{flags.FLAGS.main_module_help()}")
         raise SystemExit(0)
     try:
         rest = flags.FLAGS(argv)
         if "config" in flags.FLAGS:
-            flags.FLAGS.config.lock()  # a file that failed to load says so when first used
+            flags.FLAGS.config.lock()  # raises if the file failed to load
     except flags.IllegalFlagValueError as error:
         missing = re.match(r"flag --(\w+)=None: Flag .* must have a value", str(error))
         example = {"config": " configs/unet.py", "workdir": " runs/unet"}
@@ -49,12 +49,12 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         fail(f"--config: {reason}")
     if len(rest) > 1:
         fail(f"{rest[1]!r} is no flag; fields are set as --config.section.field=value")
-    logging.set_verbosity(logging.ERROR)  # Orbax tells every rename of every file
+    logging.set_verbosity(logging.ERROR)  # Orbax logs every rename of every file
     return rest
 
 
 def _unknown_field(argv: Sequence[str], message: str) -> str:
-    """Names the flag, which ml_collections' own message leaves out."""
+    """Words an error with the flag's name, which the message of ml_collections leaves out."""
     words = re.findall(r"[A-Za-z_]\w*", message)
     field = words[0] if words else ""
     flag = next(

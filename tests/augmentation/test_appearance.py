@@ -34,7 +34,7 @@ def compiled(function):
     def draw(keys, *arguments):
         return jax.vmap(lambda key: function(key, *arguments))(keys)
 
-    return jax.jit(draw)
+    return jax.jit(draw, compiler_options={"xla_backend_optimization_level": 0})
 
 
 def draws(function, *arguments, seed=0):

@@ -1,6 +1,7 @@
 """Augmentation: pure, keyed, and one geometry for image and mask."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -21,28 +22,29 @@ INTENSITY = dataclasses.replace(
 SHAPE = (24, 32)
 
 # The strengths are arguments of the compiled functions, and batches are of 4 nearly everywhere:
-# one compile serves all tests.
+# one compile serves all tests. It takes a third of the time without LLVM's optimisations.
+_compile = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
-@jax.jit
+@_compile
 def _augment(key, image, mask, strengths):
     return augment(key, image, mask, AugmentConfig(**strengths))
 
 
-@jax.jit
+@_compile
 def _affine(key, strengths):
     keys = jax.random.split(key, 2000)
     return jax.vmap(lambda key: random_affine(key, SHAPE, AugmentConfig(**strengths)))(keys)
 
 
-@jax.jit
+@_compile
 def _intensity(key, image, strengths):
     keys = jax.random.split(key, 300)
     return jax.vmap(lambda key: random_tone(key, image, AugmentConfig(**strengths)))(keys)
 
 
-warp_jit = jax.jit(warp)
-_known_strengths = jax.jit(augment, static_argnums=3)  # what is 0 is left out
+warp_jit = _compile(warp)
+_known_strengths = _compile(augment, static_argnums=3)  # what is 0 is left out
 
 
 def strengths_of(config):
@@ -210,7 +212,7 @@ def test_warp_of_a_plane_is_exact():
 
 def test_bend_is_smooth_and_bounded():
     keys = jax.random.split(jax.random.key(0), 50)
-    bend = np.asarray(jax.jit(jax.vmap(lambda key: random_bend(key, SHAPE, 0.05)))(keys))
+    bend = np.asarray(_compile(jax.vmap(lambda key: random_bend(key, SHAPE, 0.05)))(keys))
     for axis, side in enumerate(SHAPE):
         assert 0.045 * side < np.abs(bend[:, axis]).max() <= 0.05 * side + 1e-5
     # Neighbours stay in order: the image does not fold.
@@ -248,7 +250,7 @@ def test_opacity_is_of_the_moved_mask():
     image, mask = batch()
     out, moved = augment_jit(jax.random.key(4), image, mask, only(opacity=1.0, flip=1.0))
     keys = jax.random.split(jax.random.split(jax.random.split(jax.random.key(4), 4)[0], 3)[2], 7)
-    change = jax.jit(appearance.random_opacity)
+    change = _compile(appearance.random_opacity)
     expected = change(keys[0], image[0, :, ::-1], moved[0], 1.0)
     np.testing.assert_allclose(out[0], expected, atol=1e-5)
 
