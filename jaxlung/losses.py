@@ -56,7 +56,7 @@ def bce_loss(
         >>> round(float(bce_loss(zeros, zeros)[0]), 4)  # log 2
         0.6931
     """
-    loss = optax.sigmoid_binary_cross_entropy(logits_BxHxWx1, mask_BxHxWx1)
+    loss: jax.Array = optax.sigmoid_binary_cross_entropy(logits_BxHxWx1, mask_BxHxWx1)
     if robust:
         loss = -jnp.expm1(-robust * loss) / robust
     if edge:
@@ -68,8 +68,8 @@ def _near_outline(mask_BxHxWx1: jax.Array, reach: int = 2) -> jax.Array:
     """Returns 1 where both mask and background lie within `reach` pixels, else 0."""
     sides = 2 * reach + 1
     window, one = (1, sides, sides, 1), (1, 1, 1, 1)
-    high = jax.lax.reduce_window(mask_BxHxWx1, -jnp.inf, jax.lax.max, window, one, "SAME")
-    low = jax.lax.reduce_window(mask_BxHxWx1, jnp.inf, jax.lax.min, window, one, "SAME")
+    high: jax.Array = jax.lax.reduce_window(mask_BxHxWx1, -jnp.inf, jax.lax.max, window, one, "SAME")
+    low: jax.Array = jax.lax.reduce_window(mask_BxHxWx1, jnp.inf, jax.lax.min, window, one, "SAME")
     return high - low
 
 

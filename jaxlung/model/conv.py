@@ -55,7 +55,8 @@ def conv3x3(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
         ((1, 8, 8, 16), 144.0, 64.0)
     """
     few = kernel_3x3xCxF.shape[3] <= FEW and x_BxHxWxC.dtype == jnp.float32
-    return (_conv_of_few if few else by_xla)(x_BxHxWxC, kernel_3x3xCxF)
+    y_BxHxWxF: jax.Array = (_conv_of_few if few else by_xla)(x_BxHxWxC, kernel_3x3xCxF)
+    return y_BxHxWxF
 
 
 @jax.custom_vjp
@@ -67,7 +68,8 @@ def _conv_of_few(x_BxHxWxC: jax.Array, kernel_3x3xCxF: jax.Array) -> jax.Array:
     spread = batch >= jax.device_count()
     if not (pays and spread) or width % 2:
         return by_xla(x_BxHxWxC, kernel_3x3xCxF)
-    return lax.platform_dependent(x_BxHxWxC, kernel_3x3xCxF, cpu=by_pairs, default=by_xla)
+    y: jax.Array = lax.platform_dependent(x_BxHxWxC, kernel_3x3xCxF, cpu=by_pairs, default=by_xla)
+    return y
 
 
 def for_flax(
@@ -123,7 +125,8 @@ def filter_gradient(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
 
     def plain(x: jax.Array, grad: jax.Array) -> jax.Array:
         kernel = jnp.zeros((3, 3, channels, features), x.dtype)
-        return jax.vjp(lambda kernel: by_xla(x, kernel), kernel)[1](grad)[0]
+        by_kernel: jax.Array = jax.vjp(lambda kernel: by_xla(x, kernel), kernel)[1](grad)[0]
+        return by_kernel
 
     batch, height = x_BxHxWxC.shape[:2]
     if channels <= FEW:  # XLA's own is as fast from eight images a device on
@@ -132,7 +135,8 @@ def filter_gradient(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:
         by_hand, pays = by_blocks, height % BLOCKS == 0
     if not pays:
         return plain(x_BxHxWxC, grad_BxHxWxF)
-    return lax.platform_dependent(x_BxHxWxC, grad_BxHxWxF, cpu=by_hand, default=plain)
+    grad: jax.Array = lax.platform_dependent(x_BxHxWxC, grad_BxHxWxF, cpu=by_hand, default=plain)
+    return grad
 
 
 def by_padding(x_BxHxWxC: jax.Array, grad_BxHxWxF: jax.Array) -> jax.Array:

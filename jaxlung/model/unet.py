@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
@@ -72,16 +72,7 @@ class UNet(nn.Module):
         if self.patch > 1 and self.split:
             x = PatchStem(self.width, self.patch, self.dtype, name="stem")(x)
         elif self.patch > 1:
-            side = self.patch
-            x = nn.Conv(
-                self.width,
-                (side, side),
-                strides=side,
-                padding="VALID",
-                dtype=self.dtype,
-                kernel_init=he_normal,
-                name="stem",
-            )(x)
+            x = self._conv(self.width, self.patch, "stem", strides=self.patch, padding="VALID")(x)
         block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
         skips = []
         for level in range(self.depth):
@@ -103,20 +94,13 @@ class UNet(nn.Module):
     def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
         shortcut = x
         if self.residual and x.shape[-1] != features:
-            shortcut = nn.Dense(
-                features, dtype=self.dtype, kernel_init=he_normal, name=f"{name}_shortcut"
-            )(x)
+            shortcut = self._dense(features, f"{name}_shortcut")(x)
         for i in range(2):
-            x = nn.Conv(
-                features,
-                (3, 3),
-                padding="SAME",
-                use_bias=self.norm == "none",
-                dtype=self.dtype,
-                kernel_init=he_normal,
-                name=f"{name}_conv{i}",
-                # `conv` regroups rows and channels: devices would have to exchange all of them.
-                conv_general_dilated=None if self.split else conv.for_flax,
+            # `conv` regroups rows and channels: devices would have to exchange all of them.
+            way = None if self.split else conv.for_flax
+            use_bias = self.norm == "none"
+            x = self._conv(
+                features, 3, f"{name}_conv{i}", use_bias=use_bias, conv_general_dilated=way
             )(x)
             x = self._norm(f"{name}_norm{i}", features, train)(x)
             x = nn.relu(x + shortcut if self.residual and i == 1 else x)
@@ -129,11 +113,18 @@ class UNet(nn.Module):
         """Weighs each pixel of a skip connection by the decoder's and the skip's features."""
         features = max(1, skip_BxHxWxC.shape[-1] // 2)
         both = jnp.concatenate([skip_BxHxWxC, x_BxHxWxC], axis=-1)
-        hidden = nn.relu(
-            nn.Dense(features, dtype=self.dtype, kernel_init=he_normal, name=f"{name}_in")(both)
-        )
+        hidden = nn.relu(self._dense(features, f"{name}_in")(both))
         weight = nn.sigmoid(nn.Dense(1, dtype=self.dtype, name=f"{name}_out")(hidden))
         return skip_BxHxWxC * weight
+
+    def _conv(self, features: int, side: int, name: str, **options: Any) -> nn.Conv:
+        kernel = (side, side)
+        return nn.Conv(
+            features, kernel, dtype=self.dtype, kernel_init=he_normal, name=name, **options
+        )
+
+    def _dense(self, features: int, name: str) -> nn.Dense:
+        return nn.Dense(features, dtype=self.dtype, kernel_init=he_normal, name=name)
 
     def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
         if self.norm == "group":
