@@ -1,6 +1,7 @@
 """Settings of JAX for all tests, and the real images where they are at hand."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -75,3 +76,32 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip("shared/data is absent: real images are not part of the repository")
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Chromium, started once for all pages; skips where it is not installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromedriver = shutil.which("chromedriver")
+    if not (chromium and chromedriver):
+        pytest.skip("chromium and chromedriver are not installed (Debian: chromium-driver)")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install -e '.[test]'")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(chromedriver)
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()

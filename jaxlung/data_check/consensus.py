@@ -150,7 +150,7 @@ def measure_disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disa
 
 
 def _largest_region(different_GxG: np.ndarray) -> tuple[int, float, float]:
-    """Finds the largest region after an opening: pixels, centre (y, x) in shares of the side."""
+    """Finds the largest region after an opening: pixels, and centre (y, x), shares of the side."""
     opened = cv2.morphologyEx(
         different_GxG.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)
     )

@@ -6,7 +6,6 @@ import re
 import shutil
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,16 +20,10 @@ from jaxlung.data_check.files import list_pairs, value_kind
 from jaxlung.data_check.kinds import ERROR, KINDS
 from jaxlung.data_check.report import format_summary, to_json
 from jaxlung.errors import InputError
-from jaxlung.phantom import radiographs
 from jaxlung.preprocess import to_canvas
+from tests.data_check.conftest import COUNT, SIZE
 
-COUNT, SIZE = 40, 128
 HINTS = {"square_files"}  # of a small set of square phantoms, rightly
-
-
-@pytest.fixture(scope="session")
-def phantoms():
-    return radiographs(jax.random.key(3), COUNT, size=SIZE)
 
 
 @pytest.fixture(scope="session")

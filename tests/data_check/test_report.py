@@ -2,7 +2,6 @@
 
 import re
 
-import jax
 import numpy as np
 import pytest
 from markupsafe import Markup
@@ -12,17 +11,16 @@ from jaxlung.data_check import report
 from jaxlung.data_check.check import check
 from jaxlung.data_check.kinds import KINDS
 from jaxlung.data_check.report import COPIES, NAMED, WORST, format_summary, render
-from jaxlung.phantom import radiographs
-from tests.evaluation.test_report import Page, browser  # noqa: F401  (a fixture)
+from tests.helpers.pages import Page, open_page
 
 NAMES = ["<b>&", "a_very_long_name_without_any_break_" * 4, *(f"p{i:02d}" for i in range(30))]
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
+def result(tmp_path_factory, phantoms):
     """32 pairs, of which half have holes in their masks, one is inverted, one a copy."""
     root = tmp_path_factory.mktemp("set")
-    images, masks = radiographs(jax.random.key(3), len(NAMES), size=128)
+    images, masks = phantoms
     for folder in ("images", "masks"):
         (root / folder).mkdir()
     for n, name in enumerate(NAMES):
@@ -80,12 +78,8 @@ def test_console_names_the_worst_and_counts_the_others(result):
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_in_a_browser(page, browser, width):  # noqa: F811
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
-    browser.get(page.as_uri())
+def test_in_a_browser(page, browser, width):
+    open_page(browser, page, width)
     run = browser.execute_script
     assert run("return innerWidth") == width
     run("document.querySelectorAll('details').forEach(part => part.open = true)")

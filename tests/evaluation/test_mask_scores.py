@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,7 +16,6 @@ from jaxlung.cli import main
 from jaxlung.errors import InputError
 from jaxlung.evaluation.mask_scores import score
 from jaxlung.metrics.image import Tolerance
-from jaxlung.phantom import radiographs
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,15 +25,23 @@ def save(path, mask, value=255):
     Image.fromarray(np.asarray(mask).astype(np.uint8) * np.uint8(value)).save(path)
 
 
-@pytest.fixture
-def folders(tmp_path):
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory):
     """True masks a to d, and predictions shifted by 0 to 3 pixels."""
-    images, masks = radiographs(jax.random.key(3), 4, size=64)
+    root = tmp_path_factory.mktemp("clean")
     for i, name in enumerate("abcd"):
-        save(tmp_path / "truth" / f"{name}.png", masks[i])
-        save(tmp_path / "pred" / f"{name}_mask.png", np.roll(masks[i], i, axis=1), 1)
-        save(tmp_path / "images" / f"{name}.png", images[i], 1)
-    return tmp_path
+        mask = np.zeros((64, 64), bool)
+        mask[14 - i : 50, 8:28], mask[14 : 50 + i, 36:56] = True, True
+        film = np.where(mask, 60, 180) + np.random.default_rng(i).integers(-30, 30, mask.shape)
+        save(root / "truth" / f"{name}.png", mask)
+        save(root / "pred" / f"{name}_mask.png", np.roll(mask, i, axis=1), 1)
+        save(root / "images" / f"{name}.png", film, 1)
+    return root
+
+
+@pytest.fixture
+def folders(clean, tmp_path):
+    return shutil.copytree(clean, tmp_path / "scored")
 
 
 def run(folders, **options):
@@ -279,27 +285,17 @@ def test_folders_that_have_nothing_in_common(folders):
         score(folders / "nowhere", folders / "truth", folders / "out")
 
 
-def test_command_says_one_line_and_writes_a_report(folders):
-    command = [
-        sys.executable,
-        "-m",
-        "jaxlung",
-        "score",
-        "--pred",
-        folders / "pred",
-        "--truth",
-        folders / "truth",
-        "--out",
-        folders / "out",
-    ]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True)
+def test_command_says_one_line_and_writes_a_report(folders, capsys):
+    arguments = ["score"]
+    for name in ("pred", "truth", "out"):
+        arguments += [f"--{name}", str(folders / name)]
+    command = [sys.executable, "-m", "jaxlung", *arguments]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
     assert done.returncode == 0 and done.stderr == ""
     assert "HD95 (px)" in done.stdout and "95 % CI" in done.stdout
-    assert {path.name for path in (folders / "out").iterdir()} == {
-        "metrics.json",
-        "per_image.csv",
-        "report.html",
-    }
-    again = subprocess.run(list(map(str, command)), cwd=ROOT, text=True, capture_output=True)
-    assert again.returncode == 2 and len(again.stderr.splitlines()) == 1
-    assert "--overwrite" in again.stderr
+    files = {path.name for path in (folders / "out").iterdir()}
+    assert files == {"metrics.json", "per_image.csv", "report.html"}
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and len(error.splitlines()) == 1 and "--overwrite" in error

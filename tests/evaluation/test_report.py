@@ -4,22 +4,20 @@ import base64
 import html
 import io
 import re
-import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jaxlung.evaluation import report
 from jaxlung.evaluation.mask_scores import score
 from jaxlung.evaluation.report import choose_cases, render
 from jaxlung.metrics.image import Tolerance
 from jaxlung.metrics.set_scores import compare_models, describe_settings, summarize_scores
 from jaxlung.system.environment import describe_environment
+from tests.helpers.pages import Page, open_page
 from tests.metrics.test_set_scores import example_scores
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMEDRIVER = shutil.which("chromedriver")
 NAMES = [f"case_{i:02d}" for i in range(30)] + ["<b>&", "a_very_long_name_without_any_break_" * 4]
 
 
@@ -95,24 +93,6 @@ def test_points_of_the_scatter_lead_to_their_images(page):
     assert [d for _, d in places] == sorted(d for _, d in places)
 
 
-class Page(HTMLParser):
-    """Ids, links and addresses of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.ids, self.links, self.addresses = [], [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attributes):
-        for name, value in attributes:
-            if name == "id":
-                self.ids.append(value)
-            elif name in ("href", "xlink:href"):
-                self.links.append(value)
-            elif name in ("src", "srcset", "data", "action"):
-                self.addresses.append(value)
-
-
 def test_page_needs_nothing_from_outside(page):
     text = page.read_text()
     found = Page(text)
@@ -151,56 +131,39 @@ def test_cases_are_drawn_once_and_worst_first():
             assert np.argmax(hd95) in drawn
 
 
-def open_page(browser, path, width):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
-    )
-    browser.get(path.as_uri())
-
-
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if not (CHROMIUM and CHROMEDRIVER):
-        pytest.skip("chromium and chromedriver are not installed (Debian: chromium-driver)")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="pip install -e '.[test]'")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-quic",
-        "--no-first-run",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(CHROMEDRIVER)
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_a_page_of_many_sets_fits(width, browser, tmp_path):
+def page_of_many(tmp_path_factory):
+    """Two models on five sets; the charts of the first section stand in all, to save time."""
     results = [
         example_scores(model=f"model_{m}", data=f"a_set_of_images_{s}")
         for m in range(2)
         for s in range(5)
     ]
+    summary = summarize_scores(results[0])
     evaluation = {
         "settings": describe_settings(Tolerance()),
-        "results": [summarize_scores(r) for r in results],
+        "results": [{**summary, "model": r.model, "set": r.data} for r in results],
         "models": {r.model: {"masks": "m", "masks_sha256": "0" * 64} for r in results},
         "comparisons": compare_models(results),
         "environment": describe_environment(devices=False),
     }
-    (tmp_path / "report.html").write_text(render(evaluation, results))
-    open_page(browser, tmp_path / "report.html", width)
+    path = tmp_path_factory.mktemp("many") / "report.html"
+    draw, drawn = report._charts, []
+
+    def draw_once(*arguments):
+        if not drawn:
+            drawn.extend(draw(*arguments))
+        return drawn
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_charts", draw_once)
+        path.write_text(render(evaluation, results))
+    return path
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_page_of_many_sets_fits(width, browser, page_of_many):
+    open_page(browser, page_of_many, width)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.get_log("browser") == []
 
