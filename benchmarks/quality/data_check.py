@@ -1,8 +1,9 @@
-"""Evidence for `jaxlung data check`'s thresholds: python benchmarks/quality/data_check.py DIR...
+"""Measures the thresholds of `jaxlung data check`: python benchmarks/quality/data_check.py DIR...
 
-Takes folders with images/ and masks/, plants faults in every pair, one at a time, and prints which
-share of them is found and how many pairs are named without any fault planted. Faults are planted at
-256x256; what a mask is compared with is the same, since its own pair is left out of that.
+It takes folders with images/ and masks/, and plants faults in every pair, one at a time. It prints
+the share of them that is found, and the number of pairs that are named although no fault was
+planted. Faults are planted at 256x256. The mask that is expected of a pair does not change by that,
+since the pair itself is left out of it.
 """
 
 import sys
@@ -63,10 +64,12 @@ def main(directory: Path) -> None:
 
 
 def _disagreements(masks: list, small: np.ndarray, expected: np.ndarray) -> None:
-    told = [consensus.measure_disagreement(*pair) for pair in zip(small, expected, strict=True)]
-    print(f"  agreement: median Dice {np.median([d.agreement for d in told]):.4f}")
-    named = {kind: 0 for kind in consensus.weigh_evidence(told[0])}
-    for d in told:
+    disagreements = [
+        consensus.measure_disagreement(*pair) for pair in zip(small, expected, strict=True)
+    ]
+    print(f"  agreement: median Dice {np.median([d.agreement for d in disagreements]):.4f}")
+    named = {kind: 0 for kind in consensus.weigh_evidence(disagreements[0])}
+    for d in disagreements:
         for kind, value in consensus.weigh_evidence(d).items():
             named[kind] += value >= 1
     print(f"  named without a planted fault: {named}")

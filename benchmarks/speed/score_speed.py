@@ -1,7 +1,7 @@
-"""Time and memory of `jaxlung score`: python benchmarks/speed/score_speed.py DIR DIR...
+"""Measures time and memory of `jaxlung score`: python benchmarks/speed/score_speed.py DIR DIR...
 
-Takes the true masks of folders with masks/, makes predictions of them with moved, rougher outlines
-and stray pieces, and scores all of them from disk in a process of its own, report included.
+It takes the true masks of folders with masks/, and makes predictions of them with moved, rougher
+outlines and stray pieces. A process of its own scores all of them from disk and writes the report.
 """
 
 import os
@@ -20,7 +20,7 @@ from jaxlung.io.masks import read_mask
 
 
 def disturb(mask_HxW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Outlines that wander by a few pixels, and now and then a piece outside."""
+    """Moves the outlines of a mask by a few pixels, and adds a stray piece to a fifth of masks."""
     height, width = mask_HxW.shape
     coarse = rng.normal(0, 6, (8, 8, 2)).astype(np.float32)
     shift_HxWx2 = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -52,18 +52,9 @@ def main(folders: list[str]) -> None:
                 write_png(truth / path.name, mask_HxW.astype(np.uint8) * 255)
                 write_png(pred / path.name, disturb(mask_HxW, rng).astype(np.uint8) * 255)
                 count += 1
-        command = [
-            sys.executable,
-            "-m",
-            "jaxlung",
-            "score",
-            "--pred",
-            str(pred),
-            "--truth",
-            str(truth),
-            "--out",
-            str(Path(root) / "out"),
-        ]
+        command = [sys.executable, "-m", "jaxlung", "score"]
+        for flag, path in (("--pred", pred), ("--truth", truth), ("--out", Path(root) / "out")):
+            command += [flag, str(path)]
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         seconds = time.perf_counter() - start

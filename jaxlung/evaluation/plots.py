@@ -1,4 +1,4 @@
-"""Charts of a report, as SVG to stand inside an HTML page."""
+"""Draws the charts of a report, as SVG for inside an HTML page."""
 
 import html
 import io
@@ -25,12 +25,16 @@ _STYLE: dict[Any, Any] = {  # Any: Matplotlib types its keys as literals
 def plot_strips(
     columns: Mapping[str, np.ndarray], *, xlabel: str, title: str, name: str, log: bool = False
 ) -> str:
-    """A row for each column: every value as a dot, its quartiles as a box, its mean as a line.
+    """Draws a row for each column: values as dots, quartiles as a box, the mean as a line.
 
     Args:
         columns: label to values; NaN is left out.
-        log: a logarithmic axis that is linear below 1 and begins at 0.
+        xlabel, title: of the chart.
         name: unique in a page.
+        log: a logarithmic axis that is linear below 1 and begins at 0.
+
+    Returns:
+        an SVG element.
     """
     figure, axis = _figure(0.9 + 0.55 * len(columns))
     jitter = np.random.default_rng(0)
@@ -39,16 +43,8 @@ def plot_strips(
         if not len(values):
             continue
         offset = row + jitter.uniform(-0.3, 0.3, len(values))
-        axis.plot(
-            values,
-            offset,
-            ".",
-            color=BLUE,
-            alpha=0.35,
-            markersize=4,
-            markeredgewidth=0,
-            rasterized=len(values) > 2000,
-        )
+        dots = {"color": BLUE, "alpha": 0.35, "markersize": 4, "markeredgewidth": 0}
+        axis.plot(values, offset, ".", rasterized=len(values) > 2000, **dots)
         q1, median, q3 = np.quantile(values, [0.25, 0.5, 0.75])
         axis.barh(row, q3 - q1, left=q1, height=0.64, color="none", edgecolor=GREY, linewidth=1.2)
         axis.plot([median, median], [row - 0.32, row + 0.32], color=GREY, linewidth=1.6)
@@ -60,7 +56,7 @@ def plot_strips(
     if log:
         axis.set_xscale("symlog", linthresh=1.0)
         axis.set_xlim(left=0)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axis.xaxis.set_major_formatter("{x:g}")
     axis.set(xlabel=xlabel, title=title)
     return _svg(figure, name, title)
 
@@ -73,7 +69,18 @@ def plot_scatter(
     *,
     name: str,
 ) -> str:
-    """HD95 against Dice, each point a link; flagged images are crosses."""
+    """Draws HD95 against Dice. Each point is a link, and flagged images are crosses.
+
+    Args:
+        dice_N: Dice of N images.
+        hd95_N: HD95, in pixels.
+        flagged_N: whether an image is flagged.
+        links: the address that a point leads to, for each image.
+        name: unique in a page.
+
+    Returns:
+        an SVG element.
+    """
     title = "Dice against HD95"
     figure, axis = _figure(3.4)
     flagged = np.asarray(flagged_N, bool)
@@ -81,28 +88,29 @@ def plot_scatter(
         (~flagged, "o", BLUE, "not flagged"),
         (flagged, "X", RUST, "flagged"),
     ):
-        points = axis.scatter(
-            dice_N[chosen],
-            hd95_N[chosen],
-            s=26,
-            marker=marker,
-            color=colour,
-            alpha=0.7,
-            linewidth=0,
-            label=f"{label} ({chosen.sum()})",
-        )
+        style = {"s": 26, "marker": marker, "color": colour, "alpha": 0.7, "linewidth": 0}
+        label = f"{label} ({chosen.sum()})"
+        points = axis.scatter(dice_N[chosen], hd95_N[chosen], label=label, **style)
         points.set_urls([link for link, c in zip(links, chosen, strict=True) if c])
     axis.locator_params(axis="x", nbins=6)  # four decimals need room
     axis.set_yscale("symlog", linthresh=1.0)
     axis.set_ylim(bottom=0)
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.yaxis.set_major_formatter("{x:g}")
     axis.set(xlabel="Dice", ylabel="HD95, pixels", title=title)
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return _svg(figure, name, title)
 
 
 def plot_reliability(curve: Mapping[str, Any], *, name: str) -> str:
-    """Share of lung against mean probability, and how many pixels each bin holds."""
+    """Draws the share of lung against the mean probability, and the number of pixels of each bin.
+
+    Args:
+        curve: as `calibration.reliability_curve` returns it.
+        name: unique in a page.
+
+    Returns:
+        an SVG element.
+    """
     title = f"Calibration, ECE {curve['ece']:.4f}"
     figure, axis = _figure(3.4)
     bins = [i for i, count in enumerate(curve["pixels"]) if count]

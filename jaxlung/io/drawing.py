@@ -1,4 +1,4 @@
-"""Pictures: contours on images, sheets of them, and learning curves."""
+"""Draws the outlines of masks on images, and sheets of pictures."""
 
 from collections.abc import Sequence
 
@@ -7,18 +7,19 @@ import numpy as np
 
 from jaxlung.io.grey import to_grey8
 
-TRUTH = (0, 200, 255)  # RGB, cyan; with orange told apart by colour-blind eyes too
+TRUTH = (0, 200, 255)  # RGB, cyan: colour-blind eyes can tell it from orange
 PREDICTION = (255, 130, 0)
 
 
 def draw_overlay(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None = None
 ) -> np.ndarray:
-    """The image with the prediction's outline (orange) and the truth's (cyan).
+    """Draws the outlines of the prediction (orange) and of the truth (cyan) on an image.
 
     Args:
         image: as `to_canvas` takes it, H x W.
-        prediction, truth: bool [H, W].
+        prediction: bool [H, W].
+        truth: bool [H, W]; None draws no truth.
 
     Returns:
         RGB uint8 [H, W, 3].
@@ -27,22 +28,27 @@ def draw_overlay(
     thickness = max(1, round(max(picture_HxWx3.shape[:2]) / 400))
     for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
         if mask is not None:
-            outlines, _ = cv2.findContours(
-                mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
-            )
-            cv2.drawContours(picture_HxWx3, outlines, -1, colour, thickness)
+            cv2.drawContours(picture_HxWx3, _find_outlines(mask), -1, colour, thickness)
     return picture_HxWx3
+
+
+def _find_outlines(mask: np.ndarray) -> Sequence[np.ndarray]:
+    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    return outlines
 
 
 def draw_thumbnail(
     image: np.ndarray | None, prediction: np.ndarray, truth: np.ndarray, side: int = 448
 ) -> np.ndarray:
-    """`draw_overlay` at a picture's size: outlines are drawn after scaling, so that they stay fine.
+    """Draws outlines as `draw_overlay` does, on a picture of another size.
+
+    The outlines are drawn after scaling, so that they stay fine.
 
     Args:
         image: as `to_canvas` takes it, H x W; None draws on the truth, filled with grey.
-        prediction, truth: bool [H, W].
-        side: of the longer side of what is returned, pixels.
+        prediction: bool [H, W].
+        truth: bool [H, W].
+        side: the longer side of the picture, in pixels.
 
     Returns:
         RGB uint8 [h, w, 3].
@@ -54,9 +60,11 @@ def draw_thumbnail(
     small = cv2.resize(grey_HxW, (width, height), interpolation=method)
     picture_hxwx3 = np.repeat(small[..., None], 3, axis=-1)
     for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
-        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         # Centres of pixels, in 1/16 pixel of the picture.
-        scaled = [np.rint(((line + 0.5) * scale - 0.5) * 16).astype(np.int32) for line in outlines]
+        scaled = [
+            np.rint(((line + 0.5) * scale - 0.5) * 16).astype(np.int32)
+            for line in _find_outlines(mask)
+        ]
         cv2.polylines(picture_hxwx3, scaled, True, colour, 1, cv2.LINE_AA, shift=4)
     return picture_hxwx3
 
@@ -64,7 +72,7 @@ def draw_thumbnail(
 def draw_sheet(
     pictures: Sequence[np.ndarray], captions: Sequence[str], columns: int = 4
 ) -> np.ndarray:
-    """A grid of RGB pictures, each fitted into 320 x 320 pixels, with a caption under it."""
+    """Draws RGB pictures in a grid, each fitted into 320 x 320 pixels, with a caption under it."""
     side, strip = 320, 24
     rows = -(-len(pictures) // columns)
     page = np.full((rows * (side + strip), columns * side, 3), 255, np.uint8)

@@ -5,7 +5,7 @@ import pytest
 
 from jaxlung.phantom import radiographs
 
-COUNT, SIZE = 40, 128
+COUNT, SIZE = 32, 128
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ HINTS = {"square_files"}  # of a small set of square phantoms, rightly
 
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory, phantoms):
-    """Pairs p00 to p39; a test copies it before it plants a fault."""
+    """Pairs p00 to p31; a test copies it before it plants a fault."""
     root = tmp_path_factory.mktemp("clean")
     for name, arrays in zip(("images", "masks"), phantoms, strict=True):
         (root / name).mkdir()
