@@ -16,7 +16,7 @@ from jaxlung.data.duplicates import perceptual_hash, standardise
 from jaxlung.data.folder import Pair, explain_no_image, scan_images, take_mask
 from jaxlung.data.splits import Split
 from jaxlung.data_check.consensus import describe_appearance, shrink_mask
-from jaxlung.data_check.kinds import Finding
+from jaxlung.data_check.kinds import Finding, list_counts
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, read_film, stem_of
@@ -99,7 +99,7 @@ def _list_folder(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
         kinds = Counter(
             "a folder" if path.is_dir() else path.suffix.lower() or "no suffix" for path in others
         )
-        listed = ", ".join(f"{kind} ({n})" for kind, n in sorted(kinds.items()))
+        listed = ", ".join(list_counts(sorted(kinds.items())))
         message = f"{len(others)} entries of {folder.name}/ are not read: {listed}"
         findings.append(Finding("not_read", (), "", message))
     return images, findings

@@ -10,7 +10,7 @@ from jaxlung.data.duplicates import BITS, find_duplicates
 from jaxlung.data_check import consensus
 from jaxlung.data_check.consensus import Disagreement
 from jaxlung.data_check.files import Content, Record
-from jaxlung.data_check.kinds import KINDS, Finding
+from jaxlung.data_check.kinds import KINDS, Finding, list_counts
 from jaxlung.masks.shape import (
     HOLES,
     ONE_LUNG,
@@ -60,7 +60,7 @@ def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compa
         coverage_N, aspect_N = outliers([c.shape for c in usual.values()])
         for i, coverage, aspect in zip(ids, coverage_N, aspect_N, strict=True):
             evidence[i]["coverage"] = abs(float(coverage)) / OUTLIER
-            evidence[i]["aspect"] = max(evidence[i]["aspect"], abs(float(aspect)) / OUTLIER)
+            evidence[i]["aspect"] = abs(float(aspect)) / OUTLIER
     expected = None
     disagreements: tuple[Disagreement, ...] = ()
     if len(ids) >= consensus.MIN_PAIRS:
@@ -84,9 +84,11 @@ def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compa
             )
             findings.append(Finding("unrelated", (), "", message))
     for n, i in enumerate(ids):
-        disagreement = disagreements[n] if disagreements else None
+        messages = _describe_shape(usual[i])
+        if disagreements:
+            messages |= _describe_place(disagreements[n])
         findings += [
-            Finding(kind, (i,), "", _describe(kind, usual[i], disagreement), value)
+            Finding(kind, (i,), "", messages[kind], value)
             for kind, value in evidence[i].items()
             if value >= 1 and kind != "swapped_masks"
         ]
@@ -113,21 +115,11 @@ def _weigh_shape(content: Content) -> dict[str, float]:
         "inverted_image": max(0.0, shape.contrast / INVERTED_IMAGE),
         "low_contrast": LOW_CONTRAST / max(content.spread, 1) if content.spread else 0.0,
         "colour": float(content.is_coloured),
-        "aspect": 0.0,
     }
 
 
-def _describe(kind: str, content: Content, disagreement: Disagreement | None) -> str:
-    """Writes the message of a finding about one pair."""
-    if disagreement is not None and kind in ("misaligned_mask", "mirrored_mask"):
-        return _describe_place(kind, disagreement)
-    if disagreement is not None and kind == "unexpected_outline":
-        d = disagreement
-        marks, would = ("marks", "leave out") if d.region_is_extra else ("leaves out", "mark")
-        return (
-            f"{marks} a region of {d.region:.0%} of its area that the other masks would {would}, "
-            f"about {d.region_x:.0%} from the left and {d.region_y:.0%} from the top"
-        )
+def _describe_shape(content: Content) -> dict[str, str]:
+    """Writes the message of each kind of finding about a pair alone."""
     shape = content.shape
     return {
         "one_lung": f"has {shape.lesser_half:.0%} of its area in one half of the picture",
@@ -141,25 +133,27 @@ def _describe(kind: str, content: Content, disagreement: Disagreement | None) ->
         "low_contrast": f"99 % of it lies within {content.spread:.0f} of 255 grey levels: a few "
         f"extreme pixels may squeeze the rest",
         "colour": "is coloured: are there annotations drawn on it?",
-    }[kind]
+    }
 
 
-def _describe_place(kind: str, d: Disagreement) -> str:
-    if kind == "mirrored_mask":
-        way = "upside down" if d.flip_gain > d.mirror_gain else "mirrored left to right"
-        then = d.agreement + max(d.flip_gain, d.mirror_gain)
-        return f"fits better {way} (Dice {d.agreement:.2f}, then {then:.2f})"
+def _describe_place(d: Disagreement) -> dict[str, str]:
+    """Writes the message of each kind of finding about a mask beside the expected one."""
     away = []
     if d.shift_x:
-        away.append(
-            f"{abs(d.shift_x):.0%} of the width to the {'right' if d.shift_x > 0 else 'left'}"
-        )
+        side = "right" if d.shift_x > 0 else "left"
+        away.append(f"{abs(d.shift_x):.0%} of the width to the {side}")
     if d.shift_y:
         away.append(f"{abs(d.shift_y):.0%} of the height {'down' if d.shift_y > 0 else 'up'}")
-    return (
-        f"lies about {' and '.join(away)} of where it fits best (Dice with what is expected "
-        f"{d.agreement:.2f}, moved back {d.agreement + d.shift_gain:.2f})"
-    )
+    way = "upside down" if d.flip_gain > d.mirror_gain else "mirrored left to right"
+    turned = d.agreement + max(d.flip_gain, d.mirror_gain)
+    marks, would = ("marks", "leave out") if d.region_is_extra else ("leaves out", "mark")
+    return {
+        "misaligned_mask": f"lies about {' and '.join(away)} of where it fits best (Dice with what "
+        f"is expected {d.agreement:.2f}, moved back {d.agreement + d.shift_gain:.2f})",
+        "mirrored_mask": f"fits better {way} (Dice {d.agreement:.2f}, then {turned:.2f})",
+        "unexpected_outline": f"{marks} a region of {d.region:.0%} of its area that the other "
+        f"masks would {would}, about {d.region_x:.0%} from the left and {d.region_y:.0%} from the top",
+    }
 
 
 def _find_swaps(
@@ -201,28 +195,20 @@ def _find_copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> lis
     for group in find_duplicates(hashes, [c.image_digest for c in files.values()]):
         members = tuple(ids[i] for i in group.members)
         within = sorted({splits[i] for i in members if i in splits})
+        kind = "duplicate_across_splits" if len(within) > 1 else "near_duplicate"
         how = "the same pixels" if group.is_exact else f"{group.bits} of {BITS} bits differ"
         change = f", {group.change}" if group.change else ""
         across = f"; they are in {' and '.join(within)}" if len(within) > 1 else ""
-        kind = "duplicate_across_splits" if len(within) > 1 else "near_duplicate"
-        findings.append(
-            Finding(
-                kind,
-                members,
-                "",
-                f"are copies of one image ({how}{change}){across}",
-                BITS - group.bits + group.is_exact,
-            )
-        )
+        message = f"are copies of one image ({how}{change}){across}"
+        evidence = BITS - group.bits + group.is_exact
+        findings.append(Finding(kind, members, "", message, evidence))
     by_mask: dict[str, list[str]] = {}
     for i, content in files.items():
         by_mask.setdefault(content.mask_digest, []).append(i)
     copies = [set(finding.ids) for finding in findings]
-    for members_list in by_mask.values():
-        if len(members_list) > 1 and not any(group.issuperset(members_list) for group in copies):
-            findings.append(
-                Finding("duplicate_mask", tuple(members_list), "", "have the very same mask")
-            )
+    for same in by_mask.values():
+        if len(same) > 1 and not any(group.issuperset(same) for group in copies):
+            findings.append(Finding("duplicate_mask", tuple(same), "", "have the very same mask"))
     return findings
 
 
@@ -230,32 +216,29 @@ def find_in_whole_set(records: Sequence[Record]) -> list[Finding]:
     """Finds what the formats and sizes of all files show together."""
     findings = []
     sound = [r for r in records if r.content]
-    for what, format_of in (
-        ("images", {r.id: r.image_format for r in sound}),
-        ("masks", {r.id: r.mask_format for r in sound}),
-    ):
-        formats = Counter(format_of.values())
+    for what in ("image", "mask"):
+        format_of = {r.id: getattr(r, f"{what}_format") for r in sound}
+        formats = Counter(format_of.values()).most_common()
         if len(formats) > 1:
-            usual = formats.most_common(1)[0][0]
-            others = tuple(i for i, name in format_of.items() if name != usual)
-            listed = "; ".join(f"{name} ({n})" for name, n in formats.most_common())
-            findings.append(Finding("mixed_formats", others, "", f"{what}: {listed}"))
+            others = tuple(i for i, name in format_of.items() if name != formats[0][0])
+            message = f"{what}s: {'; '.join(list_counts(formats))}"
+            findings.append(Finding("mixed_formats", others, "", message))
     labelled = [r for r in sound if "labels" in r.mask_format]
     if labelled:
-        kinds = Counter(r.mask_format.split("labels ")[1] for r in labelled)
-        listed = ", ".join(f"{values} ({n})" for values, n in kinds.most_common())
+        kinds = Counter(r.mask_format.split("labels ")[1] for r in labelled).most_common()
+        listed = ", ".join(list_counts(kinds))
         message = f"{len(labelled)} masks hold labels {listed}; all but 0 counts as lung"
         findings.append(Finding("labels", tuple(r.id for r in labelled), "", message))
-    sizes = [r.size for r in records if r.size]
-    for r in records:
-        if r.size and max(r.size) > SIDES_RATIO * min(r.size):
-            message = f"is {r.size[0]}x{r.size[1]} (height x width), unusually long for a chest"
-            findings.append(Finding("aspect", (r.id,), "", message, max(r.size) / min(r.size)))
-    if len(sizes) >= 8 and len(set(sizes)) == 1 and sizes[0][0] == sizes[0][1]:
-        message = (
-            f"all {len(sizes)} images are {sizes[0][0]}x{sizes[0][1]}: were they stretched to that?"
-        )
-        findings.append(Finding("square_files", (), "", message))
+    sizes = {r.id: r.size for r in records if r.size}
+    for i, size in sizes.items():
+        if max(size) > SIDES_RATIO * min(size):
+            message = f"is {size[0]}x{size[1]} (height x width), unusually long for a chest"
+            findings.append(Finding("aspect", (i,), "", message, max(size) / min(size)))
+    if len(sizes) >= 8 and len(set(sizes.values())) == 1:
+        [(height, width)] = set(sizes.values())
+        if height == width:
+            message = f"all {len(sizes)} images are {height}x{width}: were they stretched to that?"
+            findings.append(Finding("square_files", (), "", message))
     return findings
 
 

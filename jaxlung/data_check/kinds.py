@@ -1,6 +1,6 @@
 """The kinds of finding: how bad each is, and what to do about it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 ERROR, WARNING = "error", "warning"
@@ -22,6 +22,11 @@ class Finding(NamedTuple):
     file: str  # relative to the folder; "" for the whole folder
     message: str
     evidence: float = 1.0  # in units of what is worth a warning: orders findings of one kind
+
+
+def list_counts(counts: Iterable[tuple[str, int]]) -> list[str]:
+    """Writes "NAME (COUNT)" for each name."""
+    return [f"{name} ({count})" for name, count in counts]
 
 
 _LOOK = "Look at the picture: a rare chest is rightly unlike the others; draw a wrong mask again."

@@ -11,7 +11,7 @@ import numpy as np
 from jaxlung.data.splits import SPLITS
 from jaxlung.data_check.check import Check, ranking
 from jaxlung.data_check.files import Record
-from jaxlung.data_check.kinds import KINDS, Finding
+from jaxlung.data_check.kinds import KINDS, Finding, list_counts
 from jaxlung.errors import InputError
 from jaxlung.io.drawing import draw_thumbnail
 from jaxlung.io.page import encode_picture, render_page
@@ -31,7 +31,7 @@ def format_summary(result: Check) -> str:
     facts = summarize_check(result)
     lines = [f"{result.source}: {facts['pairs']} pairs, read in {result.seconds:.1f} s"]
     for name, title in (("sizes", "sizes"), ("image_formats", "images"), ("mask_formats", "masks")):
-        counts = [f"{value} ({n})" for value, n in facts[name].items()]
+        counts = list_counts(facts[name].items())
         shown = ", ".join(counts[:5])
         more = f" and {len(counts) - 5} more" if len(counts) > 5 else ""
         lines.append(f"  {title:10}{shown or 'none that can be read'}{more}")
