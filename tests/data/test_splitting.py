@@ -79,7 +79,7 @@ def test_a_folder_s_patients_stay_together(tmp_path):
 
 
 def test_phantoms_fall_into_folds_with_their_pictures():
-    numbers = {"size": 16, "phantom_train": 8, "phantom_validation": 4, "phantom_test": 3}
+    numbers = {"size": 32, "phantom_train": 8, "phantom_validation": 4, "phantom_test": 3}
     plain = load_splits(DataConfig(**numbers))
     pictures = {i: split.read(n).image for split in plain.values() for n, i in enumerate(split.ids)}
     validated = []
