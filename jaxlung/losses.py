@@ -68,7 +68,9 @@ def _near_outline(mask_BxHxWx1: jax.Array, reach: int = 2) -> jax.Array:
     """Returns 1 where both mask and background lie within `reach` pixels, else 0."""
     sides = 2 * reach + 1
     window, one = (1, sides, sides, 1), (1, 1, 1, 1)
-    high: jax.Array = jax.lax.reduce_window(mask_BxHxWx1, -jnp.inf, jax.lax.max, window, one, "SAME")
+    high: jax.Array = jax.lax.reduce_window(
+        mask_BxHxWx1, -jnp.inf, jax.lax.max, window, one, "SAME"
+    )
     low: jax.Array = jax.lax.reduce_window(mask_BxHxWx1, jnp.inf, jax.lax.min, window, one, "SAME")
     return high - low
 

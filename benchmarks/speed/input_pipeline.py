@@ -1,8 +1,8 @@
 """Does the input keep up? python benchmarks/speed/input_pipeline.py DIR
 
-DIR holds images/ and masks/. Images a second of the input alone, from files (decoding, canvas,
-digest) and from the cache, by either loader, beside the training step of configs/unet.py on the
-same batches, and the share of augmentation in that step.
+DIR holds images/ and masks/. Prints images a second of the input alone, from files (decoding,
+canvas, digest) and from the cache by either loader; of the training step of configs/unet.py on
+batches of that size; and the share of augmentation in that step.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     from jaxlung.data.folder import load_folder
     from jaxlung.data.input_pipeline import batches, check_canvases, make_canvases, train_indices
 
-    split = load_folder(arguments.directory, "")
+    split = load_folder(arguments.directory)
     start = time.perf_counter()
     canvases = make_canvases(split, size=256, fit="letterbox")
     check_canvases(canvases)

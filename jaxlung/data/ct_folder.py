@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.config import DataConfig
-from jaxlung.data.folder import read_folder_metadata
+from jaxlung.data.folder import files_by_stem, read_folder_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import split_stems
 from jaxlung.errors import InputError
@@ -84,27 +84,20 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         InputError: a folder is missing or empty, or a volume or mask stands alone.
     """
-    images, masks = (_by_stem(directory / name) for name in ("images", "masks"))
+    images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
-            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}.nii.gz")
+            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}{SUFFIXES[-1]}")
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no volume of that stem in {directory / 'images'}")
-    return {stem: (images[stem], masks[stem]) for stem in sorted(images)}
+    return {stem: (path, masks[stem]) for stem, path in images.items()}
 
 
-def _by_stem(directory: Path) -> dict[str, Path]:
+def _list_volumes(directory: Path) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found: dict[str, Path] = {}
-    for path in sorted(directory.iterdir()):
-        if path.name.startswith(".") or not path.name.lower().endswith(SUFFIXES):
-            continue
-        stem = volume_stem(path)
-        if stem in found:
-            raise InputError(f"{path}: same stem as {found[stem].name}; keep one of them")
-        found[stem] = path
+    found = files_by_stem(directory, lambda p: p.name.lower().endswith(SUFFIXES), volume_stem)
     if not found:
         raise InputError(f"{directory}: holds no volume ({' '.join(SUFFIXES)})")
     return found

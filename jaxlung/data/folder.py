@@ -3,7 +3,7 @@
 metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,31 +108,45 @@ def list_images(directory: Path) -> dict[str, Path]:
         above = directory.parent.name in ("images", "masks")
         hint = "; name the folder that holds images/ and masks/" if above else ""
         raise InputError(f"{directory}: no such folder{hint}")
-    listing = scan_images(directory)
+    found = files_by_stem(directory, is_image, stem_of)
+    if not found:
+        reason = explain_no_image(directory)
+        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){reason}")
+    return found
+
+
+def files_by_stem(
+    directory: Path, belongs: Callable[[Path], bool], stem_of: Callable[[Path], str]
+) -> dict[str, Path]:
+    """Lists the files of a folder that belong to a kind, without hidden ones, sorted by stem.
+
+    Raises:
+        InputError: two files have one stem, or a name is not UTF-8.
+    """
+    listing = scan_files(directory, belongs, stem_of)
     for path, earlier in listing.faults:
         if earlier:
             raise InputError(f"{path}: same stem as {earlier.name}; keep one of them")
-        if is_image(path):
+        if belongs(path):
             raise InputError(
                 f"{str(directory)!r}: the file name {path.name!r} is not UTF-8; rename it"
             )
-    if not listing.images:
-        reason = explain_no_image(directory)
-        raise InputError(f"{directory}: holds no image ({' '.join(SUFFIXES)}){reason}")
-    return listing.images
+    return listing.files
 
 
 class Listing(NamedTuple):
     """The entries of a folder, without hidden ones."""
 
-    images: dict[str, Path]  # by stem, sorted
+    files: dict[str, Path]  # of the kind, by stem, sorted
     faults: list[tuple[Path, Path | None]]
-    """A file and the earlier one of its stem; None: its name is not UTF-8, an image's or not."""
-    others: list[Path]  # folders, and files that are not images
+    """A file and the earlier one of its stem; None: its name is not UTF-8."""
+    others: list[Path]  # folders, and files of other kinds
 
 
-def scan_images(directory: Path) -> Listing:
-    """Lists the image files of a folder as `list_images` does, and keeps the faults."""
+def scan_files(
+    directory: Path, belongs: Callable[[Path], bool], stem_of: Callable[[Path], str]
+) -> Listing:
+    """Lists the files of a folder as `files_by_stem` does, and keeps the faults."""
     listing = Listing({}, [], [])
     for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
         stem = stem_of(path)
@@ -140,12 +154,12 @@ def scan_images(directory: Path) -> Listing:
             continue
         if not is_utf8(path.name):
             listing.faults.append((path, None))
-        elif not is_image(path):
+        elif not belongs(path):
             listing.others.append(path)
-        elif stem in listing.images:
-            listing.faults.append((path, listing.images[stem]))
+        elif stem in listing.files:
+            listing.faults.append((path, listing.files[stem]))
         else:
-            listing.images[stem] = path
+            listing.files[stem] = path
     return listing
 
 

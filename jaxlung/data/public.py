@@ -13,14 +13,7 @@ from jaxlung.catalog import CATALOG, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import useful_groups
 from jaxlung.data.prepared import open_set
-from jaxlung.data.splits import (
-    SPLITS,
-    Block,
-    Split,
-    join_splits,
-    patients_by_id,
-    select_examples,
-)
+from jaxlung.data.splits import SPLITS, Block, Split, join_splits, patients_by_id, select_examples
 from jaxlung.data.splitting import read_split_file, split_by_hash, split_by_size, split_into_folds
 from jaxlung.errors import InputError
 

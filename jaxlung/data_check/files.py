@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.data.duplicates import perceptual_hash, standardise
-from jaxlung.data.folder import Pair, explain_no_image, scan_images, take_mask
+from jaxlung.data.folder import Pair, explain_no_image, scan_files, take_mask
 from jaxlung.data.splits import Split
 from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding, list_counts
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.film import check_xray
-from jaxlung.io.images import SUFFIXES, read_film, stem_of
+from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import to_canvas
@@ -84,7 +84,7 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
 def _list_folder(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one that holds images/ and masks/")
-    images, faults, others = scan_images(folder)
+    images, faults, others = scan_files(folder, is_image, stem_of)
     others += [images.pop(stem) for stem, path in list(images.items()) if path.is_dir()]
     findings = []
     for path, earlier in faults:

@@ -233,12 +233,7 @@ def _letter_r(u: Array, v: Array) -> Array:
 
 
 def _expose(
-    unit_N: Array,
-    noise_key: Array,
-    attenuation: Array,
-    lung: Array,
-    overlay: Overlay,
-    pixel: Array,
+    unit_N: Array, noise_key: Array, attenuation: Array, lung: Array, overlay: Overlay, pixel: Array
 ) -> Array:
     """Turns line integrals into the displayed film; `pixel` is the width of a pixel in cm."""
     uniform, _ = anatomy.draws(unit_N)

@@ -14,11 +14,7 @@ from jaxlung.data.builders.shared import radiographs
 from jaxlung.data.builders.shared.outlines import coco_mask
 from jaxlung.errors import InputError
 
-ORGANS = {
-    "right lung": "mask_right",
-    "left lung": "mask_left",
-    "cardiomediastinum": "heart",
-}
+ORGANS = {"right lung": "mask_right", "left lung": "mask_left", "cardiomediastinum": "heart"}
 Masks = dict[str, np.ndarray]
 Records = Mapping[str, list[Any]]  # image file name to its annotations
 

@@ -6,7 +6,7 @@ changes a pixel.
 
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,29 +30,37 @@ def read_stored_values(dataset: Any, path: str | os.PathLike[str]) -> np.ndarray
     frames = int(dataset.get("NumberOfFrames") or 1)
     if frames > 1:
         raise InputError(f"{path}: has {frames} frames; expected one image")
-    shape = int(dataset.Rows), int(dataset.Columns)
-    check_size(*shape, path)
-    syntax, decoder, plugin = _find_decoder(dataset, path)
-    bits = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    high_bit = int(dataset.get("HighBit", bits[1] - 1))
-    if not 0 < bits[1] <= high_bit + 1 <= bits[0]:
+    check_size(int(dataset.Rows), int(dataset.Columns), path)
+    coding = _find_coding(dataset, path)
+    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    high_bit = int(dataset.get("HighBit", stored - 1))
+    if not 0 < stored <= high_bit + 1 <= allocated:
         raise InputError(f"{path}: has a damaged header (bits allocated, bits stored, high bit)")
     try:
-        pixels = _decode(dataset, shape, bits, syntax, decoder, plugin)
+        by_gdcm = coding.plugin == "gdcm"
+        pixels = (_decode_gdcm if by_gdcm else _decode)(dataset, coding)
         # pydicom takes the lowest BitsStored bits wherever HighBit is: moved here instead.
-        if _is_bitwise(syntax) and bits[0] > 1 and bits[0] > bits[1]:
-            pixels = (pixels << (bits[0] - 1 - high_bit)) >> (bits[0] - bits[1])
+        if not by_gdcm and allocated > 1 and allocated > stored:
+            pixels = (pixels << (allocated - 1 - high_bit)) >> (allocated - stored)
     except Exception:  # the decoders' texts are many, and some span lines
         raise InputError(
-            f"{path}: has damaged or truncated pixel data ({syntax.name}); copy or export it again"
+            f"{path}: has damaged or truncated pixel data ({coding.syntax.name}); copy or export "
+            f"it again"
         ) from None
     if pixels.ndim != (2 if int(dataset.SamplesPerPixel) == 1 else 3):
         raise InputError(f"{path}: has several frames; expected one image")
     return pixels
 
 
-def _find_decoder(dataset: Any, path: str | os.PathLike[str]) -> tuple[Any, Any, str]:
-    """Returns the transfer syntax, pydicom's decoder of it, and the plugin that it is to use."""
+class Coding(NamedTuple):
+    """How the pixels of a data set are stored, and who decodes them."""
+
+    syntax: Any  # pydicom's UID of the transfer syntax
+    decoder: Any  # pydicom's
+    plugin: str  # "pydicom" for RLE, "gdcm" for other compression, "" without any
+
+
+def _find_coding(dataset: Any, path: str | os.PathLike[str]) -> Coding:
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -78,36 +86,31 @@ def _find_decoder(dataset: Any, path: str | os.PathLike[str]) -> tuple[Any, Any,
             f"{path}: is compressed as {syntax.name}, and python-gdcm, which would decode it, "
             f'cannot be loaded; pip install "jaxlung[dicom]", or export it uncompressed'
         )
-    return syntax, decoder, plugin
+    return Coding(syntax, decoder, plugin)
 
 
-def _is_bitwise(syntax: Any) -> bool:
-    """Says whether stored values may hold bits that are not part of them."""
-    return not syntax.is_encapsulated or syntax == _RLE
+def _decode(dataset: Any, coding: Coding) -> np.ndarray:
+    """Decodes all bits, also those that are not part of the values; raises anything on damage."""
+    pixels, _ = coding.decoder.as_array(
+        dataset, decoding_plugin=coding.plugin, correct_unused_bits=False
+    )
+    return pixels
 
 
-def _decode(
-    dataset: Any,
-    shape: tuple[int, int],
-    bits: tuple[int, int],
-    syntax: Any,
-    decoder: Any,
-    plugin: str,
-) -> np.ndarray:
-    """Decodes all bits; raises anything on damage."""
+def _decode_gdcm(dataset: Any, coding: Coding) -> np.ndarray:
+    """Decodes a stream whose own header agrees with DICOM's; raises anything on damage."""
     from pydicom.encaps import generate_frames
 
-    if plugin != "gdcm":
-        options: Any = {"correct_unused_bits": False} if _is_bitwise(syntax) else {}
-        return decoder.as_array(dataset, decoding_plugin=plugin, **options)[0]
     frame = b"".join(generate_frames(dataset.PixelData, number_of_frames=1))
+    shape = int(dataset.Rows), int(dataset.Columns)
     *size, stream_bits = read_stream_header(frame)
-    if size != [*shape, int(dataset.SamplesPerPixel)] or stream_bits > bits[0]:
+    if size != [*shape, int(dataset.SamplesPerPixel)] or stream_bits > int(dataset.BitsAllocated):
         raise ValueError("the stream is of another image than the header")
     with silence_stderr():  # GDCM's libraries print lines of their own about damage
-        if syntax == _EXTENDED and bits[1] > 8:
+        if coding.syntax == _EXTENDED and int(dataset.BitsStored) > 8:
             return _decode_12_bits(frame, shape)
-        return decoder.as_array(dataset, decoding_plugin=plugin)[0]
+        pixels, _ = coding.decoder.as_array(dataset, decoding_plugin=coding.plugin)
+        return pixels
 
 
 def _decode_12_bits(frame: bytes, shape: tuple[int, int]) -> np.ndarray:
