@@ -18,7 +18,6 @@ from jaxlung.predict.load import load
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.files import write_json
 from jaxlung.weights import bundled
-from jaxlung.weights.bundled import SCHEMA
 
 
 def write(
@@ -55,7 +54,7 @@ def write(
         if config[section][field]:
             config[section][field] = Path(config[section][field]).resolve().name
     about = {
-        "schema": SCHEMA,
+        "schema": bundled.SCHEMA,
         "sha256": digest,
         "trained_weights_sha256": digest_weights(model.variables),
         "step": model.step,

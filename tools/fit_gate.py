@@ -1,4 +1,4 @@
-"""Fits what the gate knows of films, the same for the same films: python -m jaxlung.gate DIR
+"""Fits what the gate knows of films, the same for the same films: python -m tools.fit_gate DIR
 
 Multinomial logistic regression to the classes, and the principal components of upright films.
 """
@@ -155,7 +155,7 @@ def classifier(features_NxD: np.ndarray, labels_N: np.ndarray) -> dict[str, np.n
 @one_line_errors
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m jaxlung.gate",
+        prog="python -m tools.fit_gate",
         description="Fits the gate to the training splits of folders of X-rays, upright and not "
         "inverted, with images/ and masks/.",
     )

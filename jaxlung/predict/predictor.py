@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -33,15 +33,7 @@ _NARROWEST = 16  # pixels: the least side of the images in an array [B, H, W]
 ImageLike = np.ndarray | str | os.PathLike[str]
 
 
-class OnCanvas(Protocol):
-    """Anything that holds a canvas, uint8 [S, S]."""
-
-    @property
-    def canvas(self) -> np.ndarray: ...
-
-
 T = TypeVar("T")
-P = TypeVar("P", bound=OnCanvas)
 R = TypeVar("R")
 
 
@@ -188,8 +180,8 @@ class Predictor:
     def stream(
         self,
         items: Iterable[T],
-        prepare: Callable[[T], P],
-        finish: Callable[[P, np.ndarray], R],
+        prepare: Callable[[T], Any],
+        finish: Callable[[Any, np.ndarray], R],
         *,
         batch_size: int = BATCH,
     ) -> Iterator[Done[T, R]]:

@@ -12,13 +12,14 @@ import pytest
 from PIL import Image
 
 import jaxlung
-from jaxlung.cli import main
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
 from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.preprocess import preprocess_image
 from jaxlung.system.threads import largest_divisor
+from tests.helpers.forked_commands import run
+from tests.helpers.predict_command import predict
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,19 +53,19 @@ def test_an_array_with_a_channel_axis_gives_one(model, radiograph, tmp_path):
     """`model.predict(image.reshape(1, 256, 256, 1))[0, :, :, 0]`, as with Keras."""
     Image.fromarray(np.dstack([radiograph] * 3)).save(tmp_path / "rgb.png")
     height, width = radiograph.shape
-    for predict in (model.predict, model.predict_proba):
-        expected = predict(radiograph)
+    for infer in (model.predict, model.predict_proba):
+        expected = infer(radiograph)
         assert expected.shape == (height, width)
         for channels in (1, 3):
             image_HxWxC = np.repeat(radiograph[..., None], channels, axis=-1)
             np.testing.assert_array_equal(predict(image_HxWxC), expected[..., None])
-            [first] = predict(image_HxWxC[None])
+            [first] = infer(image_HxWxC[None])
             np.testing.assert_array_equal(first, expected[..., None])
-            found = predict(np.stack([image_HxWxC] * 2))
+            found = infer(np.stack([image_HxWxC] * 2))
             assert found.shape == (2, height, width, 1)
-        assert predict(np.stack([radiograph] * 2)).shape == (2, height, width)
-        assert predict(tmp_path / "rgb.png").shape == (height, width)
-        shapes = [one.shape for one in predict([tmp_path / "rgb.png", image_HxWxC, radiograph])]
+        assert infer(np.stack([radiograph] * 2)).shape == (2, height, width)
+        assert infer(tmp_path / "rgb.png").shape == (height, width)
+        shapes = [one.shape for one in infer([tmp_path / "rgb.png", image_HxWxC, radiograph])]
         assert shapes == [(height, width), (height, width, 1), (height, width)]
     as_float = (radiograph / np.float32(255)).reshape(1, height, width, 1)
     assert model.predict(as_float)[0, :, :, 0].shape == (height, width)
@@ -84,10 +85,6 @@ def test_brightness_and_contrast_hardly_matter(model, radiograph):
     darker = np.rint(radiograph * 0.5 + 20).astype(np.uint8)
     difference = model.predict_proba(darker) - model.predict_proba(radiograph)
     assert np.abs(difference).mean() < 0.02
-
-
-def predict(*arguments):
-    main(["predict", *map(str, arguments)])
 
 
 def test_with_the_mirror_image_a_flip_flips_the_prediction(workdir, radiograph):
@@ -165,16 +162,8 @@ def test_command_writes_masks_and_overlays(workdir, model, radiograph, tmp_path)
 def test_command_reports_bad_files_and_goes_on(workdir, radiograph, tmp_path, capsys):
     Image.fromarray(radiograph).save(tmp_path / "good.png")
     (tmp_path / "bad.png").write_text("not an image")
-    with pytest.raises(SystemExit) as stop:
-        predict(
-            tmp_path / "bad.png",
-            tmp_path / "good.png",
-            "--workdir",
-            workdir,
-            "--out",
-            tmp_path / "out",
-        )
-    assert stop.value.code == 1
+    paths = (tmp_path / "bad.png", tmp_path / "good.png")
+    predict(*paths, "--workdir", workdir, "--out", tmp_path / "out", code=1)
     assert (tmp_path / "out" / "good.png").exists()
     errors = capsys.readouterr().err.strip().splitlines()
     assert len(errors) == 1 and "bad.png" in errors[0]
@@ -186,9 +175,7 @@ def test_command_overwrites_nothing(workdir, radiograph, tmp_path, capsys):
     for out in (tmp_path, tmp_path / "out"):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / "a.png").write_bytes(b"mine")
-        with pytest.raises(SystemExit) as stop:
-            predict(tmp_path / "a.png", "--workdir", workdir, "--out", out)
-        assert stop.value.code == 2
+        predict(tmp_path / "a.png", "--workdir", workdir, "--out", out, code=2)
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert (tmp_path / "a.png").read_bytes() == before
     assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
@@ -200,16 +187,9 @@ def test_command_refuses_two_images_with_one_output(workdir, tmp_path):
     for name in ("x", "y"):
         (tmp_path / name).mkdir()
         Image.new("L", (32, 32)).save(tmp_path / name / "same.png")
-    with pytest.raises(SystemExit) as stop:
-        predict(
-            tmp_path / "x" / "same.png",
-            tmp_path / "y" / "same.png",
-            "--workdir",
-            workdir,
-            "--out",
-            tmp_path / "out",
-        )
-    assert stop.value.code == 2 and not (tmp_path / "out").exists()
+    paths = (tmp_path / "x" / "same.png", tmp_path / "y" / "same.png")
+    predict(*paths, "--workdir", workdir, "--out", tmp_path / "out", code=2)
+    assert not (tmp_path / "out").exists()
 
 
 def test_load_of_a_folder_that_is_no_run(tmp_path):
@@ -235,7 +215,10 @@ def test_arrays_of_other_kinds(model, radiograph):
 
 
 def test_commands_of_a_real_run_say_one_line(workdir, radiograph, tmp_path):
-    """Whole processes: nothing of Orbax or JAX joins the one line on stderr."""
+    """Whole processes: nothing of Orbax or JAX joins the one line on stderr.
+
+    One is started anew, the others are forked.
+    """
     (tmp_path / "notes.png").write_text("not an image")
     (tmp_path / "file").write_text("")
     Image.fromarray(radiograph).save(tmp_path / "good.png")
@@ -246,13 +229,11 @@ def test_commands_of_a_real_run_say_one_line(workdir, radiograph, tmp_path):
         (["eval.py", f"--workdir={workdir}", f"--out={tmp_path / 'file'}"], 2, "file"),
         (["eval.py", f"--workdir={workdir}", "--data=no/such/place"], 2, "no/such/place"),
     ):
-        result = subprocess.run(
-            [sys.executable, *map(str, command)],
-            cwd=ROOT,
-            text=True,
-            capture_output=True,
-            timeout=120,
-        )
+        result = run(*command)
+        if "notes.png" in word:
+            anew = [sys.executable, *map(str, [*command, "--overwrite"])]
+            whole = subprocess.run(anew, cwd=ROOT, text=True, capture_output=True, timeout=120)
+            assert (whole.returncode, whole.stderr) == (result.returncode, result.stderr)
         lines = result.stderr.strip().splitlines()
         assert result.returncode == code, result.stderr
         assert len(lines) == 1 and word in lines[0], result.stderr

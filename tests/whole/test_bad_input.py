@@ -12,23 +12,38 @@ from PIL import Image
 from configs import tiny
 from jaxlung.errors import InputError
 from jaxlung.train.loop import train_and_evaluate
+from tests.helpers.forked_commands import run
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def folder(tmp_path):
+def write_pairs(directory):
     """24 good pairs of 40x48 pixels, enough for every split by hash."""
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
-        (tmp_path / "data" / name).mkdir(parents=True)
+        (directory / name).mkdir(parents=True)
     for i in range(24):
         mask = np.zeros((40, 48), np.uint8)
         mask[8:30, 6:20] = mask[8:30, 28:42] = 255
         image = rng.integers(0, 200, (40, 48), np.uint8)
-        Image.fromarray(image).save(tmp_path / "data" / "images" / f"case{i:02d}.png")
-        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"case{i:02d}.png")
-    return tmp_path / "data"
+        Image.fromarray(image).save(directory / "images" / f"case{i:02d}.png")
+        Image.fromarray(mask).save(directory / "masks" / f"case{i:02d}.png")
+    return directory
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_pairs(tmp_path / "data")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A good folder, and a run that was trained on it for an epoch; a test leaves both alone."""
+    root = tmp_path_factory.mktemp("trained")
+    config = folder_config(write_pairs(root / "data"))
+    state = train_and_evaluate(config, root / "run")
+    assert int(state.step) > 0
+    return root
 
 
 def folder_config(folder):
@@ -36,6 +51,7 @@ def folder_config(folder):
     config.data.loader = "memory"
     config.data.name = "folder"
     config.data.dir = str(folder)
+    config.train.num_epochs = 1
     return config
 
 
@@ -49,8 +65,8 @@ def assert_refused(config, workdir, *words):
     assert not workdir.exists()
 
 
-def test_good_folder_trains(folder, tmp_path):
-    assert int(train_and_evaluate(folder_config(folder), tmp_path / "run").step) > 0
+def test_good_folder_trains(trained):
+    assert (trained / "run" / "metrics.jsonl").exists()
 
 
 def test_missing_folder(tmp_path):
@@ -115,30 +131,26 @@ def snapshot(directory):
     return {p: p.read_bytes() for p in sorted(directory.rglob("*")) if p.is_file()}
 
 
-def test_workdir_of_another_model_is_left_alone(folder, tmp_path):
-    config = folder_config(folder)
-    train_and_evaluate(config, tmp_path / "run")
-    before = snapshot(tmp_path / "run")
+def test_workdir_of_another_model_is_left_alone(trained):
+    config = folder_config(trained / "data")
+    before = snapshot(trained / "run")
     config.model.width = 8
     with pytest.raises(InputError, match=r"model\.width: 4 -> 8"):
-        train_and_evaluate(config, tmp_path / "run")
-    assert snapshot(tmp_path / "run") == before
+        train_and_evaluate(config, trained / "run")
+    assert snapshot(trained / "run") == before
 
 
-def test_changed_data_are_not_resumed_on(folder, tmp_path):
-    config = folder_config(folder)
-    train_and_evaluate(config, tmp_path / "run")
-    before = snapshot(tmp_path / "run")
-    shutil.copy(folder / "images" / "case00.png", folder / "images" / "case01.png")
-    with pytest.raises(InputError, match="data have changed"):
-        train_and_evaluate(config, tmp_path / "run")
-    assert snapshot(tmp_path / "run") == before
-
-
-def run(*command):
-    return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+def test_changed_data_are_not_resumed_on(trained):
+    before = snapshot(trained / "run")
+    changed = trained / "data" / "images" / "case01.png"
+    data = changed.read_bytes()
+    shutil.copy(trained / "data" / "images" / "case00.png", changed)
+    try:
+        with pytest.raises(InputError, match="data have changed"):
+            train_and_evaluate(folder_config(trained / "data"), trained / "run")
+    finally:
+        changed.write_bytes(data)
+    assert snapshot(trained / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -173,7 +185,10 @@ def test_a_flag_that_is_left_out_is_named_with_an_example(script, flag, example)
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])
 def test_help_is_no_error(script):
-    result = run(script, "--help")
+    """A real start of each script: whatever it prints beside its help would show."""
+    result = subprocess.run(
+        [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
     assert result.returncode == 0 and result.stderr == ""
     assert f"python {script}" in result.stdout and "--workdir" in result.stdout
 

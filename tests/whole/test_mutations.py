@@ -25,7 +25,6 @@ from PIL import Image
 pytest.importorskip("pydicom", reason='needs pip install "jaxlung[dicom]"')
 pytest.importorskip("gdcm", reason='needs pip install "jaxlung[dicom]"')
 
-from jaxlung.cli import main  # noqa: E402
 from jaxlung.errors import InputError, one_line, print_error  # noqa: E402
 from jaxlung.io import images as images_io  # noqa: E402
 from jaxlung.io.images import read_film, read_image, write_png  # noqa: E402
@@ -33,6 +32,7 @@ from jaxlung.phantom import radiographs  # noqa: E402
 from jaxlung.predict.batch import summary  # noqa: E402
 from jaxlung.predict.batch.sources import find_sources, on_disk  # noqa: E402
 from jaxlung.system.silence import silence_stderr  # noqa: E402
+from tests.helpers import predict_command  # noqa: E402
 from tests.helpers.mutated_files import (  # noqa: E402
     SECRETS,
     deflated_bomb,
@@ -44,6 +44,7 @@ from tests.helpers.mutated_files import (  # noqa: E402
     seeds,
     tiff,
 )
+from tests.helpers.predict_command import predict  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 SEEDS = [int(seed) for seed in os.environ.get("JAXLUNG_MUTATIONS", "0").split(",")]
@@ -106,7 +107,7 @@ def predicted_alone(path, workdir, out):
     """Seconds of computing to read, predict and write it; the first time is of compilation."""
     for _ in range(2):
         start = time.process_time()
-        main(["predict", path, "--model", str(workdir), "--out", str(out), "--overwrite"])
+        predict(path, "--model", workdir, "--out", out, "--overwrite")
     shutil.rmtree(out)
     return time.process_time() - start
 
@@ -200,7 +201,7 @@ def test_names_that_are_no_text_are_told_in_one_line_each(workdir, images, tmp_p
     folder.mkdir()
     for name in ("a\nb", "\x1b[31mc", "\udcff", "d" * 245):
         (folder / f"{name}.png").write_bytes(encoded(images[0], "PNG"))
-    assert predict(folder, "--model", workdir, "--out", out) == 1  # the last's outputs have no name
+    predict(folder, "--model", workdir, "--out", out, code=1)  # the last's outputs have no name
     said = capsys.readouterr()
     assert len(said.err.splitlines()) == 1 and "too long a name" in said.err
     assert len(said.out.splitlines()) == 4 and "\x1b" not in said.out and "\udcff" not in said.out
@@ -252,12 +253,6 @@ def test_damaged_archives_end_in_one_error_each(images, tmp_path):
                 assert str(error).startswith(str(path))
 
 
-def predict(*arguments):
-    with pytest.raises(SystemExit) as stop:
-        main(["predict", *map(str, arguments)])
-    return stop.value.code
-
-
 @pytest.fixture
 def films(images, tmp_path) -> Path:
     folder = tmp_path / "films"
@@ -268,7 +263,7 @@ def films(images, tmp_path) -> Path:
 
 
 def test_interrupted_it_says_how_to_go_on(workdir, films, tmp_path):
-    for i in range(24, 600):
+    for i in range(24, 300):
         os.link(films / "00.png", films / f"{i}.png")
     out = tmp_path / "out"
     # A suite that a shell runs in the background ignores interruptions, and its children too.
@@ -287,8 +282,8 @@ def test_interrupted_it_says_how_to_go_on(workdir, films, tmp_path):
     assert process.returncode == 130
     assert errors.decode() == "interrupted; the same command with --resume goes on\n"
     assert (out / summary.JOURNAL).exists()
-    main(["predict", str(films), "--model", str(workdir), "--out", str(out), "--resume"])
-    assert len(json.loads((out / summary.JSON).read_text())["images"]) == 600
+    predict(films, "--model", workdir, "--out", out, "--resume")
+    assert len(json.loads((out / summary.JSON).read_text())["images"]) == 300
 
 
 def test_a_full_disk_ends_it_in_one_line_and_it_can_go_on(
@@ -303,11 +298,11 @@ def test_a_full_disk_ends_it_in_one_line_and_it_can_go_on(
         write(path, image)
 
     monkeypatch.setattr(images_io, "write_png", until_full)
-    assert predict(films, "--model", workdir, "--out", out) == 2
+    predict(films, "--model", workdir, "--out", out, code=2)
     (line,) = capsys.readouterr().err.splitlines()
     assert str(out) in line and "No space left" in line and "--resume" in line
     left[0] = 999
-    main(["predict", str(films), "--model", str(workdir), "--out", str(out), "--resume"])
+    predict(films, "--model", workdir, "--out", out, "--resume")
     rows = json.loads((out / summary.JSON).read_text())["images"]
     assert [row["status"] for row in rows] == ["ok"] * 24
 
@@ -316,12 +311,13 @@ def test_a_folder_that_cannot_be_written_to_is_refused_first(films, tmp_path, mo
     def no_work(*arguments, **options):
         raise AssertionError("it began")
 
-    monkeypatch.setattr("jaxlung.predict.load.load", no_work)
+    monkeypatch.setattr("jaxlung.predict.batch.sources.find_sources", no_work)
+    monkeypatch.setattr(predict_command, "_load", no_work)
     (tmp_path / "file").write_bytes(b"")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        assert predict(films, "--out", out) == 2
+        predict(films, "--out", out, code=2)
         assert "is no folder" in capsys.readouterr().err
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert predict(films, "--out", tmp_path / "new" / "out") == 2
+    predict(films, "--out", tmp_path / "new" / "out", code=2)
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written to" in line and not (tmp_path / "new").exists()

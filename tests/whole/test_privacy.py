@@ -25,13 +25,13 @@ from pydicom.datadict import DicomDictionary  # noqa: E402
 
 from configs import ct as ct_recipe  # noqa: E402
 from configs import tiny  # noqa: E402
-from jaxlung.cli import main  # noqa: E402
 from jaxlung.evaluation.evaluate import evaluate  # noqa: E402
 from jaxlung.io.dicom.file import _ATTRIBUTES  # noqa: E402
 from jaxlung.phantom import radiographs  # noqa: E402
 from jaxlung.system.silence import silence  # noqa: E402
 from jaxlung.train.loop import train_and_evaluate  # noqa: E402
 from tests.helpers.dicom_files import dicom, saved  # noqa: E402
+from tests.helpers.predict_command import jaxlung as run  # noqa: E402
 
 NAME, NUMBER, DAY, UNIQUE = "Quuxson^Zebediah", "QX4711", "19320229", "1.2.999.4711.4711"
 TOKENS = ("quuxson", "zebediah", "qx4711", "19320229", "1932-02-29", "4711.4711")
@@ -135,15 +135,6 @@ def said(capfd, caplog):
     return collect
 
 
-def run(*arguments):
-    """A command; whether it succeeded."""
-    try:
-        main([str(argument) for argument in arguments])
-    except SystemExit as stop:
-        return stop.code == 0
-    return True
-
-
 def config_of(recipe, root, name):
     config = recipe.get_config()
     (root / "lists.json").write_text(json.dumps(SPLITS))
@@ -193,8 +184,8 @@ def test_x_rays(tmp_path, said):
     evaluate(out / "run")
     evaluate(out / "run", data=root, split="all", out=out / "eval")
     model = ["--workdir", out / "run"]
-    assert run("predict", *sorted((root / "images").iterdir()), *model, "--out", out / "masks")
-    assert run(
+    run("predict", *sorted((root / "images").iterdir()), *model, "--out", out / "masks")
+    run(
         "score",
         "--pred",
         out / "masks",
@@ -205,16 +196,16 @@ def test_x_rays(tmp_path, said):
         "--out",
         out / "score",
     )
-    run("data", "check", root, "--out", out / "check")
+    run("data", "check", root, "--out", out / "check", code=None)
     assert_clean(out)
     assert not words(said().encode())
 
     broken = damaged(tmp_path / "broken", first)
-    assert not run("predict", *broken, *model, "--out", out / "broken")
+    run("predict", *broken, *model, "--out", out / "broken", code=1)
     text = said()
     assert "error: " in text and "Traceback" not in text and not words(text.encode())
     (root / "images" / "a.dcm").write_bytes(broken[0].read_bytes())
-    run("data", "check", root, "--out", out / "check2")
+    run("data", "check", root, "--out", out / "check2", code=None)
     assert_clean(out)
     assert not words(said().encode())
 
@@ -251,21 +242,21 @@ def test_ct(tmp_path, said):
     train_and_evaluate(config_of(ct_recipe, root, "ct"), out / "run")
     evaluate(out / "run")
     model = ["--workdir", out / "run"]
-    assert run("predict", scan, series, *model, "--out", out / "masks")
-    run("data", "check", root, "--out", out / "check")
+    run("predict", scan, series, *model, "--out", out / "masks")
+    run("data", "check", root, "--out", out / "check", code=None)
     assert {"f.nii.gz", "series.nii.gz"} <= {path.name for path in (out / "masks").iterdir()}
     assert_clean(out)
     assert not words(said().encode())
 
     for i, path in enumerate(damaged(tmp_path / "broken", series / "3.dcm")):
         (series / "3.dcm").write_bytes(path.read_bytes())
-        run("predict", series, *model, "--out", out / f"broken{i}")
+        run("predict", series, *model, "--out", out / f"broken{i}", code=None)
     broken = tmp_path / "broken.nii"
     data = bytearray(gzip.decompress(scan.read_bytes()))
     for start in (70, 123, 252, 256, 280, 344, 352):  # types, codes, units, magic, extensions
         data[start : start + 4] = b"\xffQX\x7f"
         broken.write_bytes(data)
-        run("predict", broken, *model, "--out", out / "broken")
+        run("predict", broken, *model, "--out", out / "broken", code=None)
         data = bytearray(gzip.decompress(scan.read_bytes()))
     (root / "masks" / "f.nii.gz").write_bytes((root / "masks" / "f.nii.gz").read_bytes()[:-50])
     with pytest.raises(ValueError) as error:

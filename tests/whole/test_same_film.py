@@ -6,13 +6,13 @@ import pytest
 from PIL import Image
 
 from jaxlung import load, phantom
-from jaxlung.cli import main
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_labels
 
 pytest.importorskip("pydicom", reason='needs pip install "jaxlung[dicom]"')
 pytest.importorskip("gdcm", reason='needs pip install "jaxlung[dicom]"')
 from tests.helpers.dicom_files import dicom, saved  # noqa: E402
+from tests.helpers.predict_command import predict  # noqa: E402
 
 
 def store(folder, film):
@@ -40,10 +40,10 @@ def dice(one, other):
     return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
-def check(film, tmp_path):
+def check(film, tmp_path, *model):
     flipped = store(tmp_path / "films", film)
     out = tmp_path / "out"
-    main(["predict", str(tmp_path / "films"), "--out", str(out), "--sides", "--no-overlay"])
+    predict(tmp_path / "films", *model, "--out", out, "--sides", "--no-overlay")
     expected = read_labels(out / "png8.png", sides=True)
     assert set(np.unique(expected)) == {0, 1, 2}
     assert np.argwhere(expected == 1)[:, 1].mean() < np.argwhere(expected == 2)[:, 1].mean()
@@ -59,9 +59,9 @@ def check(film, tmp_path):
             assert dice(labels == other, expected == side) >= 0.99, name
 
 
-def test_of_a_simulated_film(tmp_path):
+def test_of_a_simulated_film(workdir, tmp_path):
     images, _ = phantom.radiographs(jax.random.key(5), 1)
-    check(np.asarray(images[0]), tmp_path)
+    check(np.asarray(images[0]), tmp_path, "--model", workdir)
 
 
 @pytest.mark.parametrize("name", ["MCUCXR_0001_0", "MCUCXR_0126_1", "MCUCXR_0311_1"])

@@ -1,8 +1,8 @@
-"""From what a user names to images one by one: files, folders, globs, zip archives, lists.
+"""Finds the images that a user names: files, folders, globs, zip archives, lists.
 
-Of a folder or an archive every image in it and below it is taken, in order of name; hidden files,
-and what is no image by suffix or content, are passed over. Names of an archive's members are used
-to name outputs, never to write.
+A folder or an archive gives every image in it and below it, in order of name. Hidden files, and
+what is no image by suffix or content, are passed over. An archive's members name outputs; no file
+is written under their own path.
 """
 
 import contextlib
@@ -32,23 +32,23 @@ class Source(NamedTuple):
     """One image, or with a model of CT one volume."""
 
     path: Path  # the file; the folder of a DICOM series; or the archive
-    member: str  # in an archive: the file's name there, of a series the folder's with / at its end
-    name: PurePosixPath  # of its outputs, less their suffix: relative, below the folder named
+    member: str  # the file's name in the archive; a series has its folder's name and a final /
+    name: PurePosixPath  # of its outputs without their suffix, relative to the folder named
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @property
     def place(self) -> str:
-        """The same from wherever the command is given."""
+        """The absolute path, whatever the working directory was."""
         return os.path.abspath(str(self))
 
     @property
     def stamp(self) -> str:
-        """Changes when the file does: its size and time, in an archive its size and CRC.
+        """A digest that changes when the file does: of its size and time, or its size and CRC.
 
         Raises:
-            InputError: it is no longer there.
+            InputError: the file is no longer there.
         """
         try:
             if self.member:
@@ -65,52 +65,52 @@ class Source(NamedTuple):
 
 
 def read_list(lines: Iterable[str]) -> list[Path]:
-    """Paths, one on each line; empty lines are passed over."""
+    """Reads a path from each line that is not empty."""
     return [Path(line.rstrip("\r\n")) for line in lines if line.strip()]
 
 
 def find_sources(
     paths: Sequence[Path], *, volumes: bool, but_not: Path | None = None
 ) -> list[Source]:
-    """Every image that the paths lead to, once, in the order given.
+    """Finds every image that the paths lead to, once, in the order given.
 
     Args:
-        volumes: look for CT volumes (NIfTI files, folders that hold a DICOM series) instead.
-        but_not: a folder to pass over: that of the outputs, where it lies in one of the inputs.
+        volumes: find CT volumes (NIfTI files, folders that hold a DICOM series) instead.
+        but_not: a folder to pass over: that of the outputs, which may lie in one of the inputs.
 
     Raises:
-        InputError: a path that leads to nothing: a glob without match, a folder or an archive
-            without an image; the folder to pass over; or an archive that is damaged.
+        InputError: a path leads to nothing (a glob without match, a folder or an archive without an
+            image), it is the folder to pass over, or an archive is damaged.
     """
     sources: list[Source] = []
     for path in paths:
-        if path.exists() or not glob.has_magic(str(path)):
-            # A missing file is reported in its turn.
-            found = _at(path, volumes, but_not)
-            if not found:
-                raise InputError(f"{path}: holds no {'CT volume' if volumes else 'image'}")
-            sources += found
-            continue
-        matches = [Path(match) for match in sorted(glob.glob(str(path), recursive=True))]
-        plain_parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        found = []
-        for match in matches:
-            folder = match if match.is_dir() else match.parent
-            below = PurePosixPath(folder.relative_to(Path(*plain_parts)).as_posix())
-            if but_not is None or not _is_within(match, but_not):
-                found += [
-                    source._replace(name=below / source.name)
-                    for source in _at(match, volumes, but_not)
-                ]
+        is_glob = glob.has_magic(str(path)) and not path.exists()
+        # A missing file is reported when its turn comes.
+        found = _matching(path, volumes, but_not) if is_glob else _at(path, volumes, but_not)
         if not found:
-            raise InputError(f"{path}: matches no {'CT volume' if volumes else 'image'}")
+            verb, kind = "matches" if is_glob else "holds", "CT volume" if volumes else "image"
+            raise InputError(f"{path}: {verb} no {kind}")
         sources += found
     # A glob may name a folder and the files in it.
     return list({(source.path, source.member): source for source in sources}.values())
 
 
-def _is_within(path: Path, folder: Path) -> bool:
-    return path.resolve().is_relative_to(folder.resolve())
+def _matching(pattern: Path, volumes: bool, but_not: Path | None) -> list[Source]:
+    """Finds what a glob matches; outputs are named by the path below its first wildcard."""
+    plain_parts = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
+    root = Path(*plain_parts)
+    found = []
+    for match in map(Path, sorted(glob.glob(str(pattern), recursive=True))):
+        if not _is_within(match, but_not):
+            folder = match if match.is_dir() else match.parent
+            below = PurePosixPath(folder.relative_to(root).as_posix())
+            for source in _at(match, volumes, but_not):
+                found.append(source._replace(name=below / source.name))
+    return found
+
+
+def _is_within(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder.resolve())
 
 
 def _at(path: Path, volumes: bool, but_not: Path | None) -> list[Source]:
@@ -119,22 +119,23 @@ def _at(path: Path, volumes: bool, but_not: Path | None) -> list[Source]:
     if path.is_dir() and not (volumes and _is_series(path)):
         if but_not is not None and path.resolve() == but_not.resolve():
             raise InputError(f"{path}: is the folder of the images; name another --out folder")
+        stem_in = volume_stem if volumes else stem_of
         return [
-            Source(file, "", _name(file, path, volumes))
+            Source(file, "", PurePosixPath(file.relative_to(path).with_name(stem_in(file))))
             for file in _below(path, volumes)
-            if but_not is None or not _is_within(file, but_not)
+            if not _is_within(file, but_not)
         ]
     stem = volume_stem(path) if is_volume(path) else stem_of(path)
     return [Source(path, "", PurePosixPath(stem))]
 
 
 def _below(folder: Path, volumes: bool) -> Iterator[Path]:
-    """Images in a folder and below, or with volumes NIfTI files and folders of a series."""
+    """Yields the images in a folder and below; with volumes, NIfTI files and folders of series."""
 
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename}: cannot be read ({error.strerror})") from error
 
-    seen = set()  # links may lead round
+    seen = set()  # links may lead in a circle
     for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(where)
         if real in seen:
@@ -153,7 +154,7 @@ def _below(folder: Path, volumes: bool) -> Iterator[Path]:
 
 
 def _is_series(folder: Path) -> bool:
-    """Whether DICOM files lie in the folder itself."""
+    """Tells whether DICOM files lie in the folder itself."""
     return any(
         file.is_file() and is_dicom(file) and file.name != "DICOMDIR"
         for file in sorted(folder.iterdir())
@@ -161,20 +162,15 @@ def _is_series(folder: Path) -> bool:
     )
 
 
-def _name(file: Path, folder: Path, volumes: bool) -> PurePosixPath:
-    stem = volume_stem(file) if volumes else stem_of(file)
-    return PurePosixPath(file.relative_to(folder).with_name(stem).as_posix())
-
-
 def _is_hidden(name: str) -> bool:
     return (name.startswith(".") and name != "..") or name == "__MACOSX"
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
-    """An archive, which is kept open: to read its list of members anew for each takes long.
+    """Opens an archive, and keeps it open: reading its list of members for each takes long.
 
     Raises:
-        InputError: it is no archive that can be read.
+        InputError: the archive cannot be read.
     """
     try:
         return _open_archive(path, path.stat().st_mtime_ns)
@@ -182,7 +178,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
 
 
-@functools.lru_cache(maxsize=8)  # those that fall out are closed by their finaliser
+@functools.lru_cache(maxsize=8)  # an archive that falls out is closed by its finaliser
 def _open_archive(path: Path, _: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
@@ -222,12 +218,12 @@ def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
     try:
         with archive.open(member) as file:
             return file.read(132)[128:] == b"DICM"
-    except Exception:  # as above; its error is told in its turn
+    except Exception:  # as above; its error is reported when its turn comes
         return False
 
 
 def _members(archive: zipfile.ZipFile, member: str) -> list[str]:
-    """A file's own name, or those of the files in a folder of the archive."""
+    """Returns a file's own name, or the names of the files in a folder of the archive."""
     if not member.endswith("/"):
         return [member]
     folder = PurePosixPath(member)
@@ -237,11 +233,11 @@ def _members(archive: zipfile.ZipFile, member: str) -> list[str]:
 
 @contextlib.contextmanager
 def on_disk(source: Source) -> Iterator[Path]:
-    """The source as a path to read; a member of an archive is unpacked while inside.
+    """Gives the source as a path to read; a member of an archive is unpacked meanwhile.
 
     Raises:
-        InputError: the member is damaged, encrypted, or larger than 2 GiB. Errors raised inside
-            that name the unpacked file name the source instead.
+        InputError: the member is damaged, encrypted, or larger than 2 GiB. An error raised inside
+            that names the unpacked file names the source instead.
     """
     if not source.member:
         yield source.path

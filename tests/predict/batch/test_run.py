@@ -360,7 +360,7 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
     assert untimed(out) == untimed(whole)
 
 
-def test_of_a_turned_or_partial_film_sides_are_not_told(tmp_path):
+def test_of_a_turned_or_partial_film_sides_are_not_told(workdir, tmp_path):
     """Half a film has its lung on the other side of the picture's middle."""
     import jaxlung
 
@@ -368,7 +368,7 @@ def test_of_a_turned_or_partial_film_sides_are_not_told(tmp_path):
     Image.fromarray(film).save(tmp_path / "whole.png")
     Image.fromarray(film[:, :128]).save(tmp_path / "right_half.png")
     Image.fromarray(np.rot90(film).copy()).save(tmp_path / "turned.png")
-    predict(tmp_path / "*.png", "--sides", "--out", tmp_path / "out")
+    predict(tmp_path / "*.png", "--sides", "--model", workdir, "--out", tmp_path / "out")
     found = {row["name"]: row for row in rows(tmp_path / "out")}
     assert found["whole"]["right_px"] and found["whole"]["left_px"]
     for name in ("right_half", "turned"):
