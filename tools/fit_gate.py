@@ -1,4 +1,4 @@
-"""Fits what the gate knows of films, the same for the same films: python -m tools.fit_gate DIR
+"""Fits the sanity gate to films; the same films give the same gate: python -m tools.fit_gate DIR
 
 Multinomial logistic regression to the classes, and the principal components of upright films.
 """
@@ -45,7 +45,7 @@ RIDGE = 3e-5  # times the sum of the squared weights, beside the mean loss
 
 
 def films(directories: Sequence[Path], split: str = "train") -> list[np.ndarray]:
-    """The grey images of one split of each folder, uint8 [SIZE, SIZE], stretched to squares."""
+    """Reads the grey images of one split of each folder, uint8 [SIZE, SIZE], stretched to squares."""
     side = (SIZE, SIZE)
     found = []
     for directory in directories:
@@ -57,7 +57,7 @@ def films(directories: Sequence[Path], split: str = "train") -> list[np.ndarray]
 
 
 def draw(name: str, film: np.ndarray, second: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture of a class, uint8 [H, W], made of a film; `second` is any other film."""
+    """Makes a picture of a class, uint8 [H, W], from a film; `second` is any other film."""
     grey = mild(film, rng)
     if name == "inverted":  # negatives of turned films too: `image.examine` looks at them again
         return 255 - np.rot90(grey, int(rng.choice([0, 0, 0, 1, 2, 3])))
@@ -75,7 +75,7 @@ def draw(name: str, film: np.ndarray, second: np.ndarray, rng: np.random.Generat
 def samples(
     films: Sequence[np.ndarray], phantoms: Sequence[np.ndarray] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Features float32 [N, D] of drawn pictures, and their classes int [N].
+    """Draws pictures; returns their features, float32 [N, D], and their classes, int [N].
 
     Each film's pictures depend on the seed and its place alone.
     """
@@ -99,7 +99,7 @@ def samples(
 
 
 def fit(directories: Sequence[Path]) -> dict[str, np.ndarray]:
-    """The gate's arrays, as `image.read_gate` takes them, of the folders' training splits.
+    """Fits the gate's arrays, as `image.read_gate` reads them, to the folders' training splits.
 
     Their validation splits say how far from the principal components upright films may lie.
     """
@@ -117,7 +117,7 @@ def fit(directories: Sequence[Path]) -> dict[str, np.ndarray]:
 
 
 def classifier(features_NxD: np.ndarray, labels_N: np.ndarray) -> dict[str, np.ndarray]:
-    """The most likely weights, with every class weighing the same, and a ridge.
+    """Fits the most likely weights; every class weighs the same, and a ridge keeps them small.
 
     Returns:
         mean float32 [D], weights float16 [D, classes], bias float32 [classes].

@@ -1,6 +1,6 @@
-"""What becomes of chest films, for the gate's classifier to be fitted to: mild changes and spoilt.
+"""Changes and spoils chest films, for the gate's classifier to be fitted to.
 
-Pure functions of a grey film uint8 [H, W] and a NumPy generator, which return another.
+Pure functions of a grey film uint8 [H, W] and a NumPy generator; they return another film.
 """
 
 import cv2
@@ -10,7 +10,7 @@ from tools.gate_pictures import SIZE, leaves, smooth, to_uint8
 
 
 def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A film as another hospital may store it; each change is drawn on its own.
+    """Changes a film as another hospital may store it; each change is drawn on its own.
 
     Mirrored (the gate takes either side), with plain bands beside it, turned by up to 16 degrees,
     zoomed, shifted, in other tone, range, sharpness, noise, compression, and in bars.
@@ -54,7 +54,7 @@ def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _warp(grey: np.ndarray, matrix_3x3: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Perspective or less; what comes in is black, white or the edge's values."""
+    """Warps a film in perspective; what comes in is black, white or the edge's values."""
     height, width = grey.shape
     fill = int(rng.integers(3))
     border = cv2.BORDER_REPLICATE if fill == 2 else cv2.BORDER_CONSTANT
@@ -64,7 +64,7 @@ def _warp(grey: np.ndarray, matrix_3x3: np.ndarray, rng: np.random.Generator) ->
 
 
 def part(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One lung, the upper or lower half, or a small piece of a film."""
+    """Cuts out one lung, the upper or lower half, or a small piece of a film."""
     height, width = grey.shape
     kind = rng.random()
     if kind < 0.55:  # one lung, mostly with some of the mediastinum
@@ -91,7 +91,7 @@ def part(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def photographed(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A film on a light box or screen, taken askew: dark or bright room, glare, uneven light."""
+    """Photographs a film on a light box or screen, askew: dark or bright room, glare, uneven light."""
     height, width = grey.shape
     inset = rng.uniform(0.1, 0.24, (4, 2)) * (width, height)
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
@@ -112,7 +112,7 @@ def photographed(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def scrambled(grey: np.ndarray, other: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The film's tiles in disorder, two or four films beside one another, or its spectrum alone."""
+    """Shuffles a film's tiles, puts films beside one another, or keeps its spectrum alone."""
     grey = cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
     kind = rng.integers(3)
     if kind == 0:

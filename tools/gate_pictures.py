@@ -1,4 +1,4 @@
-"""Simulated pictures that are no chest films, for the gate's classifier to be fitted to.
+"""Simulates pictures that are no chest films, for the gate's classifier to be fitted to.
 
 Pure functions of a NumPy generator that return grey planes uint8 [SIZE, SIZE] or of a given shape.
 Nothing real is used, so that photographs and CT are free to test with.
@@ -16,13 +16,13 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def smooth(rng: np.random.Generator, nodes: int, shape: tuple[int, ...]) -> np.ndarray:
-    """A smooth random field in about [-1, 1]."""
+    """Draws a smooth random field in about [-1, 1]."""
     coarse = rng.uniform(-1, 1, (nodes, nodes))
     return cv2.resize(coarse, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
 
 
 def leaves(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Overlapping shapes of all sizes, in flat or shaded greys, much as photographs are built."""
+    """Draws overlapping shapes of all sizes, in flat or shaded greys, much as photographs are built."""
     height, width = shape
     plane: np.ndarray = np.full(shape, rng.integers(0, 256), np.uint8)
     for _ in range(count):
@@ -50,7 +50,7 @@ def leaves(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.n
 
 
 def noise(rng: np.random.Generator) -> np.ndarray:
-    """White, coloured (spectrum 1 / f^a), in blocks, or salt and pepper."""
+    """Draws noise: white, coloured (spectrum 1 / f^a), in blocks, or salt and pepper."""
     kind = rng.integers(5)
     if kind == 0:
         block = int(rng.choice([1, 2, 4, 8, 16, 32, 64]))
@@ -65,7 +65,7 @@ def noise(rng: np.random.Generator) -> np.ndarray:
 
 
 def gradient(rng: np.random.Generator) -> np.ndarray:
-    """Linear, radial or wavy shades, with a little noise; nearly blank ones too."""
+    """Draws linear, radial or wavy shades, with a little noise; nearly blank ones too."""
     rows, columns = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     angle = rng.uniform(0, 2 * np.pi)
     kind = rng.integers(3)
@@ -84,7 +84,7 @@ def gradient(rng: np.random.Generator) -> np.ndarray:
 
 
 def text(rng: np.random.Generator) -> np.ndarray:
-    """A page of lines, in black on white or the reverse, perhaps with a table or a figure."""
+    """Draws a page of lines, in black on white or the reverse, perhaps with a table or a figure."""
     plane = np.full((SIZE, SIZE), 255, np.uint8)
     size, row = rng.uniform(0.25, 0.8), int(rng.integers(10, 40))
     left = int(rng.integers(5, 50))
@@ -99,7 +99,7 @@ def text(rng: np.random.Generator) -> np.ndarray:
 
 
 def ct_slice(rng: np.random.Generator) -> np.ndarray:
-    """An axial slice of a trunk in some window: fat, muscle, spine, ribs; lungs or organs; a table.
+    """Draws an axial slice of a trunk in a window: fat, muscle, spine, ribs; lungs or organs; a table.
 
     Outlines are ellipses that wobble, placed in units of the body's half axes.
     """
@@ -159,7 +159,7 @@ def ct_slice(rng: np.random.Generator) -> np.ndarray:
 
 
 def limb(rng: np.random.Generator) -> np.ndarray:
-    """Bright tubes in softer ones on a dark or bright field: other bones than a chest's."""
+    """Draws bright tubes in softer ones on a dark or bright field: other bones than a chest's."""
     plane: np.ndarray = np.full((SIZE, SIZE), rng.uniform(0, 0.3), np.float32)
     for _ in range(int(rng.integers(1, 6))):
         ends = rng.uniform(-0.2, 1.2, (2, 2)) * SIZE
@@ -174,7 +174,7 @@ def limb(rng: np.random.Generator) -> np.ndarray:
 
 
 def other(rng: np.random.Generator) -> np.ndarray:
-    """One of the above."""
+    """Draws one of the pictures above."""
     kind = rng.random()
     if kind < 0.16:
         return noise(rng)

@@ -1,4 +1,4 @@
-"""How well confidence foretells Dice: python benchmarks/quality/confidence.py MODEL DIR
+"""Measures how well confidence predicts Dice: python benchmarks/quality/confidence.py MODEL DIR
 
 MODEL is a workdir of train.py or a bundled model's name that has not seen the images of DIR, a
 folder with images/ and masks/. Prints the correlation of `Prediction.confidence` with Dice on the
@@ -38,13 +38,13 @@ def main() -> None:
         counts = metrics.count_pixels(prediction.mask[None], example.mask[None])
         confidence.append(prediction.confidence)
         dice.append(float(metrics.dice(counts)[0]))
-    tell(np.array(confidence), np.array(dice))
+    report(np.array(confidence), np.array(dice))
     if arguments.json:
         rows = {"ids": list(split.ids), "confidence": confidence, "dice": dice}
         arguments.json.write_text(json.dumps(rows))
 
 
-def tell(confidence: np.ndarray, dice: np.ndarray) -> None:
+def report(confidence: np.ndarray, dice: np.ndarray) -> None:
     print(
         f"n {len(dice)}  Dice {dice.mean():.4f}, confidence {confidence.mean():.4f} in the mean  "
         f"Pearson {stats.pearsonr(confidence, dice)[0]:.3f}  "

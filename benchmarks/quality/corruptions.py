@@ -1,4 +1,4 @@
-"""What films of other hospitals may look like: corruptions, apart from training's code.
+"""Corrupts films as those of other hospitals may look, by code that training does not use.
 
 Each takes a grey image uint8 [H, W], its mask bool [H, W] and a NumPy generator, and returns both
 as they are then. Strengths are those that docs/results.md names.
@@ -14,7 +14,7 @@ Corruption = Callable[[np.ndarray, np.ndarray, np.random.Generator], Pair]
 
 
 def _tone(change: Callable[[np.ndarray], np.ndarray]) -> Corruption:
-    """A change of values in [0, 1]; the mask stays."""
+    """Makes a corruption of a change of values in [0, 1]; the mask stays."""
 
     def corrupt(image: np.ndarray, mask: np.ndarray, _: np.random.Generator) -> Pair:
         return _to_uint8(change(image / 255.0)), mask
@@ -27,18 +27,18 @@ def _to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def noise(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
-    """Gaussian, of a standard deviation of 5 % of the range."""
+    """Adds Gaussian noise with a standard deviation of 5 % of the range."""
     return _to_uint8(image / 255.0 + rng.normal(0, 0.05, image.shape)), mask
 
 
 def jpeg(image: np.ndarray, mask: np.ndarray, _: np.random.Generator) -> Pair:
-    """JPEG of quality 20."""
+    """Compresses as JPEG of quality 20."""
     _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 20])
     return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE), mask
 
 
 def rotation(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
-    """By 15 degrees, either way, about the centre; black comes in."""
+    """Rotates by 15 degrees, either way, about the centre; black comes in."""
     height, width = image.shape
     angle = 15.0 if rng.random() < 0.5 else -15.0
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
@@ -50,7 +50,7 @@ def rotation(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> P
 
 
 def opacity(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pair:
-    """A soft white disc of a fifth of one lung's area about a place in it, at 80 % of full cover.
+    """Covers a fifth of one lung's area with a soft white disc, at 80 % of full cover.
 
     Its formula is much like that of training's opacities: kinder than the other corruptions.
     """
@@ -70,7 +70,7 @@ def opacity(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> Pa
 
 
 def letterbox(image: np.ndarray, mask: np.ndarray, _: np.random.Generator) -> Pair:
-    """Black bars left and right, a quarter of the width each."""
+    """Adds black bars left and right, a quarter of the width each."""
     bar = image.shape[1] // 4
     return (
         np.pad(image, ((0, 0), (bar, bar))),
@@ -79,7 +79,7 @@ def letterbox(image: np.ndarray, mask: np.ndarray, _: np.random.Generator) -> Pa
 
 
 def stretch(image: np.ndarray, mask: np.ndarray, _: np.random.Generator) -> Pair:
-    """A fifth wider."""
+    """Stretches by a fifth in width."""
     size = (round(1.2 * image.shape[1]), image.shape[0])
     wider = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     return wider, cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0

@@ -1,4 +1,4 @@
-"""What the sanity gate warns of, rightly or not: python benchmarks/quality/gate.py DIR [DIR...]
+"""Counts right and false warnings of the sanity gate: python benchmarks/quality/gate.py DIR [DIR...]
 
 Each DIR holds images/ and masks/. Wrong inputs are made of some of its films, of a CT (--ct FILE),
 and of pictures that the gate was not fitted to: Matplotlib's sample data, and any in --photos DIR.
@@ -49,7 +49,7 @@ class Wrong(NamedTuple):
 
 
 def of_film(grey: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> list[Wrong]:
-    """What a film is mistaken for, or spoilt into."""
+    """An image that the gate should warn of, and the words that it should use."""
     height, width = grey.shape
     made = [
         Wrong("inverted", 255 - grey, "inverted"),
@@ -76,7 +76,7 @@ def of_film(grey: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> lis
 
 
 def on_a_wall(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A film hung before a photograph, taken askew."""
+    """Hangs a film before a photograph, askew."""
     room = cv2.resize(read_film(SAMPLES / "grace_hopper.jpg").image[..., 1], grey.shape[::-1])
     height, width = grey.shape
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
@@ -88,7 +88,7 @@ def on_a_wall(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def pictures(photos: Path | None) -> list[Wrong]:
-    """Photographs in colour, in grey and parts of them; maps; an MR of a head."""
+    """Reads photographs in colour, in grey and parts of them, maps, and an MR of a head."""
     paths = [SAMPLES / n for n in ("grace_hopper.jpg", "logo2.png")]
     paths += sorted(photos.iterdir()) if photos else []
     made = []
@@ -111,7 +111,7 @@ def pictures(photos: Path | None) -> list[Wrong]:
 
 
 def slices(path: Path) -> list[Wrong]:
-    """Axial slices of a whole CT, in a window of lung and of soft tissue."""
+    """Reads axial slices of a whole CT, in a window of lung and of soft tissue."""
     voxels = volumes.read_volume(path).voxels_ZxHxW
     chosen = np.linspace(0, len(voxels) - 1, 14).round().astype(int)
     made = []
@@ -147,7 +147,7 @@ def blanks_and_noise(rng: np.random.Generator) -> list[Wrong]:
 
 
 def _squeezed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """16 bits, of which a 128th of the range is used."""
+    """Stores a film in 16 bits, of which it uses a 128th of the range."""
     return (1000 + image.astype(np.uint16) * 2).astype(np.uint16)
 
 
@@ -161,7 +161,7 @@ MORE_CHANGES: dict[str, Change] = {
 
 
 def changed(name: str, image: np.ndarray, mask: np.ndarray, index: int) -> np.ndarray:
-    """A film after one mild change; draws depend on its place alone."""
+    """Changes a film mildly; draws depend on its place alone."""
     rng = np.random.default_rng([0, index])
     if name in MORE_CHANGES:
         return MORE_CHANGES[name](image, rng)
@@ -176,7 +176,7 @@ def split_of(directory: Path, name: str) -> Split:
 def wrong_inputs(
     splits: Sequence[Split], films: int, ct_path: Path | None, photos: Path | None
 ) -> list[Wrong]:
-    """The whole set, the same for the same arguments."""
+    """Makes the whole set, the same for the same arguments."""
     found = blanks_and_noise(np.random.default_rng(0)) + pictures(photos)
     if ct_path:
         found += slices(ct_path)
@@ -190,8 +190,10 @@ def wrong_inputs(
 
 
 def report_wrong(wrongs: Sequence[Wrong], fitted: Fitted, model: Any) -> dict[str, list[int]]:
-    """For each kind n, and how many are warned of, with the right words, turned over; with a model,
-    warned of by their masks, and by either. Printed as a table."""
+    """Prints and returns, for each kind, n and how many are warned of, in the right words, turned over.
+
+    With a model also how many are warned of by their masks, and by either.
+    """
     heads = [
         "n",
         "warned",
@@ -225,7 +227,7 @@ def mask_warnings(model: Any, image: np.ndarray) -> tuple[str, ...]:
 
 
 def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[str]]:
-    """id -> warnings, of the films that are warned of."""
+    """Returns id -> warnings of the films that are warned of."""
 
     def of(index: int) -> Verdict:
         example = split.read(index)
@@ -241,7 +243,7 @@ def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[
 
 
 def milliseconds(split: Split) -> float:
-    """Median time of `image.examine` on some films, one at a time."""
+    """Measures the median time of `examine` on some films, one at a time."""
     seconds = []
     for i in range(min(50, len(split.ids))):
         grey = to_grey8(split.read(i).image)

@@ -1,4 +1,4 @@
-"""What benchmarks of a model on a folder's split share: their flags, and reading both."""
+"""Flags for benchmarks of a model on a folder's split, and reading both."""
 
 import argparse
 from pathlib import Path

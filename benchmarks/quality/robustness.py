@@ -1,4 +1,4 @@
-"""How much Dice corrupted images cost: python benchmarks/quality/robustness.py MODEL DIR
+"""Measures how much Dice corruptions cost: python benchmarks/quality/robustness.py MODEL DIR
 
 MODEL is a workdir of train.py or a bundled model's name; DIR is a folder with images/ and masks/.
 For each corruption: Dice's mean over images on their own grid, with its 95 % interval, the worst
@@ -57,7 +57,7 @@ class Placed(NamedTuple):
 
 
 def dice_of(model, split, name: str) -> list[float]:
-    """Dice of each image on its own grid, corrupted by one draw that depends on its place alone."""
+    """Scores each image on its own grid, corrupted by one draw that depends on its place alone."""
 
     def place(index: int) -> Placed:
         example = split.read(index)

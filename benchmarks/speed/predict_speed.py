@@ -1,4 +1,4 @@
-"""`jaxlung predict` from files to written masks: python benchmarks/speed/predict_speed.py DIR
+"""Times `jaxlung predict` from files to written masks: python benchmarks/speed/predict_speed.py DIR
 
 Prints, for the model "cxr" (--model names another):
   start-up      seconds until the first mask of a process is there, of the second such process

@@ -20,6 +20,7 @@ from jaxlung.system.files import lock_folder
 from jaxlung.system.processes import Share
 
 BUSY = "another jaxlung predict writes there; wait, or name another --out folder"
+_NO_OUTPUTS = (CSV, JSON, JOURNAL, ".jaxlung.lock")
 _JOINED = ".joined"  # is there while the folders of joined shares are removed
 
 
@@ -99,7 +100,8 @@ def join(out: Path) -> int:
         files = [(folder, path) for folder in shares for path in _outputs(folder)]
         _check_replaces_nothing(out, earlier, settings, chosen, [path for _, path in files])
         pending = {name: row["source"] for name, (_, row) in chosen.items()}
-        journal = Journal(out, settings, earlier.rows, pending)
+        kept = earlier.rows if earlier.is_of(settings) else {}
+        journal = Journal(out, settings, kept, pending)
         home = {f"{name}{end}": folder for name, (folder, _) in chosen.items() for end in ENDS}
         for folder, path in files:
             if home.get(str(path), folder) == folder:
@@ -169,10 +171,15 @@ def _interleave(shares: Mapping[Path, Earlier]) -> dict[str, tuple[Path, Row]]:
 
 
 def _outputs(folder: Path) -> list[Path]:
-    """Lists a share's files, relative to its folder, without summaries and hidden files."""
+    """Lists a share's masks and their like, relative to its folder."""
     files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    kept = {Path(CSV), Path(JSON)}
-    return [path for path in files if path not in kept and not path.name.startswith(".")]
+    return [
+        path
+        for path in files
+        if str(path) not in _NO_OUTPUTS
+        and not path.name.startswith(".partial_")  # as `files.write_whole` names what it begins
+        and not path.name.endswith(".partial")
+    ]
 
 
 def _check_replaces_nothing(
@@ -182,9 +189,10 @@ def _check_replaces_nothing(
     chosen: Mapping[str, tuple[Path, Row]],
     files: Sequence[Path],
 ) -> None:
-    if earlier.rows and not earlier.is_of(settings):
+    kept = sum(row["status"] == "ok" for row in earlier.rows.values())
+    if kept and not earlier.is_of(settings):
         raise InputError(
-            f"{out}: holds {len(earlier.rows)} predictions made with other settings than the "
+            f"{out}: holds {kept} predictions made with other settings than the "
             f"shares; move them, or the shares, to another folder"
         )
     owners = earlier.owners
