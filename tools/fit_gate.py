@@ -45,7 +45,7 @@ RIDGE = 3e-5  # times the sum of the squared weights, beside the mean loss
 
 
 def films(directories: Sequence[Path], split: str = "train") -> list[np.ndarray]:
-    """Reads the grey images of one split of each folder, uint8 [SIZE, SIZE], stretched to squares."""
+    """Reads the grey images of a split of each folder, uint8 [SIZE, SIZE], stretched to squares."""
     side = (SIZE, SIZE)
     found = []
     for directory in directories:

@@ -91,7 +91,7 @@ def part(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def photographed(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Photographs a film on a light box or screen, askew: dark or bright room, glare, uneven light."""
+    """Photographs a film on a light box or screen, askew: dark or bright, glare, uneven light."""
     height, width = grey.shape
     inset = rng.uniform(0.1, 0.24, (4, 2)) * (width, height)
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)

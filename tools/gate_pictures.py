@@ -22,7 +22,7 @@ def smooth(rng: np.random.Generator, nodes: int, shape: tuple[int, ...]) -> np.n
 
 
 def leaves(rng: np.random.Generator, count: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Draws overlapping shapes of all sizes, in flat or shaded greys, much as photographs are built."""
+    """Draws overlapping shapes of all sizes, in flat or shaded greys, as in photographs."""
     height, width = shape
     plane: np.ndarray = np.full(shape, rng.integers(0, 256), np.uint8)
     for _ in range(count):
@@ -99,7 +99,7 @@ def text(rng: np.random.Generator) -> np.ndarray:
 
 
 def ct_slice(rng: np.random.Generator) -> np.ndarray:
-    """Draws an axial slice of a trunk in a window: fat, muscle, spine, ribs; lungs or organs; a table.
+    """Draws an axial slice of a trunk: fat, muscle, spine, ribs; lungs or organs; a table.
 
     Outlines are ellipses that wobble, placed in units of the body's half axes.
     """

@@ -1,4 +1,4 @@
-"""Counts right and false warnings of the sanity gate: python benchmarks/quality/gate.py DIR [DIR...]
+"""Counts right and false warnings of the gate: python benchmarks/quality/gate.py DIR [DIR...]
 
 Each DIR holds images/ and masks/. Wrong inputs are made of some of its films, of a CT (--ct FILE),
 and of pictures that the gate was not fitted to: Matplotlib's sample data, and any in --photos DIR.
@@ -190,7 +190,7 @@ def wrong_inputs(
 
 
 def report_wrong(wrongs: Sequence[Wrong], fitted: Fitted, model: Any) -> dict[str, list[int]]:
-    """Prints and returns, for each kind, n and how many are warned of, in the right words, turned over.
+    """Prints and returns, for each kind, how many are warned of, rightly, and turned over.
 
     With a model also how many are warned of by their masks, and by either.
     """

@@ -1,4 +1,4 @@
-"""Measures start-up and memory with many files: python benchmarks/speed/large_folder.py DIR [--count N]
+"""Measures start and memory of many files: python benchmarks/speed/large_folder.py DIR [--count N]
 
 Takes a folder with images/ and masks/, and makes one of N pairs (20000 if not said) of links to its
 files. Then, in processes of their own:

@@ -1,4 +1,4 @@
-"""Measures seconds to the first step and mask: python benchmarks/speed/start_up.py DIR [--repeats 3]
+"""Times the first step and the first mask: python benchmarks/speed/start_up.py DIR [--repeats 3]
 
 DIR holds images/ and masks/. Cold is a process with an empty compilation cache, warm every later
 one. The first step is train.py's with configs/unet.py on DIR, the first mask that of
