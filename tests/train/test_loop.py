@@ -5,6 +5,7 @@ import itertools
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,18 +16,21 @@ from jaxlung.config import parse_config
 from jaxlung.data.input_pipeline import train_indices
 from jaxlung.devices.mesh import make_mesh, replicated, to_devices
 from jaxlung.errors import InputError, TrainingError
-from jaxlung.model import build_model
 from jaxlung.predict.load import load
 from jaxlung.train.compiled import compile_steps
 from jaxlung.train.data import prepare_data
-from jaxlung.train.epochs import Call, Guard, train_until
+from jaxlung.train.epochs import Call, Guard, Watch, train_until
 from jaxlung.train.log import RunLog
 from jaxlung.train.loop import train_and_evaluate
+from jaxlung.train.profiling import StepTrace
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import validate
 from jaxlung.workdir import checkpoints
 from jaxlung.workdir.progress import EarlyStop, Progress, Tally
-from tests.helpers.tiny_runs import after_each_step, assert_trees_equal, shared_steps, tiny_config
+from tests.helpers.tiny_runs import after_each_step, assert_trees_equal, tiny_config
+
+AVERAGED = {"optim__learning_rate": 1e-12, "train__ema": 0.9}
+BATCH_NORM = {"model__norm": "batch", "model__dropout": 0.2}
 
 
 def train_and_interrupt(monkeypatch, config, workdir, *, epochs):
@@ -46,18 +50,11 @@ def train_and_interrupt(monkeypatch, config, workdir, *, epochs):
             train_and_evaluate(config, workdir)
 
 
-@pytest.fixture(autouse=True)
-def _compiled_once(monkeypatch):
-    monkeypatch.setattr("jaxlung.train.loop.compile_steps", shared_steps)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """An uninterrupted tiny run: its final state and workdir."""
     workdir = tmp_path_factory.mktemp("runs") / "straight"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("jaxlung.train.loop.compile_steps", shared_steps)
-        return train_and_evaluate(tiny_config(), workdir), workdir
+    return train_and_evaluate(tiny_config(), workdir), workdir
 
 
 def test_run_leaves_what_the_readme_says(finished):
@@ -97,7 +94,9 @@ def test_same_seed_same_run_with_either_loader(finished, tmp_path):
     assert_trees_equal(other.params, state.params)
 
 
-@pytest.mark.parametrize("steps_per_call", [1, 3])  # 3: more than an epoch's 2
+@pytest.mark.parametrize(
+    "steps_per_call", [pytest.param(1, marks=pytest.mark.slow), 3]
+)  # 3: more than an epoch's 2
 def test_data_on_the_device_train_alike(finished, tmp_path, steps_per_call):
     state, workdir = finished
     config = tiny_config(data__loader="device", train__steps_per_call=steps_per_call)
@@ -119,45 +118,12 @@ def test_data_that_the_device_may_not_hold_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_average_of_the_parameters_is_kept_and_evaluated(tmp_path):
-    """Against the recursion by hand, from the parameters of each step."""
-    config = parse_config(tiny_config(train__ema=0.5, data__size=16))
-    mesh = make_mesh(4)
-    compiled = compile_steps(config, mesh, 2)
-    rng = np.random.default_rng(0)
-    state = compiled.init(jax.random.key(0))
-    average = jax.device_get(state.params)
-    for step in range(4):
-        batch = {
-            "image": rng.integers(0, 255, (4, 16, 16)).astype(np.uint8),
-            "mask": rng.integers(0, 2, (4, 16, 16)).astype(np.uint8),
-        }
-        state, _ = compiled.train(state, to_devices(batch, mesh))
-        decay = min(0.5, (1 + step) / (10 + step))
-        average = jax.tree.map(
-            lambda a, p, decay=decay: decay * a + (1 - decay) * p,
-            average,
-            jax.device_get(state.params),
-        )
-    for found, expected in zip(
-        jax.tree.leaves(state.variables["params"]), jax.tree.leaves(average), strict=True
-    ):
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
-    leaves = zip(jax.tree.leaves(state.params), jax.tree.leaves(average), strict=True)
-    assert any(np.abs(p - a).max() > 1e-4 for p, a in leaves)
-
-
 def test_training_starts_from_another_runs_best(finished, tmp_path, monkeypatch):
     """And when it is resumed the other run may be gone."""
     _, source = finished
     best = load(source).variables["params"]
     shutil.copytree(source, tmp_path / "source")
-    config = tiny_config(
-        train__init_from=str(tmp_path / "source"),
-        optim__learning_rate=1e-12,
-        train__seed=5,
-        train__ema=0.9,
-    )
+    config = tiny_config(train__init_from=str(tmp_path / "source"), train__seed=5, **AVERAGED)
     train_and_interrupt(monkeypatch, config, tmp_path / "next", epochs=1)
     shutil.rmtree(tmp_path / "source")
     state = train_and_evaluate(config, tmp_path / "next")
@@ -188,13 +154,19 @@ def test_result_that_is_not_finite_names_its_step_and_images_within_a_call(tmp_p
     good = {"loss": np.ones(3), "grad_norm": np.ones(3)}
     worse = {**good, bad: np.array([1, np.nan, 1])}
     calls = iter(
-        Call(lambda state, metrics=metrics: (state, metrics), list(np.arange(6).reshape(3, 2) + i))
+        Call(metrics, list(np.arange(6).reshape(3, 2) + i))
         for i, metrics in ((0, good), (1, worse))
     )
+
+    def step(state, batch, key):
+        return state, batch
+
     with RunLog(tmp_path, 12, 12, 100, 4) as log, Stop() as stop:
-        guard = Guard("abcdefg", 0, log.say)
+        watch = Watch(
+            log, Guard("abcdefg", 0, log.say), stop, StepTrace(tmp_path, log.say, on=False)
+        )
         with pytest.raises(TrainingError, match=r"at step 17 \(images: d, e\)"):
-            train_until(6, None, Tally(), calls, epoch_start=12, log=log, guard=guard, stop=stop)
+            train_until(6, step, None, Tally(), calls, None, 12, watch)
 
 
 def test_skipped_steps_count_on_over_epochs_and_stay_out_of_the_means():
@@ -235,7 +207,7 @@ def test_rate_counts_every_image_but_those_of_the_call_that_compiles(tmp_path, m
 
 def test_remat_recomputes_blocks_and_leaves_the_gradients():
     """XLA's CPU compiler takes the second computation out again: what is asked for is counted."""
-    config = tiny_config(data__size=16)
+    config = tiny_config()
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 255, (4, 16, 16)).astype(np.uint8),
@@ -249,8 +221,9 @@ def test_remat_recomputes_blocks_and_leaves_the_gradients():
         compiled = compile_steps(parsed, mesh, 2)
         state = compiled.init(jax.random.key(0))
         placed = to_devices(batch, mesh)
-        program = compiled.train.lower(state, placed).as_text()
-        found.append((program, *compiled.train(state, placed)))
+        key = jax.random.key(1)
+        program = compiled.train.lower(state, placed, key).as_text()
+        found.append((program, *compiled.train(state, placed, key)))
     (program, state, metrics), (other_program, other, other_metrics) = found
     blocks = 3  # encoder, bottleneck, decoder, of two convolutions each
     assert other_program.count("optimization_barrier") == blocks
@@ -304,7 +277,7 @@ def test_finished_run_is_left_alone(finished):
 
 def test_checkpoints_keep_the_average_beside_the_parameters(tmp_path):
     """With parameters, average and optimiser all different; the average is what is evaluated."""
-    config = parse_config(tiny_config(train__ema=0.9))
+    config = parse_config(tiny_config(**AVERAGED))
     mesh = make_mesh(4)
     compiled = compile_steps(config, mesh, 2)
     state = jax.device_get(compiled.init(jax.random.key(0)))
@@ -323,7 +296,7 @@ def test_checkpoints_keep_the_average_beside_the_parameters(tmp_path):
 
 
 def test_batch_norm_and_dropout_resume_too(tmp_path):
-    config = tiny_config(model__norm="batch", model__dropout=0.2, train__checkpoint_steps=1)
+    config = tiny_config(train__checkpoint_steps=1, **BATCH_NORM)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("jaxlung.workdir.checkpoints.delete_interim", lambda managers: None)
         straight = train_and_evaluate(config, tmp_path)
@@ -332,7 +305,7 @@ def test_batch_norm_and_dropout_resume_too(tmp_path):
     assert_trees_equal(train_and_evaluate(config, tmp_path), straight)  # from step 5
 
 
-@pytest.mark.parametrize("what", ["loss", "grad_norm"])
+@pytest.mark.parametrize("what", [pytest.param("loss", marks=pytest.mark.slow), "grad_norm"])
 def test_steps_that_are_not_finite_are_skipped_then_end_the_run(tmp_path, monkeypatch, what):
     """With the images told, and the checkpoint before them."""
 
@@ -346,7 +319,7 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_run(tmp_path, monkey
     with pytest.raises(TrainingError, match=words) as error:
         train_and_evaluate(config, tmp_path / "run")
     named = re.search(words, str(error.value))[1].split(", ")
-    ids = prepare_data(parse_config(config))[0]["train"].split.ids
+    ids = prepare_data(parse_config(config)).canvases["train"].split.ids
     order = list(itertools.islice(train_indices(config.data.seed, 1, len(ids), 4), 3))
     assert named == list(dict.fromkeys(ids[i] for i in np.concatenate(order)))
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
@@ -357,19 +330,21 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_run(tmp_path, monkey
 def test_non_finite_parameters_are_never_saved(tmp_path, monkeypatch):
     """An update goes wrong without a sign in its loss: validation sees it, or the save does."""
 
-    def poison(state, metrics):
-        factor = np.nan if int(state.step) == 4 else 1.0
-        return state.replace(params=jax.tree.map(lambda p: p * factor, state.params)), metrics
+    def poison(at):
+        def change(state, metrics):
+            factor = np.nan if int(state.step) == at else 1.0
+            return state.replace(params=jax.tree.map(lambda p: p * factor, state.params)), metrics
 
-    monkeypatch.setattr("jaxlung.train.loop.compile_steps", after_each_step(poison))
+        monkeypatch.setattr("jaxlung.train.loop.compile_steps", after_each_step(change))
+
+    poison(4)
     with pytest.raises(TrainingError, match="after step 4.*; the last checkpoint is of step 2"):
         train_and_evaluate(tiny_config(), tmp_path / "run")
     assert load(tmp_path / "run").step == 2
-    assert np.isfinite(load(tmp_path / "run").predict_proba(np.eye(32, dtype=np.uint8))).all()
-    with pytest.raises(TrainingError, match="parameters of norm nan after step 4"):
-        train_and_evaluate(
-            tiny_config(train__checkpoint_steps=4, data__phantom_train=32), tmp_path / "other"
-        )
+    assert np.isfinite(load(tmp_path / "run").predict_proba(np.eye(16, dtype=np.uint8))).all()
+    poison(3)  # in the middle of an epoch
+    with pytest.raises(TrainingError, match="parameters of norm nan after step 3"):
+        train_and_evaluate(tiny_config(train__checkpoint_steps=3), tmp_path / "other")
     assert list((tmp_path / "other" / "interim").iterdir()) == []
 
 
@@ -378,7 +353,8 @@ def test_early_stopping_ends_the_run(finished, tmp_path, monkeypatch):
 
     def fake(*args, **kwargs):
         dice = next(scores)
-        return {"loss": 0.0, "dice": dice, "iou": dice, "accuracy": dice, "pooled_dice": dice}
+        means = {"loss": 0.0, "dice": dice, "iou": dice, "accuracy": dice, "pooled_dice": dice}
+        return SimpleNamespace(means=lambda: means)
 
     monkeypatch.setattr("jaxlung.train.loop.validate", fake)
     config = tiny_config(train__patience=1, train__seed=1)
@@ -420,13 +396,14 @@ def test_early_stop_and_orbax_agree_on_the_best(tmp_path, scores):
     assert EarlyStop().update(0.5, 1).update(0.5, 2).stale == 1  # a tie is no improvement
 
 
-@pytest.mark.parametrize("norm", ["group", "batch"])
-def test_sharded_equals_unsharded(norm):
-    config = parse_config(tiny_config(model__norm=norm))
+@pytest.mark.parametrize("changes", [pytest.param({}, marks=pytest.mark.slow), BATCH_NORM])
+def test_sharded_equals_unsharded(changes):
+    """With batch statistics, which are of the whole batch, and dropout."""
+    config = parse_config(tiny_config(**changes))
     rng = np.random.default_rng(0)
     batch = {
-        "image": rng.integers(0, 256, (4, 32, 32), np.uint8),
-        "mask": rng.integers(0, 2, (4, 32, 32), np.uint8),
+        "image": rng.integers(0, 256, (4, 16, 16), np.uint8),
+        "mask": rng.integers(0, 2, (4, 16, 16), np.uint8),
         "valid": np.array([True, True, True, False]),
     }
     results = []
@@ -436,7 +413,7 @@ def test_sharded_equals_unsharded(norm):
         state = compiled.init(jax.random.key(1))
         losses = []
         for _ in range(3):
-            state, step_metrics = compiled.train(state, to_devices(batch, mesh))
+            state, step_metrics = compiled.train(state, to_devices(batch, mesh), jax.random.key(2))
             losses.append(float(step_metrics["loss"]))
         evaluated = compiled.evaluate(state.variables, to_devices(batch, mesh))
         results.append((losses, jax.device_get(state.params), jax.device_get(evaluated)))
@@ -449,14 +426,9 @@ def test_sharded_equals_unsharded(norm):
     np.testing.assert_allclose(evaluated_2["loss"], evaluated_1["loss"], rtol=1e-4)
 
 
-def test_batch_that_does_not_divide_is_refused():
-    with pytest.raises(InputError, match=r"train\.batch_size=3 .* 2 devices"):
-        make_mesh(3)
-
-
 def test_padding_does_not_count():
     config = parse_config(tiny_config())
-    canvases, _ = prepare_data(config)
+    canvases = prepare_data(config).canvases
     mesh = make_mesh(4)
     compiled = compile_steps(config, mesh, 2)
     variables = compiled.init(jax.random.key(0)).variables
@@ -472,31 +444,4 @@ def test_padding_does_not_count():
         one,
         Stop(),
     )
-    assert padded == pytest.approx(exact, rel=1e-5)
-
-
-def test_train_step_is_pure():
-    config = parse_config(tiny_config())
-    model = build_model(config.model)
-    optimizer, _ = steps.make_optimizer(config.optim, steps_per_epoch=2, num_epochs=3)
-    state = jax.jit(lambda key: steps.init_state(key, model, optimizer, 32))(jax.random.key(0))
-    batch = {
-        "image": np.full((2, 32, 32), 7, np.uint8),
-        "mask": np.eye(32, dtype=np.uint8)[None].repeat(2, axis=0),
-    }
-    before = jax.device_get(state)
-    step = jax.jit(
-        lambda s: steps.train_step(
-            s,
-            batch,
-            model=model,
-            optimizer=optimizer,
-            augment_config=config.augment,
-            loss_config=config.loss,
-            key=jax.random.key(3),
-        )
-    )
-    first, second = step(state), step(state)
-    assert_trees_equal(first, second)
-    assert_trees_equal(state, before)
-    assert int(first[0].step) == 1
+    assert padded.means() == pytest.approx(exact.means(), rel=1e-5)
