@@ -18,14 +18,14 @@ def get_config():
     config.data.window_low = -1350.0  # Hounsfield units: level -600, width 1500
     config.data.window_high = 150.0
 
-    # Hounsfield units mean the same everywhere: no standardisation of each image, and little of the
-    # X-rays' play with intensity.
+    # Hounsfield units mean the same in every scan: images are not standardised, and intensity
+    # changes much less than in X-rays.
     config.model.standardize = False
     config.augment.contrast = 0.1
     config.augment.brightness = 0.05
     config.augment.gamma = 0.1
 
-    # A slice without lung has no overlap to learn from; cross-entropy sees every pixel.
+    # A slice without lung has no overlap to learn from; cross-entropy learns from every pixel.
     config.loss.dice = 1.0
     config.loss.bce = 0.5
 

@@ -2,10 +2,10 @@
 
     python train.py --config configs/cxr.py --config.data.name=folder --config.data.dir=DIR
 
-configs/unet.py's network, trained for films that look different: strong changes of geometry,
-exposure, opacities over the lungs, a cross-entropy term in which outlines weigh more, smaller
-batches and an average of the parameters. docs/results.md says what each is worth, and on what
-it was chosen.
+It trains the network of configs/unet.py for films that look different: with strong changes of
+geometry and exposure, opacities over the lungs, a cross-entropy term in which outlines weigh more,
+smaller batches and an average of the parameters. docs/results.md says how much each of them gains,
+and on which images the recipe was chosen.
 """
 
 from configs.unet import get_config as get_recipe

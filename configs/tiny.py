@@ -1,4 +1,4 @@
-"""A few seconds' run that shows that everything works, for tests; it learns little.
+"""A run of a few seconds, for tests: everything works, and it learns little.
 
 python train.py --config configs/tiny.py --workdir runs/tiny
 """

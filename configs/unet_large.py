@@ -1,4 +1,4 @@
-"""The classic U-Net, 64 channels and 31 M parameters at full resolution: for accelerators.
+"""The classic U-Net for accelerators: 64 channels, 31 M parameters, full resolution.
 
 python train.py --config configs/unet_large.py --workdir runs/large
 """

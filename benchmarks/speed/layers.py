@@ -1,10 +1,10 @@
-"""Where a training step's time goes: python benchmarks/speed/layers.py [--patch 1] [--batch 8]
+"""Times each layer of a training step: python benchmarks/speed/layers.py [--patch 1] [--batch 8]
 
-Each 3x3 convolution of the U-Net by itself, forward, input gradient and filter gradient, and
-normalisation with ReLU, pooling and up-sampling of each level, forward and backward together: in
-jaxlung and with XLA's own convolution, the batch split over the cores as in training, and in
-PyTorch with channels-last. Each has a process of its own. Prints a table and the sums, and writes
-DIR/layers.md.
+It times each 3x3 convolution of the U-Net alone (forward, input gradient, filter gradient), and
+normalisation with ReLU, pooling and up-sampling of each level (forward and backward together). Each
+runs in jaxlung, with XLA's own convolution, and in PyTorch with channels-last, in a process of its
+own; JAX splits the batch over the cores as in training. Prints a table and the sums, and writes
+DIR/layers.md. When the sums of "conv" for jaxlung and XLA are equal, remove `jaxlung.model.conv`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ class Layer(NamedTuple):
 
 
 def layers(patch: int) -> list[Layer]:
-    """The network's layers from the first to the last, but for the stem and the head."""
+    """Lists the network's layers from the first to the last, without the stem and the head."""
     found: list[Layer] = []
 
     def block(name: str, side: int, channels: int, features: int) -> None:
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def table(work: list[Layer], batch: int, times: list[list[list[float]]]) -> str:
-    """Markdown: ms in jaxlung / XLA / PyTorch; in brackets GFLOP/s of the first and the last."""
+    """Writes Markdown: ms in jaxlung / XLA / PyTorch; in brackets GFLOP/s of first and last."""
     lines = ["| layer | pixels, channels | forward | input gradient | filter gradient |"]
     lines += ["|---" * 5 + "|"]
     for layer, *three in zip(work, *times, strict=True):
@@ -205,7 +205,7 @@ def by_torch(work: list[Layer], batch: int) -> list[list[float]]:
 
 
 def arrays(layer: Layer, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Input, gradient of the output, and 3x3 kernel: float32, channels last."""
+    """Draws input, gradient of the output, and 3x3 kernel: float32, channels last."""
     rng = np.random.default_rng(0)
     side = {"pool": layer.side // 2, "up": 2 * layer.side}.get(layer.kind, layer.side)
     shapes = (

@@ -1,8 +1,8 @@
 """Speed beside what users would pick: python benchmarks/speed/speed.py [--repeats 5] [--out DIR]
 
-Each contender runs in a process of its own, one after the other, and the whole round is repeated:
-so what else the machine does hits all alike. A figure is the median over rounds; a ratio is the
-median of each round's own ratio. Writes DIR/speed.json (every round), speed.md and speed.png.
+Each contender runs in a process of its own, one after the other, and the whole round is repeated,
+so that other work of the machine slows all of them alike. A figure is the median over rounds; a
+ratio is the median of the rounds' ratios. Writes DIR/speed.json (all rounds), speed.md, speed.png.
 
 --peers  jaxlung, torch (eager), torch-compile, each in both memory layouts, keras, monai; or a
          single row by its name, as in torch-compile-channels-last
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def chosen(names: list[str]) -> list[str]:
-    """Contenders by name, a group's name standing for all of its."""
+    """Returns the contenders with these names; a group's name stands for all in it."""
     groups = {
         "torch": "torch-eager-",
         "torch-eager": "torch-eager-",
@@ -137,7 +137,7 @@ def chosen(names: list[str]) -> list[str]:
 
 
 def plan(contenders: list[str], patches: list[int], spec: Spec) -> dict[str, tuple[str, Spec]]:
-    """Who runs with which stem, by the row's name; MONAI's network has none, and one depth."""
+    """Returns each row's contender and work; MONAI's network has no stem and one depth."""
     runs = {}
     for contender in contenders:
         missing = [
@@ -157,10 +157,10 @@ def plan(contenders: list[str], patches: list[int], spec: Spec) -> dict[str, tup
 
 
 def run(contender: str, spec: Spec, tasks: list[str]) -> dict[str, Any]:
-    """A contender's figures, the first prediction from a second process that does nothing else.
+    """Returns a contender's figures; a second process measures the first prediction alone.
 
     Raises:
-        RuntimeError: the process failed; its last words.
+        RuntimeError: the process failed; the message is its last line.
     """
     figures = start(contender, spec, ",".join(tasks))
     if "start" in tasks:
@@ -184,7 +184,7 @@ def start(contender: str, spec: Spec, tasks: str) -> dict[str, Any]:
 
 
 def environment(device: str) -> dict[str, str]:
-    """No compiled programs of earlier rounds, so that the first step is that of a first run."""
+    """Returns variables that turn caches off, so that each first step is that of a first run."""
     values = {
         **os.environ,
         "JAX_ENABLE_COMPILATION_CACHE": "false",
@@ -205,7 +205,7 @@ def brief(figures: dict[str, Any]) -> str:
 
 
 def measure_peaks(device: str, dtype: str) -> dict[str, float]:
-    """FLOP/s of a large matrix product, the most that the machine gives JAX and PyTorch."""
+    """Measures the FLOP/s of a large matrix product, the most that JAX and PyTorch can reach."""
     peaks = {}
     size = 2048 if device == "cpu" else 8192
     for package, program in GEMM.items():
@@ -250,7 +250,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def accelerator() -> str:
-    """In a process of its own: JAX here would hold the memory that contenders need."""
+    """Asks a process of its own: JAX in this one would hold memory that contenders need."""
     program = "import jax; print(jax.devices()[0].device_kind)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""speed.json, speed.md and speed.png of `benchmarks/speed/speed.py`.
+"""Writes speed.json, speed.md and speed.png for `benchmarks/speed/speed.py`.
 
 python benchmarks/speed/speed_report.py DIR draws them anew from DIR/speed.json.
 """
@@ -42,7 +42,7 @@ def write(record: dict[str, Any], out: Path) -> None:
 
 
 def table(record: dict[str, Any]) -> str:
-    """Markdown: a row for each contender and stem; after each figure jaxlung's over it."""
+    """Writes Markdown: a row for each contender and stem, with jaxlung's speed over each."""
     rounds: dict[str, list[Round]] = record["rounds"]
     measured = {key for own in rounds.values() for key in own[0]}
     rates = [key for key in RATES if key in measured]
@@ -78,7 +78,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def best_of_pytorch(rounds: dict[str, list[Round]], patch: str, key: str) -> str:
-    """The row of PyTorch's setting with the highest median; "" if there is none."""
+    """Returns the row of PyTorch's setting with the highest median, or ""."""
     rows = [name for name in rounds if name.startswith("torch-") and name[-1] == patch]
     return max(rows, key=lambda name: middle(rounds[name], key), default="")
 
@@ -108,7 +108,7 @@ def _other(key: str, own: list[Round]) -> str:
 
 
 def _utilisation(record: dict[str, Any], name: str, key: str) -> str:
-    """Model FLOP utilisation: 2 x MACs, of the machine's best matrix product."""
+    """Returns 2 x MACs as a share of the machine's best matrix product."""
     spec = record["spec"]
     if name.startswith("monai") or not record["peak_flops"]:
         return ""
@@ -131,7 +131,7 @@ def _footnote(record: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Bars of training's and prediction's images a second, one panel each."""
+    """Draws bars of images a second, in a panel each for training and prediction."""
     rounds = record["rounds"]
     keys = [key for key in ("train", "predict_8") if key in next(iter(rounds.values()))[0]]
     if not keys:

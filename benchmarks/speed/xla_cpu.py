@@ -1,6 +1,7 @@
-"""What XLA's CPU compiler makes of a U-Net's parts: python benchmarks/speed/xla_cpu.py
+"""Times a U-Net's parts as XLA's CPU compiler runs them: python benchmarks/speed/xla_cpu.py
 
-Small programs without jaxlung, for reports to XLA and as the evidence in docs/performance.md:
+Small programs without jaxlung, for reports to XLA and as the evidence in docs/performance.md. They
+show when `jaxlung.model.conv` (1 and 5) and layers of `jaxlung.model.layers` (2 and 3) may go:
 1. 3x3 convolutions (forward, input gradient, filter gradient) of each of the network's shapes:
    GFLOP/s, and how many cores were busy;
 2. sums for GroupNorm, by group and by channel; 3. the gradient of 2x2 max pooling, as a window
@@ -101,7 +102,7 @@ def conv(x_BxHxWxC: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def busy(run: Callable[..., Any], *arrays: jax.Array, times: int = 10) -> tuple[float, float]:
-    """Seconds a call, and cores busy on average."""
+    """Returns seconds a call, and how many cores are busy on average."""
     for _ in range(2):
         jax.block_until_ready(run(*arrays))
     wall, used = time.perf_counter(), time.process_time()

@@ -3,38 +3,69 @@
 import re
 from pathlib import Path
 
+import cv2
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
+import jaxlung
 from configs import tiny
 from jaxlung.io.images import write_png
-from jaxlung.phantom import radiographs
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def film():
+    """A body with two dark lungs, uint8 [320, 300]: enough of a chest for examples to run on."""
+    down, across = np.mgrid[:320, :300] + 0.5
+    film = np.full((320, 300), 190, np.uint8)
+    for centre in (90, 210):
+        film[((down - 150) / 105) ** 2 + ((across - centre) / 48) ** 2 <= 1] = 60
+    return film
+
+
 @pytest.fixture
-def clone(tmp_path, monkeypatch):
-    """A folder with what the examples read: an image."""
+def folder(tmp_path, monkeypatch, film):
+    """The working folder, with the files that the examples read."""
     monkeypatch.chdir(tmp_path)
-    images, _ = radiographs(jax.random.key(9), 1)
-    write_png(tmp_path / "image1.png", images[0])
-    return tmp_path
-
-
-def test_python_examples_run(clone, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
+    # Compiling takes nearly all of the time, and these tests look at no numbers closely.
+    jax.config.update("jax_disable_most_optimizations", True)
+    write_png(tmp_path / "image1.png", film)
+    write_png(tmp_path / "lung_image.png", film)
+    write_png(tmp_path / "mask.png", 255 * (film < 100).astype(np.uint8))
+    yield tmp_path
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def test_python_examples_run(folder):
     assert len(BLOCKS) == 2
     for block in BLOCKS:
         names: dict = {}
         exec(compile(block, "README.md", "exec"), names)
-    assert (clone / "lungs.png").stat().st_size > 0
+    assert (folder / "lungs.png").stat().st_size > 0
     assert names["logits"].shape == (1, 256, 256, 1)
     assert np.isfinite(names["loss_per_image"]).all()
     assert 0 <= names["dice"][0] <= 1 and 0 <= names["nsd"] <= 1 and names["hd95"] >= 0
+
+
+@pytest.mark.xfail(strict=False, reason="until prediction keeps the channel axis")
+def test_the_three_lines_of_the_recipe(folder):
+    """As users of OpenCV and Keras know them: preprocess, predict, show."""
+    model = jaxlung.load("cxr")
+    image, mask = jaxlung.preprocess_image(
+        cv2.imread("lung_image.png", 0), cv2.imread("mask.png", 0)
+    )
+    prediction = model.predict(image.reshape(1, 256, 256, 1))
+    shown = plt.imshow(prediction[0, :, :, 0], cmap="gray")
+    plt.close("all")
+    assert prediction.shape == (1, 256, 256, 1) and shown.get_array().shape == (256, 256)
+    found = prediction[0, :, :, 0] > 0.5
+    assert 2 * (found & (mask > 0)).sum() / (found.sum() + mask.sum()) > 0.5
 
 
 def test_files_that_the_readme_names_exist():

@@ -1,4 +1,4 @@
-"""What a contender of `speed.py` is, and the cost of the network that all share."""
+"""A contender of `speed.py`, and the cost of the network that all of them share."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Contender(NamedTuple):
 
 
 def example(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
-    """A batch of images in [0, 1] and masks of 0 and 1, float32 [B, S, S]."""
+    """Draws a batch of images in [0, 1] and masks of 0 and 1, float32 [B, S, S]."""
     rng = np.random.default_rng(0)
     image_BxSxS = rng.random((spec.batch, spec.size, spec.size), np.float32)
     return image_BxSxS, (image_BxSxS > 0.7).astype(np.float32)
@@ -37,7 +37,7 @@ def groups_of(features: int) -> int:
 
 
 def unet_macs(size: int, width: int, depth: int, patch: int) -> int:
-    """Multiply-accumulates of one image's forward pass, convolutions alone."""
+    """Counts the multiply-accumulates of one image's forward pass, in convolutions only."""
     side, channels, macs = size // patch, width if patch == 2 else 1, 0
     if patch == 2:
         macs += side**2 * 4 * width

@@ -1,4 +1,4 @@
-"""jaxlung as its commands run it: cores as devices, the steps of `jaxlung.steps`."""
+"""jaxlung as its commands run it: each core is a device, the steps are those of `jaxlung.steps`."""
 
 import functools
 import time
@@ -99,7 +99,7 @@ def build(spec: Spec, mode: str) -> Contender:
         return np.asarray(predict_step(params, to_devices({"x": image_BxSxS}, few)["x"]))
 
     def extra() -> dict[str, float]:
-        """What users' steps add: augmentation, per image, as a share of the whole step."""
+        """Measures what users' steps add: augmentation, as a share of the whole step."""
         begin()
         step = functools.partial(steps.train_step, recipe=recipe)
         raw = {

@@ -53,9 +53,9 @@ def main() -> None:
 
 
 def measure(contender: Contender, spec: Spec, start: float, tasks: set[str]) -> dict[str, Any]:
-    """Images a second of each task, seconds to the first results, peak memory in bytes.
+    """Measures images a second of each task, seconds to the first results, peak memory in bytes.
 
-    Also `seconds`, each block's calls one by one.
+    `seconds` holds the time of each call, by task.
     """
     if tasks == {"first-prediction"}:
         contender.predict(images(1, spec.size))
@@ -92,7 +92,7 @@ def images(batch: int, size: int) -> np.ndarray:
 
 
 def peak_bytes(contender: Contender) -> int:
-    """The most that the process, or the accelerator, has held so far."""
+    """Returns the most memory that the process, or the accelerator, has held so far."""
     if contender.peak_bytes is not None:
         return contender.peak_bytes()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
