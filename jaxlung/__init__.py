@@ -18,21 +18,9 @@ if TYPE_CHECKING:
     from jaxlung.io.images import read_image
     from jaxlung.io.masks import read_mask
     from jaxlung.losses import segmentation_loss, soft_dice_loss
-    from jaxlung.metrics import (
-        Counts,
-        accuracy,
-        assd,
-        count_pixels,
-        dice,
-        hausdorff,
-        iou,
-        nsd,
-        precision,
-        recall,
-        statistics,
-        surface,
-        surface_distances,
-    )
+    from jaxlung.metrics import statistics, surface
+    from jaxlung.metrics.overlap import Counts, accuracy, count_pixels, dice, iou, precision, recall
+    from jaxlung.metrics.surface import assd, hausdorff, nsd, surface_distances
     from jaxlung.model import UNet
     from jaxlung.predict.load import load
     from jaxlung.predict.predictor import Prediction, Predictor

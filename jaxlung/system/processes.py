@@ -5,7 +5,7 @@ import importlib.util
 import os
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxlung.errors import InputError
 
@@ -41,7 +41,8 @@ def find_processes(
     if any(value is not None for value in given.values()):
         missing = [flag for flag, value in given.items() if value is None]
         if processes is None or process is None or coordinator is None:
-            raise InputError(f"{', '.join(missing)}: needed with {_listed(given)}; give all three")
+            present = " and ".join(flag for flag in given if flag not in missing)
+            raise InputError(f"{', '.join(missing)}: needed with {present}; give all three")
         if processes < 1:
             raise InputError(f"--processes must be at least 1, got {processes}")
         if not 0 <= process < processes:
@@ -67,10 +68,6 @@ def find_processes(
     if "TPU_SKIP_MDS_QUERY" not in environ and _on_tpu():
         return Processes()  # the VM's metadata say how many workers there are
     return None
-
-
-def _listed(given: Mapping[str, Any]) -> str:
-    return " and ".join(flag for flag, value in given.items() if value is not None)
 
 
 def _on_tpu() -> bool:
