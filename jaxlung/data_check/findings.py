@@ -152,7 +152,8 @@ def _describe_place(d: Disagreement) -> dict[str, str]:
         f"is expected {d.agreement:.2f}, moved back {d.agreement + d.shift_gain:.2f})",
         "mirrored_mask": f"fits better {way} (Dice {d.agreement:.2f}, then {turned:.2f})",
         "unexpected_outline": f"{marks} a region of {d.region:.0%} of its area that the other "
-        f"masks would {would}, about {d.region_x:.0%} from the left, {d.region_y:.0%} from the top",
+        f"masks would {would}, about {d.region_x:.0%} from the left and {d.region_y:.0%} from the "
+        f"top",
     }
 
 
