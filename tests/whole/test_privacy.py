@@ -181,7 +181,6 @@ def test_x_rays(tmp_path, said):
     assert words((root / "masks" / "a.png").read_bytes())
 
     train_and_evaluate(config_of(tiny, root, "folder"), out / "run")
-    evaluate(out / "run")
     evaluate(out / "run", data=root, split="all", out=out / "eval")
     model = ["--workdir", out / "run"]
     run("predict", *sorted((root / "images").iterdir()), *model, "--out", out / "masks")
