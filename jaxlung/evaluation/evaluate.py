@@ -62,6 +62,11 @@ def evaluate(
     Raises:
         InputError: a mistake in the arguments, before anything is scored; or a damaged image file,
             when its turn comes.
+
+    Example:
+        >>> report = evaluate("cxr", data="films", out="report")  # doctest: +SKIP
+        >>> report["results"][0]["grids"]["original"]["per_image"]["dice"]["mean"]  # doctest: +SKIP
+        0.97
     """
     started = time.monotonic()
     check_tolerance(tolerance)

@@ -4,6 +4,7 @@ import os
 import runpy
 import sys
 import tempfile
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,12 +21,18 @@ class Ended(NamedTuple):
     stderr: str
 
 
+def start(*command, out: Path, err: Path) -> BaseProcess:
+    """Starts it; its output goes to files."""
+    process = CONTEXT.Process(target=_run, args=([*map(str, command)], out, err))
+    process.start()
+    return process
+
+
 def run(*command) -> Ended:
     """What `python *command` does in the repository's root: `train.py ...` or `-m jaxlung ...`."""
     with tempfile.TemporaryDirectory() as name:
         out, err = Path(name, "out"), Path(name, "err")
-        process = CONTEXT.Process(target=_run, args=([*map(str, command)], out, err))
-        process.start()
+        process = start(*command, out=out, err=err)
         process.join(120)
         assert process.exitcode is not None, f"{command} does not end"
         return Ended(process.exitcode, out.read_text(), err.read_text())

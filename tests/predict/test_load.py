@@ -58,7 +58,7 @@ def test_an_array_with_a_channel_axis_gives_one(model, radiograph, tmp_path):
         assert expected.shape == (height, width)
         for channels in (1, 3):
             image_HxWxC = np.repeat(radiograph[..., None], channels, axis=-1)
-            np.testing.assert_array_equal(predict(image_HxWxC), expected[..., None])
+            np.testing.assert_array_equal(infer(image_HxWxC), expected[..., None])
             [first] = infer(image_HxWxC[None])
             np.testing.assert_array_equal(first, expected[..., None])
             found = infer(np.stack([image_HxWxC] * 2))

@@ -25,10 +25,8 @@ class Earlier(NamedTuple):
 
     def is_of(self, settings: Row) -> bool:
         """Tells whether it was made with these settings, wherever the model's folder lies."""
-        return self.settings is not None and {**self.settings, "model": ""} == {
-            **settings,
-            "model": "",
-        }
+        anywhere = {"model": ""}
+        return self.settings is not None and self.settings | anywhere == settings | anywhere
 
     def split(
         self, jobs: Sequence[Job], settings: Row, options: Options

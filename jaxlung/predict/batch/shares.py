@@ -31,17 +31,22 @@ def list_shares(out: Path) -> dict[Share, Path]:
     return dict(sorted(found.items()))
 
 
-def check_no_share(out: Path) -> None:
-    """Refuses a folder with shares that have not been joined.
+def check_shares(out: Path, share: Share | None) -> None:
+    """Refuses a folder that holds shares of another batch than this.
+
+    Args:
+        share: what is to be predicted; None: all.
 
     Raises:
         InputError: that.
     """
-    for share in list_shares(out):
-        raise InputError(
-            f"{out}: holds share {share.number}/{share.of} of a batch; unite the shares first, "
-            f"by: jaxlung join {out}"
-        )
+    for other in list_shares(out):
+        if share is None or other.of != share.of:
+            this = f"{share.number}/{share.of}" if share else "no share"
+            raise InputError(
+                f"{out}: holds share {other.number}/{other.of}, and this is {this}; unite the "
+                f"shares first, by: jaxlung join {out}"
+            )
 
 
 def take_share(
@@ -56,15 +61,10 @@ def take_share(
         The jobs in the share's own folder, and the options with that folder.
 
     Raises:
-        InputError: the --out folder holds shares of another number, or what may not be replaced.
+        InputError: the --out folder holds what may not be replaced.
     """
     share, out = options.share, options.out
     assert share is not None
-    if other := next((one for one in list_shares(out) if one.of != share.of), None):
-        raise InputError(
-            f"{out}: holds share {other.number}/{other.of}, and this is {share.number}/{share.of}; "
-            f"unite those first, by: jaxlung join {out}"
-        )
     jobs, joined = planned[share.number - 1 :: share.of], read_earlier(out)
     todo, _ = joined.split(jobs, settings, options)
     check_nothing_lost(joined, jobs, todo, settings, options)

@@ -5,8 +5,6 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -24,9 +22,8 @@ from jaxlung.io.masks import read_labels
 from jaxlung.predict.batch import outputs, run, summary
 from jaxlung.predict.batch.earlier import Earlier, read_earlier
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS
+from tests.helpers import forked_commands
 from tests.helpers.predict_command import predict
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -325,37 +322,26 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
     whole, out = tmp_path / "whole", tmp_path / "out"
     predict(many, "--model", workdir, "--out", whole, "--probabilities")
     rng = np.random.default_rng(0)
-    command = [
-        sys.executable,
-        "-m",
-        "jaxlung",
-        "predict",
-        str(many),
-        "--model",
-        str(workdir),
-        "--out",
-        str(out),
-        "--probabilities",
-        "--resume",
-    ]
+    arguments = [many, "--model", workdir, "--out", out, "--probabilities", "--resume"]
     killed = 0
     for _ in range(kills):
         done = len(list(out.glob("*_overlay.png")))
-        with subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            deadline = time.monotonic() + 60
-            while process.poll() is None and time.monotonic() < deadline:
-                if len(list(out.glob("*_overlay.png"))) > done + 1:
-                    time.sleep(rng.uniform(0, 0.03))
-                    process.send_signal(signal.SIGKILL)
-                    break
-                time.sleep(0.001)
-            killed += process.wait() == -signal.SIGKILL
+        process = forked_commands.start(
+            *("-m", "jaxlung", "predict", *arguments), out=tmp_path / "log", err=tmp_path / "errors"
+        )
+        deadline = time.monotonic() + 60
+        while process.is_alive() and time.monotonic() < deadline:
+            if len(list(out.glob("*_overlay.png"))) > done + 1:
+                time.sleep(rng.uniform(0, 0.03))
+                process.kill()
+                break
+            time.sleep(0.001)
+        process.join()
+        killed += process.exitcode == -signal.SIGKILL
         for path in out.glob("*.png"):  # whatever is there is whole
             assert path.read_bytes() == (whole / path.name).read_bytes()
     assert killed == kills
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    predict(*arguments)
     assert contents(out) == contents(whole)
     assert untimed(out) == untimed(whole)
 

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,9 +15,8 @@ from jaxlung.errors import InputError
 from jaxlung.predict.batch import shares, summary
 from jaxlung.predict.batch.earlier import read_earlier
 from jaxlung.system.processes import Share, find_share
+from tests.helpers import forked_commands
 from tests.helpers.predict_command import jaxlung, predict
-
-ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -67,19 +64,21 @@ def test_three_processes_one_of_them_killed_make_what_one_alone_does(
     arguments = (films, "--model", workdir)
     predict(*arguments, "--out", whole, code=1)
     predict(*arguments, "--out", out, "--share", "1/3")
-    command = [sys.executable, "-m", "jaxlung", "predict", *map(str, arguments), "--out", str(out)]
     folder = out / "share-0002-of-0003"
     journal = folder / summary.JOURNAL
-    with subprocess.Popen(
-        [*command, "--share", "2/3"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if journal.exists() and journal.read_text().count("\n") > 2:  # its head, and two rows
-                break
-            time.sleep(0.001)
-        process.kill()
-    assert process.returncode == -signal.SIGKILL and journal.exists()
+    process = forked_commands.start(
+        *("-m", "jaxlung", "predict", *arguments, "--out", out, "--share", "2/3"),
+        out=tmp_path / "log",
+        err=tmp_path / "errors",
+    )
+    deadline = time.monotonic() + 120
+    while process.is_alive() and time.monotonic() < deadline:
+        if journal.exists() and journal.read_text().count("\n") > 2:  # its head, and two rows
+            process.kill()
+            break
+        time.sleep(0.001)
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and journal.exists()
     predict(*arguments, "--out", out, "--share", "3/3", code=1)  # the bad one is the last
     said = capsys.readouterr().out
     assert "share 1/3: 17 in all" in said and "share 3/3: 17 in all" in said
@@ -154,7 +153,7 @@ def test_what_cannot_be_one_batch_is_refused(workdir, few, tmp_path, capsys):
         (("--share", "1/2", "--resume", "--no-tta"), "made otherwise"),
         (("--share", "1/2"), "1.png exists"),
         (("--share", "3/2"), "--share must be I/N"),
-        (("--resume",), "holds share 1/2 of a batch; unite the shares first"),
+        (("--resume",), "holds share 1/2, and this is no share; unite the shares first"),
     ):
         predict(*arguments, *flags, code=2)
         refused(words)
