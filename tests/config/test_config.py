@@ -284,7 +284,6 @@ def test_size_must_be_a_multiple(patch, depth):
             ["ensemble.members=2", "ensemble.learning_rates=(0.1, 0.2)"],
         ),
         ({"ensemble": {"learning_rates": (0.1,)}}, ["ensemble.learning_rates=(0.1,)"]),
-        ({"ensemble": {"members": 2}, "data": {"loader": "device"}}, ["data.loader"]),
         ({"ensemble": {"members": 2}, "train": {"seed": 2**31 - 1}}, ["train.seed"]),
     ],
 )

@@ -29,8 +29,9 @@ def found_on_8_devices(*arguments):
     """What tests/helpers/mesh_runs.py prints."""
     command = [sys.executable, "-m", "tests.helpers.mesh_runs", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    # It compiles many programs, and runs them a few times.
+    # It compiles several programs, and runs them a few times.
     environment["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900
     )
@@ -40,12 +41,12 @@ def found_on_8_devices(*arguments):
 
 @pytest.fixture(scope="module")
 def runs():
-    return found_on_8_devices("equal", "fsdp", "mixed", "accumulated")
+    return found_on_8_devices("equal", "mixed", "accumulated")
 
 
 @pytest.fixture(scope="module")
 def simpler_runs():
-    return found_on_8_devices("equal", "data", "space")
+    return found_on_8_devices("equal", "data", "space", "fsdp")
 
 
 def assert_equals_one_device(found):
@@ -53,16 +54,17 @@ def assert_equals_one_device(found):
     assert found["probability"] < 1e-4  # of a picture of the validation
 
 
-@pytest.mark.parametrize("mesh", ["fsdp", "mixed"])
-def test_training_is_that_of_one_device(runs, mesh):
-    assert_equals_one_device(runs[mesh])
+def test_training_is_that_of_one_device(runs):
+    """With a batch, rows and channels split, and parameters over "model" and, by fsdp, "data"."""
+    assert_equals_one_device(runs["mixed"])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mesh", ["data", "space"])
+@pytest.mark.parametrize("mesh", ["data", "space", "fsdp"])
 def test_training_is_that_of_one_device_on_simpler_meshes_too(simpler_runs, mesh):
     assert_equals_one_device(simpler_runs[mesh])
-    assert simpler_runs[mesh]["share_of_state"] == 1
+    share = simpler_runs[mesh]["share_of_state"]
+    assert share < 0.25 if mesh == "fsdp" else share == 1  # of 8 parts; small arrays are whole
 
 
 def test_accumulated_gradients_are_those_of_the_whole_batch(runs):
@@ -73,7 +75,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(runs):
 def test_state_is_split_where_it_is_said_to_be(runs):
     share = {name: found["share_of_state"] for name, found in runs.items()}
     assert share["accumulated"] == 1
-    assert share["fsdp"] < 0.25 and share["mixed"] < 0.35  # of 8 and 4 parts; small arrays: whole
+    assert share["mixed"] < 0.35  # of 4 parts; small arrays are whole
 
 
 @pytest.mark.slow
@@ -111,15 +113,6 @@ def test_settings_that_do_not_divide_are_refused(section, values, message):
     config = tiny.get_config()
     config.update({section: values})
     with pytest.raises(InputError, match=message):
-        parse_config(config)
-
-
-def test_ensemble_of_other_axes_is_refused():
-    config = tiny.get_config()
-    config.ensemble.members = 2
-    parse_config(config)
-    config.mesh.fsdp = True
-    with pytest.raises(InputError, match="leave config.mesh and train.accumulate"):
         parse_config(config)
 
 

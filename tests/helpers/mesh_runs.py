@@ -45,12 +45,20 @@ def config_of(changes):
     return parse_config(config)
 
 
-def five_steps(devices, changes):
+def first_state():
+    """The state that all start from, on the host: it is drawn by one program."""
+    compiled = compile_steps(config_of({}), make_mesh(8, jax.devices()[:1]), 10)
+    return jax.device_get(compiled.init(jax.random.key(0)))
+
+
+def five_steps(start, devices, changes):
     """Losses, parameters, a prediction, and the share of the state that a device holds."""
     config = config_of(changes)
     mesh = make_mesh(8, jax.devices()[:devices], config.mesh, config.train.accumulate)
     compiled = compile_steps(config, mesh, 10)
-    state = compiled.init(jax.random.key(0))
+    state = jax.tree.map(
+        lambda array, place: jax.device_put(array, place.sharding), start, compiled.abstract
+    )
     rng, losses = np.random.default_rng(0), []
     for _ in range(5):
         batch = {
@@ -72,10 +80,10 @@ def largest(errors):
 
 def equal_runs(names):
     """Bar: the same losses and parameters on every mesh."""
-    found = {}
+    found, start = {}, first_state()
     for name in ("single", *names):
         devices, changes = MESHES[name]
-        losses, params, probability_SxS, share = five_steps(devices, changes)
+        losses, params, probability_SxS, share = five_steps(start, devices, changes)
         if name == "single":
             first_losses, first_params, first_probability_SxS = losses, params, probability_SxS
         found[name] = {

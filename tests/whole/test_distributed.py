@@ -1,4 +1,4 @@
-"""Two processes of two devices are one of four: losses, a dead process, resumption, evaluation."""
+"""Two processes of a device are one of two: losses, a dead process, resumption, evaluation."""
 
 import json
 import os
@@ -16,13 +16,15 @@ import pytest
 
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
+from jaxlung.train.loop import train_and_evaluate
+from tests.helpers.tiny_runs import tiny_config
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 8  # of two steps, each with a checkpoint
+EPOCHS = 6  # of two steps, each with a checkpoint
 
 
 class Pair:
-    """A command in two processes of two devices each."""
+    """A command in two processes of one device each."""
 
     def __init__(self, *command: str, each: tuple[str, str] = ("", "")):
         with socket.socket() as free:
@@ -30,7 +32,7 @@ class Pair:
             port = free.getsockname()[1]
         self.processes = [
             start(
-                2,
+                1,
                 *command,
                 *each[i].split(),
                 f"--coordinator=localhost:{port}",
@@ -94,21 +96,19 @@ def last_params(workdir: Path) -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory) -> Path:
-    """A run of one process on four devices."""
+    """A run of this process, on two devices."""
     workdir = tmp_path_factory.mktemp("runs") / "one"
-    process = start(4, *training(workdir))
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors
+    train_and_evaluate(tiny_config(train__num_epochs=EPOCHS, train__patience=0), workdir)
     return workdir
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
-    """A run of two processes on two devices each."""
+    """A run of two processes on a device each."""
     workdir = tmp_path_factory.mktemp("runs") / "two"
     (code, out, errors), (code_1, out_1, errors_1) = Pair(*training(workdir)).ended()
     assert code == code_1 == 0, errors + errors_1
-    assert "best validation Dice" in out and "epoch 8" in out
+    assert "best validation Dice" in out and f"epoch {EPOCHS}" in out
     assert "Dice" not in out_1 + errors_1 and "step" not in errors_1  # no second bar
     return workdir
 
@@ -120,11 +120,11 @@ def test_losses_are_those_of_one_process(one, two):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (name, ours["step"])
     for ours, theirs in zip(last_params(two), last_params(one), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
-    assert json.loads((two / "run.json").read_text())["starts"][0]["devices"] == ["cpu:cpu"] * 4
+    assert json.loads((two / "run.json").read_text())["starts"][0]["devices"] == ["cpu:cpu"] * 2
 
 
 @pytest.mark.parametrize(
-    "victims", [[(0, 4)], pytest.param([(1, 4), (0, 10)], marks=pytest.mark.slow)]
+    "victims", [[(0, 2)], pytest.param([(1, 2), (0, 6)], marks=pytest.mark.slow)]
 )
 def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp_path, victims):
     """Process 0 is the one that the others live by; at which step each is killed."""
@@ -157,7 +157,7 @@ def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp
 def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_path, how):
     workdir = tmp_path / "run"
     pair = Pair(*training(workdir), how)
-    wait_for(workdir / "checkpoints" / "4", pair.processes[1])
+    wait_for(workdir / "checkpoints" / "2", pair.processes[1])
     pair.processes[1].send_signal(signal.SIGTERM)
     told = set()
     for code, _, errors in pair.ended():
@@ -165,7 +165,7 @@ def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_pat
         told.add(errors.splitlines()[-1])
     [line] = told
     [step] = re.findall(r"^stopped by SIGTERM; step (\d+) is saved in", line)
-    assert 4 <= int(step) < 2 * EPOCHS
+    assert 2 <= int(step) < 2 * EPOCHS
     assert (workdir / "interim" / step).exists() or (workdir / "checkpoints" / step).exists()
     ended = Pair(*training(workdir), how).ended()
     assert [code for code, _, _ in ended] == [0, 0], ended
