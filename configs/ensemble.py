@@ -1,4 +1,4 @@
-"""Five-fold cross-validation at once, and its members' mean as a model.
+"""Five-fold cross-validation in one command, and its members' mean as a model.
 
 python train.py --config configs/ensemble.py --workdir runs/folds
 python eval.py --workdir runs/folds

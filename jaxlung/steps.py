@@ -103,11 +103,11 @@ def train_step(
         the next state, and the batch's mean loss and gradient norm (float32 scalars) before it.
 
     Example:
-        >>> recipe = Recipe(UNet(width=2, depth=1), optax.sgd(0.1))
-        >>> state = init_state(jax.random.key(0), recipe, size=16)
+        >>> recipe, key = Recipe(UNet(width=2, depth=1), optax.sgd(0.1)), jax.random.key(0)
         >>> batch = {name: jnp.ones((2, 16, 16), jnp.uint8) for name in ("image", "mask")}
+        >>> init = functools.partial(init_state, recipe=recipe, size=16)
         >>> step = functools.partial(train_step, recipe=recipe)
-        >>> jax.eval_shape(step, state, batch, jax.random.key(1))[1]["loss"]  # jax.jit computes it
+        >>> jax.eval_shape(lambda: step(init(key), batch, key)[1]["loss"])  # jax.jit computes it
         ShapeDtypeStruct(shape=(), dtype=float32)
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
