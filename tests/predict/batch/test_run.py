@@ -379,6 +379,24 @@ def test_dicom_seg_of_a_picture_is_refused_before_anything_is_written(films, wor
     assert "earlier" not in rows(tmp_path / "out")[0]["error"]
 
 
+@pytest.mark.parametrize("sides", [False, True])
+def test_dicom_seg_of_a_film_has_its_lungs(workdir, films, tmp_path, sides):
+    pytest.importorskip("highdicom")
+    pydicom = pytest.importorskip("pydicom")
+    from tests.helpers.dicom_files import dicom, saved
+
+    uid = pydicom.uid.generate_uid
+    film = read_image(next(films.rglob("*.png")))
+    header = {"StudyInstanceUID": uid(), "SeriesInstanceUID": uid(), "PixelSpacing": [1, 2]}
+    saved(tmp_path / "film.dcm", dicom(film, **header))
+    flags = ["--format", "dicom-seg", *(["--sides"] if sides else [])]
+    predict(tmp_path / "film.dcm", "--model", workdir, "--out", tmp_path / "out", *flags)
+    written = pydicom.dcmread(tmp_path / "out" / "film.dcm")
+    assert len(written.SegmentSequence) == 1 + sides
+    [row] = rows(tmp_path / "out")
+    assert row["mask"] == "film.dcm" and row["lung_mm2"] == 2 * row["lung_px"]
+
+
 def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
     journal = summary.Journal(tmp_path, {"model": "m"}, {}, {"a": "/a", "b": "/b"})
     for name in "ab":
