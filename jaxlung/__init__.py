@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from jaxlung.metrics.surface import assd, hausdorff, nsd, surface_distances
     from jaxlung.model import UNet
     from jaxlung.predict.load import load
-    from jaxlung.predict.predictor import Prediction, Predictor
+    from jaxlung.predict.prediction import Prediction
+    from jaxlung.predict.predictor import Predictor
     from jaxlung.preprocess import Geometry, from_canvas, preprocess_image, to_canvas
     from jaxlung.train.ensemble import train_ensemble
     from jaxlung.train.loop import train_and_evaluate
@@ -41,7 +42,8 @@ _NAMES = {
     "metrics.surface": ["assd", "hausdorff", "nsd", "surface_distances"],
     "model": ["UNet"],
     "predict.load": ["load"],
-    "predict.predictor": ["Prediction", "Predictor"],
+    "predict.prediction": ["Prediction"],
+    "predict.predictor": ["Predictor"],
     "preprocess": ["Geometry", "from_canvas", "preprocess_image", "to_canvas"],
     "train.ensemble": ["train_ensemble"],
     "train.loop": ["train_and_evaluate"],

@@ -5,7 +5,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -21,8 +21,9 @@ from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.model import to_mask
+from jaxlung.predict.prediction import Prediction, Prepared
 from jaxlung.predict.stream import Done, stream
-from jaxlung.preprocess import Geometry, from_canvas, to_canvas
+from jaxlung.preprocess import from_canvas, to_canvas
 from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.workdir.record import Digests
 
@@ -35,39 +36,6 @@ ImageLike = np.ndarray | str | os.PathLike[str]
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Prepared(NamedTuple):
-    """An image on its way to the network."""
-
-    image: np.ndarray  # uint8 [H, W], as the model sees it: an inverted film is turned over
-    canvas: np.ndarray  # uint8 [S, S]
-    geometry: Geometry
-    warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
-    mirrored: bool  # the picture's left is the patient's left: see `Film`
-    spacing: tuple[float, float] | None  # mm, height and width of a pixel
-
-
-class Prediction(NamedTuple):
-    """The lungs of one image, on the image's own grid."""
-
-    image: np.ndarray  # uint8 [H, W], as the model saw it: an inverted film is turned over
-    probability: np.ndarray  # float32 [H, W] in [0, 1], of lung
-    mask: np.ndarray  # bool [H, W]
-    labels: np.ndarray  # uint8 [H, W], 1 the patient's right lung, 2 the left: `sides.label_sides`
-    sides_known: bool  # False: one lung, or a turned or partial film; labels are by place alone
-    confidence: float  # the Dice to expect: see `calibration.expected_dice`
-    warnings: tuple[str, ...]  # what is odd about image or mask, in words
-    mirrored: bool  # the picture's left is the patient's left
-    spacing: tuple[float, float] | None  # mm, height and width of a pixel, where DICOM has it
-
-    def __repr__(self) -> str:
-        height, width = self.mask.shape
-        odd = "".join(f"; {warning}" for warning in self.warnings)
-        return (
-            f"<Prediction of {height}x{width} pixels: {self.mask.mean():.1%} lung, "
-            f"confidence {self.confidence:.3f}{odd}>"
-        )
 
 
 @dataclasses.dataclass(frozen=True)

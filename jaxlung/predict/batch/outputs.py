@@ -16,7 +16,8 @@ from jaxlung.io.volumes import Volume, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
 from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.batch.summary import Row
-from jaxlung.predict.predictor import Prediction, Predictor
+from jaxlung.predict.prediction import Prediction
+from jaxlung.predict.predictor import Predictor
 from jaxlung.predict.volumes import picture
 from jaxlung.system.processes import Share
 

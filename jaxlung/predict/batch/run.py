@@ -20,7 +20,8 @@ from jaxlung.predict.batch.outputs import Job, Options, plan_jobs, write_image, 
 from jaxlung.predict.batch.shares import BUSY, check_shares, take_share
 from jaxlung.predict.batch.sources import Source, on_disk
 from jaxlung.predict.batch.summary import Row
-from jaxlung.predict.predictor import BATCH, Predictor, Prepared
+from jaxlung.predict.prediction import Prepared
+from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import Done
 from jaxlung.predict.volumes import predict_volume
 from jaxlung.system.digests import digest_weights
