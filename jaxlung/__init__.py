@@ -50,16 +50,7 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 # None of these is also a name above: importing the module would hide the function.
-_PARTS = [
-    "augmentation",
-    "losses",
-    "metrics",
-    "model",
-    "optimizer",
-    "phantom",
-    "preprocess",
-    "steps",
-]
+_PARTS = "augmentation losses metrics model optimizer phantom preprocess steps".split()
 _MODULES = {
     **{name: name for name in _PARTS},
     "statistics": "metrics.statistics",

@@ -165,6 +165,14 @@ def test_sure_flip_mirrors_exactly():
     np.testing.assert_array_equal(mask_out, mask[:, :, ::-1])
 
 
+@pytest.mark.slow  # eagerly, each operation is a program of its own
+def test_jit_equals_eager():
+    image, mask = batch()
+    eager = augment(jax.random.key(5), image, mask, DEFAULT)
+    jitted = augment_jit(jax.random.key(5), image, mask, DEFAULT)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), eager, jitted)
+
+
 @pytest.mark.parametrize("quarter_turns", [0, 1, 2, 3])
 def test_warp_by_quarter_turns_about_the_centre(quarter_turns):
     side = 17
