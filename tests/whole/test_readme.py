@@ -53,7 +53,6 @@ def test_python_examples_run(folder):
     assert 0 <= names["dice"][0] <= 1 and 0 <= names["nsd"] <= 1 and names["hd95"] >= 0
 
 
-@pytest.mark.xfail(strict=False, reason="until prediction keeps the channel axis")
 def test_the_three_lines_of_the_recipe(folder):
     """As users of OpenCV and Keras know them: preprocess, predict, show."""
     model = jaxlung.load("cxr")
