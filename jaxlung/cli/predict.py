@@ -100,8 +100,8 @@ def join_command(arguments: argparse.Namespace) -> None:
 def predict_command(arguments: argparse.Namespace) -> None:
     """Raises SystemExit 1 where an image failed, InputError before any work."""
     IMAGE_FORMATS[arguments.format].check_extra()
-    from jaxlung.predict.batch.outputs import check_out
     from jaxlung.predict.batch.sources import find_sources, read_list
+    from jaxlung.system.files import check_out
     from jaxlung.system.processes import find_share
 
     for file in (sys.stdin, sys.stdout):  # file names may hold any bytes

@@ -45,14 +45,7 @@ def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock_folder(
-    folder: Path,
-    otherwise: str,
-    *,
-    name: str = ".jaxlung.lock",
-    wait: float = 0,
-    keep: bool = False,
-) -> Iterator[None]:
+def lock_folder(folder: Path, otherwise: str) -> Iterator[None]:
     """Holds a folder for this process alone.
 
     The operating system holds the lock and releases it when the process ends, however it ends.
@@ -60,24 +53,20 @@ def lock_folder(
     Args:
         folder: the folder to hold.
         otherwise: the message's end where another process holds it.
-        name: of the lock's file.
-        wait: seconds to wait for another process to leave.
-        keep: leave the lock's file, for processes that wait for it.
 
     Raises:
         InputError: another process holds the folder.
     """
-    lock = filelock.FileLock(folder / name)
+    lock = filelock.FileLock(folder / ".jaxlung.lock")
     try:
-        lock.acquire(timeout=wait)
+        lock.acquire(timeout=0)
     except filelock.Timeout as error:
         raise InputError(f"{folder}: {otherwise}") from error
     try:
         yield
     finally:
-        if not keep:
-            with contextlib.suppress(OSError):  # Windows keeps open files
-                (folder / name).unlink()
+        with contextlib.suppress(OSError):  # Windows keeps open files
+            os.unlink(lock.lock_file)
         lock.release()
 
 

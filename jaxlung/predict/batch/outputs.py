@@ -107,19 +107,6 @@ def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> 
     return jobs
 
 
-def check_out(out: Path) -> None:
-    """Refuses a folder that cannot be written to; makes none.
-
-    Raises:
-        InputError: that, or a file stands in its place.
-    """
-    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise InputError(f"--out {out}: {there} is no folder; name another one")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(f"--out {out}: {there} cannot be written to; name another folder")
-
-
 def write_image(job: Job, found: Prediction, options: Options) -> None:
     """Writes an X-ray's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
