@@ -8,10 +8,14 @@ from pathlib import Path
 # Many tests compile the same small steps, in several workers and in processes of their own.
 # The controller makes one cache before the workers start, so that each program compiles once.
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    _CACHE = tempfile.TemporaryDirectory(prefix="jaxlung-test-cache-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+    _SHARED = tempfile.TemporaryDirectory(prefix="jaxlung-tests-")
+    os.environ["JAXLUNG_TESTS_SHARED"] = _SHARED.name
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SHARED.name}/xla"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+    # Compiling is most of the suite's work, and its programs run for moments: a quarter less of it.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
 
+import filelock  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
@@ -47,8 +51,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def workdir(tmp_path_factory) -> Path:
-    """A small model that finds the lungs of small phantoms; a test writes elsewhere."""
+def workdir() -> Path:
+    """A small model that finds the lungs of small phantoms; a test writes elsewhere.
+
+    The first worker that needs it trains it for all.
+    """
     from configs import tiny
     from jaxlung.train.loop import train_and_evaluate
 
@@ -58,9 +65,12 @@ def workdir(tmp_path_factory) -> Path:
     config.train.num_epochs = 15
     config.augment.flip = 0.0
     config.optim.learning_rate = 1e-2
-    path = tmp_path_factory.mktemp("runs") / "tiny"
-    train_and_evaluate(config, path)
-    return path
+    folder = Path(os.environ["JAXLUNG_TESTS_SHARED"])
+    with filelock.FileLock(folder / "tiny.lock"):
+        if not (folder / "tiny").exists():
+            train_and_evaluate(config, folder / "part" / "tiny")
+            os.replace(folder / "part" / "tiny", folder / "tiny")
+    return folder / "tiny"
 
 
 @pytest.fixture(scope="session")

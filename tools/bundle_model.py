@@ -1,6 +1,6 @@
 """Makes a bundled model of a run: python -m tools.bundle_model WORKDIR NAME
 
-The package's own: python -m tools.bundle_model runs/both cxr --least-confidence 0.94
+The package's own: python -m tools.bundle_model runs/cxr cxr --least-confidence 0.94
 Its confidence is above 0.94 on all 85 films of both validation splits.
 """
 

@@ -9,6 +9,8 @@ from absl import flags, logging
 from jaxlung.errors import fail
 from jaxlung.system.processes import Processes, find_processes
 
+flags.disclaim_key_flags()  # the commands call `define_processes`: its flags are theirs
+
 
 def define_processes() -> Callable[[], Processes | None]:
     """Defines the flags for several processes; returns a function that reads them when parsed."""

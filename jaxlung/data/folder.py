@@ -11,7 +11,7 @@ from jaxlung.config import DataConfig
 from jaxlung.data.metadata import Metadata, read_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import make_patient_finder, split_stems
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
@@ -197,8 +197,8 @@ def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
         image = film.image
         if image.shape[:2] != mask.shape:
             raise InputError(
-                f"{mask_path}: is {mask.shape[0]}x{mask.shape[1]} but its image {image_path.name} "
-                f"is {image.shape[0]}x{image.shape[1]} (height x width); give both one size"
+                f"{mask_path}: is {format_shape(mask.shape)} but its image {image_path.name} is "
+                f"{format_shape(image.shape[:2])} (height x width); give both one size"
             )
         return Example(image, mask, metadata.spacings[index] or film.spacing)
 

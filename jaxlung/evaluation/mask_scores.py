@@ -78,6 +78,11 @@ def score(
     Raises:
         InputError: a folder or file is missing or unreadable, has another size than its truth, has
             an unknown id, or holds other values than a mask has.
+
+    Example:
+        >>> from jaxlung import score
+        >>> report = score("predicted", "masks", "report", spacing_mm=0.2)  # doctest: +SKIP
+        >>> report["results"][0]["grids"]["original"]["per_image"]["dice"]  # doctest: +SKIP
     """
     started = time.monotonic()
     check_tolerance(tolerance)

@@ -55,12 +55,12 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
         InputError, Stopped: as `train_and_evaluate`.
         TrainingError: likewise; or the numbers of all members were not finite.
 
-    Example::
-
-        config = jaxlung.default_config()
-        config.ensemble.members = 4
-        rows = jaxlung.train_ensemble(config, "runs/seeds")
-        rows[0]["dice"]  # of member 0's best epoch, on its validation split
+    Example:
+        >>> from jaxlung import default_config
+        >>> config = default_config()
+        >>> config.ensemble.members = 4
+        >>> rows = train_ensemble(config, "runs/seeds")  # doctest: +SKIP
+        >>> rows[0]["dice"]  # of member 0's best epoch, on its validation split  # doctest: +SKIP
     """
     config, workdir = parse_config(config), Path(workdir)
     if not config.is_ensemble:

@@ -53,12 +53,12 @@ def train_and_evaluate(config: Any, workdir: str | Path, *, profile: bool = Fals
             it are whole.
         Stopped: SIGTERM came while it trained; everything is saved.
 
-    Example::
-
-        config = jaxlung.default_config()
-        config.data.name, config.data.dir = "folder", "films"  # with images/ and masks/
-        jaxlung.train_and_evaluate(config, "runs/films")
-        mask = jaxlung.load("runs/films").predict("film.png")
+    Example:
+        >>> from jaxlung import default_config, load
+        >>> config = default_config()
+        >>> config.data.name, config.data.dir = "folder", "films"  # with images/ and masks/
+        >>> train_and_evaluate(config, "runs/films")  # doctest: +SKIP
+        >>> mask = load("runs/films").predict("film.png")  # doctest: +SKIP
     """
     config, workdir = parse_config(config), Path(workdir)
     if config.is_ensemble:

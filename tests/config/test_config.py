@@ -27,7 +27,7 @@ RANGES = {
 CHOICES = {
     path: field.metadata["choices"] for path, field in FIELDS.items() if "choices" in field.metadata
 }
-# Checked against the catalog, in tests/test_named_sets.py.
+# Checked against the catalog, in tests/data/test_public.py.
 FREE_TEXT = {"data.name", "data.dir", "data.patient_pattern", "data.split_file", "train.init_from"}
 
 
@@ -76,7 +76,7 @@ def test_default_config_round_trips():
 
 def test_config_with_every_field_changed_round_trips_and_lists_each():
     values = {section: {} for section in Config().to_dict()}
-    # Public sets with a split refuse them: see tests/test_named_sets.py.
+    # Public sets with a split refuse them: see tests/data/test_public.py.
     alone = [
         "data.patient_pattern",
         "data.split_file",

@@ -99,7 +99,7 @@ def test_the_picture_shows_the_mask_that_was_scored(model):
     shown = scores.picture(0)
     np.testing.assert_array_equal(shown.image, film)
     counts = metrics.count_pixels(shown.prediction_HxW[None], np.asarray(mask)[None] > 0)
-    assert float(metrics.dice(counts)[0]) == pytest.approx(scores.dice()[0], abs=1e-6)
+    assert float(metrics.dice(counts)[0]) == pytest.approx(scores.original["dice"][0], abs=1e-6)
     assert (shown.prediction_HxW != model.predict(film)).any()
 
 

@@ -72,7 +72,7 @@ def test_folder_that_others_can_write_to_is_not_used(enable, place):
     folder.mkdir(parents=True)
     (folder if place == "xla" else folder.parent).chmod(0o777)
     values, stderr = enable()
-    assert values["jax_compilation_cache_dir"] is None and not list(folder.iterdir())
+    assert values["jax_compilation_cache_dir"] is None
     assert "written to by others" in stderr and "chmod" in stderr and stderr.count("\n") == 1
 
 

@@ -190,7 +190,9 @@ def test_help_is_no_error(script):
         [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0 and result.stderr == ""
-    assert f"python {script}" in result.stdout and "--workdir" in result.stdout
+    assert f"python {script}" in result.stdout
+    for flag in ("--workdir", "--coordinator", "--processes", "--process"):
+        assert flag in result.stdout
 
 
 def test_a_reader_that_has_read_enough_is_no_error(tmp_path):

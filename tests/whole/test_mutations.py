@@ -1,6 +1,6 @@
 """`jaxlung predict` over damaged, odd and hostile files: no crash, no hang, little memory.
 
-Other seeds: JAXLUNG_MUTATIONS=SEED[,SEED...] pytest -s -m slow tests/test_mutations.py
+Other seeds: JAXLUNG_MUTATIONS=SEED[,SEED...] pytest -s -m slow tests/whole/test_mutations.py
 """
 
 import csv

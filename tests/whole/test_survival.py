@@ -184,7 +184,7 @@ def fill(disk):
         raise OSError
 
 
-@pytest.mark.parametrize("place", ["checkpoints.save", "runlog.RunLog.record"])
+@pytest.mark.parametrize("place", ["checkpoints.save", "log.RunLog.record"])
 def test_full_disk(straight, disk, monkeypatch, capsys, place):
     """In the second epoch: one line, and what was saved is whole."""
     target, name = (checkpoints, "save") if place == "checkpoints.save" else (log.RunLog, "record")

@@ -14,7 +14,7 @@ from keras import layers, ops  # noqa: E402
 
 
 def keras_unet(spec: Spec, norm: str = "group") -> keras.Model:
-    """`jaxlung.model.UNet` with a sigmoid, on [B, H, W, 1]; tests/test_benchmarks.py."""
+    """`jaxlung.model.UNet` with a sigmoid, on [B, H, W, 1]; tests/whole/test_benchmarks.py."""
 
     def block(x, features: int):
         for _ in range(2):

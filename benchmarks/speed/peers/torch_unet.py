@@ -28,7 +28,7 @@ class Block(nn.Module):
 
 
 class TorchUNet(nn.Module):
-    """`jaxlung.model.UNet` with norm "group", on [B, 1, H, W]; tests/test_benchmarks.py."""
+    """`jaxlung.model.UNet` with norm "group", on [B, 1, H, W]; tests/whole/test_benchmarks.py."""
 
     def __init__(self, width: int = 16, depth: int = 4, patch: int = 1):
         super().__init__()
