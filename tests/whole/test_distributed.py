@@ -123,9 +123,8 @@ def test_losses_are_those_of_one_process(one, two):
     assert json.loads((two / "run.json").read_text())["starts"][0]["devices"] == ["cpu:cpu"] * 2
 
 
-@pytest.mark.parametrize(
-    "victims", [[(0, 2)], pytest.param([(1, 2), (0, 6)], marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # two pairs of processes, of which each compiles and joins anew
+@pytest.mark.parametrize("victims", [[(0, 2)], [(1, 2), (0, 6)]])
 def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp_path, victims):
     """Process 0 is the one that the others live by; at which step each is killed."""
     workdir = tmp_path / "run"
