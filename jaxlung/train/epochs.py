@@ -185,8 +185,8 @@ def train_until(
         # Looked at one call late, so that the device never waits for the host.
         if pending is not None:
             tally = look_at(tally, *pending)
-        pending, first, done = (call.indices, metrics), done + 1, done + call.steps
-        if stop.after(range(epoch_start + first, epoch_start + done + 1)):
+        pending, done = (call.indices, metrics), done + call.steps
+        if stop.after(call.steps):
             break
     if pending is not None:
         tally = look_at(tally, *pending)

@@ -1,11 +1,16 @@
 """SIGTERM, which schedulers and clouds send before they take a machine: save, then leave."""
 
+import itertools
 import signal
 import threading
 from types import FrameType, TracebackType
 
 import jax
 from jax.experimental import multihost_utils
+
+# JAX names one of the steps to come for all processes to stop at. Those of one run may end before
+# it, and an ensemble goes on with the next run: the numbers go on too.
+_step_numbers = itertools.count(1)
 
 
 class Stop:
@@ -38,11 +43,11 @@ class Stop:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
 
-    def after(self, steps: range) -> bool:
-        """Returns whether to stop after these steps, just done; all processes agree."""
+    def after(self, steps: int) -> bool:
+        """Returns whether to stop after so many more steps; all processes agree."""
         if self._many:
             # JAX hears of each step, as it names one of them for all to stop at.
-            self.asked |= any([_agreed(step) for step in steps])
+            self.asked |= any([_agreed(next(_step_numbers)) for _ in range(steps)])
         return self.asked
 
 

@@ -17,6 +17,7 @@ import pytest
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.train.loop import train_and_evaluate
+from jaxlung.train.sigterm import Stop
 from tests.helpers.tiny_runs import tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -172,6 +173,20 @@ def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_pat
     assert (workdir / "validation.png").exists()
     for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_step_to_stop_at_may_lie_in_an_ensembles_next_member(monkeypatch):
+    """JAX names a step; where the steps of each member began anew, none would reach it."""
+    numbers = []
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(
+        "jax.experimental.multihost_utils.reached_preemption_sync_point",
+        lambda step: numbers.append(step) or len(numbers) == 4,
+    )
+    first, second = Stop(), Stop()
+    assert not first.after(1) and not first.after(2)
+    assert second.after(2) and not first.asked
+    assert numbers == list(range(numbers[0], numbers[0] + 5))
 
 
 def test_processes_with_other_settings_are_refused(tmp_path):
