@@ -78,7 +78,7 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
     with open_run(config, workdir, _join_digests(config, data_M)):
         for i, (member, folder, data) in enumerate(zip(configs, folders, data_M, strict=True)):
             _say(f"member {i} of {len(configs)}: {folder}")
-            if (folder / _DIVERGED).exists():
+            if _has_diverged(folder):
                 _say(f"it was left behind; remove {folder / _DIVERGED} to go on with it")
                 continue
             try:
@@ -88,6 +88,11 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
                 if is_main():
                     write_text(folder / _DIVERGED, f"{error}\n")
         return _write_results(config, workdir, folders, data_M)
+
+
+def _has_diverged(folder: Path) -> bool:
+    """Returns whether a member was left behind, as process 0 sees it; others may see it late."""
+    return bool(gather((folder / _DIVERGED).exists())[0])
 
 
 def _say(line: str) -> None:
@@ -108,12 +113,8 @@ def _write_results(
     config: Config, workdir: Path, folders: Sequence[Path], data_M: Sequence[Data]
 ) -> list[Row]:
     """Scores each member's best epoch on its validation split; writes and prints the tables."""
-    diverged_M, bests_M = gather(
-        [
-            [(folder / _DIVERGED).exists() for folder in folders],
-            [checkpoints.find_best_step(folder) for folder in folders],
-        ]
-    )[0]
+    diverged_M = [_has_diverged(folder) for folder in folders]
+    bests_M = gather([checkpoints.find_best_step(folder) for folder in folders])[0]
     if all(diverged_M):
         raise TrainingError(
             f"{workdir}: the numbers of all {len(folders)} members were not finite; try a lower "

@@ -15,7 +15,7 @@ from jaxlung import metrics
 from jaxlung.config import member_configs, parse_config
 from jaxlung.errors import InputError, Stopped, TrainingError
 from jaxlung.evaluation import evaluate
-from jaxlung.train import compiled, loop
+from jaxlung.train import compiled, ensemble, loop
 from jaxlung.train.data import prepare_members
 from jaxlung.train.ensemble import _write_cross_validation, train_ensemble
 from jaxlung.train.loop import train_and_evaluate
@@ -232,6 +232,15 @@ def test_a_member_that_diverges_leaves_the_others_as_they_are(seeds, tmp_path, m
         train_ensemble(config, tmp_path / "none")
     with pytest.raises(InputError, match="none of its members"):
         jaxlung.load(tmp_path / "none")
+
+
+def test_process_0_says_which_member_was_left_behind(tmp_path, monkeypatch):
+    """A host that sees the file late would train alone, and wait for the others for ever."""
+    monkeypatch.setattr(ensemble, "gather", lambda seen: [True, seen])
+    assert ensemble._has_diverged(tmp_path)
+    monkeypatch.setattr(ensemble, "gather", lambda seen: [False, seen])
+    (tmp_path / ensemble._DIVERGED).touch()
+    assert not ensemble._has_diverged(tmp_path)
 
 
 def test_what_is_no_ensemble_or_one_to_start_from_is_refused(seeds, tmp_path):
