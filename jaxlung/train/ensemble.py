@@ -53,7 +53,7 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
 
     Raises:
         InputError, Stopped: as `train_and_evaluate`.
-        TrainingError: likewise; or the numbers of all members were not finite.
+        TrainingError: likewise; or no member has a finite validation.
 
     Example:
         >>> from jaxlung import default_config
@@ -115,7 +115,7 @@ def _write_results(
     """Scores each member's best epoch on its validation split; writes and prints the tables."""
     diverged_M = [_has_diverged(folder) for folder in folders]
     bests_M = gather([checkpoints.find_best_step(folder) for folder in folders])[0]
-    if all(diverged_M):
+    if not any(best is not None for best in bests_M):
         raise TrainingError(
             f"{workdir}: the numbers of all {len(folders)} members were not finite; try a lower "
             f"optim.learning_rate"

@@ -227,6 +227,12 @@ def test_a_member_that_diverges_leaves_the_others_as_they_are(seeds, tmp_path, m
     assert jaxlung.load(workdir).members == 1
     train_ensemble(config, workdir)  # and it is not tried again
     assert "it was left behind; remove" in capsys.readouterr().out
+    poison(lambda count: count in (1, 6))  # the first member ends after its second
+    train_ensemble(config, tmp_path / "both")
+    row, other = table(tmp_path / "both")[:2]
+    assert row["diverged"] == other["diverged"] == "1"
+    assert row["best_step"] == "" and other["best_step"] == "2"
+    assert jaxlung.load(tmp_path / "both").members == 1
     poison(lambda count: True)
     with pytest.raises(TrainingError, match="of all 2 members were not finite"):
         train_ensemble(config, tmp_path / "none")
