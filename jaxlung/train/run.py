@@ -36,11 +36,17 @@ def check_run(config: Config, workdir: Path) -> None:
 
     Raises:
         InputError: the workdir is another run's, or another process is in it, or train.init_from
-            is bad.
+            is bad, or its checkpoints serve to predict alone.
     """
     check_workdir(config, workdir)
-    if not list_checkpoints(workdir):  # a resumed run has no more need of its source
+    saved = list_checkpoints(workdir)
+    if not saved:  # a resumed run has no more need of its source
         check_source(config)
+    elif not any((checkpoint / "optimizer").exists() for checkpoint in saved):
+        raise InputError(
+            f"{workdir}: holds a model to predict with, and not what training needs to go on "
+            f"(optimizer/ in its checkpoints); use a new --workdir, and train.init_from={workdir}"
+        )
 
 
 def check_workdir(config: Config, workdir: Path) -> None:

@@ -266,8 +266,8 @@ def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> A
 
 def _unreadable(folder: Path, reason: str) -> InputError:
     return InputError(
-        f"{folder}: this checkpoint cannot be read ({reason}); remove that folder to go on from "
-        f"another, or start a new workdir"
+        f"{folder}: this checkpoint cannot be read ({reason}); restore it from a copy, or move "
+        f"that folder elsewhere to go on from another"
     )
 
 

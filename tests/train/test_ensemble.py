@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import os
+import shutil
 import signal
 
 import jax
@@ -258,6 +259,13 @@ def test_what_is_no_ensemble_or_one_to_start_from_is_refused(seeds, tmp_path):
     with pytest.raises(InputError, match=r"train\.init_from=.*/members/0"):
         check_source(tiny_config(train__init_from=str(workdir)))
     check_source(tiny_config(train__init_from=str(workdir / "members" / "0")))
+    one = tmp_path / "one"  # without what predicting does not need
+    ignored = shutil.ignore_patterns("optimizer")
+    shutil.copytree(workdir / "members" / "0", one, ignore=ignored)
+    with pytest.raises(InputError, match=f"one: holds a model .* train.init_from={one}"):
+        train_and_evaluate(json.loads((one / "config.json").read_text()), one)
+    assert not (one / "damaged").exists() and jaxlung.load(one).step
+    check_source(tiny_config(train__init_from=str(one)))
     with pytest.raises(InputError, match=r"another config \(ensemble\.members: 2 -> 3"):
         train_ensemble(tiny_config(ensemble__members=3), workdir)
     before = table(workdir)
