@@ -108,8 +108,10 @@ class AbortWords:
         self._signal(signal.SIGABRT, None)
 
     def _speak(self, _: int) -> None:
-        os.write(2, f"\nerror: {self.say()}\n".encode())
-        os._exit(GONE)
+        try:
+            os.write(2, f"\nerror: {self.say()}\n".encode())
+        finally:
+            os._exit(GONE)
 
 
 def _leave(error: BaseException, last_words: Callable[[], str] | None) -> None:
@@ -119,21 +121,23 @@ def _leave(error: BaseException, last_words: Callable[[], str] | None) -> None:
     def again() -> None:
         raise error
 
-    if _connection_lost(error):
-        print(f"\nerror: {_describe_loss(last_words)}", file=sys.stderr)
-    else:
-        try:
-            one_line_errors(again)()
-        except SystemExit as stop:
-            code = stop.code
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            code = 1
-        if is_main():  # the others live by it: those that fail for the same reason say so first
-            time.sleep(_LAST_WORDS)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else 1)
+    try:
+        if _connection_lost(error):
+            print(f"\nerror: {_describe_loss(last_words)}", file=sys.stderr)
+        else:
+            try:
+                one_line_errors(again)()
+            except SystemExit as stop:
+                code = stop.code
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+                code = 1
+            if is_main():  # the others live by it: those that fail for the same reason say so first
+                time.sleep(_LAST_WORDS)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else 1)
 
 
 def _connection_lost(error: BaseException | None) -> bool:

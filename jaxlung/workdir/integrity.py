@@ -54,7 +54,8 @@ def list_checkpoints(workdir: Path) -> list[Path]:
 
 def describe_latest(workdir: Path) -> str:
     """Returns what is left of a training whose process goes down; an ensemble's last member's."""
-    members = sorted((workdir / "members").glob("*"), key=lambda path: int(path.name))
+    folders = [path for path in (workdir / "members").glob("*") if path.name.isdecimal()]
+    members = sorted(folders, key=lambda path: int(path.name))
     latest = [list_checkpoints(run)[:1] for run in (workdir, *members)]
     saved = [path for paths in latest for path in paths]
     return f"the last checkpoint is step {saved[-1].name}" if saved else "none was saved"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -215,6 +216,23 @@ def test_a_workdir_that_is_not_shared_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "gather", lambda value: [value, "missing"])
     with pytest.raises(InputError, match=r"run.json: process 1 does not see .* all hosts share"):
         distributed.check_shared(path)
+
+
+def test_a_process_ends_even_where_its_last_words_fail(monkeypatch):
+    def leave(code):
+        raise SystemExit(code)
+
+    def fail():
+        raise ValueError("unreadable")
+
+    monkeypatch.setattr(os, "_exit", leave)
+    for end in (
+        lambda: distributed.AbortWords._speak(SimpleNamespace(say=fail), signal.SIGABRT),
+        lambda: distributed._leave(jax.errors.JaxRuntimeError("UNAVAILABLE"), fail),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            end()
+        assert stop.value.code == distributed.GONE
 
 
 @pytest.mark.slow

@@ -23,7 +23,13 @@ from jaxlung.train import log, loop, validation
 from jaxlung.train.compiled import compile_steps
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.workdir import checkpoints
-from jaxlung.workdir.integrity import DIGESTS, find_damage, list_checkpoints, set_damaged_aside
+from jaxlung.workdir.integrity import (
+    DIGESTS,
+    describe_latest,
+    find_damage,
+    list_checkpoints,
+    set_damaged_aside,
+)
 from tests.helpers import forked_runs
 from tests.helpers.tiny_runs import after_each_step, assert_trees_equal, tiny_config
 
@@ -159,6 +165,14 @@ def test_metrics_of_an_earlier_checkpoint_may_be_damaged_or_gone(straight, tmp_p
         load(workdir)
     assert len(set_damaged_aside(workdir)) == 1
     assert load(workdir)
+
+
+def test_last_words_name_the_last_members_step_beside_any_other_file(tmp_path):
+    assert describe_latest(tmp_path) == "none was saved"
+    for member, step in (("9", 4), ("10", 2)):
+        (tmp_path / "members" / member / "checkpoints" / str(step)).mkdir(parents=True)
+    (tmp_path / "members" / ".DS_Store").touch()
+    assert describe_latest(tmp_path) == "the last checkpoint is step 2"
 
 
 @pytest.fixture
