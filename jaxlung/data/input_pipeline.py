@@ -4,7 +4,7 @@ Each epoch's order is a function of (seed, epoch), and so every batch is a funct
 no state of the input needs a checkpoint, and the two loaders give the same batches.
 """
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -95,7 +95,12 @@ def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
 
 
 def check_canvases(
-    canvases: Canvases, limit: int = CHECK_LIMIT, sample: int = 64, *, whole: bool = False
+    canvases: Canvases,
+    limit: int = CHECK_LIMIT,
+    sample: int = 64,
+    *,
+    whole: bool = False,
+    known: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
@@ -104,6 +109,7 @@ def check_canvases(
             so that they do not delay the first step.
         sample: the number of examples to read of a large split, evenly spread.
         whole: read all of a large split too.
+        known: id to `digest_example` of what has been read already, and is not read again.
 
     Returns:
         id to a digest of the example, in order: `digest_example` of its canvas and mask, or, in a
@@ -117,8 +123,13 @@ def check_canvases(
     is_large = _is_sampled(split, limit)
     reads_all = whole or not is_large
     chosen = range(count) if reads_all else np.linspace(0, count - 1, sample).astype(int)
+    known = known or {}
+
+    def digest(index: int) -> str:
+        return known.get(split.ids[index]) or digest_example(*canvases.read(int(index)))
+
     with ThreadPoolExecutor(count_cores()) as pool:
-        digests = list(pool.map(lambda index: digest_example(*canvases.read(int(index))), chosen))
+        digests = list(pool.map(digest, chosen))
         if split.stat is not None and is_large:
             digests = list(pool.map(split.stat, range(count)))
     return dict(zip(split.ids, digests, strict=True))

@@ -1,6 +1,6 @@
 """The data of a run, read and checked before anything is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jaxlung.config import Config
@@ -8,6 +8,7 @@ from jaxlung.data.datasets import load_splits
 from jaxlung.data.input_pipeline import Canvases, check_canvases, import_tensorflow, make_canvases
 from jaxlung.data.splits import Split
 from jaxlung.errors import InputError
+from jaxlung.system.digests import is_example_digest
 from jaxlung.workdir.record import Digests
 
 UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
@@ -66,12 +67,22 @@ def prepare_members(configs: Sequence[Config]) -> list[Data]:
 
         return Canvases(split, configs[0].data.size, read, cached)
 
+    # Of a large split the digests name files: its examples are read where another split is not.
+    known = {
+        image_id: digest
+        for digests in first.digests.values()
+        for image_id, digest in digests.items()
+        if is_example_digest(digest)
+    }
     return [
-        first if config.data == configs[0].data else _prepare(config, share) for config in configs
+        first if config.data == configs[0].data else _prepare(config, share, known)
+        for config in configs
     ]
 
 
-def _prepare(config: Config, make: Callable[[Split], Canvases]) -> Data:
+def _prepare(
+    config: Config, make: Callable[[Split], Canvases], known: Mapping[str, str] | None = None
+) -> Data:
     splits = load_splits(config.data)
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:
@@ -90,7 +101,7 @@ def _prepare(config: Config, make: Callable[[Split], Canvases]) -> Data:
                 f"data.loader=auto"
             )
         # What lies on the device is read whole before training; of other large splits a sample.
-        digests[name] = check_canvases(canvases[name], whole=resident)
+        digests[name] = check_canvases(canvases[name], whole=resident, known=known)
         if not resident and canvases[name].loader(config.data.loader) == "tfdata":
             import_tensorflow()  # its absence ends the run before anything is written
     return Data(canvases, digests)

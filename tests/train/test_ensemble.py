@@ -14,10 +14,11 @@ import pytest
 import jaxlung
 from jaxlung import metrics
 from jaxlung.config import member_configs, parse_config
+from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError, Stopped, TrainingError
 from jaxlung.evaluation import evaluate
 from jaxlung.train import compiled, ensemble, loop
-from jaxlung.train.data import prepare_members
+from jaxlung.train.data import prepare_data, prepare_members
 from jaxlung.train.ensemble import _write_cross_validation, train_ensemble
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.train.run import check_source
@@ -147,18 +148,51 @@ def test_a_fold_without_a_best_is_missing_by_name(tmp_path, capsys):
     assert written["dice"]["n"] == n and written["images_missing"] == {"fold 1": missing}
 
 
-def test_folds_read_each_example_once(monkeypatch):
+@pytest.mark.parametrize("cache_gib", [4.0, 0.0])
+def test_folds_read_each_example_once(monkeypatch, cache_gib):
     read = []
-    monkeypatch.setattr(
-        "jaxlung.data.input_pipeline.to_canvas",
-        lambda image, mask, **_: read.append(1) or (image, mask.astype(np.uint8), None),
-    )
-    data_M = prepare_members(member_configs(tiny_config(**FOLDS)))
+
+    def counted(image, mask, **_):
+        read.append(1)
+        return image, mask.astype(np.uint8), None
+
+    monkeypatch.setattr("jaxlung.data.input_pipeline.to_canvas", counted)
+    configs = member_configs(tiny_config(**FOLDS, data__cache_gib=cache_gib))
+    data_M = prepare_members(configs)
     assert len(read) == 16 + 3 + 3
+    for data, config in zip(data_M, configs, strict=True):
+        assert data.digests == prepare_data(config).digests
     second = data_M[1].canvases["train"]  # of two folds what the first validates with
     pool = data_M[0].canvases["validation"]
     where = pool.split.ids.index(second.split.ids[0])
     assert second.read(0)[0].tobytes() == pool.read(where)[0].tobytes()
+
+
+def test_large_folds_have_the_digests_of_their_runs(monkeypatch):
+    """Those of a large split name files, and those of a small one contents."""
+
+    def make_split(name, numbers):
+        ids = [f"{i}" for i in numbers]
+        images = [np.full((16, 16), i + 1, np.uint8) for i in numbers]
+        split = make_array_split(name, ids, images, images)
+        return split._replace(stat=lambda i: f"file {ids[i]}")
+
+    def load_some(data):
+        validates = {0: (0, 1), 1: (2, 3)}[data.fold]
+        numbers = {
+            "train": [i for i in range(9) if i not in validates],
+            "validation": validates,
+            "test": (9,),
+        }
+        return {name: make_split(name, chosen) for name, chosen in numbers.items()}
+
+    monkeypatch.setattr("jaxlung.train.data.load_splits", load_some)
+    monkeypatch.setattr("jaxlung.data.input_pipeline.check_canvases.__defaults__", (5, 2))
+    configs = member_configs(tiny_config(**FOLDS))
+    for shared, config in zip(prepare_members(configs), configs, strict=True):
+        assert shared.digests == prepare_data(config).digests
+        train = shared.digests["train"]
+        assert train == {image_id: f"file {image_id}" for image_id in train}
 
 
 def test_the_model_is_the_mean_of_its_members(seeds):
