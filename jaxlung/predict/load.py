@@ -1,5 +1,6 @@
 """Loads a trained run, several, or a bundled model as a `Predictor`."""
 
+import contextlib
 import functools
 import operator
 import os
@@ -18,7 +19,7 @@ from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
-from jaxlung.workdir.checkpoints import abstract_like, find_best_step, restore_best
+from jaxlung.workdir.checkpoints import NotValidated, abstract_like, restore_best
 from jaxlung.workdir.record import Digests, read_config, read_digests
 
 ModelLike = str | os.PathLike[str]
@@ -107,22 +108,30 @@ def _read(model: ModelLike) -> _Model:
     config = read_config(workdir)
     if config.is_ensemble:
         return _read_members(config, workdir)
-    example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
-    abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
-    abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    restored, step = restore_best(workdir, abstract_like(abstract, device))
-    return _Model(config, step, read_digests(workdir), [restored])
+    variables, step = _restore(config, workdir)
+    return _Model(config, step, read_digests(workdir), [variables])
 
 
 def _read_members(config: Config, workdir: Path) -> _Model:
     """Reads the members that have a best, in the workdir of a `train_ensemble`."""
-    folders = [workdir / "members" / str(i) for i in range(len(member_configs(config)))]
-    members = [_read(folder) for folder in folders if find_best_step(folder) is not None]
-    if not members:
+    variables_M, steps_M = [], []
+    for i, member in enumerate(member_configs(config)):
+        with contextlib.suppress(NotValidated):
+            variables, step = _restore(member, workdir / "members" / str(i))
+            variables_M.append(variables)
+            steps_M.append(step)
+    if not steps_M:
         raise InputError(f"{workdir}: none of its members has come to its first validation yet")
-    variables = [variables for member in members for variables in member.variables]
-    return _Model(config, members[0].step, read_digests(workdir), variables)
+    return _Model(config, steps_M[0], read_digests(workdir), variables_M)
+
+
+def _restore(config: Config, workdir: Path) -> tuple[Any, int]:
+    """Restores the best variables of a single run onto the first device; and their step."""
+    example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
+    abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
+    abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return restore_best(workdir, abstract_like(abstract, device))
 
 
 def _difference(config: Config, other: Config) -> str:

@@ -215,18 +215,22 @@ def name_last_checkpoint(workdir: Path) -> Iterator[None]:
         raise kind(f"{what}; {then}") from error
 
 
+class NotValidated(InputError):
+    """A folder holds no best checkpoint, or none yet."""
+
+
 def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
     """Restores the best checkpoint's variables; returns them and its step.
 
     Raises:
-        InputError: the folder holds no checkpoint, or a damaged one.
+        NotValidated: the folder holds no best checkpoint.
+        InputError: a checkpoint is damaged.
     """
-    step = best_step(workdir)
-    folder = workdir / VALIDATED / str(step)
-    file = integrity.find_damage(folder, "model")
-    if file:
-        raise _unreadable(folder, f"{file} is damaged")
-    with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
+    with _open_best(workdir) as (manager, step):
+        folder = workdir / VALIDATED / str(step)
+        file = integrity.find_damage(folder, "model")
+        if file:
+            raise _unreadable(folder, f"{file} is damaged")
         model = ocp.args.StandardRestore(abstract_variables)
         return _restore_items(manager, step, model=model).model, step
 
@@ -235,14 +239,11 @@ def best_step(workdir: Path) -> int:
     """Returns the step of the best checkpoint.
 
     Raises:
-        InputError: the folder holds no checkpoint.
+        NotValidated: the folder holds no best checkpoint.
+        InputError: a checkpoint's metrics are damaged.
     """
-    if not (workdir / VALIDATED).is_dir():
-        raise InputError(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
-    step = find_best_step(workdir)
-    if step is None:
-        raise InputError(f"{workdir}: training has not come to its first validation yet")
-    return step
+    with _open_best(workdir) as (_, step):
+        return step
 
 
 def find_best_step(workdir: Path) -> int | None:
@@ -251,10 +252,22 @@ def find_best_step(workdir: Path) -> int | None:
     Raises:
         InputError: a checkpoint's metrics are damaged.
     """
-    if not (workdir / VALIDATED).is_dir():
+    try:
+        return best_step(workdir)
+    except NotValidated:
         return None
+
+
+@contextlib.contextmanager
+def _open_best(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
+    """Opens the validated checkpoints to read; yields their manager and the best one's step."""
+    if not (workdir / VALIDATED).is_dir():
+        raise NotValidated(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
     with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
-        return manager.best_step()
+        step = manager.best_step()
+        if step is None:
+            raise NotValidated(f"{workdir}: training has not come to its first validation yet")
+        yield manager, step
 
 
 def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
