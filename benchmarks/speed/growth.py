@@ -19,7 +19,14 @@ import optax
 
 from jaxlung import steps
 from jaxlung.config import ModelConfig
-from jaxlung.devices.mesh import jit_init, jit_predict_step, jit_train_step, make_mesh, to_devices
+from jaxlung.devices.mesh import (
+    jit_init,
+    jit_predict_step,
+    jit_train_step,
+    make_mesh,
+    replicated,
+    to_devices,
+)
 from jaxlung.model import build_model
 from jaxlung.system.start import keep_freed_memory, use_cores
 
@@ -68,7 +75,8 @@ def programs(task: str, size: int = 256, batch: int = 8, width: int = 16) -> Any
     if task == "train":
         step = functools.partial(steps.train_step, recipe=recipe)
         key = jax.random.key(0)
-        program = jit_train_step(step, mesh).lower(state, arrays, key).compile()
+        jitted = jit_train_step(step, mesh, replicated(mesh))
+        program = jitted.lower(state, arrays, key).compile()
 
         def call() -> None:
             nonlocal state

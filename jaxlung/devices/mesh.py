@@ -174,16 +174,15 @@ def _on_cpu(mesh: Mesh) -> bool:
     return bool(mesh.devices.flat[0].platform == "cpu")
 
 
-def jit_train_step(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> Callable[..., Any]:
+def jit_train_step(step: Callable[..., Any], mesh: Mesh, state: Any) -> Callable[..., Any]:
     """Jits step(state, batch, key) -> (state, metrics); the state's buffers are donated.
 
     The random key is an argument, so that runs that differ by seed alone share the program.
 
     Args:
-        state: its `state_sharding`; None: whole on every device.
+        state: where it lives: its `state_sharding`, or one sharding for all of it.
     """
     whole = replicated(mesh)
-    state = whole if state is None else state
     return jax.jit(
         step,
         in_shardings=(state, batch_sharding(mesh), whole),
@@ -192,11 +191,11 @@ def jit_train_step(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> C
     )
 
 
-def jit_train_steps(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> Callable[..., Any]:
+def jit_train_steps(step: Callable[..., Any], mesh: Mesh, state: Any) -> Callable[..., Any]:
     """Jits several of step(state, batch, key) as one dispatch; the state is donated.
 
     Args:
-        state: its `state_sharding`; None: whole on every device.
+        state: where it lives: its `state_sharding`, or one sharding for all of it.
 
     Returns:
         train_steps(state, (resident, indices_KxB, count), key) -> (state, metrics [K]). It does
@@ -222,7 +221,6 @@ def jit_train_steps(step: Callable[..., Any], mesh: Mesh, state: Any = None) -> 
         return jax.lax.fori_loop(0, count, do_step, (state, empty_K))
 
     whole = replicated(mesh)
-    state = whole if state is None else state
     return jax.jit(
         train_steps,
         in_shardings=(state, whole, whole),

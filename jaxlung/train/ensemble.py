@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxlung import metrics
@@ -70,7 +71,7 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
         )
     configs = member_configs(config)
     folders = [workdir / "members" / str(i) for i in range(len(configs))]
-    make_run_mesh(config)
+    mesh = make_run_mesh(config)
     check_workdir(config, workdir)
     for member, folder in zip(configs, folders, strict=True):
         check_run(member, folder)
@@ -82,12 +83,12 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
                 _say(f"it was left behind; remove {folder / _DIVERGED} to go on with it")
                 continue
             try:
-                train_on(data, member, folder, profile=profile)
+                train_on(data, member, folder, mesh, profile=profile)
             except NotFinite as error:
                 _say(f"warning: member {i}: {error}; left behind; the others go on")
                 if is_main():
                     write_text(folder / _DIVERGED, f"{error}\n")
-        return _write_results(config, workdir, folders, data_M)
+        return _write_results(config, workdir, folders, data_M, mesh)
 
 
 def _has_diverged(folder: Path) -> bool:
@@ -110,7 +111,11 @@ def _join_digests(config: Config, data_M: Sequence[Data]) -> Digests:
 
 
 def _write_results(
-    config: Config, workdir: Path, folders: Sequence[Path], data_M: Sequence[Data]
+    config: Config,
+    workdir: Path,
+    folders: Sequence[Path],
+    data_M: Sequence[Data],
+    mesh: jax.sharding.Mesh,
 ) -> list[Row]:
     """Scores each member's best epoch on its validation split; writes and prints the tables."""
     diverged_M = [_has_diverged(folder) for folder in folders]
@@ -133,7 +138,7 @@ def _write_results(
         scores = None
         if bests_M[i] is not None:
             row |= {"best_epoch": bests_M[i] // steps_per_epoch, "best_step": bests_M[i]}
-            scores = _score_best(member, folder, data, steps_per_epoch)
+            scores = _score_best(member, folder, data, mesh, steps_per_epoch)
             row |= scores.means()
         rows.append(row)
         scores_M.append(scores)
@@ -152,8 +157,9 @@ def _count_steps(folder: Path) -> int:
     return max((int(path.name) for path in list_checkpoints(folder)), default=0)
 
 
-def _score_best(config: Config, folder: Path, data: Data, steps_per_epoch: int) -> Scores:
-    mesh = make_run_mesh(config)
+def _score_best(
+    config: Config, folder: Path, data: Data, mesh: jax.sharding.Mesh, steps_per_epoch: int
+) -> Scores:
     compiled = compile_steps(config, mesh, steps_per_epoch)
     variables, _ = checkpoints.restore_best(folder, compiled.abstract.variables)
     scores = validate(

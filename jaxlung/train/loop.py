@@ -63,17 +63,20 @@ def train_and_evaluate(config: Any, workdir: str | Path, *, profile: bool = Fals
     config, workdir = parse_config(config), Path(workdir)
     if config.is_ensemble:
         raise InputError("config.ensemble asks for several members: train_ensemble trains them")
-    make_run_mesh(config)
+    mesh = make_run_mesh(config)
     check_run(config, workdir)
-    return train_on(prepare_data(config), config, workdir, profile=profile)
+    return train_on(prepare_data(config), config, workdir, mesh, profile=profile)
 
 
-def train_on(data: Data, config: Config, workdir: Path, *, profile: bool = False) -> TrainState:
+def train_on(
+    data: Data, config: Config, workdir: Path, mesh: jax.sharding.Mesh, *, profile: bool = False
+) -> TrainState:
     """`train_and_evaluate` after `check_run`, on data that are prepared."""
+    profile = profile and is_main()
     with (
         open_run(config, workdir, data.digests),
         checkpoints.name_last_checkpoint(workdir),
-        _open_training(data.canvases, config, workdir, profile and is_main()) as (run, start),
+        _open_training(data.canvases, config, workdir, mesh, profile) as (run, start),
     ):
         state, progress = start
         first_epoch = (int(state.step) - progress.tally.steps) // run.steps_per_epoch
@@ -120,23 +123,16 @@ class _Training:
         self, epoch: int, state: TrainState, progress: Progress
     ) -> tuple[TrainState, Progress]:
         """Does the rest of an epoch's updates, as far as SIGTERM does not come."""
-        stop, tally, epoch_start = self.watch.stop, progress.tally, epoch * self.steps_per_epoch
-        self.watch.log.start_epoch()
-        while tally.steps < self.steps_per_epoch and not stop.asked:
+        watch, tally, epoch_start = self.watch, progress.tally, epoch * self.steps_per_epoch
+        watch.log.start_epoch()
+        while tally.steps < self.steps_per_epoch and not watch.stop.asked:
             end = next_pause(
                 tally, self.steps_per_epoch, epoch_start, self.config.train.checkpoint_steps
             )
             state, tally = train_until(
-                end,
-                self.compiled.train,
-                state,
-                tally,
-                self.calls,
-                self.key,
-                epoch_start,
-                self.watch,
+                end, self.compiled.train, state, tally, self.calls, self.key, epoch_start, watch
             )
-            if tally.steps < self.steps_per_epoch and not stop.asked:
+            if tally.steps < self.steps_per_epoch and not watch.stop.asked:
                 self._save_interim(state, progress._replace(tally=tally))
         return state, progress._replace(tally=tally)
 
@@ -216,13 +212,16 @@ class _Training:
 
 @contextlib.contextmanager
 def _open_training(
-    canvases: Mapping[str, Canvases], config: Config, workdir: Path, profile: bool
+    canvases: Mapping[str, Canvases],
+    config: Config,
+    workdir: Path,
+    mesh: jax.sharding.Mesh,
+    profile: bool,
 ) -> Iterator[tuple[_Training, tuple[TrainState, Progress]]]:
     """Yields a training and what it starts from: its latest checkpoint, or a first state."""
     train_ids, batch_size = canvases["train"].split.ids, config.train.batch_size
     steps_per_epoch = len(train_ids) // batch_size
     total_steps = steps_per_epoch * config.train.num_epochs
-    mesh = make_run_mesh(config)
     compiled = compile_steps(config, mesh, steps_per_epoch)
     init_key, key = make_keys(config.train.seed)
     for warning in set_damaged_aside(workdir):

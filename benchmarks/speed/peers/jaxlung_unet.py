@@ -69,7 +69,7 @@ def build(spec: Spec, mode: str) -> Contender:
 
     image_BxSxS, mask_BxSxS = example(spec)
     batch = to_devices({"image": image_BxSxS, "mask": mask_BxSxS}, mesh)
-    train_step = jit_train_step(plain_step, mesh)
+    train_step = jit_train_step(plain_step, mesh, replicated(mesh))
 
     def train() -> float:
         nonlocal state
@@ -116,7 +116,8 @@ def build(spec: Spec, mode: str) -> Contender:
             out_shardings=batch_sharding(mesh),
         )
         images, masks = batch["image"], batch["mask"]
-        whole, placed_raw = jit_train_step(step, mesh), to_devices(raw, mesh)
+        whole = jit_train_step(step, mesh, replicated(mesh))
+        placed_raw = to_devices(raw, mesh)
 
         def whole_step() -> None:
             nonlocal state
@@ -127,7 +128,7 @@ def build(spec: Spec, mode: str) -> Contender:
         apart = median_seconds(lambda: jax.block_until_ready(moved(jnp.int32(0), images, masks)))
         found = {"train_augmented": spec.batch / seconds, "augment_share": apart / seconds}
         if spec.device == "gpu":
-            several = jit_train_steps(step, mesh)
+            several = jit_train_steps(step, mesh, replicated(mesh))
             resident = jax.device_put(raw, replicated(mesh))
             indices_KxB = np.tile(np.arange(spec.batch, dtype=np.int32), (STEPS_A_CALL, 1))
             batches = (resident, indices_KxB, np.int32(STEPS_A_CALL))
