@@ -104,8 +104,9 @@ def read_earlier(folder: Path) -> Earlier:
     for name, read in ((JOURNAL, _read_journal), (JSON, _read_summary)):  # a journal has it all
         path = folder / name
         try:
-            if path.exists():
-                return read(path.read_text(encoding="utf-8"))
+            return read(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:  # or another process has just made its journal a summary
+            continue
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise InputError(
                 f"{path}: is damaged ({error}); remove it, or name another --out folder"

@@ -223,6 +223,21 @@ def test_no_join_while_another_process_writes(workdir, few, tmp_path, capsys, he
     assert not list(out.glob("*.png"))
 
 
+def test_a_journal_that_becomes_its_summary_meanwhile_is_still_read(tmp_path, monkeypatch):
+    journal = summary.Journal(tmp_path, {"model": "m"}, {}, {})
+    journal.add(summary.make_row(name="a", status="ok", source="/a"))
+    path = tmp_path / summary.JOURNAL
+    read = Path.read_text
+
+    def closed_first(self, *args, **kwargs):
+        if self == path and path.exists():
+            journal.close(["a"])
+        return read(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", closed_first)
+    assert list(read_earlier(tmp_path).rows) == ["a"]
+
+
 def test_more_shares_than_files(workdir, films, tmp_path, capsys):
     for i in (1, 2, 3):
         paths = (films / "00.png", films / "01.png")
