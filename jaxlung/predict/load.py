@@ -32,6 +32,7 @@ class _Model(NamedTuple):
     step: int
     data_digests: Digests
     variables: list[Any]  # one tree for each member; a single run has one
+    least_confidence: float | None = None  # of a bundled model
 
 
 def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
@@ -80,9 +81,6 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
             }
             for split in sorted({split for one in read for split in one.data_digests})
         }
-    least_confidence = None  # of a run and of an ensemble it is not known
-    if len(models) == 1 and bundled.is_model_name(models[0]):
-        least_confidence = bundled.read_least_confidence(str(models[0]))
     return Predictor(
         workdir=Path(models[0]),
         bundled=all(map(bundled.is_model_name, models)),
@@ -92,7 +90,8 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         variables=variables,
         members=len(members),
         tta=tta,
-        least_confidence=least_confidence,
+        # The mean of several models has a confidence of its own.
+        least_confidence=read[0].least_confidence if len(read) == 1 else None,
         predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
     )
 
@@ -100,7 +99,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
 def _read(model: ModelLike) -> _Model:
     if bundled.is_model_name(model):
         one = bundled.read_model(str(model))
-        return _Model(one.config, one.step, one.data_digests, [one.variables])
+        return _Model(one.config, one.step, one.data_digests, [one.variables], one.least_confidence)
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.list_models())

@@ -29,6 +29,7 @@ class Bundled(NamedTuple):
     step: int  # updates behind the parameters
     data_digests: Digests  # of its training data: see `record.read_digests`
     variables: Any  # what `UNet.apply` takes, float32 arrays of numpy
+    least_confidence: float | None  # what its confidence reaches on good images; None: not known
 
 
 def list_models() -> list[str]:
@@ -64,15 +65,10 @@ def read_model(name: str) -> Bundled:
             about["step"],
             about["data_digests"],
             {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})},
+            about.get("least_confidence"),
         )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error
-
-
-def read_least_confidence(name: str) -> float | None:
-    """Returns what a bundled model's confidence reaches on good images: see `gate.check_mask`."""
-    about = json.loads((WEIGHTS / f"{name}.json").read_text(encoding="utf-8"))
-    return about.get("least_confidence")
 
 
 def _tree(flat: dict[str, np.ndarray]) -> dict[str, Any]:

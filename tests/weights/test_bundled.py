@@ -70,6 +70,7 @@ def test_the_limit_of_confidence_is_the_models_own(workdir, model, shelf):
     bundle_model.write(workdir, "tiny", least_confidence=0.9999)
     assert jaxlung.load("tiny").least_confidence == 0.9999 and warns(jaxlung.load("tiny"))
     assert jaxlung.load(["tiny", "tiny"]).least_confidence is None
+    assert jaxlung.load(["tiny"]).least_confidence == 0.9999
 
 
 def test_damage_is_told(shelf):
