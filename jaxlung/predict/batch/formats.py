@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,13 +27,17 @@ class MaskFile(NamedTuple):
     grid: Grid | None = None  # of a volume
 
 
+def _accept(*_: Path) -> None:
+    """Checks nothing."""
+
+
 class Format(NamedTuple):
     """How masks are written."""
 
     suffix: str
     write: Callable[[MaskFile], None]
-    check_source: Callable[[Path], Any] = bool  # raises InputError for an image that does not do
-    check_extra: Callable[[], Any] = bool  # raises InputError where a package is missing
+    check_source: Callable[[Path], None] = _accept  # raises InputError where the image will not do
+    check_extra: Callable[[], None] = _accept  # raises InputError where a package is missing
 
 
 def _write_png(mask: MaskFile) -> None:
