@@ -1,5 +1,6 @@
 """Scores masks on disk, of any tool, against true masks. No model is needed."""
 
+import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -133,7 +134,7 @@ def score(
             "warnings": warnings,
             "seconds": round(time.monotonic() - started, 2),
         },
-        picture=picture,
+        pictures=functools.partial(map, picture),
     )
     digest = _digest_all(ids, [s.prediction_digest for s in scored])
     models = {scores.model: {"masks": str(pred), "masks_sha256": digest}}

@@ -3,8 +3,9 @@
 Training happens on the network's grid; masks are used on the image's own grid.
 """
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -91,11 +92,12 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         "seconds": round(time.monotonic() - started, 2),
     }
 
-    def picture(index: int) -> Picture:
-        placed = place(index)
-        [probability_SxS] = predictor.probabilities([placed.canvas])
-        prediction_HxW = predictor.to_mask(from_canvas(probability_SxS, placed.geometry))
-        return Picture(placed.example.image, prediction_HxW, placed.example.mask)
+    def pictures(indices: Iterable[int]) -> Iterator[Picture]:
+        placed, again = itertools.tee(map(place, indices))  # a batch of them is in memory
+        probabilities = predictor.probabilities(one.canvas for one in placed)
+        for one, probability_SxS in zip(again, probabilities, strict=True):
+            prediction_HxW = predictor.to_mask(from_canvas(probability_SxS, one.geometry))
+            yield Picture(one.example.image, prediction_HxW, one.example.mask)
 
     return Scores(
         model=task.model,
@@ -113,7 +115,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         digests=tuple(s.digest for s in scored),
         reliability=calibration.sum_reliability([s.reliability for s in scored]),
         facts=facts,
-        picture=picture,
+        pictures=pictures,
         volumes=tuple(map(volume_name, split.ids)) if predictor.config.modality == "ct" else None,
     )
 

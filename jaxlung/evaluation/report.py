@@ -97,9 +97,9 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
     """Collects what the template shows of one model on one set."""
     columns = scores.original
     cases = choose_cases(columns["dice"], columns["hd95_px"])
-    drawn = {index for _, indices in cases for index in indices}
+    drawn = [index for _, indices in cases for index in indices]
     shown = np.lexsort((-columns["hd95_px"], columns["dice"]))[:SHOWN]
-    order = [*shown.tolist(), *sorted(drawn - set(shown.tolist()))]
+    order = [*shown.tolist(), *sorted(set(drawn) - set(shown.tolist()))]
     images = {
         i: {
             "id": scores.ids[i],
@@ -110,12 +110,16 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
         }
         for i in order
     }
+    pictures = {
+        i: encode_picture(draw_thumbnail(*picture), scores.ids[i])
+        for i, picture in zip(drawn, scores.pictures(drawn), strict=True)
+    }
     return {
         "number": number,
         "entry": entry,
         "images": list(images.values()),
         "cases": [
-            (title, [{**images[i], "picture": _picture(scores, i)} for i in indices])
+            (title, [{**images[i], "picture": pictures[i]} for i in indices])
             for title, indices in cases
         ],
         "charts": _charts(number, entry, scores, images),
@@ -187,7 +191,3 @@ def _charts(
     if entry["calibration"]:
         charts.append(plots.plot_reliability(entry["calibration"], name=f"calibration-{number}"))
     return charts
-
-
-def _picture(scores: Scores, index: int) -> dict[str, Any]:
-    return encode_picture(draw_thumbnail(*scores.picture(index)), scores.ids[index])

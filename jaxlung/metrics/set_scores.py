@@ -8,7 +8,7 @@ import dataclasses
 import io
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +58,7 @@ class Scores:
     digests: tuple[str, ...]  # of each image's content
     reliability: Reliability | None  # None: the masks come without probabilities
     facts: Mapping[str, Any]  # for metrics.json: source, split, fingerprint, warnings, seconds
-    picture: Callable[[int], Picture]
+    pictures: Callable[[Sequence[int]], Iterator[Picture]]  # of these images, in this order
     volumes: tuple[str, ...] | None = None  # the scan that each image is a slice of; None: X-rays
 
     @property

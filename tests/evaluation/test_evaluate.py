@@ -77,14 +77,14 @@ def test_scores_agree_with_single_predictions(model):
     split = load_splits(model.config.data)["test"]
     scores = score_split(task(model, split))
     assert scores.ids == split.ids and len(scores.original["dice"]) == 3
-    for i in range(3):
+    for i, picture in enumerate(scores.pictures(range(3))):
         example = split.read(i)
         prediction = model.predict(example.image)
         lungs = sides.split_lungs(prediction, example.mask)
         expected = image.score_masks(prediction, example.mask, lungs=lungs)
         found = {name: values[i] for name, values in scores.grids["original"].items()}
         assert found == pytest.approx(expected, abs=2e-2, nan_ok=True)
-        assert (scores.picture(i).prediction_HxW == prediction).all()
+        assert (picture.prediction_HxW == prediction).all()
 
 
 def test_the_picture_shows_the_mask_that_was_scored(model):
@@ -96,7 +96,7 @@ def test_the_picture_shows_the_mask_that_was_scored(model):
         if examine(255 - image).inverted
     )
     scores = score_split(task(model, make_array_split("x", ["a"], [film], [mask])))
-    shown = scores.picture(0)
+    [shown] = scores.pictures([0])
     np.testing.assert_array_equal(shown.image, film)
     counts = metrics.count_pixels(shown.prediction_HxW[None], np.asarray(mask)[None] > 0)
     assert float(metrics.dice(counts)[0]) == pytest.approx(scores.original["dice"][0], abs=1e-6)

@@ -59,7 +59,7 @@ def test_an_added_metric_appears_everywhere(with_specificity, monkeypatch):
         digests=("",),
         reliability=None,
         facts={"source": "x", "split": "all", "fingerprint": "0", "warnings": [], "seconds": 1.0},
-        picture=lambda _: Picture(None, prediction, TRUTH),
+        pictures=lambda indices: iter([Picture(None, prediction, TRUTH) for _ in indices]),
         volumes=("a",),
     )
     entry = summarize_scores(scores)

@@ -44,7 +44,7 @@ def example_scores(model="m", data="d", seed=0, order=None):
         digests=tuple(f"content {i}" for i in order),
         reliability=None,
         facts={"source": "x", "split": "all", "fingerprint": "0", "warnings": [], "seconds": 1.0},
-        picture=lambda i: Picture(None, empty, empty),
+        pictures=lambda indices: iter([Picture(None, empty, empty) for _ in indices]),
     )
 
 
