@@ -45,7 +45,7 @@ def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def lock_folder(folder: Path, otherwise: str) -> Iterator[None]:
+def lock_folder(folder: Path, otherwise: str, *, wait_s: float = 0) -> Iterator[None]:
     """Holds a folder for this process alone.
 
     The operating system holds the lock and releases it when the process ends, however it ends.
@@ -53,13 +53,14 @@ def lock_folder(folder: Path, otherwise: str) -> Iterator[None]:
     Args:
         folder: the folder to hold.
         otherwise: the message's end where another process holds it.
+        wait_s: seconds to wait for a process that holds it.
 
     Raises:
         InputError: another process holds the folder.
     """
     lock = filelock.FileLock(folder / ".jaxlung.lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=wait_s)
     except filelock.Timeout as error:
         raise InputError(f"{folder}: {otherwise}") from error
     try:

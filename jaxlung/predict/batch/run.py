@@ -17,7 +17,7 @@ from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.batch import summary
 from jaxlung.predict.batch.earlier import check_nothing_lost, read_earlier
 from jaxlung.predict.batch.outputs import Job, Options, plan_jobs, write_image, write_volume
-from jaxlung.predict.batch.shares import BUSY, check_shares, take_share
+from jaxlung.predict.batch.shares import hold_folder, take_share
 from jaxlung.predict.batch.sources import Source, on_disk
 from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prepared
@@ -25,7 +25,6 @@ from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import Done
 from jaxlung.predict.volumes import predict_volume
 from jaxlung.system.digests import digest_weights
-from jaxlung.system.files import lock_folder
 from jaxlung.system.threads import take_turn
 from jaxlung.version import __version__
 
@@ -48,11 +47,9 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
     volumes, share = model.config.modality == "ct", options.share
     jobs = planned = plan_jobs(sources, options, volumes=volumes)
     settings = _settings(model, options)
-    check_shares(options.out, share)
-    if share:
-        jobs, options = take_share(planned, settings, options, volumes=volumes)
-    options.out.mkdir(parents=True, exist_ok=True)
-    with lock_folder(options.out, BUSY):
+    with hold_folder(options.out, share):
+        if share:
+            jobs, options = take_share(planned, settings, options, volumes=volumes)
         earlier = read_earlier(options.out)
         todo, kept = earlier.split(jobs, settings, options)
         check_nothing_lost(earlier, jobs, todo, settings, options)

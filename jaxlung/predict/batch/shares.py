@@ -9,7 +9,8 @@ import dataclasses
 import itertools
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jaxlung.errors import InputError
@@ -20,6 +21,7 @@ from jaxlung.system.files import lock_folder
 from jaxlung.system.processes import Share
 
 BUSY = "another jaxlung predict writes there; wait, or name another --out folder"
+_WAIT_S = 60  # seconds: a share waits for others that begin, which takes each some milliseconds
 _NO_OUTPUTS = (CSV, JSON, JOURNAL, ".jaxlung.lock")
 _JOINED = ".joined"  # is there while the folders of joined shares are removed
 
@@ -31,22 +33,46 @@ def list_shares(out: Path) -> dict[Share, Path]:
     return dict(sorted(found.items()))
 
 
-def check_shares(out: Path, share: Share | None) -> None:
-    """Refuses a folder that holds shares of another batch than this.
+def share_folder(out: Path, share: Share) -> Path:
+    """Returns the folder that a share writes."""
+    return out / f"share-{share}"
+
+
+@contextlib.contextmanager
+def hold_folder(out: Path, share: Share | None) -> Iterator[None]:
+    """Holds the folder of a batch, or of a share of it, for this process alone.
+
+    A share holds `out` too until it holds its own folder, so that no batch of all images and no
+    join begins meanwhile. Its folder is removed at the end if it is empty.
 
     Args:
         share: what is to be predicted; None: all.
 
     Raises:
-        InputError: that.
+        InputError: another process writes there, or `out` holds shares of another batch than this.
     """
-    for other in list_shares(out):
-        if share is None or other.of != share.of:
-            this = f"{share.number}/{share.of}" if share else "no share"
-            raise InputError(
-                f"{out}: holds share {other.number}/{other.of}, and this is {this}; unite the "
-                f"shares first, by: jaxlung join {out}"
-            )
+    out.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as held:
+        held.enter_context(lock_folder(out, BUSY, wait_s=_WAIT_S if share else 0))
+        for other in list_shares(out):
+            if share is None or other.of != share.of:
+                this = f"{share.number}/{share.of}" if share else "no share"
+                raise InputError(
+                    f"{out}: holds share {other.number}/{other.of}, and this is {this}; unite the "
+                    f"shares first, by: jaxlung join {out}"
+                )
+        if share:
+            with held.pop_all():
+                own = share_folder(out, share)
+                own.mkdir(exist_ok=True)
+                held.callback(_remove_if_empty, own)
+                held.enter_context(lock_folder(own, BUSY))
+        yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def take_share(
@@ -68,7 +94,7 @@ def take_share(
     jobs, joined = planned[share.number - 1 :: share.of], read_earlier(out)
     todo, _ = joined.split(jobs, settings, options)
     check_nothing_lost(joined, jobs, todo, settings, options)
-    own = dataclasses.replace(options, out=out / f"share-{share}", share=None)
+    own = dataclasses.replace(options, out=share_folder(out, share), share=None)
     return plan_jobs([job.source for job in todo], own, volumes=volumes), own
 
 
@@ -84,16 +110,15 @@ def join(out: Path) -> int:
     """
     if not out.is_dir():
         raise InputError(f"{out}: no such folder; name the --out folder of the shares")
-    with contextlib.ExitStack() as locks:
-        locks.enter_context(lock_folder(out, BUSY))
-        folders = list_shares(out)
-        for folder in folders.values():
-            locks.enter_context(lock_folder(folder, BUSY))
+    with lock_folder(out, BUSY):  # no share begins meanwhile
+        for folder in list_shares(out).values():
+            with lock_folder(folder, BUSY):
+                pass  # it is not running
         if (out / _JOINED).exists():  # an interrupted join had moved everything
-            _remove_shares(out, folders)
-            folders = list_shares(out)
-            if not folders:
+            _remove_shares(out)
+            if not list_shares(out):
                 return _say(out, list(read_earlier(out).rows.values()))
+        folders = list_shares(out)
         shares, earlier = _read_shares(out, folders), read_earlier(out)
         settings = next(iter(shares.values())).settings or {}
         chosen = _interleave(shares)
@@ -113,7 +138,7 @@ def join(out: Path) -> int:
             journal.add(row)
         joined = journal.close(chosen)
         (out / _JOINED).touch()
-        _remove_shares(out, folders)
+        _remove_shares(out)
     return _say(out, joined)
 
 
@@ -203,14 +228,9 @@ def _check_replaces_nothing(
             raise InputError(f"{out / path} exists and is not replaced; move it elsewhere first")
 
 
-def _remove_shares(out: Path, folders: dict[Share, Path]) -> None:
+def _remove_shares(out: Path) -> None:
     """Removes the folders of joined shares, then the mark; a folder with outputs stays."""
-    for folder in folders.values():
+    for folder in list_shares(out).values():
         if not _outputs(folder):
-            for path in sorted(folder.rglob("*"), reverse=True):
-                if path.is_dir():
-                    path.rmdir()
-                else:
-                    path.unlink()
-            folder.rmdir()
+            shutil.rmtree(folder)
     (out / _JOINED).unlink()

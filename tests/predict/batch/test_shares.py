@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
-from jaxlung.predict.batch import shares, summary
+from jaxlung.predict.batch import run, shares, summary
 from jaxlung.predict.batch.earlier import read_earlier
 from jaxlung.system.processes import Share, find_share
 from tests.helpers import forked_commands
@@ -193,12 +193,10 @@ def test_an_interrupted_join_goes_on(workdir, few, tmp_path, monkeypatch, moves)
                 raise KeyboardInterrupt
         replace(source, target)
 
-    def removed_one(out, folders):
-        remove(out, dict([next(iter(folders.items()))]))
-        (out / shares._JOINED).touch()
+    def removed_one(out):
+        shutil.rmtree(next(iter(shares.list_shares(out).values())))
         raise KeyboardInterrupt
 
-    remove = shares._remove_shares
     monkeypatch.setattr(shares.os, "replace", interrupted)
     monkeypatch.setattr(shares, "_remove_shares", removed_one)
     jaxlung("join", out, code=130)
@@ -236,6 +234,33 @@ def test_a_journal_that_becomes_its_summary_meanwhile_is_still_read(tmp_path, mo
 
     monkeypatch.setattr(Path, "read_text", closed_first)
     assert list(read_earlier(tmp_path).rows) == ["a"]
+
+
+def test_a_share_and_a_batch_of_all_files_exclude_each_other(
+    workdir, few, tmp_path, capsys, monkeypatch
+):
+    out = tmp_path / "out"
+    arguments = (few, "--model", workdir, "--out", out)
+    monkeypatch.setattr(shares, "_WAIT_S", 0.1)
+    follow, ends = run._follow, []
+
+    def beginning_another(flags):
+        def begin(*batch):
+            monkeypatch.setattr(run, "_follow", follow)
+            predict(*arguments, *flags, code=2)
+            ends.append(capsys.readouterr().err)
+            return follow(*batch)
+
+        return begin
+
+    monkeypatch.setattr(run, "_follow", beginning_another(["--share", "1/2"]))
+    predict(*arguments)
+    assert "another jaxlung predict" in ends[0] and not list(out.glob("share-*"))
+    for path in out.iterdir():
+        path.unlink()
+    monkeypatch.setattr(run, "_follow", beginning_another([]))
+    predict(*arguments, "--share", "1/2")
+    assert "holds share 1/2, and this is no share" in ends[1] and not list(out.glob("*.png"))
 
 
 def test_more_shares_than_files(workdir, films, tmp_path, capsys):
