@@ -56,38 +56,44 @@ def check_nothing_lost(
 
     Raises:
         InputError: the folder holds predictions of another model or other settings, which
-            `overwrite` does not replace one and all; or, without `overwrite`, an output exists that
-            is not of the same source in a batch that this one resumes.
+            `overwrite` does not replace one and all; or an output exists that is not of the same
+            source in a batch that this one resumes. `overwrite` replaces that too, unless this is a
+            share: `join`, which replaces none of them, would refuse its work.
     """
     same = earlier.is_of(settings)
     if not same:
         _check_same_settings(earlier, jobs, settings, options)
-    if options.overwrite:
+    if options.overwrite and not options.share:
         return
-    owners = earlier.owners if options.resume and same else {}
+    owners = earlier.owners if (options.resume or options.overwrite) and same else {}
+    remedy = "move it elsewhere first, or name another --out folder"
+    if not options.overwrite:
+        remedy = (
+            "name another --out folder, or pass --resume to go on with what was interrupted, or "
+            "--overwrite"
+        )
     for job in todo:
         owner = owners.get(job.name)
         if owner == job.source.place:
             continue
         for target in filter(os.path.exists, job.outputs):
             owned = f", of {owner}," if owner else ""
-            raise InputError(
-                f"{target} exists{owned} and is not replaced; name another --out folder, or pass "
-                f"--resume to go on with what was interrupted, or --overwrite"
-            )
+            raise InputError(f"{target} exists{owned} and is not replaced; {remedy}")
 
 
 def _check_same_settings(
     earlier: Earlier, jobs: Sequence[Job], settings: Row, options: Options
 ) -> None:
     kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
-    if options.overwrite and options.share is None:  # a share does not replace the others' files
+    if options.overwrite and not options.share:  # a share does not replace the others' files
         kept -= {job.name for job in jobs}
     if earlier.settings is None or not kept:
         return
     before = earlier.settings
     field = next((f for f in settings if f != "model" and before.get(f) != settings[f]), "settings")
-    remedy = "" if options.overwrite else ", or pass --overwrite to replace them all"
+    remedy = (
+        "" if options.overwrite or options.share else ", or pass --overwrite to replace them all"
+    )
     raise InputError(
         f"{options.out}: holds {len(kept)} predictions made otherwise ({field}: "
         f"{before.get(field)} then, {settings.get(field)} now); give the same flags as then, name "

@@ -63,25 +63,29 @@ def test_three_processes_one_of_them_killed_make_what_one_alone_does(
     whole, out = tmp_path / "whole", tmp_path / "out"
     arguments = (films, "--model", workdir)
     predict(*arguments, "--out", whole, code=1)
-    predict(*arguments, "--out", out, "--share", "1/3")
     folder = out / "share-0002-of-0003"
     journal = folder / summary.JOURNAL
-    process = forked_commands.start(
-        *("-m", "jaxlung", "predict", *arguments, "--out", out, "--share", "2/3"),
-        out=tmp_path / "log",
-        err=tmp_path / "errors",
-    )
-    deadline = time.monotonic() + 120
-    while process.is_alive() and time.monotonic() < deadline:
+    processes = [
+        forked_commands.start(
+            *("-m", "jaxlung", "predict", *arguments, "--out", out, "--share", f"{i}/3"),
+            out=tmp_path / f"log{i}",
+            err=tmp_path / f"errors{i}",
+        )
+        for i in (1, 2, 3)
+    ]
+    deadline = time.monotonic() + 240
+    while processes[1].is_alive() and time.monotonic() < deadline:
         if journal.exists() and journal.read_text().count("\n") > 2:  # its head, and two rows
-            process.kill()
+            processes[1].kill()
             break
         time.sleep(0.001)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL and journal.exists()
-    predict(*arguments, "--out", out, "--share", "3/3", code=1)  # the bad one is the last
-    said = capsys.readouterr().out
-    assert "share 1/3: 17 in all" in said and "share 3/3: 17 in all" in said
+    for process in processes:
+        process.join(240)
+    assert journal.exists()
+    # The bad one is the last.
+    assert [process.exitcode for process in processes] == [0, -signal.SIGKILL, 1]
+    for i in (1, 3):
+        assert f"share {i}/3: 17 in all" in (tmp_path / f"log{i}").read_text()
     assert len(rows(out / "share-0001-of-0003")) == 17 and not (out / summary.JSON).exists()
     before = times(out)
     jaxlung("join", out, code=2)
@@ -176,6 +180,34 @@ def test_what_cannot_be_one_batch_is_refused(workdir, few, tmp_path, capsys):
     before = {path: path.read_bytes() for path in out.rglob("*.*")}
     jaxlung("join", out, code=2)
     refused("holds shares of 2 and of 3")
+
+
+def test_a_share_refuses_at_once_what_join_would_not_replace(workdir, few, tmp_path, capsys):
+    """`--overwrite` replaces the predictions of the same images and settings, and no other file."""
+    out = tmp_path / "out"
+    arguments = (few, "--model", workdir, "--out", out)
+
+    def refused(*flags, words):
+        before = contents(out)
+        predict(*arguments, "--share", "1/2", *flags, code=2)
+        errors = capsys.readouterr().err
+        assert words in errors and contents(out) == before and not list(out.glob("share-*"))
+        return errors
+
+    out.mkdir()
+    (out / "1.png").write_bytes(b"mine")
+    refused("--overwrite", words="1.png exists and is not replaced; move it elsewhere first")
+    refused(words="or --overwrite")
+    (out / "1.png").unlink()
+    predict(*arguments, "--no-tta")
+    for flags in ([], ["--resume"], ["--overwrite"]):
+        assert "--overwrite" not in refused(*flags, words="4 predictions made otherwise")
+    predict(*arguments, "--overwrite")
+    done = times(out)
+    for i in (1, 2):
+        predict(*arguments, "--share", f"{i}/2", "--overwrite")
+    jaxlung("join", out)
+    assert times(out).keys() == done.keys() and not times(out).items() & done.items()
 
 
 @pytest.mark.parametrize("moves", [0, 1, 5, 8])
