@@ -73,7 +73,7 @@ def table(workdir, name="ensemble.csv"):
         return list(csv.DictReader(file))
 
 
-def assert_is_run(config, i, workdir, tmp_path):
+def assert_is_run(config, i, workdir, tmp_path, steps_per_epoch=2):
     """Member i's state, log and model are those of the single run of its config."""
     single = tmp_path / f"single{i}"
     state = train_and_evaluate(member_configs(config)[i], single)
@@ -86,8 +86,8 @@ def assert_is_run(config, i, workdir, tmp_path):
     best = max(records(single), key=lambda r: r["validation_dice"])
     assert float(row["dice"]) == pytest.approx(best["validation_dice"], rel=1e-5)
     assert int(row["best_step"]) == jaxlung.load(member).step == jaxlung.load(single).step
-    assert int(row["best_epoch"]) == int(row["best_step"]) // 2
-    assert int(row["steps"]) == STEPS and row["diverged"] == "0"
+    assert int(row["best_epoch"]) == int(row["best_step"]) // steps_per_epoch
+    assert int(row["steps"]) == 3 * steps_per_epoch and row["diverged"] == "0"
 
 
 def test_seeds_are_their_runs_and_one_compile(seeds, tmp_path):
@@ -309,6 +309,27 @@ def test_what_is_no_ensemble_or_one_to_start_from_is_refused(seeds, tmp_path):
     assert table(workdir) == before and not (tmp_path / "run").exists()
 
 
-def test_an_ensemble_has_every_option_of_a_run():
-    tiny_config(**SEEDS, data__loader="device", train__steps_per_call=2)
-    tiny_config(**SEEDS, mesh__fsdp=True, train__accumulate=2, train__checkpoint_steps=1)
+def test_an_ensemble_has_every_option_of_a_run(tmp_path, monkeypatch):
+    """Data on the device, several steps a call, saves within an epoch, and a stop there."""
+    config = tiny_config(
+        **SEEDS,
+        data__loader="device",
+        data__phantom_train=12,  # 3 steps an epoch: a call of 2, then one of 1
+        train__steps_per_call=2,
+        train__checkpoint_steps=1,
+    )
+    workdir = tmp_path / "run"
+
+    def terminate(count, state, metrics):
+        if count == 6 + 3:  # the second member's third call
+            os.kill(os.getpid(), signal.SIGTERM)
+        return state, metrics
+
+    with monkeypatch.context() as patch:
+        change_at(patch, terminate)
+        with pytest.raises(Stopped, match="step 5 is saved in .*members/1: the same command"):
+            train_ensemble(config, workdir)
+    assert (workdir / "members" / "1" / "interim" / "5").is_dir()
+    train_ensemble(config, workdir)
+    for i in range(2):
+        assert_is_run(config, i, workdir, tmp_path, steps_per_epoch=3)
