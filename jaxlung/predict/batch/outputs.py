@@ -12,7 +12,7 @@ import numpy as np
 from jaxlung.errors import InputError
 from jaxlung.io import images
 from jaxlung.io.drawing import draw_overlay
-from jaxlung.io.volumes import Volume, write_mask
+from jaxlung.io.volumes import Grid, Volume, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
 from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.batch.summary import Row
@@ -47,14 +47,31 @@ class Job(NamedTuple):
     """A source and where its outputs go."""
 
     source: Source
-    format: Format
-    mask: Path
-    overlay: Path | None
-    probability: Path | None
+    options: Options
+    is_volume: bool  # of CT; False: an X-ray
 
     @property
     def name(self) -> str:
         return str(self.source.name)
+
+    @property
+    def format(self) -> Format:
+        return (VOLUME_FORMATS if self.is_volume else IMAGE_FORMATS)[self.options.format]
+
+    @property
+    def mask(self) -> Path:
+        return self._path(self.format.suffix)
+
+    @property
+    def overlay(self) -> Path | None:
+        return self._path(_OVERLAY) if self.options.overlay else None
+
+    @property
+    def probability(self) -> Path | None:
+        return self._path(_PROBABILITIES[self.is_volume]) if self.options.probabilities else None
+
+    def _path(self, end: str) -> Path:
+        return self.options.out / f"{self.source.name}{end}"
 
     @property
     def outputs(self) -> list[Path]:
@@ -78,44 +95,31 @@ def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> 
     Raises:
         InputError: two sources would write one file, or an output is an input.
     """
-    format = (VOLUME_FORMATS if volumes else IMAGE_FORMATS)[options.format]
-    probability = _PROBABILITIES[volumes]
     inputs = {source.path.resolve() for source in sources}
     owner: dict[str, Source] = {}
-    jobs = []
-    for source in sources:
-        stem = options.out / source.name
-        job = Job(
-            source,
-            format,
-            mask=stem.with_name(stem.name + format.suffix),
-            overlay=stem.with_name(stem.name + _OVERLAY) if options.overlay else None,
-            probability=stem.with_name(stem.name + probability) if options.probabilities else None,
-        )
+    jobs = [Job(source, options, volumes) for source in sources]
+    for job in jobs:
         for target in job.outputs:
             # Some file systems tell neither case nor the forms of an accented letter apart.
             alike = unicodedata.normalize("NFC", str(target)).casefold()
             if alike in owner:
                 raise InputError(
-                    f"{source} and {owner[alike]} would both write {target}; "
+                    f"{job.source} and {owner[alike]} would both write {target}; "
                     f"rename one, or give them in two commands with two --out folders"
                 )
-            owner[alike] = source
+            owner[alike] = job.source
             if target.resolve() in inputs:
                 raise InputError(f"{target} is an input image; name another --out folder")
-        jobs.append(job)
     return jobs
 
 
-def write_image(job: Job, found: Prediction, options: Options) -> None:
+def write_image(job: Job, found: Prediction) -> None:
     """Writes an X-ray's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
-    job.format.write(MaskFile(job.mask, found.labels, options.sides, job.source, options.model))
-    if job.overlay and options.sides:  # the right lung orange, the left one cyan
-        lungs = (found.labels == 1, found.labels == 2)
+    _write_mask(job, found.labels)
+    if job.overlay:  # of sides the right lung is orange, the left one cyan
+        lungs = [found.labels == 1, found.labels == 2] if job.options.sides else [found.mask]
         images.write_png(job.overlay, draw_overlay(found.image, *lungs))
-    elif job.overlay:
-        images.write_png(job.overlay, draw_overlay(found.image, found.mask))
     if job.probability:  # 65535 is 1
         images.write_png(job.probability, np.rint(found.probability * 65535).astype(np.uint16))
 
@@ -126,7 +130,6 @@ def write_volume(
     probability_ZxHxW: np.ndarray,
     volume: Volume,
     model: Predictor,
-    options: Options,
 ) -> None:
     """Writes a CT volume's outputs."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +137,9 @@ def write_volume(
         images.write_png(job.overlay, picture(model, labels_ZxHxW > 0, volume))
     if job.probability:
         write_mask(job.probability, probability_ZxHxW, volume.grid)
-    job.format.write(
-        MaskFile(job.mask, labels_ZxHxW, options.sides, job.source, options.model, volume.grid)
-    )
+    _write_mask(job, labels_ZxHxW, volume.grid)
+
+
+def _write_mask(job: Job, labels: np.ndarray, grid: Grid | None = None) -> None:
+    sides, model = job.options.sides, job.options.model
+    job.format.write(MaskFile(job.mask, labels, sides, job.source, model, grid))

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,9 +57,9 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
         pending = {job.name: job.source.place for job in todo}
         journal = summary.Journal(options.out, settings, kept, pending)
         if volumes:
-            results = _volumes(model, todo, options)
+            results = _volumes(model, todo)
         else:
-            results = _images(model, todo, options, BATCH if len(planned) > 1 else 1)
+            results = _images(model, todo, BATCH if len(planned) > 1 else 1)
         failed = _follow(results, todo, journal)
         rows = journal.close(job.name for job in jobs)
     if len(planned) > 1:
@@ -135,9 +136,7 @@ class _Ready(NamedTuple):
         return self.prepared.canvas
 
 
-def _images(
-    model: Predictor, jobs: Sequence[Job], options: Options, batch_size: int
-) -> Iterator[Done[Job, Row]]:
+def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[Done[Job, Row]]:
     """Yields each X-ray's row, in order, once its outputs are written."""
 
     def prepare(job: Job) -> _Ready:
@@ -147,42 +146,37 @@ def _images(
         with _any_error_named(job), on_disk(job.source) as path:
             job.format.check_source(path)
             prepared = model.prepare(path)
-        _refuse(job, prepared.warnings, options)
+        _refuse(job, prepared.warnings)
         return _Ready(job, prepared, stamp)
 
     def finish(ready: _Ready, probability_SxS: np.ndarray) -> Row:
         job = ready.job
         with _any_error_named(job), take_turn(ready.prepared.image.size):
             found = model.finish(ready.prepared, probability_SxS)
-            _refuse(job, found.warnings, options)
-            write_image(job, found, options)
-        return _row(
-            job,
-            found.labels,
-            None if found.spacing is None else found.spacing[0] * found.spacing[1],
-            ready.stamp,
-            sides_known=found.sides_known,
-            confidence=found.confidence,
-            warnings=found.warnings,
-        )
+            _refuse(job, found.warnings)
+            write_image(job, found)
+        sizes = summary.measure_lungs(found.labels, found.spacing and math.prod(found.spacing))
+        if not found.sides_known:
+            sizes |= {field: None for field in sizes if not field.startswith("lung")}
+        return _row(job, ready.stamp, found.labels, sizes, found.confidence, found.warnings)
 
     return model.stream(jobs, prepare, finish, batch_size=batch_size)
 
 
-def _volumes(model: Predictor, jobs: Sequence[Job], options: Options) -> Iterator[Done[Job, Row]]:
+def _volumes(model: Predictor, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
     """Yields each CT volume's row, in order, once its outputs are written."""
     for job in jobs:
         start = time.perf_counter()
         row: Row | InputError
         try:
             with _any_error_named(job), on_disk(job.source) as path:
-                row = _volume(model, job, path, options)
+                row = _volume(model, job, path)
         except InputError as error:
             row = error
         yield Done(job, row, time.perf_counter() - start)
 
 
-def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
+def _volume(model: Predictor, job: Job, path: Path) -> Row:
     stamp = job.source.stamp
     if not is_volume(path):
         raise InputError(
@@ -192,35 +186,19 @@ def _volume(model: Predictor, job: Job, path: Path, options: Options) -> Row:
     job.format.check_source(path)
     mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
     warnings = () if mask_ZxHxW.any() else ("no lung found",)
-    _refuse(job, warnings, options)
+    _refuse(job, warnings)
     # Columns run from the patient's right to left, as in the usual display of a radiograph.
     labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
-    write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model, options)
-    return _row(
-        job,
-        labels_ZxHxW,
-        measure_voxel(volume),
-        stamp,
-        sides_known=True,
-        confidence=expected_dice(probability_ZxHxW, mask_ZxHxW),
-        warnings=warnings,
-    )
+    write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
+    sizes = summary.measure_lungs(labels_ZxHxW, measure_voxel(volume))
+    confidence = expected_dice(probability_ZxHxW, mask_ZxHxW)
+    return _row(job, stamp, labels_ZxHxW, sizes, confidence, warnings)
 
 
 def _row(
-    job: Job,
-    labels: np.ndarray,
-    unit: float | None,
-    stamp: str,
-    *,
-    sides_known: bool,
-    confidence: float,
-    warnings: Sequence[str],
+    job: Job, stamp: str, labels: np.ndarray, sizes: Row, confidence: float, warnings: Sequence[str]
 ) -> Row:
     *slices, height, width = labels.shape
-    sizes = summary.measure_lungs(labels, unit)
-    if not sides_known:
-        sizes |= {field: None for field in sizes if not field.startswith("lung")}
     return summary.make_row(
         name=job.name,
         image=str(job.source),
@@ -241,14 +219,14 @@ def _row(
 class _Refused(InputError):
     """The error that `--strict` makes of warnings."""
 
-    warnings: list[str]
+    def __init__(self, job: Job, warnings: Sequence[str]):
+        super().__init__(f"{job.source}: refused: {'; '.join(warnings)}")
+        self.warnings = list(warnings)
 
 
-def _refuse(job: Job, warnings: Sequence[str], options: Options) -> None:
-    if warnings and options.strict:
-        refusal = _Refused(f"{job.source}: refused: {'; '.join(warnings)}")
-        refusal.warnings = list(warnings)
-        raise refusal
+def _refuse(job: Job, warnings: Sequence[str]) -> None:
+    if warnings and job.options.strict:
+        raise _Refused(job, warnings)
 
 
 @contextlib.contextmanager
