@@ -37,13 +37,11 @@ class Earlier(NamedTuple):
             The jobs to do: all, but for what is done already where the batch resumes one of the
             same settings. And the rows to keep in the summary: all, if they have the settings.
         """
-        if not self.is_of(settings):
-            return list(jobs), {}
+        kept = dict(self.rows) if self.is_of(settings) else {}
         if not options.resume:
-            return list(jobs), dict(self.rows)
+            return list(jobs), kept
         strict = options.strict
-        todo = [job for job in jobs if not job.is_done(self.rows.get(job.name), strict=strict)]
-        return todo, dict(self.rows)
+        return [job for job in jobs if not job.is_done(kept.get(job.name), strict=strict)], kept
 
 
 def check_nothing_lost(
@@ -60,10 +58,22 @@ def check_nothing_lost(
             source in a batch that this one resumes. `overwrite` replaces that too, unless this is a
             share: `join`, which replaces none of them, would refuse its work.
     """
-    same = earlier.is_of(settings)
-    if not same:
-        _check_same_settings(earlier, jobs, settings, options)
-    if options.overwrite and not options.share:
+    same, replaces = earlier.is_of(settings), options.overwrite and not options.share
+    kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
+    if replaces:
+        kept -= {job.name for job in jobs}
+    if kept and not same:
+        before = earlier.settings or {}
+        changed = (f for f in settings if f != "model" and before.get(f) != settings[f])
+        field = next(changed, "settings")
+        helps = not options.overwrite and not options.share
+        remedy = ", or pass --overwrite to replace them all" if helps else ""
+        raise InputError(
+            f"{options.out}: holds {len(kept)} predictions made otherwise ({field}: "
+            f"{before.get(field)} then, {settings.get(field)} now); give the same flags as then, "
+            f"name another --out folder{remedy}"
+        )
+    if replaces:
         return
     owners = earlier.owners if (options.resume or options.overwrite) and same else {}
     remedy = "move it elsewhere first, or name another --out folder"
@@ -74,31 +84,10 @@ def check_nothing_lost(
         )
     for job in todo:
         owner = owners.get(job.name)
-        if owner == job.source.place:
-            continue
-        for target in filter(os.path.exists, job.outputs):
+        if owner != job.source.place:
             owned = f", of {owner}," if owner else ""
-            raise InputError(f"{target} exists{owned} and is not replaced; {remedy}")
-
-
-def _check_same_settings(
-    earlier: Earlier, jobs: Sequence[Job], settings: Row, options: Options
-) -> None:
-    kept = {name for name, row in earlier.rows.items() if row["status"] == "ok"}
-    if options.overwrite and not options.share:  # a share does not replace the others' files
-        kept -= {job.name for job in jobs}
-    if earlier.settings is None or not kept:
-        return
-    before = earlier.settings
-    field = next((f for f in settings if f != "model" and before.get(f) != settings[f]), "settings")
-    remedy = (
-        "" if options.overwrite or options.share else ", or pass --overwrite to replace them all"
-    )
-    raise InputError(
-        f"{options.out}: holds {len(kept)} predictions made otherwise ({field}: "
-        f"{before.get(field)} then, {settings.get(field)} now); give the same flags as then, name "
-        f"another --out folder{remedy}"
-    )
+            for target in filter(os.path.exists, job.outputs):
+                raise InputError(f"{target} exists{owned} and is not replaced; {remedy}")
 
 
 def read_earlier(folder: Path) -> Earlier:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,16 +101,8 @@ def _follow(
                 message = str(row) if str(row).startswith(name) else f"{name}: {row}"
                 if job in before:
                     message += " (outputs of an earlier run are still there)"
-                journal.add(
-                    summary.make_row(
-                        name=job.name,
-                        image=name,
-                        status="failed",
-                        error=message,
-                        source=job.source.place,
-                        warnings=getattr(row, "warnings", []),
-                    )
-                )
+                warnings = getattr(row, "warnings", [])
+                journal.add(_make_row(job, status="failed", error=message, warnings=warnings))
                 failed.append(message)
                 with tqdm.external_write_mode():
                     print_error(message)
@@ -158,7 +150,7 @@ def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[
         sizes = summary.measure_lungs(found.labels, found.spacing and math.prod(found.spacing))
         if not found.sides_known:
             sizes |= {field: None for field in sizes if not field.startswith("lung")}
-        return _row(job, ready.stamp, found.labels, sizes, found.confidence, found.warnings)
+        return _describe(job, ready.stamp, found.labels, sizes, found.confidence, found.warnings)
 
     return model.stream(jobs, prepare, finish, batch_size=batch_size)
 
@@ -192,16 +184,16 @@ def _volume(model: Predictor, job: Job, path: Path) -> Row:
     write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
     sizes = summary.measure_lungs(labels_ZxHxW, measure_voxel(volume))
     confidence = expected_dice(probability_ZxHxW, mask_ZxHxW)
-    return _row(job, stamp, labels_ZxHxW, sizes, confidence, warnings)
+    return _describe(job, stamp, labels_ZxHxW, sizes, confidence, warnings)
 
 
-def _row(
+def _describe(
     job: Job, stamp: str, labels: np.ndarray, sizes: Row, confidence: float, warnings: Sequence[str]
 ) -> Row:
+    """Makes the row of an image whose outputs are written."""
     *slices, height, width = labels.shape
-    return summary.make_row(
-        name=job.name,
-        image=str(job.source),
+    return _make_row(
+        job,
         status="ok",
         mask=str(job.source.name.with_name(job.mask.name)),
         height=height,
@@ -211,9 +203,13 @@ def _row(
         confidence=round(confidence, 4),
         warnings=list(warnings),
         share=float((labels > 0).mean()),
-        source=job.source.place,
         stamp=stamp,
     )
+
+
+def _make_row(job: Job, **values: Any) -> Row:
+    source = job.source
+    return summary.make_row(name=job.name, image=str(source), source=source.place, **values)
 
 
 class _Refused(InputError):

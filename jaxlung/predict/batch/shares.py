@@ -118,15 +118,13 @@ def join(out: Path) -> int:
             _remove_shares(out)
             if not list_shares(out):
                 return _say(out, list(read_earlier(out).rows.values()))
-        folders = list_shares(out)
-        shares, earlier = _read_shares(out, folders), read_earlier(out)
+        shares, earlier = _read_shares(out), read_earlier(out)
         settings = next(iter(shares.values())).settings or {}
         chosen = _interleave(shares)
         files = [(folder, path) for folder in shares for path in _outputs(folder)]
         _check_replaces_nothing(out, earlier, settings, chosen, [path for _, path in files])
         pending = {name: row["source"] for name, (_, row) in chosen.items()}
-        kept = earlier.rows if earlier.is_of(settings) else {}
-        journal = Journal(out, settings, kept, pending)
+        journal = Journal(out, settings, earlier.rows if earlier.is_of(settings) else {}, pending)
         home = {f"{name}{end}": folder for name, (folder, _) in chosen.items() for end in ENDS}
         for folder, path in files:
             if home.get(str(path), folder) == folder:
@@ -147,8 +145,9 @@ def _say(out: Path, rows: Sequence[Row]) -> int:
     return sum(row["status"] == "failed" for row in rows)
 
 
-def _read_shares(out: Path, folders: dict[Share, Path]) -> dict[Path, Earlier]:
+def _read_shares(out: Path) -> dict[Path, Earlier]:
     """Reads the summary in each share's folder, and checks that they are one whole batch."""
+    folders = list_shares(out)
     counts = sorted({share.of for share in folders})
     if not counts:
         raise InputError(f"{out}: holds no share; name the --out folder of the shares")

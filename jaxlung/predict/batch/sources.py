@@ -200,13 +200,11 @@ def _in_archive(path: Path, volumes: bool) -> list[Source]:
         elif volumes and _is_dicom_member(archive, member):
             folder = place.parent
             found[f"{folder}/"] = folder if folder.name else PurePosixPath(path.stem)
-        elif not volumes and _is_image_member(archive, member):
+        elif not volumes and (
+            place.suffix.lower() in SUFFIXES or _is_dicom_member(archive, member)
+        ):
             found[member] = place.with_name(stem_of(Path(place)))
     return [Source(path, member, name) for member, name in found.items()]
-
-
-def _is_image_member(archive: zipfile.ZipFile, member: str) -> bool:
-    return PurePosixPath(member).suffix.lower() in SUFFIXES or _is_dicom_member(archive, member)
 
 
 def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
