@@ -156,10 +156,10 @@ def test_a_batch_of_mutated_files(workdir, images, tmp_path, count, seed):
 
 
 def assert_refused_soon(path, words):
-    start = time.perf_counter()
+    start = time.process_time()  # a busy machine does not stretch it
     with pytest.raises(InputError, match=words):
         read_film(path)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_many_frames_are_not_counted(tmp_path):
