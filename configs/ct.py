@@ -1,7 +1,7 @@
 """Lungs in CT slices: the recipe of configs/unet.py on axial slices in a lung window.
 
     python train.py --config configs/ct.py --config.data.dir=DIR
-    jaxlung predict scan.nii.gz --workdir runs/ct --out masks
+    jaxlung predict scan.nii.gz --model runs/ct --out masks
 
 DIR holds images/ and masks/ with NIfTI volumes (.nii, .nii.gz) of the same stems, in Hounsfield
 units; any label above 0 is lung. Install the extra first: pip install -e ".[ct]"

@@ -32,7 +32,7 @@ class DataConfig:
 
     name: str = setting(
         "phantom",
-        '"phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": volumes/ and '
+        '"phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": images/ and '
         'masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"',
     )
     dir: str = setting("", 'folder: where it is; public set: of TFDS, "": ~/tensorflow_datasets')

@@ -66,7 +66,7 @@ def check_nothing_lost(
         before = earlier.settings or {}
         changed = (f for f in settings if f != "model" and before.get(f) != settings[f])
         field = next(changed, "settings")
-        helps = not options.overwrite and not options.share
+        helps = not options.share and not options.overwrite and kept <= {job.name for job in jobs}
         remedy = ", or pass --overwrite to replace them all" if helps else ""
         raise InputError(
             f"{options.out}: holds {len(kept)} predictions made otherwise ({field}: "
