@@ -105,28 +105,24 @@ def check_canvases(
     """Reads every example, filling the cache, so that bad data stops a run before it starts.
 
     Args:
-        limit: a split of more examples is large: its examples are checked when their turn comes,
-            so that they do not delay the first step.
+        limit: a larger split's examples are checked when their turn comes, not before step one.
         sample: the number of examples to read of a large split, evenly spread.
         whole: read all of a large split too.
         known: id to `digest_example` of what has been read already, and is not read again.
 
     Returns:
-        id to a digest of the example, in order: `digest_example` of its canvas and mask, or, in a
-        large split, what `Split.stat` says of its files.
+        id to `digest_example` of canvas and mask; in a large split, to `Split.stat` of its files.
 
     Raises:
         InputError: an example cannot be read.
     """
-    split = canvases.split
-    count = len(split.ids)
+    split, count = canvases.split, len(canvases.split.ids)
     is_large = _is_sampled(split, limit)
     reads_all = whole or not is_large
     chosen = range(count) if reads_all else np.linspace(0, count - 1, sample).astype(int)
-    known = known or {}
 
     def digest(index: int) -> str:
-        return known.get(split.ids[index]) or digest_example(*canvases.read(int(index)))
+        return (known or {}).get(split.ids[index]) or digest_example(*canvases.read(int(index)))
 
     with ThreadPoolExecutor(count_cores()) as pool:
         digests = list(pool.map(digest, chosen))
