@@ -10,6 +10,7 @@ from PIL import Image
 from jaxlung.errors import InputError
 from jaxlung.io.images import SUFFIXES, read_film, read_image, read_size, write_png
 from jaxlung.io.masks import read_mask
+from tests.helpers.refusals import assert_refused
 
 SHAPE = (48, 40)
 
@@ -31,15 +32,6 @@ def saved(path, array, mode=None, **options):
     image = Image.fromarray(array)
     (image.convert(mode) if mode else image).save(path, **options)
     return path
-
-
-def assert_refused(function, path, *words):
-    with pytest.raises(InputError) as caught:
-        function(path)
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.PNG", "a.bmp", "a.tif", "a.tiff"])

@@ -41,6 +41,7 @@ from jaxlung.predict.batch.sources import find_sources  # noqa: E402
 from jaxlung.preprocess import to_canvas  # noqa: E402
 from jaxlung.system.silence import silence  # noqa: E402
 from tests.helpers.dicom_files import compressed, dicom, saved  # noqa: E402
+from tests.helpers.refusals import assert_refused  # noqa: E402
 
 SHAPE = (24, 20)
 FLOAT32 = dict(rtol=0, atol=1e-6)  # one rounding of values in [0, 1] to float32
@@ -79,15 +80,6 @@ def table(entries, first, bits, vr="US"):
     item.add_new("LUTDescriptor", vr, [len(entries) % 65536, first, bits])
     item.add_new("LUTData", "OW", np.asarray(entries, np.uint16).tobytes())
     return [item]
-
-
-def assert_refused(function, path, *words):
-    with pytest.raises(InputError) as caught:
-        function(path)
-    message = str(caught.value)
-    assert str(path) in message and "\n" not in message
-    for word in words:
-        assert word in message, message
 
 
 def shipped(name):
