@@ -1,16 +1,18 @@
 """Checks whether X-rays with lung masks are fit for training, and finds what is suspicious."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from jaxlung.config import DataConfig
+from jaxlung.data.folder import Pair
 from jaxlung.data.metadata import read_metadata
 from jaxlung.data.prepared import open_set
 from jaxlung.data.splits import patients_by_id
@@ -24,22 +26,15 @@ from jaxlung.io.masks import read_mask
 from jaxlung.system.threads import count_workers
 
 
-class Splits(NamedTuple):
-    """How training will split a set, and the faults of that."""
-
-    of: Mapping[str, str]  # id to split
-    by: str  # what the splits come from
-    findings: tuple[Finding, ...]
-
-
 class Check(NamedTuple):
     """The result of a check."""
 
     source: str  # the folder, or the prepared set's name
     read: Callable[[str], tuple[np.ndarray, np.ndarray]]  # id to image and mask; InputError
     records: tuple[Record, ...]  # one for each pair
-    compared: Compared
-    splits: Splits
+    compared: Mapping[str, Compared]  # by id; without pairs that have an error
+    splits: Mapping[str, str]  # id to the split that training will put it in
+    split_by: str  # what the splits come from
     findings: tuple[Finding, ...]  # worst first
     seconds: float
 
@@ -77,16 +72,15 @@ def check(
     started = time.monotonic()
     directory = Path(directory)
     pairs, findings = list_pairs(directory)
-    ids = [pair.id for pair in pairs]
-    patients, more = _find_patients(directory, metadata, patient_pattern, ids)
-    splits = _split(ids, patients, split_file, validation_fraction, test_fraction)
+    patients = _find_patients(directory, metadata, patient_pattern, pairs, findings)
+    splits = _split(patients, split_file, validation_fraction, test_fraction, findings)
+    records = _read_all(functools.partial(read_pair, directory), pairs)
     files = {pair.id: pair for pair in pairs}
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
         return read_image(files[image_id].image), read_mask(files[image_id].mask)
 
-    records = _read_all(lambda i: read_pair(directory, pairs[i]), len(pairs))
-    return _compare(str(directory), read, records, splits, [*findings, *more], started)
+    return _compare(str(directory), read, records, splits, findings, started)
 
 
 def check_set(
@@ -110,39 +104,36 @@ def check_set(
     """
     started = time.monotonic()
     whole = open_set(name, data_dir)
-    patients = patients_by_id(whole)
-    splits = _split(whole.ids, patients, split_file, validation_fraction, test_fraction)
-    position = {image_id: i for i, image_id in enumerate(whole.ids)}
+    patients, findings = patients_by_id(whole), list[Finding]()
+    splits = _split(patients, split_file, validation_fraction, test_fraction, findings)
+    records = _read_all(functools.partial(read_example, whole), range(len(whole.ids)))
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        example = whole.read(position[image_id])
-        return example.image, example.mask
+        image, mask_HxW, _ = whole.read(whole.ids.index(image_id))
+        return image, mask_HxW
 
-    records = _read_all(lambda i: read_example(whole, i), len(whole.ids))
-    return _compare(name, read, records, splits, [], started)
+    return _compare(name, read, records, splits, findings, started)
 
 
-def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
+def _read_all(read: Callable[[Any], Record], items: Sequence[Any]) -> tuple[Record, ...]:
     with ThreadPoolExecutor(count_workers()) as pool:
-        records = pool.map(read, range(count))
         bar = {"desc": "read", "unit": "pair", "disable": None, "leave": False}
-        return list(tqdm(records, total=count, **bar))
+        return tuple(tqdm(pool.map(read, items), total=len(items), **bar))
 
 
 def _compare(
     source: str,
     read: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    records: Sequence[Record],
-    splits: Splits,
-    findings: Sequence[Finding],
+    records: tuple[Record, ...],
+    splits: tuple[Mapping[str, str], str],
+    findings: list[Finding],
     started: float,
 ) -> Check:
-    compared = compare_pairs(records, splits.of)
-    found = [*findings, *splits.findings, *compared.findings, *find_in_whole_set(records)]
+    compared, found = compare_pairs(records, splits[0])
+    found += [*findings, *find_in_whole_set(records)]
     found += [finding for record in records for finding in record.findings]
     seconds = time.monotonic() - started
-    worst_first = tuple(sort_findings(found))
-    return Check(source, read, tuple(records), compared, splits, worst_first, seconds)
+    return Check(source, read, records, compared, *splits, tuple(sort_findings(found)), seconds)
 
 
 def ranking(result: Check) -> list[tuple[str, float, str]]:
@@ -152,9 +143,9 @@ def ranking(result: Check) -> list[tuple[str, float, str]]:
     worth a warning: 1 or more is a finding. Copies play no part in it.
     """
     ranked = []
-    for image_id, evidence in result.compared.suspicion.items():
-        kind = max(evidence, key=lambda kind: (evidence[kind], kind))
-        ranked.append((image_id, evidence[kind], kind))
+    for image_id, row in result.compared.items():
+        suspicion, kind = max((value, kind) for kind, value in row.evidence.items())
+        ranked.append((image_id, suspicion, kind))
     return sorted(ranked, key=lambda entry: (-entry[1], entry[0]))
 
 
@@ -162,32 +153,41 @@ def _find_patients(
     directory: Path,
     metadata: str | os.PathLike[str] | None,
     patient_pattern: str,
-    ids: Sequence[str],
-) -> tuple[Mapping[str, str], list[Finding]]:
+    pairs: Sequence[Pair],
+    findings: list[Finding],
+) -> dict[str, str]:
     """Finds each id's patient as `folder.load_folder` does; each its own where nothing says it."""
     path = Path(metadata) if metadata else directory / "metadata.csv"
     if metadata and not path.is_file():
         raise InputError(f"--metadata {path}: no such file")
-    known, findings = None, []
+    ids = [pair.id for pair in pairs]
+    known = None
     if path.exists():
         try:
             known = read_metadata(path, ids).patients
         except InputError as error:
             message = str(error).removeprefix(f"{path}: ")
-            findings.append(Finding("metadata", (), path.name, message))
+            findings.append(Finding("metadata", (), message, path.name))
     if patient_pattern:
         known = tuple(map(make_patient_finder(patient_pattern), ids))
-    return dict(zip(ids, known or ids, strict=True)), findings
+    return dict(zip(ids, known or ids, strict=True))
 
 
 def _split(
-    ids: Sequence[str],
     patients: Mapping[str, str],
     split_file: str | os.PathLike[str] | None,
     validation_fraction: float,
     test_fraction: float,
-) -> Splits:
-    """Splits as training will, and finds empty splits and patients that are in several."""
+    findings: list[Finding],
+) -> tuple[dict[str, str], str]:
+    """Splits as training will, and finds empty splits and patients that are in several.
+
+    Args:
+        patients: id to patient.
+
+    Returns:
+        id to split, and what the splits come from.
+    """
     for name, share in (("validation", validation_fraction), ("test", test_fraction)):
         if not 0 <= share < 1:
             raise InputError(f"--{name}-fraction {share:g}: expected at least 0 and less than 1")
@@ -196,18 +196,19 @@ def _split(
             f"--validation-fraction {validation_fraction:g} and --test-fraction {test_fraction:g} "
             f"leave nothing to train on"
         )
+    ids = tuple(patients)
     if split_file:
         lists, by = read_split_file(Path(split_file), ids), "the split file"
-        empty = []
     else:
+        by = "hash"
         lists = split_by_hash(ids, patients.__getitem__, validation_fraction, test_fraction)
-        by, empty = "hash", [name for name, stems in lists.items() if ids and not stems]
-    messages = (
-        f"the {name} split is empty ({len(ids)} pairs, split by hash): training needs other "
-        f"fractions, a split file or more pairs; evaluation of the whole folder does not"
-        for name in empty
-    )
-    findings = [Finding("empty_split", (), "", message) for message in messages]
+        for name in (name for name, stems in lists.items() if ids and not stems):
+            message = (
+                f"the {name} split is empty ({len(ids)} pairs, split by hash): training needs "
+                f"other fractions, a split file or more pairs; evaluation of the whole folder does "
+                f"not"
+            )
+            findings.append(Finding("empty_split", (), message))
     splits = {stem: name for name, stems in lists.items() for stem in stems}
     members: dict[str, list[str]] = {}
     for stem in splits:
@@ -216,5 +217,5 @@ def _split(
         within = sorted({splits[stem] for stem in stems})
         if len(within) > 1:  # the patient's name stays out of the report
             message = f"are of one patient but in {' and '.join(within)}"
-            findings.append(Finding("patient_across_splits", tuple(sorted(stems)), "", message))
-    return Splits(splits, by, tuple(findings))
+            findings.append(Finding("patient_across_splits", tuple(sorted(stems)), message))
+    return splits, by
