@@ -119,16 +119,8 @@ def _plan(
     tasks = []
     for ((name, predictor), folder), source in zip(pairs, sources, strict=True):
         chosen, warning = _choose_for(predictor, folder, split)
-        tasks.append(
-            Task(
-                model=name,
-                predictor=predictor,
-                data=labels[source.resolve()],
-                source=str(source),
-                split=chosen,
-                warning=warning,
-            )
-        )
+        label = labels[source.resolve()]
+        tasks.append(Task(name, predictor, label, str(source), chosen, warning))
     return tasks
 
 

@@ -105,8 +105,8 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
             "id": scores.ids[i],
             "anchor": f"row-{number}-{i}",
             "case": f"case-{number}-{i}" if i in drawn else None,
-            "flags": scores.flags[i],
-            "columns": {name: values[i] for name, values in columns.items()},
+            "flags": scores.images[i].flags,
+            "columns": scores.images[i].grids["original"],
         }
         for i in order
     }
@@ -183,7 +183,7 @@ def _charts(
         plots.plot_scatter(
             scores.original["dice"][pointed],
             scores.original["hd95_px"][pointed],
-            [bool(scores.flags[i]) for i in pointed],
+            [bool(scores.images[i].flags) for i in pointed],
             [f"#{image['case'] or image['anchor']}" for image in images.values()],
             name=f"scatter-{number}",
         ),
