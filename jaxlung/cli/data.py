@@ -31,7 +31,7 @@ def _add_list(data_commands: Any) -> None:
         help="the public sets that can be trained on",
         description="Each set's size, label convention, terms, and whether it is prepared here.",
     )
-    listing.set_defaults(run=run_list)
+    listing.set_defaults(run=lambda arguments: print(list_sets(arguments.data_dir)))
     _add_data_dir(listing)
 
 
@@ -91,11 +91,6 @@ def _add_check(data_commands: Any) -> None:
     check.add_argument("--validation-fraction", type=float, help="of the split by hash")
     check.add_argument("--test-fraction", type=float, help="of the split by hash")
     check.add_argument("--overwrite", action="store_true", help="replace an earlier report")
-
-
-def run_list(arguments: argparse.Namespace) -> None:
-    """Prints the table of the sets."""
-    print(list_sets(arguments.data_dir))
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:

@@ -27,16 +27,6 @@ from jaxlung.gate.features import features, small_square
 from jaxlung.io.grey import to_grey8
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "gate.npz"
-CLASSES = (
-    "upright",
-    "inverted",
-    "turned 90",
-    "turned 180",
-    "turned 270",
-    "part",
-    "photographed",
-    "other",
-)
 UPRIGHT = 0.15  # probability of the class below which a warning is given
 INVERTED = 0.95  # least probability, and of the negative being upright, to turn an image over
 BLANK = 8.0  # grey levels of 255 between the 1st and 99th percentile
@@ -53,6 +43,7 @@ WORDS = {
     "photographed": "looks like a photograph of a film: give the image file itself",
     "other": "no frontal chest X-ray, as far as can be told: check that it is the right picture",
 }
+CLASSES = ("upright", *WORDS)
 
 
 # With these a picture's left need not be the patient's right.

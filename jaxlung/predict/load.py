@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,20 +19,11 @@ from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
+from jaxlung.weights.bundled import Model
 from jaxlung.workdir.checkpoints import NotValidated, abstract_like, restore_best
-from jaxlung.workdir.record import Digests, read_config, read_digests
+from jaxlung.workdir.record import read_config, read_digests
 
 ModelLike = str | os.PathLike[str]
-
-
-class _Model(NamedTuple):
-    """One model among those to load."""
-
-    config: Config
-    step: int
-    data_digests: Digests
-    variables: list[Any]  # one tree for each member; a single run has one
-    least_confidence: float | None = None  # of a bundled model
 
 
 def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
@@ -96,10 +87,9 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     )
 
 
-def _read(model: ModelLike) -> _Model:
+def _read(model: ModelLike) -> Model:
     if bundled.is_model_name(model):
-        one = bundled.read_model(str(model))
-        return _Model(one.config, one.step, one.data_digests, [one.variables], one.least_confidence)
+        return bundled.read_model(str(model))
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.list_models())
@@ -108,10 +98,10 @@ def _read(model: ModelLike) -> _Model:
     if config.is_ensemble:
         return _read_members(config, workdir)
     variables, step = _restore(config, workdir)
-    return _Model(config, step, read_digests(workdir), [variables])
+    return Model(config, step, read_digests(workdir), [variables])
 
 
-def _read_members(config: Config, workdir: Path) -> _Model:
+def _read_members(config: Config, workdir: Path) -> Model:
     """Reads the members that have a best, in the workdir of a `train_ensemble`."""
     variables_M, steps_M = [], []
     for i, member in enumerate(member_configs(config)):
@@ -121,7 +111,7 @@ def _read_members(config: Config, workdir: Path) -> _Model:
             steps_M.append(step)
     if not steps_M:
         raise InputError(f"{workdir}: none of its members has come to its first validation yet")
-    return _Model(config, steps_M[0], read_digests(workdir), variables_M)
+    return Model(config, steps_M[0], read_digests(workdir), variables_M)
 
 
 def _restore(config: Config, workdir: Path) -> tuple[Any, int]:

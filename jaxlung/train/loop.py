@@ -144,14 +144,8 @@ class _Training:
         """
         if self.watch.stop.asked:
             return None
-        scores = validate(
-            state.variables,
-            self.compiled.evaluate,
-            self.canvases["validation"],
-            self.config,
-            self.mesh,
-            self.watch.stop,
-        )
+        step, canvases = self.compiled.evaluate, self.canvases["validation"]
+        scores = validate(state.variables, step, canvases, self.config, self.mesh, self.watch.stop)
         if scores is None:
             return None
         means = scores.means()
@@ -181,14 +175,8 @@ class _Training:
         if is_main():
             write_learning_curve(self.workdir / "learning_curve.png", log.history)
         if best:
-            write_overlays(
-                self.workdir,
-                state.variables,
-                self.compiled.predict,
-                self.canvases["validation"],
-                self.config,
-                self.mesh,
-            )
+            predict, canvases = self.compiled.predict, self.canvases["validation"]
+            write_overlays(self.workdir, state.variables, predict, canvases, self.config, self.mesh)
 
     def save_and_leave(self, state: TrainState, progress: Progress) -> NoReturn:
         """Saves what no validation has seen, and ends the training as SIGTERM asked.

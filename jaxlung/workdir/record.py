@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
@@ -145,18 +146,9 @@ def list_differences(old: Config, new: Config) -> list[str]:
     harmless = _HARMLESS
     if new.model.dropout == 0 and new.model.norm != "batch":
         harmless += ("train.accumulate",)
-    old_values, new_values = _flatten(old), _flatten(new)
+    old_values, new_values = (flatten_dict(one.to_dict(), sep=".") for one in (old, new))
     return [
         f"{name}: {old_values[name]!r} -> {value!r}"
         for name, value in new_values.items()
         if old_values[name] != value and name not in harmless and not name.startswith("mesh.")
     ]
-
-
-def _flatten(config: Config) -> dict[str, Any]:
-    """Returns a config's values by 'section.field'."""
-    return {
-        f"{section}.{field}": value
-        for section, fields in config.to_dict().items()
-        for field, value in fields.items()
-    }

@@ -18,16 +18,16 @@ ORGANS = {"right lung": "mask_right", "left lung": "mask_left", "cardiomediastin
 Masks = dict[str, np.ndarray]
 Records = Mapping[str, list[Any]]  # image file name to its annotations
 
-_DESCRIPTION = """
-Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists' outlines
-of the lungs and the cardiomediastinum. `mask` is both lungs without the cardiomediastinum
-(lung_field); its union with `heart` counts heart and mediastinum as lung (lung_and_heart). Images
-with only one lung outlined, or annotated at another size, are left out (metadata: left_out).
-"""
-
 
 class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
-    """COVID-19 chest radiographs with outlines of lungs and cardiomediastinum."""
+    """COVID-19 chest radiographs with outlines of lungs and cardiomediastinum.
+
+    Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists'
+    outlines of the lungs and the cardiomediastinum. `mask` is both lungs without the
+    cardiomediastinum (lung_field); its union with `heart` counts heart and mediastinum as lung
+    (lung_and_heart). Images with only one lung outlined, or annotated at another size, are left out
+    (metadata: left_out).
+    """
 
     VERSION = radiographs.VERSION
     RELEASE_NOTES = radiographs.RELEASE_NOTES
@@ -35,7 +35,7 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return radiographs.dataset_info(
-            self, _DESCRIPTION, depth=8, masks=tuple(ORGANS.values()), texts=("license",)
+            self, depth=8, masks=tuple(ORGANS.values()), texts=("license",)
         )
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Features, examples and strict reading: what the builders of chest radiographs share."""
 
 import csv
+import inspect
 import math
 import os
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxlung.catalog import CATALOG
+from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.grey import drop_colour
 from jaxlung.io.images import read_image
@@ -26,7 +28,6 @@ UNKNOWN = (math.nan, math.nan)
 
 def dataset_info(
     builder: tfds.core.DatasetBuilder,
-    description: str,
     *,
     depth: int,
     masks: Sequence[str] = (),
@@ -36,6 +37,7 @@ def dataset_info(
     """Describes a set of the catalogue to TFDS.
 
     Args:
+        builder: of the set; its docstring is the set's description.
         depth: 8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an
             8-bit image in a 16-bit feature keeps its values.
         masks: features beside `mask`, such as mask_right (the patient's right lung).
@@ -59,7 +61,7 @@ def dataset_info(
         features[name] = tfds.features.Text()
     features |= others or {}
     return builder.dataset_info_from_configs(
-        description=f"{description.strip()}\n\nLabel convention: {entry.convention}.",
+        description=f"{inspect.getdoc(builder)}\n\nLabel convention: {entry.convention}.",
         features=tfds.features.FeaturesDict(features),
         supervised_keys=("image", "mask"),
         homepage=entry.homepage,
@@ -181,21 +183,23 @@ def first_folder(root: Path, *candidates: str) -> Path:
     )
 
 
-def paired(
-    images: dict[str, Path], masks: dict[str, Path], left_out: Counter[str], *, without: int
-) -> list[tuple[str, Path, Path]]:
-    """Lists (stem, image, mask) of the images that have a mask, named STEM or STEM_mask.
+def read_pairs(
+    images: Path, masks: Path, left_out: Counter[str], *, without: int
+) -> Iterator[tuple[str, Path, np.ndarray]]:
+    """Yields (stem, image, mask bool [H, W]) of the images that have a mask, STEM or STEM_mask.
 
-    The other images are counted in left_out: a missing mask does not mean an empty one.
+    The other images, and those with an empty mask, are counted in left_out: a missing mask does
+    not mean an empty one.
 
     Args:
+        images, masks: the folders.
         without: how many images of the published set have no mask.
 
     Raises:
         InputError: a mask has no image, or more images than that have no mask.
     """
-    rest, pairs, alone = dict(masks), [], []
-    for stem, image in images.items():
+    rest, pairs, alone = list_images(masks), [], []
+    for stem, image in list_images(images).items():
         mask = rest.pop(f"{stem}_mask", None) or rest.pop(stem, None)
         if mask is None:
             alone.append(stem)
@@ -207,21 +211,17 @@ def paired(
     if len(alone) > without or not pairs:
         usual = f" (in the published set {without} images have none)" if without else ""
         raise InputError(
-            f"{next(iter(masks.values())).parent}: holds no mask of {alone[0]} nor of "
-            f"{len(alone) - 1} other images{usual}; fetch the masks again"
+            f"{masks}: holds no mask of {alone[0]} nor of {len(alone) - 1} other images{usual}; "
+            f"fetch the masks again"
         )
     if alone:
         left_out["without a mask"] += len(alone)
-    return pairs
-
-
-def read_mask_or_none(path: Path, left_out: Counter[str]) -> np.ndarray | None:
-    """Reads bool [H, W]; where no pixel is set, counts the mask in left_out and returns None."""
-    mask_HxW = read_mask(path)
-    if mask_HxW.any():
-        return mask_HxW
-    left_out["with an empty mask"] += 1
-    return None
+    for stem, image, mask in pairs:
+        mask_HxW = read_mask(mask)
+        if mask_HxW.any():
+            yield stem, image, mask_HxW
+        else:
+            left_out["with an empty mask"] += 1
 
 
 def check_sha256(path: os.PathLike[str], expected: str, url: str) -> None:
