@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from jaxlung.data.builders.shared import nlm, radiographs
 
 
-class JaxlungChestXrayMasksAndLabels(tfds.core.GeneratorBasedBuilder):
+class JaxlungChestXrayMasksAndLabels(radiographs.Builder):
     """Montgomery and Shenzhen chest radiographs with lung masks, merged.
 
     The Montgomery and Shenzhen sets in one folder: 800 radiographs, 704 with one mask of both
@@ -17,12 +15,7 @@ class JaxlungChestXrayMasksAndLabels(tfds.core.GeneratorBasedBuilder):
     are left out (metadata: left_out), and so is the folder test, which has no masks.
     """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["chest_xray_masks_and_labels"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, depth=16)
+    DEPTH = 16
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "chest_xray_masks_and_labels")

@@ -26,7 +26,7 @@ _COLUMNS = ("Image Index", "Dice RCA (Mean)", "Landmarks", "Height", "Width", *M
 Row = dict[str, str]
 
 
-class JaxlungChexmask(tfds.core.GeneratorBasedBuilder):
+class JaxlungChexmask(radiographs.Builder):
     """ChestX-ray14 with CheXmask's masks of lungs and heart.
 
     ChestX-ray14 (112120 frontal radiographs of 30805 patients) with CheXmask's masks of lungs and
@@ -35,16 +35,11 @@ class JaxlungChexmask(tfds.core.GeneratorBasedBuilder):
     is not lung.
     """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["chexmask"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        others = {  # x and y of each point, pixels
-            "landmarks": tfds.features.Tensor(shape=(None, 2), dtype=np.int32),
-            "dice_rca_mean": tfds.features.Scalar(np.float32),
-        }
-        return radiographs.dataset_info(self, depth=8, masks=tuple(MASKS), others=others)
+    MASK_NAMES = tuple(MASKS)
+    OTHERS = {  # x and y of each point, pixels
+        "landmarks": tfds.features.Tensor(shape=(None, 2), dtype=np.int32),
+        "dice_rca_mean": tfds.features.Scalar(np.float32),
+    }
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "chexmask")

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from jaxlung.data.builders.shared import radiographs
 
 FINDINGS = {  # folder to finding
@@ -17,7 +15,7 @@ FINDINGS = {  # folder to finding
 }
 
 
-class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
+class JaxlungCovid19Radiography(radiographs.Builder):
     """The COVID-19 radiography database with lung masks.
 
     21165 chest radiographs of several public sources, 299x299 pixels, with lung masks of 256x256,
@@ -25,13 +23,6 @@ class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
     the images' grid, edges to edges, by linear interpolation and a threshold of 0.5. Which images
     are of one patient is not known, and some are also in ChestX-ray14.
     """
-
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["covid19_radiography"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, depth=8)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "covid19_radiography")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import radiographs
 from jaxlung.data.builders.shared.outlines import coco_mask
@@ -19,7 +18,7 @@ Masks = dict[str, np.ndarray]
 Records = Mapping[str, list[Any]]  # image file name to its annotations
 
 
-class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
+class JaxlungCovidCxr(radiographs.Builder):
     """COVID-19 chest radiographs with outlines of lungs and cardiomediastinum.
 
     Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists'
@@ -29,14 +28,8 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
     (metadata: left_out).
     """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["covid_cxr"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(
-            self, depth=8, masks=tuple(ORGANS.values()), texts=("license",)
-        )
+    MASK_NAMES = tuple(ORGANS.values())
+    TEXT_NAMES = ("license",)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         root = radiographs.manual_folder(dl_manager, "covid_cxr")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import radiographs
 from jaxlung.data.folder import list_images
@@ -24,7 +23,7 @@ ORGANS = {
 }
 
 
-class JaxlungJsrt(tfds.core.GeneratorBasedBuilder):
+class JaxlungJsrt(radiographs.Builder):
     """JSRT chest films with the masks of SCR.
 
     247 posterior-anterior chest films of 14 institutions, 154 with one lung nodule, of the Japanese
@@ -34,12 +33,9 @@ class JaxlungJsrt(tfds.core.GeneratorBasedBuilder):
     Values are 12 bits, turned so that bone is bright.
     """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["jsrt"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, depth=16, masks=tuple(ORGANS), texts=("fold",))
+    DEPTH = 16
+    MASK_NAMES = tuple(ORGANS)
+    TEXT_NAMES = ("fold",)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "jsrt")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import nlm, radiographs
 from jaxlung.data.folder import list_images
@@ -20,7 +19,7 @@ SIZES = ((4020, 4892), (4892, 4020))
 SPACING_MM = (0.0875, 0.0875)
 
 
-class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
+class JaxlungMontgomery(radiographs.Builder):
     """Montgomery County chest radiographs with lung masks.
 
     138 posterior-anterior chest radiographs of Montgomery County's tuberculosis control program, 80
@@ -28,12 +27,8 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
     union of both. The heart and the lung behind it are not lung.
     """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["montgomery"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, depth=16, masks=("mask_right", "mask_left"))
+    DEPTH = 16
+    MASK_NAMES = ("mask_right", "mask_left")
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         root = radiographs.optional_manual_folder(dl_manager, "montgomery")

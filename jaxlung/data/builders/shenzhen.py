@@ -5,14 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from jaxlung.data.builders.shared import nlm, radiographs
 
 URL = "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"  # no checksum published
 
 
-class JaxlungShenzhen(tfds.core.GeneratorBasedBuilder):
+class JaxlungShenzhen(radiographs.Builder):
     """Shenzhen chest radiographs with lung masks.
 
     Posterior-anterior chest radiographs of Shenzhen No. 3 People's Hospital, normal or with
@@ -21,12 +19,7 @@ class JaxlungShenzhen(tfds.core.GeneratorBasedBuilder):
     diseased lung is often drawn only where it holds air.
     """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["shenzhen"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, depth=16)
+    DEPTH = 16
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "shenzhen")

@@ -21,54 +21,55 @@ from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
 from jaxlung.system.digests import digest_file
 
-VERSION = tfds.core.Version("1.0.0")
-RELEASE_NOTES = {"1.0.0": "First release."}
 UNKNOWN = (math.nan, math.nan)
 
 
-def dataset_info(
-    builder: tfds.core.DatasetBuilder,
-    *,
-    depth: int,
-    masks: Sequence[str] = (),
-    texts: Sequence[str] = (),
-    others: Mapping[str, Any] | None = None,
-) -> tfds.core.DatasetInfo:
-    """Describes a set of the catalogue to TFDS.
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Describes a set of the catalogue to TFDS; its docstring is the set's description."""
 
-    Args:
-        builder: of the set; its docstring is the set's description.
-        depth: 8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an
-            8-bit image in a 16-bit feature keeps its values.
-        masks: features beside `mask`, such as mask_right (the patient's right lung).
-        texts: features beside finding, view and sex. Each becomes a subgroup of the set.
-        others: any further features.
-    """
-    entry = CATALOG[builder.name.removeprefix("jaxlung_")]
-    features: dict[str, Any] = {
-        "id": tfds.features.Text(),
-        "patient": tfds.features.Text(),
-        "image": tfds.features.Image(
-            shape=(None, None, 1), dtype=np.dtype(f"uint{depth}"), encoding_format="png"
-        ),
-        "bits": tfds.features.Scalar(np.uint8),
-        "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),  # height, width; NaN
-        "age": tfds.features.Scalar(np.float32),  # years; NaN
-    }
-    for name in ("mask", *masks):  # 0 background, 1 the organ
-        features[name] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-    for name in ("finding", "view", "sex", *texts):  # "" is not known
-        features[name] = tfds.features.Text()
-    features |= others or {}
-    return builder.dataset_info_from_configs(
-        description=f"{inspect.getdoc(builder)}\n\nLabel convention: {entry.convention}.",
-        features=tfds.features.FeaturesDict(features),
-        supervised_keys=("image", "mask"),
-        homepage=entry.homepage,
-        citation=entry.citation,
-        license=entry.terms,
-        metadata=tfds.core.MetadataDict(label_convention=entry.convention),
-    )
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    DEPTH = 8
+    """8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an 8-bit
+    image in a 16-bit feature keeps its values."""
+    MASK_NAMES: Sequence[
+        str
+    ] = ()  # features beside `mask`, such as mask_right (the patient's right)
+    TEXT_NAMES: Sequence[
+        str
+    ] = ()  # beside finding, view and sex. Each becomes a subgroup of the set
+    OTHERS: Mapping[str, Any] = {}  # any further features
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.ENTRY = CATALOG[cls.name.removeprefix("jaxlung_")]
+        cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.ENTRY.instructions
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features: dict[str, Any] = {
+            "id": tfds.features.Text(),
+            "patient": tfds.features.Text(),
+            "image": tfds.features.Image(
+                shape=(None, None, 1), dtype=np.dtype(f"uint{self.DEPTH}"), encoding_format="png"
+            ),
+            "bits": tfds.features.Scalar(np.uint8),
+            "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),  # height, width; NaN
+            "age": tfds.features.Scalar(np.float32),  # years; NaN
+        }
+        for name in ("mask", *self.MASK_NAMES):  # 0 background, 1 the organ
+            features[name] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+        for name in ("finding", "view", "sex", *self.TEXT_NAMES):  # "" is not known
+            features[name] = tfds.features.Text()
+        convention = self.ENTRY.convention
+        return self.dataset_info_from_configs(
+            description=f"{inspect.getdoc(self)}\n\nLabel convention: {convention}.",
+            features=tfds.features.FeaturesDict({**features, **self.OTHERS}),
+            supervised_keys=("image", "mask"),
+            homepage=self.ENTRY.homepage,
+            citation=self.ENTRY.citation,
+            license=self.ENTRY.terms,
+            metadata=tfds.core.MetadataDict(label_convention=convention),
+        )
 
 
 def example(
