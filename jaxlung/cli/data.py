@@ -147,7 +147,7 @@ def run_check(arguments: argparse.Namespace) -> None:
         InputError: bad usage.
         SystemExit: with status 1, there are errors.
     """
-    from jaxlung.data_check.check import check, check_set
+    from jaxlung.data_check.check import check
     from jaxlung.data_check.report import OUTPUTS, format_summary, write_report
     from jaxlung.io.page import make_report_folder
 
@@ -159,19 +159,15 @@ def run_check(arguments: argparse.Namespace) -> None:
         )
     if not named and arguments.data_dir:
         raise InputError(f"--data-dir is for prepared sets, and {arguments.source} is a folder")
-    for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
-    for name, value in for_folders.items():
-        if named and value:
+    splitting = ("split_file", "validation_fraction", "test_fraction")
+    names = ("data_dir", "metadata", "patient_pattern", *splitting)
+    options = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    for name in ("metadata", "patient_pattern"):
+        if named and options.get(name):
             raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
     if arguments.out:
         make_report_folder(arguments.out, OUTPUTS, overwrite=arguments.overwrite)
-    names = ("validation_fraction", "test_fraction")
-    splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
-    splitting["split_file"] = arguments.split_file
-    if named:
-        result = check_set(str(arguments.source), arguments.data_dir, **splitting)
-    else:
-        result = check(arguments.source, **for_folders, **splitting)
+    result = check(arguments.source, **options)
     print(format_summary(result))
     if arguments.out:
         write_report(result, arguments.out)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from jaxlung.catalog import is_set
 from jaxlung.config import DataConfig
 from jaxlung.data.folder import Pair
 from jaxlung.data.metadata import read_metadata
@@ -48,92 +49,63 @@ class Check(NamedTuple):
 
 
 def check(
-    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
     *,
+    data_dir: str | os.PathLike[str] = "",
     metadata: str | os.PathLike[str] | None = None,
     split_file: str | os.PathLike[str] | None = None,
     patient_pattern: str = "",
     validation_fraction: float = DataConfig.validation_fraction,
     test_fraction: float = DataConfig.test_fraction,
 ) -> Check:
-    """Reads every pair of a folder once and looks for faults; none stops it.
+    """Reads every pair of a folder, or of a prepared public set, once and looks for faults.
 
-    docs/data_check.md lists the kinds of finding, with the evidence for their thresholds.
-
-    Args:
-        directory: holds images/ and masks/.
-        metadata: a CSV as in `jaxlung.data.metadata`; None: the metadata.csv of the folder, if any.
-        split_file, patient_pattern, validation_fraction, test_fraction: how training will split,
-            as in `config.DataConfig`.
-
-    Raises:
-        InputError: the folder, a file that was named or a setting cannot be used at all.
-    """
-    started = time.monotonic()
-    directory = Path(directory)
-    pairs, findings = list_pairs(directory)
-    patients = _find_patients(directory, metadata, patient_pattern, pairs, findings)
-    splits = _split(patients, split_file, validation_fraction, test_fraction, findings)
-    records = _read_all(functools.partial(read_pair, directory), pairs)
-    files = {pair.id: pair for pair in pairs}
-
-    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        return read_image(files[image_id].image), read_mask(files[image_id].mask)
-
-    return _compare(str(directory), read, records, splits, findings, started)
-
-
-def check_set(
-    name: str,
-    data_dir: str | os.PathLike[str] = "",
-    *,
-    split_file: str | os.PathLike[str] | None = None,
-    validation_fraction: float = DataConfig.validation_fraction,
-    test_fraction: float = DataConfig.test_fraction,
-) -> Check:
-    """Checks a prepared public set as `check` does a folder.
+    None stops it. docs/data_check.md lists the kinds of finding, with the evidence for their
+    thresholds.
 
     Args:
-        name: of `catalog`.
-        data_dir: the folder of prepared sets; "" as in `prepared.data_dir_of`.
+        source: a folder that holds images/ and masks/; or a set of `catalog`, where there is no
+            folder of its name.
+        data_dir: of a set: the folder of prepared sets; "" as in `prepared.data_dir_of`.
+        metadata: of a folder: a CSV as in `jaxlung.data.metadata`; None: its metadata.csv, if any.
+        patient_pattern: of a folder, as in `config.DataConfig`.
         split_file, validation_fraction, test_fraction: how training will split, as in
             `config.DataConfig`.
 
     Raises:
-        InputError: the set is not prepared, or a setting cannot be used.
+        InputError: the folder, a file that was named or a setting cannot be used at all, or the set
+            is not prepared.
     """
     started = time.monotonic()
-    whole = open_set(name, data_dir)
-    patients, findings = patients_by_id(whole), list[Finding]()
-    splits = _split(patients, split_file, validation_fraction, test_fraction, findings)
-    records = _read_all(functools.partial(read_example, whole), range(len(whole.ids)))
+    place, findings = Path(source), list[Finding]()
+    read_record: Callable[[Any], Record]
+    items: Sequence[Any]
+    if is_set(place):
+        whole = open_set(str(place), data_dir)
+        patients, items = patients_by_id(whole), range(len(whole.ids))
+        read_record = functools.partial(read_example, whole)
+    else:
+        items, findings = list_pairs(place)
+        patients = _find_patients(place, metadata, patient_pattern, items, findings)
+        read_record = functools.partial(read_pair, place)
+    item_of: dict[str, Any] = dict(zip(patients, items, strict=True))
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        image, mask_HxW, _ = whole.read(whole.ids.index(image_id))
+        item = item_of[image_id]
+        if isinstance(item, Pair):
+            return read_image(item.image), read_mask(item.mask)
+        image, mask_HxW, _ = whole.read(item)
         return image, mask_HxW
 
-    return _compare(name, read, records, splits, findings, started)
-
-
-def _read_all(read: Callable[[Any], Record], items: Sequence[Any]) -> tuple[Record, ...]:
+    splits, by = _split(patients, split_file, validation_fraction, test_fraction, findings)
     with ThreadPoolExecutor(count_workers()) as pool:
         bar = {"desc": "read", "unit": "pair", "disable": None, "leave": False}
-        return tuple(tqdm(pool.map(read, items), total=len(items), **bar))
-
-
-def _compare(
-    source: str,
-    read: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    records: tuple[Record, ...],
-    splits: tuple[Mapping[str, str], str],
-    findings: list[Finding],
-    started: float,
-) -> Check:
-    compared, found = compare_pairs(records, splits[0])
-    found += [*findings, *find_in_whole_set(records)]
-    found += [finding for record in records for finding in record.findings]
-    seconds = time.monotonic() - started
-    return Check(source, read, records, compared, *splits, tuple(sort_findings(found)), seconds)
+        records = tuple(tqdm(pool.map(read_record, items), total=len(items), **bar))
+    compared, found = compare_pairs(records, splits)
+    findings += [*found, *find_in_whole_set(records)]
+    findings += [finding for record in records for finding in record.findings]
+    worst_first, seconds = tuple(sort_findings(findings)), time.monotonic() - started
+    return Check(str(place), read, records, compared, splits, by, worst_first, seconds)
 
 
 def ranking(result: Check) -> list[tuple[str, float, str]]:

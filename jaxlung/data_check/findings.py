@@ -12,16 +12,7 @@ from jaxlung.data_check.consensus import Disagreement
 from jaxlung.data_check.files import Content, Record
 from jaxlung.data_check.kinds import KINDS, Finding, list_counts
 from jaxlung.errors import format_shape
-from jaxlung.masks.shape import (
-    HOLES,
-    ONE_LUNG,
-    OUTLIER,
-    has_one_lung,
-    is_inverted,
-    lungs_joined,
-    outliers,
-    strays,
-)
+from jaxlung.masks import shape as shapes
 
 LOW_CONTRAST = 64  # grey levels of 255 between the 1st and 99th percentile
 INVERTED_IMAGE = -0.1  # of `measure_contrast`
@@ -53,7 +44,7 @@ def compare_pairs(
     usual: dict[str, Content] = {}
     for i, content in files.items():
         shape = content.shape
-        if is_inverted(shape):
+        if shapes.is_inverted(shape):
             message = (
                 f"covers {shape.border:.0%} of the picture's frame and {shape.coverage:.0%} of the "
                 f"picture: exchange 0 and the other value"
@@ -63,10 +54,10 @@ def compare_pairs(
             usual[i] = content
     compared = {i: Compared(_weigh_shape(content)) for i, content in usual.items()}
     if len(usual) >= 8:  # fewer have no spread to speak of
-        spread = zip(*outliers([content.shape for content in usual.values()]), strict=True)
+        spread = zip(*shapes.outliers([content.shape for content in usual.values()]), strict=True)
         for row, (coverage, aspect) in zip(compared.values(), spread, strict=True):
-            row.evidence["coverage"] = abs(float(coverage)) / OUTLIER
-            row.evidence["aspect"] = abs(float(aspect)) / OUTLIER
+            row.evidence["coverage"] = abs(float(coverage)) / shapes.OUTLIER
+            row.evidence["aspect"] = abs(float(aspect)) / shapes.OUTLIER
     if len(usual) >= consensus.MIN_PAIRS:
         findings += _compare_places(usual, compared)
     for i, row in compared.items():
@@ -119,10 +110,10 @@ def _weigh_shape(content: Content) -> dict[str, float]:
     """Weighs what a pair alone shows, in units of what is worth a warning."""
     shape = content.shape
     return {
-        "one_lung": 2 - shape.lesser_half / ONE_LUNG if has_one_lung(shape) else 0.0,
-        "pieces": strays(shape),
-        "holes": shape.holes / HOLES,
-        "joined_lungs": float(lungs_joined(shape)),
+        "one_lung": 2 - shape.lesser_half / shapes.ONE_LUNG if shapes.has_one_lung(shape) else 0.0,
+        "pieces": shapes.strays(shape),
+        "holes": shape.holes / shapes.HOLES,
+        "joined_lungs": float(shapes.lungs_joined(shape)),
         "inverted_image": max(0.0, shape.contrast / INVERTED_IMAGE),
         "low_contrast": LOW_CONTRAST / max(content.spread, 1) if content.spread else 0.0,
         "colour": float(content.is_coloured),
