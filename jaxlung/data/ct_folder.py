@@ -15,15 +15,7 @@ from jaxlung.data.folder import files_by_stem, read_folder_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import split_stems
 from jaxlung.errors import InputError
-from jaxlung.io.volumes import (
-    SUFFIXES,
-    apply_window,
-    axial_shape,
-    check_hounsfield,
-    read_grid,
-    read_volume,
-    volume_stem,
-)
+from jaxlung.io import volumes
 
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
 
@@ -50,7 +42,7 @@ def load_ct_folder(config: DataConfig, directory: Path) -> Split:
     metadata = read_folder_metadata(directory, stems, config.patient_pattern)
     patients = metadata.patients or tuple(stems)
     load = _cached_loader(pairs, config.window_low, config.window_high)
-    depths = [axial_shape(read_grid(pairs[stem][0]))[0] for stem in stems]
+    depths = [volumes.axial_shape(volumes.read_grid(pairs[stem][0]))[0] for stem in stems]
     index = [(v, z) for v in range(len(stems)) for z in range(depths[v])]
 
     def read(i: int) -> Example:
@@ -87,7 +79,9 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
-            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}{SUFFIXES[-1]}")
+            raise InputError(
+                f"{path}: has no mask {directory / 'masks' / stem}{volumes.SUFFIXES[-1]}"
+            )
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no volume of that stem in {directory / 'images'}")
@@ -97,9 +91,11 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
 def _list_volumes(directory: Path) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = files_by_stem(directory, lambda p: p.name.lower().endswith(SUFFIXES), volume_stem)
+    found = files_by_stem(
+        directory, lambda p: p.name.lower().endswith(volumes.SUFFIXES), volumes.volume_stem
+    )
     if not found:
-        raise InputError(f"{directory}: holds no volume ({' '.join(SUFFIXES)})")
+        raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)})")
     return found
 
 
@@ -112,14 +108,14 @@ def _cached_loader(
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
         image_path, mask_path = pairs[stem]
-        volume, mask = read_volume(image_path), read_volume(mask_path)
+        volume, mask = volumes.read_volume(image_path), volumes.read_volume(mask_path)
         same_place = np.allclose(volume.grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
         if volume.grid.shape != mask.grid.shape or not same_place:
             raise InputError(
                 f"{mask_path}: lies on another grid than its volume {image_path.name}; resample "
                 f"it to the volume's own voxels"
             )
-        check_hounsfield(volume, image_path)
+        volumes.check_hounsfield(volume, image_path)
         labels_ZxHxW = mask.voxels_ZxHxW
         fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
         if fractions or labels_ZxHxW.min() < 0:
@@ -127,7 +123,9 @@ def _cached_loader(
                 f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
             )
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
-        image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
+        image_ZxHxW = np.stack(
+            [volumes.apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW]
+        )
         return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:]
 
     def load_alone(stem: str) -> Slices:

@@ -19,15 +19,7 @@ from jaxlung.io.images import is_image, read_image, read_size
 from jaxlung.io.masks import read_labels
 from jaxlung.io.page import make_report_folder
 from jaxlung.masks.sides import Lungs, lungs_from_labels, split_lungs
-from jaxlung.metrics.image import (
-    DEFAULT_TOLERANCE,
-    Tolerance,
-    check_tolerance,
-    count_stray_pieces,
-    flag_failures,
-    score_masks,
-    score_missing,
-)
+from jaxlung.metrics import image
 from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.system.digests import digest_array, digest_splits
 from jaxlung.system.environment import describe_environment
@@ -54,7 +46,7 @@ def score(
     metadata: str | os.PathLike[str] | None = None,
     sides: bool = False,
     spacing_mm: float | None = None,
-    tolerance: Tolerance = DEFAULT_TOLERANCE,
+    tolerance: image.Tolerance = image.DEFAULT_TOLERANCE,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores a folder of masks against a folder of true masks, matched by stem.
@@ -86,7 +78,7 @@ def score(
         >>> report["results"][0]["grids"]["original"]["per_image"]["dice"]  # doctest: +SKIP
     """
     started = time.monotonic()
-    check_tolerance(tolerance)
+    image.check_tolerance(tolerance)
     pred, truth, out = Path(pred), Path(truth), Path(out)
     if spacing_mm is not None and not is_spacing(spacing_mm):
         raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
@@ -107,8 +99,8 @@ def score(
     def picture(index: int) -> Picture:
         file = files[index]
         truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
-        image = read_image(file.image) if file.image else None
-        return Picture(image, prediction_HxW > 0, truth_HxW > 0)
+        film = read_image(file.image) if file.image else None
+        return Picture(film, prediction_HxW > 0, truth_HxW > 0)
 
     warnings = []
     if missing := sum(file.prediction is None for file in files):
@@ -124,7 +116,7 @@ def score(
         facts={
             "source": str(truth),
             "split": "all",
-            "fingerprint": _digest_all(ids, [image.digest for image in scored]),
+            "fingerprint": _digest_all(ids, [row.digest for row in scored]),
             "warnings": warnings,
             "seconds": round(time.monotonic() - started, 2),
         },
@@ -193,7 +185,7 @@ def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
 
 
 def _score(
-    file: Files, spacing: tuple[float, float] | None, *, sides: bool, tolerance: Tolerance
+    file: Files, spacing: tuple[float, float] | None, *, sides: bool, tolerance: image.Tolerance
 ) -> tuple[ImageScores, str]:
     """Returns the scores of an image, and the digest of its prediction."""
     truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
@@ -202,13 +194,15 @@ def _score(
         lungs_from_labels(prediction_HxW, truth_HxW) if sides else split_lungs(prediction, truth)
     )
     if missing:
-        scores = score_missing(truth, lungs=lungs, spacing=spacing)
+        scores = image.score_missing(truth, lungs=lungs, spacing=spacing)
     else:
-        scores = score_masks(prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance)
-    flags = flag_failures(prediction, truth, lungs, missing=missing)
-    stray, digest = count_stray_pieces(prediction, truth), digest_array(truth_HxW)
-    image = ImageScores({"original": scores}, flags, stray, truth.shape, digest)
-    return image, digest_array(prediction_HxW)
+        scores = image.score_masks(
+            prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance
+        )
+    flags = image.flag_failures(prediction, truth, lungs, missing=missing)
+    stray, digest = image.count_stray_pieces(prediction, truth), digest_array(truth_HxW)
+    scored = ImageScores({"original": scores}, flags, stray, truth.shape, digest)
+    return scored, digest_array(prediction_HxW)
 
 
 def _read_pair(file: Files, *, sides: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -14,19 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlung.metrics import calibration
+from jaxlung.metrics import calibration, statistics
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import FLAGS, FOUND, LOW_DICE, Tolerance
 from jaxlung.metrics.overlap import Counts
 from jaxlung.metrics.records import overlap_metrics, score_columns
-from jaxlung.metrics.statistics import (
-    LEVEL,
-    RESAMPLES,
-    bootstrap_intervals,
-    compare,
-    or_none,
-    summarize,
-)
 
 SCHEMA = "jaxlung-evaluation-1"
 COMPARED = ("dice", "hd95_px", "assd_px", "nsd_px")  # columns in which models are compared
@@ -125,7 +117,7 @@ def summarize_scores(scores: Scores) -> dict[str, Any]:
 
 
 def _summarize_grid(columns: Columns, patients: Sequence[str]) -> dict[str, Any]:
-    per_image = summarize({name: columns[name] for name in score_columns()}, patients)
+    per_image = statistics.summarize({name: columns[name] for name in score_columns()}, patients)
     counts_Nx4 = np.stack([columns[name] for name in Counts._fields], axis=-1)
     metrics = overlap_metrics()
 
@@ -134,9 +126,9 @@ def _summarize_grid(columns: Columns, patients: Sequence[str]) -> dict[str, Any]
         return np.stack([metric(counts) for metric in metrics.values()], axis=-1)
 
     values_K = score(counts_Nx4.sum(axis=0))
-    intervals_Kx2 = bootstrap_intervals(counts_Nx4, patients, score)
+    intervals_Kx2 = statistics.bootstrap_intervals(counts_Nx4, patients, score)
     pooled = {
-        name: {"value": float(value), "ci95": or_none(interval_2)}
+        name: {"value": float(value), "ci95": statistics.or_none(interval_2)}
         for name, value, interval_2 in zip(metrics, values_K, intervals_Kx2, strict=True)
     }
     return {"per_image": per_image, "pooled": pooled}
@@ -150,7 +142,7 @@ def _summarize_volumes(scores: Scores) -> dict[str, Any] | None:
     counts = Counts(*(np.bincount(volume_N, scores.original[name]) for name in Counts._fields))
     values = {name: metric(counts) for name, metric in overlap_metrics().items()}
     patients = [scores.patients[i] for i in first_V]
-    return {"n": len(names), "per_volume": summarize(values, patients)}
+    return {"n": len(names), "per_volume": statistics.summarize(values, patients)}
 
 
 def _summarize_subgroup(scores: Scores, group: str, value: str) -> dict[str, Any]:
@@ -185,7 +177,7 @@ def compare_models(results: Sequence[Scores]) -> list[dict[str, Any]]:
         for metric in COMPARED if of_a else ():
             about = {"set": a.data, "metric": metric, "a": a.model, "b": b.model}
             values = a.original[metric][of_a], b.original[metric][of_b]
-            comparisons.append({**about, **compare(*values, patients)})
+            comparisons.append({**about, **statistics.compare(*values, patients)})
     return comparisons
 
 
@@ -196,8 +188,8 @@ def describe_settings(tolerance: Tolerance) -> dict[str, Any]:
         "nsd_tolerance_mm": tolerance.mm,
         "low_dice": LOW_DICE,
         "lung_missing_below_recall": FOUND,
-        "confidence_level": LEVEL,
-        "bootstrap_resamples": RESAMPLES,
+        "confidence_level": statistics.LEVEL,
+        "bootstrap_resamples": statistics.RESAMPLES,
         "bootstrap": "BCa with widened level, patients resampled",
     }
 

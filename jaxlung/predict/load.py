@@ -19,7 +19,6 @@ from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
-from jaxlung.weights.bundled import Model
 from jaxlung.workdir.checkpoints import NotValidated, abstract_like, restore_best
 from jaxlung.workdir.record import read_config, read_digests
 
@@ -87,7 +86,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     )
 
 
-def _read(model: ModelLike) -> Model:
+def _read(model: ModelLike) -> bundled.Model:
     if bundled.is_model_name(model):
         return bundled.read_model(str(model))
     workdir = Path(model)
@@ -98,10 +97,10 @@ def _read(model: ModelLike) -> Model:
     if config.is_ensemble:
         return _read_members(config, workdir)
     variables, step = _restore(config, workdir)
-    return Model(config, step, read_digests(workdir), [variables])
+    return bundled.Model(config, step, read_digests(workdir), [variables])
 
 
-def _read_members(config: Config, workdir: Path) -> Model:
+def _read_members(config: Config, workdir: Path) -> bundled.Model:
     """Reads the members that have a best, in the workdir of a `train_ensemble`."""
     variables_M, steps_M = [], []
     for i, member in enumerate(member_configs(config)):
@@ -111,7 +110,7 @@ def _read_members(config: Config, workdir: Path) -> Model:
             steps_M.append(step)
     if not steps_M:
         raise InputError(f"{workdir}: none of its members has come to its first validation yet")
-    return Model(config, steps_M[0], read_digests(workdir), variables_M)
+    return bundled.Model(config, steps_M[0], read_digests(workdir), variables_M)
 
 
 def _restore(config: Config, workdir: Path) -> tuple[Any, int]:

@@ -26,11 +26,6 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
     volume = read_volume(path)
     check_hounsfield(volume, path)
-    return *predict_slices(model, volume), volume
-
-
-def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Predicts mask bool and probability float32 [Z, H, W] of a volume in Hounsfield units."""
     data = model.config.data
     _, height, width = volume.voxels_ZxHxW.shape
     geometry = canvas_geometry(height, width, data.size, data.fit)
@@ -45,7 +40,7 @@ def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.nda
     for z, probability_SxS in enumerate(model.probabilities(canvases)):
         probability_ZxHxW[z] = from_canvas(probability_SxS, geometry)
         mask_ZxHxW[z] = model.to_mask(probability_ZxHxW[z])
-    return mask_ZxHxW, probability_ZxHxW
+    return mask_ZxHxW, probability_ZxHxW, volume
 
 
 def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndarray:

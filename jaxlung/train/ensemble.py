@@ -138,7 +138,8 @@ def _write_results(
     for i, (member, best) in enumerate(zip(members, bests_M, strict=True)):
         steps_per_epoch = len(member.data.canvases["train"].split.ids) // config.train.batch_size
         row = {"member": i, name: values[i], "best_epoch": "", "best_step": ""}
-        row |= {"steps": _count_steps(member.folder), "diverged": int(diverged_M[i])}
+        saved = [int(path.name) for path in list_checkpoints(member.folder)]  # by steps
+        row |= {"steps": max(saved, default=0), "diverged": int(diverged_M[i])}
         row |= dict.fromkeys(_SCORES, "")
         scores = None
         if best is not None:
@@ -154,11 +155,6 @@ def _write_results(
             _write_cross_validation(workdir, [member.data for member in members], scores_M)
         print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
     return rows
-
-
-def _count_steps(folder: Path) -> int:
-    """Returns a member's steps to its last checkpoint."""
-    return max((int(path.name) for path in list_checkpoints(folder)), default=0)
 
 
 def _score_best(member: _Member, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> Scores:

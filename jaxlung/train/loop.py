@@ -14,17 +14,9 @@ from jaxlung.data.input_pipeline import Canvases
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, Stopped
 from jaxlung.steps import TrainState
+from jaxlung.train import epochs
 from jaxlung.train.compiled import CompiledSteps, compile_steps, make_keys, make_run_mesh
 from jaxlung.train.data import UNIT, Data, prepare_data
-from jaxlung.train.epochs import (
-    Call,
-    Guard,
-    Watch,
-    make_calls,
-    next_pause,
-    not_finite,
-    train_until,
-)
 from jaxlung.train.log import RunLog, describe_epoch, device_memory, write_learning_curve
 from jaxlung.train.profiling import StepTrace
 from jaxlung.train.run import check_run, open_run, restore_or_init
@@ -116,8 +108,8 @@ class _Training:
     steps_per_epoch: int
     key: jax.Array  # of the steps
     managers: checkpoints.Managers
-    calls: Iterator[Call]
-    watch: Watch
+    calls: Iterator[epochs.Call]
+    watch: epochs.Watch
 
     def train_epoch(
         self, epoch: int, state: TrainState, progress: Progress
@@ -126,10 +118,10 @@ class _Training:
         watch, tally, epoch_start = self.watch, progress.tally, epoch * self.steps_per_epoch
         watch.log.start_epoch()
         while tally.steps < self.steps_per_epoch and not watch.stop.asked:
-            end = next_pause(
+            end = epochs.next_pause(
                 tally, self.steps_per_epoch, epoch_start, self.config.train.checkpoint_steps
             )
-            state, tally = train_until(
+            state, tally = epochs.train_until(
                 end, self.compiled.train, state, tally, self.calls, self.key, epoch_start, watch
             )
             if tally.steps < self.steps_per_epoch and not watch.stop.asked:
@@ -150,7 +142,7 @@ class _Training:
             return None
         means = scores.means()
         if not math.isfinite(means["loss"]):
-            raise not_finite(f"validation loss {means['loss']} after step {int(state.step)}")
+            raise epochs.not_finite(f"validation loss {means['loss']} after step {int(state.step)}")
         return means
 
     def record_epoch(
@@ -194,7 +186,7 @@ class _Training:
     def _save_interim(self, state: TrainState, progress: Progress) -> None:
         norm = float(self.compiled.norm(state.params))
         if not math.isfinite(norm):
-            raise not_finite(f"parameters of norm {norm} after step {int(state.step)}")
+            raise epochs.not_finite(f"parameters of norm {norm} after step {int(state.step)}")
         checkpoints.save(self.managers.interim, state, progress)
 
 
@@ -218,7 +210,7 @@ def _open_training(
         state, progress = restore_or_init(managers, compiled, init_key, config)
         start_step = int(state.step)
         epoch_start = start_step - progress.tally.steps
-        calls = make_calls(canvases["train"], config, start_step, mesh)
+        calls = epochs.make_calls(canvases["train"], config, start_step, mesh)
         with (
             RunLog(workdir, epoch_start, start_step, total_steps, batch_size) as log,
             contextlib.closing(calls),
@@ -236,7 +228,7 @@ def _open_training(
                 log.say(
                     f"{workdir}: {'complete at' if complete else 'goes on from'} step {start_step}"
                 )
-            guard = Guard(train_ids, config.train.skip_nonfinite, log.say)
+            guard = epochs.Guard(train_ids, config.train.skip_nonfinite, log.say)
             yield (
                 _Training(
                     config=config,
@@ -248,7 +240,7 @@ def _open_training(
                     key=key,
                     managers=managers,
                     calls=calls,
-                    watch=Watch(log, guard, stop, trace),
+                    watch=epochs.Watch(log, guard, stop, trace),
                 ),
                 (state, progress),
             )

@@ -18,17 +18,9 @@ from jaxlung.errors import InputError
 from jaxlung.steps import TrainState
 from jaxlung.system.digests import digest_splits
 from jaxlung.train.compiled import CompiledSteps
-from jaxlung.workdir import checkpoints
+from jaxlung.workdir import checkpoints, record
 from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.progress import Progress
-from jaxlung.workdir.record import (
-    Digests,
-    check_config,
-    list_differences,
-    lock_workdir,
-    read_config,
-    write_record,
-)
 
 
 def check_run(config: Config, workdir: Path) -> None:
@@ -53,13 +45,13 @@ def check_workdir(config: Config, workdir: Path) -> None:
     """`check_run` without train.init_from."""
     distributed.check_same("config", json.dumps(config.to_dict()))
     if workdir.is_dir():
-        with lock_workdir(workdir):
+        with record.lock_workdir(workdir):
             pass
-    check_config(workdir, config)
+    record.check_config(workdir, config)
 
 
 @contextlib.contextmanager
-def open_run(config: Config, workdir: Path, digests: Digests) -> Iterator[None]:
+def open_run(config: Config, workdir: Path, digests: record.Digests) -> Iterator[None]:
     """Takes the workdir for this run alone, and writes its record; the data have been checked.
 
     Raises:
@@ -68,10 +60,10 @@ def open_run(config: Config, workdir: Path, digests: Digests) -> Iterator[None]:
     """
     distributed.check_same("data", digest_splits(digests))
     workdir.mkdir(parents=True, exist_ok=True)
-    with lock_workdir(workdir):
+    with record.lock_workdir(workdir):
         if distributed.is_main():
-            check_config(workdir, config)  # again: another may have begun meanwhile
-            write_record(workdir, config, digests)
+            record.check_config(workdir, config)  # again: another may have begun meanwhile
+            record.write_record(workdir, config, digests)
         distributed.check_shared(workdir / "run.json")
         yield
 
@@ -86,7 +78,7 @@ def check_source(config: Config) -> None:
         return
     path = Path(config.train.init_from)
     try:
-        source = read_config(path)
+        source = record.read_config(path)
         if not source.is_ensemble:
             checkpoints.best_step(path)
     except InputError as error:
@@ -97,7 +89,7 @@ def check_source(config: Config) -> None:
     model = dataclasses.replace(
         source.model, dropout=config.model.dropout, dtype=config.model.dtype
     )
-    differing = list_differences(dataclasses.replace(config, model=model), config)
+    differing = record.list_differences(dataclasses.replace(config, model=model), config)
     if differing:
         raise InputError(f"train.init_from={path}: its network is another ({'; '.join(differing)})")
 

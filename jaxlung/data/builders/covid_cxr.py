@@ -65,17 +65,16 @@ class JaxlungCovidCxr(radiographs.Builder):
             unknown += not row
             stem = Path(file_name).stem
             example_id = stem if stems[stem] == 1 else file_name
+            names = ("finding", "view", "sex", "license")
+            texts: dict[str, Any] = {name: row.get(name, "") for name in names}
             example = radiographs.example(
                 example_id,
                 image_HxW,
                 masks,
                 depth=8,
                 patient=row.get("patientid", "") or example_id,
-                finding=row.get("finding", ""),
-                view=row.get("view", ""),
-                sex=row.get("sex", ""),
                 age=_number(row.get("age", "")),
-                license=row.get("license", ""),
+                **texts,
             )
             yield file_name, example
         self.info.metadata["left_out"] = dict(left_out)

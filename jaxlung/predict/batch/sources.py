@@ -247,12 +247,11 @@ def on_disk(source: Source) -> Iterator[Path]:
             members = _members(archive, source.member)
             if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
                 raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
-            if source.member.endswith("/"):
+            is_series = source.member.endswith("/")
+            if is_series:
                 path.mkdir()
-                for member in members:
-                    _unpack(archive, member, path / PurePosixPath(member).name)
-            else:
-                _unpack(archive, source.member, path)
+            for member in members:
+                _unpack(archive, member, path / PurePosixPath(member).name if is_series else path)
         except InputError:
             raise
         except Exception as error:  # as above
