@@ -207,7 +207,7 @@ def batches(
             "memory" gives the same without TensorFlow, one batch at a time.
 
     Yields:
-        image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, valid bool [B].
+        image uint8 [B, S, S], mask uint8 [B, S, S] (coverage), valid bool [B].
 
     Raises:
         InputError: an example cannot be read, or TensorFlow is not installed.
