@@ -44,7 +44,7 @@ _NAMES = {
     "predict.load": ["load"],
     "predict.prediction": ["Prediction"],
     "predict.predictor": ["Predictor"],
-    "preprocess": ["Geometry", "from_canvas", "preprocess_image", "to_canvas"],
+    "preprocess": ["Geometry", "from_canvas", "is_lung", "preprocess_image", "to_canvas"],
     "train.ensemble": ["train_ensemble"],
     "train.loop": ["train_and_evaluate"],
 }

@@ -1,4 +1,8 @@
-"""Losses of each image, from logits; the caller takes their mean."""
+"""Losses of each image, from logits; the caller takes their mean.
+
+A mask may be soft: the share of each pixel that lung covers. The losses are least where the
+probability is that share.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +15,13 @@ def soft_dice_loss(
     """Computes 1 - 2|A n B| / (|A| + |B|), with the lung probabilities as A and the mask as B.
 
     The denominator is linear, as in Drozdzal et al. 2016 (arXiv:1608.04117); V-Net has squares.
+    The intersection is the sum of the smaller of the two, which for masks of 0 and 1 is that of
+    their products. For soft masks the product would be least lossy with probabilities of 0 and 1
+    alone (Wang et al. 2023, "Dice Semimetric Losses", arXiv:2303.16296).
 
     Args:
         logits_BxHxWx1: float32.
-        mask_BxHxWx1: float32, 0 or 1.
+        mask_BxHxWx1: float32 in [0, 1].
         tversky: the share of false positives in TP / (TP + share FP + (1 - share) FN) (Salehi et
             al. 2017, arXiv:1706.05721); 0.5 makes it Dice.
 
@@ -30,7 +37,7 @@ def soft_dice_loss(
     """
     probability = jax.nn.sigmoid(logits_BxHxWx1)
     axes = (1, 2, 3)
-    intersection_B = (probability * mask_BxHxWx1).sum(axes)
+    intersection_B = jnp.minimum(probability, mask_BxHxWx1).sum(axes)
     total_B = 2 * (tversky * probability.sum(axes) + (1 - tversky) * mask_BxHxWx1.sum(axes))
     return 1 - (2 * intersection_B + 1) / (total_B + 1)
 
@@ -42,7 +49,7 @@ def bce_loss(
 
     Args:
         logits_BxHxWx1: float32.
-        mask_BxHxWx1: float32, 0 or 1.
+        mask_BxHxWx1: float32 in [0, 1].
         robust: q of the generalised cross-entropy (1 - p^q) / q, with p the probability of the
             true class (Zhang and Sabuncu 2018, arXiv:1805.07836). Wrong labels move it less. Its
             limit at 0 is the cross-entropy.
@@ -89,7 +96,7 @@ def segmentation_loss(
 
     Args:
         logits_BxHxWx1: float32.
-        mask_BxHxWx1: float32, 0 or 1.
+        mask_BxHxWx1: float32 in [0, 1].
         dice, bce: the weights of the two losses; a loss of weight 0 is not computed.
         tversky: as in `soft_dice_loss`.
         robust, edge: as in `bce_loss`.

@@ -75,7 +75,8 @@ def to_canvas(
         fit: "letterbox" or "stretch", as in `canvas_geometry`.
 
     Returns:
-        image uint8 [S, S]; mask uint8 [S, S] of 0 and 1, or None; the geometry for `from_canvas`.
+        image uint8 [S, S]; mask uint8 [S, S], or None; the geometry for `from_canvas`. The mask
+        holds the share of each pixel that lung covers, 0 to 255; `is_lung` thresholds it.
 
     Raises:
         InputError: an empty image, another shape, values that are not finite, or a mask whose
@@ -84,7 +85,7 @@ def to_canvas(
     Example:
         >>> film = np.full((100, 200), 90, np.uint8)
         >>> canvas, mask, geometry = to_canvas(film, film > 0, size=64)
-        >>> canvas.shape, canvas.dtype, int(mask.sum())
+        >>> canvas.shape, canvas.dtype, int(is_lung(mask).sum())
         ((64, 64), dtype('uint8'), 2048)
     """
     grey_HxW = to_grey8(image)
@@ -96,9 +97,25 @@ def to_canvas(
     if mask.shape != (height, width):
         sides, image_sides = format_shape(mask.shape), format_shape(grey_HxW.shape)
         raise InputError(f"mask is {sides} but its image is {image_sides} (height x width)")
-    coverage_HxW = (np.asarray(mask) != 0).astype(np.float32)
-    box = _resize(coverage_HxW, geometry.box_height, geometry.box_width) >= 0.5
+    coverage_HxW = np.where(np.asarray(mask) != 0, np.float32(255), np.float32(0))
+    box = np.rint(_resize(coverage_HxW, geometry.box_height, geometry.box_width))
     return canvas_SxS, _paste(box.astype(np.uint8), geometry), geometry
+
+
+def is_lung(coverage: Array) -> Array:
+    """Says which pixels of the canvas are lung: those that lung covers by half or more.
+
+    Args:
+        coverage: uint8 of any shape, 0 to 255, as `to_canvas` returns it; of JAX or of numpy.
+
+    Returns:
+        bool of the same shape and library.
+
+    Example:
+        >>> is_lung(np.array([0, 127, 128, 255], np.uint8)).tolist()
+        [False, False, True, True]
+    """
+    return coverage >= 128
 
 
 def from_canvas(plane_SxS: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -161,7 +178,8 @@ def preprocess_image(
         image, mask, size, fit: as in `to_canvas`.
 
     Returns:
-        image float32 [size, size] in [0, 1]; mask float32 [size, size] of 0 and 1, or None.
+        image float32 [size, size] in [0, 1]; mask float32 [size, size], or None: the share of each
+        pixel that lung covers, in [0, 1].
 
     Raises:
         InputError: as `to_canvas`.
@@ -174,7 +192,7 @@ def preprocess_image(
     """
     canvas_SxS, mask_SxS, _ = to_canvas(image, mask, size=size, fit=fit)
     image_SxS = normalize(canvas_SxS[None])[0, ..., 0]
-    return image_SxS, None if mask_SxS is None else mask_SxS.astype(np.float32)
+    return image_SxS, None if mask_SxS is None else normalize(mask_SxS[None])[0, ..., 0]
 
 
 def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The state of a training and the pure steps on it; `jaxlung.devices.mesh` jits them.
 
-A batch is a dict of arrays: image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, and, for
-evaluation, valid bool [B], False for the padding of the last batch.
+A batch is a dict of arrays: image uint8 [B, S, S], mask uint8 [B, S, S] of 0 to 255, the coverage
+by lung, and, for evaluation, valid bool [B], False for the padding of the last batch.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from jaxlung.augmentation import augment
 from jaxlung.config import AugmentConfig, LossConfig
 from jaxlung.losses import segmentation_loss
 from jaxlung.model import UNet, lung_probability, to_mask
-from jaxlung.preprocess import normalize
+from jaxlung.preprocess import is_lung, normalize
 
 Batch = dict[str, jax.Array]
 
@@ -112,7 +112,7 @@ def train_step(
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     image_BxSxSx1 = normalize(batch["image"])
-    mask_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
+    mask_BxSxSx1 = normalize(batch["mask"])
     image_BxSxSx1, mask_BxSxSx1 = augment(augment_key, image_BxSxSx1, mask_BxSxSx1, recipe.augment)
     examples = place.spread_rows(image_BxSxSx1), place.spread_rows(mask_BxSxSx1)
 
@@ -203,11 +203,11 @@ def eval_step(
         loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
     """
     logits = _logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
-    truth_BxSxSx1 = batch["mask"].astype(jnp.float32)[..., None]
+    mask_BxSxSx1 = normalize(batch["mask"])
     prediction_BxSxS = to_mask(lung_probability(logits), recipe.threshold)
     return {
-        "loss": segmentation_loss(logits, truth_BxSxSx1, **dataclasses.asdict(recipe.loss)),
-        "counts": metrics.count_pixels(prediction_BxSxS, batch["mask"] > 0),
+        "loss": segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(recipe.loss)),
+        "counts": metrics.count_pixels(prediction_BxSxS, is_lung(batch["mask"])),
         "valid": batch["valid"],
     }
 

@@ -12,8 +12,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAXLUNG_TESTS_SHARED"] = _SHARED.name
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SHARED.name}/xla"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    # Compiling is most of the suite's work, and its programs run for moments: a quarter less of it.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=1")
+    # Compiling is most of the suite's work, and its programs run for moments: half of it is spared.
+    # At level 0 the gradient of a maximum over equal values comes out NaN.
+    os.environ.setdefault(
+        "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    )
 
 import filelock  # noqa: E402
 import jax  # noqa: E402
@@ -27,9 +30,9 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # workers idle. pyproject.toml keeps xdist from sorting them by the number of their tests.
 _LONG_FIRST = (
     "whole/test_distributed",
-    "whole/test_survival",
-    "devices/test_mesh",
     "train/test_loop",
+    "devices/test_mesh",
+    "whole/test_survival",
     "whole/test_privacy",
     "whole/test_mutations",
     "train/test_ensemble",

@@ -1,5 +1,7 @@
 """Losses against closed forms in numpy."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,17 @@ def test_dice_of_a_perfect_and_a_disjoint_prediction():
     mask = jnp.zeros((1, 16, 16, 1)).at[:, 4:12, 2:10].set(1.0)
     np.testing.assert_allclose(soft_dice_loss(60 * mask - 30, mask), [0], atol=1e-6)
     np.testing.assert_allclose(soft_dice_loss(30 - 60 * mask, mask), [1 - 1 / 257], rtol=1e-6)
+
+
+@pytest.mark.parametrize("tversky", [0.3, 0.5, 0.7])
+def test_dice_of_a_soft_mask_is_least_at_the_mask_itself(tversky):
+    """And not at 0 and 1 on either side of one half, where a product of the two would be."""
+    mask = jnp.asarray(np.random.default_rng(3).uniform(0.05, 0.95, (1, 8, 8, 1)), jnp.float32)
+    loss = functools.partial(soft_dice_loss, mask_BxHxWx1=mask, tversky=tversky)
+    [least] = loss(logit(mask))
+    np.testing.assert_allclose(least, 0, atol=1e-6)
+    for other in (jnp.where(mask > 0.5, 0.999, 0.001), 0.9 * mask, jnp.minimum(1.1 * mask, 0.99)):
+        assert loss(logit(other))[0] > least + 0.01
 
 
 def test_dice_with_an_empty_mask():

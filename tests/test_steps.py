@@ -42,7 +42,7 @@ def batches(count, size=8):
     for _ in range(count):
         yield {
             "image": rng.integers(0, 255, (4, size, size)).astype(np.uint8),
-            "mask": rng.integers(0, 2, (4, size, size)).astype(np.uint8),
+            "mask": 255 * rng.integers(0, 2, (4, size, size)).astype(np.uint8),
         }
 
 
@@ -62,7 +62,7 @@ def test_a_step_that_is_not_finite_changes_the_steps_number_alone(
     state, finite = first, []
     for rows, batch in zip((8, 4, 2), batches(3), strict=True):  # of ones in each mask
         batch["mask"][:] = 0
-        batch["mask"][:, :rows] = 1
+        batch["mask"][:, :rows] = 255
         before = state
         state, metrics = step(before, batch, jax.random.key(0))
         finite.append([bool(np.isfinite(metrics[name])) for name in ("loss", "grad_norm")])

@@ -19,7 +19,7 @@ from jaxlung.data_check.files import SIDE, list_pairs
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
 from jaxlung.masks import shape
-from jaxlung.preprocess import to_canvas
+from jaxlung.preprocess import is_lung, to_canvas
 
 Change = Callable[[np.ndarray], np.ndarray]
 
@@ -51,7 +51,8 @@ def main(directory: Path) -> None:
         to_canvas(read_image(p.image), read_mask(p.mask), size=SIDE, fit="stretch")[:2]
         for p in pairs
     ]
-    images, masks = [image for image, _ in canvases], [mask for _, mask in canvases]
+    images = [image for image, _ in canvases]
+    masks = [is_lung(coverage).astype(np.uint8) for _, coverage in canvases]
     standardised = [duplicates.standardise(image) for image in images]
     small = np.stack([consensus.shrink_mask(mask) for mask in masks])
     features = np.stack([consensus.describe_appearance(image) for image in standardised])

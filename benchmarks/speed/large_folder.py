@@ -16,12 +16,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
+import numpy as np
 
 from jaxlung.data.folder import find_pairs
 from jaxlung.io.images import read_image, write_png
 from jaxlung.io.masks import read_mask
-from jaxlung.preprocess import to_canvas
+from jaxlung.preprocess import is_lung, to_canvas
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE = 64  # of the small copies
@@ -82,7 +82,7 @@ def shrink(files: list[tuple[Path, Path]], folder: Path) -> list[tuple[Path, Pat
         )
         assert mask_SxS is not None
         write_png(paths[0], image_SxS)
-        write_png(paths[1], cv2.threshold(mask_SxS, 0, 255, cv2.THRESH_BINARY)[1])
+        write_png(paths[1], 255 * is_lung(mask_SxS).astype(np.uint8))
         small.append(paths)
     return small
 

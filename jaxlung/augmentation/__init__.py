@@ -17,13 +17,13 @@ def augment(
     Args:
         key: a typed PRNG key; the result depends on it and on the other arguments only.
         image_BxHxWx1: float32 in [0, 1].
-        mask_BxHxWx1: float32, 0 or 1.
+        mask_BxHxWx1: float32 in [0, 1], the share of each pixel that lung covers.
         config: strengths; with all 0 the inputs come back, to rounding. Under `jax.jit` make it a
             static argument, so that changes of strength 0 cost nothing.
 
     Returns:
-        image float32 in [0, 1] and mask float32 of 0 and 1, of the same shapes. What comes from
-        outside of the image is 0 in both.
+        image and mask, float32 in [0, 1] of the same shapes. What comes from outside of the image
+        is 0 in both.
 
     Example:
         >>> image = jnp.ones((2, 16, 16, 1))
@@ -44,8 +44,9 @@ def augment(
         bend_2xHxW = None if is_off(config.elastic) else random_bend(keys[1], shape, config.elastic)
         both_HxWx2 = jnp.concatenate([image_HxWx1, mask_HxWx1], axis=-1)
         moved_HxWx2 = warp(both_HxWx2, matrix_2x3, bend_2xHxW)
-        moved_mask_HxWx1 = (moved_HxWx2[..., 1:] >= 0.5).astype(mask_HxWx1.dtype)
-        image_HxWx1 = random_appearance(keys[2], moved_HxWx2[..., :1], moved_mask_HxWx1, config)
+        moved_mask_HxWx1 = moved_HxWx2[..., 1:]
+        lungs_HxWx1 = (moved_mask_HxWx1 >= 0.5).astype(mask_HxWx1.dtype)
+        image_HxWx1 = random_appearance(keys[2], moved_HxWx2[..., :1], lungs_HxWx1, config)
         return image_HxWx1, moved_mask_HxWx1
 
     return jax.vmap(augment_one)(keys_B, image_BxHxWx1, mask_BxHxWx1)

@@ -12,12 +12,12 @@ import numpy as np
 
 from jaxlung.data.splits import Block, Split
 from jaxlung.errors import InputError
-from jaxlung.preprocess import to_canvas
+from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_example
 from jaxlung.system.silence import quiet_tensorflow
 from jaxlung.system.threads import count_cores
 
-Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask uint8 [S, S]
+Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask's coverage uint8 [S, S]
 HostBatch = dict[str, np.ndarray]
 CHECK_LIMIT = 1000  # examples; of a larger split only a sample is read before the first step
 PADDING = -1  # the index of a row that only fills up an evaluation's last batch
@@ -57,8 +57,8 @@ def make_canvases(
         >>> from jaxlung.data.splits import make_array_split
         >>> split = make_array_split("train", ["a"], np.zeros((1, 8, 6)), np.ones((1, 8, 6)))
         >>> image_SxS, mask_SxS = make_canvases(split, size=4, fit="stretch").read(0)
-        >>> image_SxS.shape, mask_SxS.sum()
-        ((4, 4), np.uint64(16))
+        >>> image_SxS.shape, mask_SxS.mean()
+        ((4, 4), np.float64(255.0))
     """
     count = len(split.ids)
     cached = 2 * count * size * size <= cache_gib * 2**30
@@ -75,7 +75,7 @@ def make_canvases(
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
-            if reject_empty and not mask_SxS.any():
+            if reject_empty and not is_lung(mask_SxS).any():
                 raise InputError(
                     f"{split.sources[index]}: this mask of the {split.name} split is empty (no "
                     f"lung pixel); mend the mask or remove the pair"
@@ -87,6 +87,11 @@ def make_canvases(
         return images_NxSxS[index], masks_NxSxS[index]
 
     return Canvases(split, size, read, cached)
+
+
+def digest_canvas(image_SxS: np.ndarray, mask_SxS: np.ndarray) -> str:
+    """Returns `digest_example` of a canvas and of its mask of 0 and 1."""
+    return digest_example(image_SxS, is_lung(mask_SxS).astype(np.uint8))
 
 
 def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
@@ -108,10 +113,10 @@ def check_canvases(
         limit: a larger split's examples are checked when their turn comes, not before step one.
         sample: the number of examples to read of a large split, evenly spread.
         whole: read all of a large split too.
-        known: id to `digest_example` of what has been read already, and is not read again.
+        known: id to `digest_canvas` of what has been read already, and is not read again.
 
     Returns:
-        id to `digest_example` of canvas and mask; in a large split, to `Split.stat` of its files.
+        id to `digest_canvas`; in a large split, to `Split.stat` of its files.
 
     Raises:
         InputError: an example cannot be read.
@@ -122,7 +127,7 @@ def check_canvases(
     chosen = range(count) if reads_all else np.linspace(0, count - 1, sample).astype(int)
 
     def digest(index: int) -> str:
-        return (known or {}).get(split.ids[index]) or digest_example(*canvases.read(int(index)))
+        return (known or {}).get(split.ids[index]) or digest_canvas(*canvases.read(int(index)))
 
     with ThreadPoolExecutor(count_cores()) as pool:
         digests = list(pool.map(digest, chosen))
@@ -202,7 +207,7 @@ def batches(
             "memory" gives the same without TensorFlow, one batch at a time.
 
     Yields:
-        image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, valid bool [B].
+        image uint8 [B, S, S], mask uint8 [B, S, S] (coverage), valid bool [B].
 
     Raises:
         InputError: an example cannot be read, or TensorFlow is not installed.

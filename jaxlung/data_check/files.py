@@ -22,7 +22,7 @@ from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
-from jaxlung.preprocess import to_canvas
+from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_array
 
 SIDE = 256  # of the canvas that everything but the mask's pieces is measured on
@@ -185,6 +185,7 @@ def _measure_pair(
 def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
     canvas_SxS, mask_SxS, _ = to_canvas(image, mask_HxW, size=SIDE, fit="stretch")
     assert mask_SxS is not None
+    lung_SxS = is_lung(mask_SxS).astype(np.uint8)
     standardised = standardise(canvas_SxS)
     low, high = np.percentile(canvas_SxS, (1, 99))
     colour = image[..., :3] if image.ndim == 3 else image[..., None]
@@ -193,8 +194,8 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
         digest_array(mask_HxW),
         perceptual_hash(standardised),
         describe_appearance(standardised),
-        shrink_mask(mask_SxS),
-        measure_shape(mask_HxW, measure_contrast(canvas_SxS, mask_SxS)),
+        shrink_mask(lung_SxS),
+        measure_shape(mask_HxW, measure_contrast(canvas_SxS, lung_SxS)),
         float(high - low),
         bool((colour != colour[..., :1]).any()),
     )

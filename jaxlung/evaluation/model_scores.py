@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from jaxlung.config import DataConfig
 from jaxlung.data.ct_folder import volume_name
+from jaxlung.data.input_pipeline import digest_canvas
 from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
@@ -24,7 +25,7 @@ from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance
 from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.predict.predictor import Predictor
-from jaxlung.preprocess import Geometry, from_canvas, to_canvas
+from jaxlung.preprocess import Geometry, from_canvas, is_lung, to_canvas
 from jaxlung.system.digests import digest_example, digest_splits, is_example_digest
 
 
@@ -119,7 +120,7 @@ class _Placed(NamedTuple):
 
     example: Example
     canvas: np.ndarray  # uint8 [S, S]
-    mask_SxS: np.ndarray
+    mask_SxS: np.ndarray  # uint8, as `to_canvas` returns it
     geometry: Geometry
 
 
@@ -142,7 +143,7 @@ def _score(
     tolerance: Tolerance,
 ) -> _Scored:
     example, canvas_SxS, mask_SxS, geometry = placed
-    truth_SxS, truth_HxW = mask_SxS > 0, example.mask
+    truth_SxS, truth_HxW = is_lung(mask_SxS), example.mask
     prediction_HxW = to_mask(from_canvas(probability_SxS, geometry))
     prediction_SxS = to_mask(probability_SxS)
     lungs = sides.split_lungs(prediction_HxW, truth_HxW)
@@ -173,7 +174,7 @@ def _score(
     # Not the letterbox's bars: they are no part of the image.
     reliability = calibration.count_reliability(probability_SxS[box], truth_SxS[box])
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest)
-    return scores, reliability, digest_example(canvas_SxS, mask_SxS)
+    return scores, reliability, digest_canvas(canvas_SxS, mask_SxS)
 
 
 def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:

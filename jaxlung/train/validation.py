@@ -15,6 +15,7 @@ from jaxlung.devices.mesh import local_rows, to_devices
 from jaxlung.io import drawing
 from jaxlung.io.images import write_png
 from jaxlung.model import to_mask
+from jaxlung.preprocess import is_lung
 from jaxlung.train.sigterm import Stop
 
 SHOWN = 8  # images of validation.png
@@ -83,7 +84,7 @@ def write_overlays(
     predictions = to_mask(np.stack(probabilities[:count]), config.train.threshold)
     pictures, captions = [], []
     for i in range(count):
-        truth = truths[i] > 0
+        truth = is_lung(truths[i])
         pictures.append(drawing.draw_overlay(images[i], predictions[i], truth))
         counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
         captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")

@@ -86,11 +86,11 @@ def test_zero_strength_is_the_identity():
 
 
 def test_mask_follows_the_image():
-    """The same array as image and as mask comes out the same, cut at one half."""
+    """The same array as image and as mask comes out the same, edges included."""
     _, mask = batch()
     for seed in range(8):
         image_out, mask_out = augment_jit(jax.random.key(seed), mask, mask, GEOMETRY)
-        np.testing.assert_array_equal(image_out >= 0.5, mask_out == 1)
+        np.testing.assert_allclose(image_out, mask_out, atol=1e-6)
         assert (mask_out != mask).any()
 
 
@@ -155,7 +155,7 @@ def test_ranges_and_types_hold_at_full_strength():
         assert image_out.shape == mask_out.shape == image.shape
         assert image_out.dtype == mask_out.dtype == jnp.float32
         assert image_out.min() >= 0 and image_out.max() <= 1 and np.isfinite(image_out).all()
-        assert set(np.unique(mask_out)) <= {0, 1}
+        assert mask_out.min() >= 0 and mask_out.max() <= 1
 
 
 def test_sure_flip_mirrors_exactly():

@@ -30,7 +30,6 @@ def found_on_8_devices(*arguments):
     command = [sys.executable, "-m", "tests.helpers.mesh_runs", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     # It compiles several programs, and runs them a few times.
-    environment["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     done = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900

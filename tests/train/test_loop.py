@@ -211,7 +211,7 @@ def test_remat_recomputes_blocks_and_leaves_the_gradients():
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 255, (4, 16, 16)).astype(np.uint8),
-        "mask": rng.integers(0, 2, (4, 16, 16)).astype(np.uint8),
+        "mask": 255 * rng.integers(0, 2, (4, 16, 16)).astype(np.uint8),
     }
     found = []
     for remat in (False, True):
@@ -403,7 +403,7 @@ def test_sharded_equals_unsharded(changes):
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (4, 16, 16), np.uint8),
-        "mask": rng.integers(0, 2, (4, 16, 16), np.uint8),
+        "mask": 255 * rng.integers(0, 2, (4, 16, 16), np.uint8),
         "valid": np.array([True, True, True, False]),
     }
     results = []

@@ -22,7 +22,7 @@ from jaxlung.train.sigterm import Stop
 from tests.helpers.tiny_runs import tiny_config
 
 ROOT = Path(__file__).parents[2]
-EPOCHS = 6  # of two steps, each with a checkpoint
+EPOCHS, MORE_EPOCHS = 3, 6  # of two steps, each with a checkpoint
 
 
 class Pair:
@@ -69,7 +69,7 @@ def start(devices: int, *command: str) -> subprocess.Popen[str]:
     )
 
 
-def training(workdir: Path) -> list[str]:
+def training(workdir: Path, epochs: int = MORE_EPOCHS) -> list[str]:
     return [
         "train.py",
         "--config=configs/tiny.py",
@@ -77,7 +77,7 @@ def training(workdir: Path) -> list[str]:
         "--config.data.loader=memory",
         "--config.data.size=16",
         "--config.model.width=2",
-        f"--config.train.num_epochs={EPOCHS}",
+        f"--config.train.num_epochs={epochs}",
         "--config.train.patience=0",
     ]
 
@@ -86,10 +86,10 @@ def records(workdir: Path) -> list[dict]:
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
-def last_params(workdir: Path) -> list[np.ndarray]:
+def last_params(workdir: Path, epochs: int = MORE_EPOCHS) -> list[np.ndarray]:
     import orbax.checkpoint as ocp
 
-    checkpoint = (workdir / "checkpoints" / str(2 * EPOCHS) / "model").absolute()
+    checkpoint = (workdir / "checkpoints" / str(2 * epochs) / "model").absolute()
     reader = ocp.PyTreeCheckpointer()
     tree = reader.metadata(checkpoint).item_metadata.tree
     as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
@@ -107,10 +107,19 @@ def one(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> Path:
     """A run of two processes on a device each."""
-    workdir = tmp_path_factory.mktemp("runs") / "two"
-    (code, out, errors), (code_1, out_1, errors_1) = Pair(*training(workdir)).ended()
+    return run_of_a_pair(tmp_path_factory.mktemp("runs") / "two", EPOCHS)
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory) -> Path:
+    """Likewise, long enough to be interrupted."""
+    return run_of_a_pair(tmp_path_factory.mktemp("runs") / "longer", MORE_EPOCHS)
+
+
+def run_of_a_pair(workdir: Path, epochs: int) -> Path:
+    (code, out, errors), (code_1, out_1, errors_1) = Pair(*training(workdir, epochs)).ended()
     assert code == code_1 == 0, errors + errors_1
-    assert "best validation Dice" in out and f"epoch {EPOCHS}" in out
+    assert "best validation Dice" in out and f"epoch {epochs}" in out
     assert "Dice" not in out_1 + errors_1 and "step" not in errors_1  # no second bar
     return workdir
 
@@ -120,14 +129,14 @@ def test_losses_are_those_of_one_process(one, two):
     for ours, theirs in zip(records(two), records(one), strict=True):
         for name in ("train_loss", "validation_loss", "validation_dice", "grad_norm"):
             assert ours[name] == pytest.approx(theirs[name], rel=1e-5), (name, ours["step"])
-    for ours, theirs in zip(last_params(two), last_params(one), strict=True):
+    for ours, theirs in zip(last_params(two, EPOCHS), last_params(one, EPOCHS), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     assert json.loads((two / "run.json").read_text())["starts"][0]["devices"] == ["cpu:cpu"] * 2
 
 
 @pytest.mark.slow  # two pairs of processes, of which each compiles and joins anew
 @pytest.mark.parametrize("victims", [[(0, 2)], [(1, 2), (0, 6)]])
-def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp_path, victims):
+def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(longer, tmp_path, victims):
     """Process 0 is the one that the others live by; at which step each is killed."""
     workdir = tmp_path / "run"
     for victim, step in victims:
@@ -144,18 +153,18 @@ def test_a_dead_process_ends_the_other_in_one_line_and_the_pair_goes_on(two, tmp
             f"error: another process of this training is gone; the last checkpoint is step {saved};"
             f" start all processes again to go on"
         )
-        assert step <= saved < 2 * EPOCHS
+        assert step <= saved < 2 * MORE_EPOCHS
     ended = Pair(*training(workdir)).ended()
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert "goes on from step" in ended[0][1]
-    for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
+    for ours, theirs in zip(last_params(workdir), last_params(longer), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert [r["train_loss"] for r in records(workdir)] == [r["train_loss"] for r in records(two)]
+    assert [r["train_loss"] for r in records(workdir)] == [r["train_loss"] for r in records(longer)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["--config.mesh.fsdp", "--config.data.loader=device"])
-def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_path, how):
+def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(longer, tmp_path, how):
     workdir = tmp_path / "run"
     pair = Pair(*training(workdir), how)
     wait_for(workdir / "checkpoints" / "2", pair.processes[1])
@@ -166,13 +175,13 @@ def test_sigterm_to_one_stops_both_at_one_step_and_the_pair_goes_on(two, tmp_pat
         told.add(errors.splitlines()[-1])
     [line] = told
     [step] = re.findall(r"^stopped by SIGTERM; step (\d+) is saved in", line)
-    assert 2 <= int(step) < 2 * EPOCHS
+    assert 2 <= int(step) < 2 * MORE_EPOCHS
     assert (workdir / "interim" / step).exists() or (workdir / "checkpoints" / step).exists()
     ended = Pair(*training(workdir), how).ended()
     assert [code for code, _, _ in ended] == [0, 0], ended
     assert f"goes on from step {step}" in ended[0][1]
     assert (workdir / "validation.png").exists()
-    for ours, theirs in zip(last_params(workdir), last_params(two), strict=True):
+    for ours, theirs in zip(last_params(workdir), last_params(longer), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -291,7 +291,8 @@ def steps_begun(workdir, process):
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("kills", "terms"), [(1, 1), pytest.param(25, 25, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "terms"), [(1, 1), (25, 25)])
 def test_kill_9_and_sigterm_at_any_moment(tmp_path, kills, terms):
     """Whole processes end at random moments; the last one's parameters are a straight run's."""
     seed = int(os.environ.get("JAXLUNG_TEST_SEED", time.time_ns() % 2**32))

@@ -104,7 +104,7 @@ def build(spec: Spec, mode: str) -> Contender:
         step = functools.partial(steps.train_step, recipe=recipe)
         raw = {
             "image": (image_BxSxS * 255).astype(np.uint8),
-            "mask": mask_BxSxS.astype(np.uint8),
+            "mask": (mask_BxSxS * 255).astype(np.uint8),
         }
         moved = jax.jit(
             lambda step, image, mask: augment(
