@@ -6,14 +6,13 @@ Training happens on the network's grid; masks are used on the image's own grid.
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxlung.config import DataConfig
 from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.input_pipeline import digest_canvas
 from jaxlung.data.splits import Example, Split
@@ -24,8 +23,9 @@ from jaxlung.metrics import calibration, image
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance
 from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
+from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import Predictor
-from jaxlung.preprocess import Geometry, from_canvas, is_lung, to_canvas
+from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_example, digest_splits, is_example_digest
 
 
@@ -40,20 +40,27 @@ class Task(NamedTuple):
     warning: str | None
 
 
-_Scored = tuple[ImageScores, Reliability, str]  # the last: the digest of an image's canvas
+class _Scored(NamedTuple):
+    """What is known of one image once it is scored."""
+
+    scores: ImageScores
+    reliability: Reliability
+    canvas_digest: str  # of the canvas that training would see: an inverted film stays so
+    turned: bool  # the gate took the film for inverted, and turned it over
 
 
 def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     """Predicts and scores every image of a split; each of several processes takes a share.
 
-    Images are predicted as training saw them: the sanity gate turns no inverted film over.
+    What is scored and drawn is what `jaxlung predict` would write: an inverted film is turned over
+    first, and the mask is cleaned up.
     """
     started = time.monotonic()
     predictor, split = task.predictor, task.split
     own = range(jax.process_index(), len(split.ids), jax.process_count())
 
-    place = functools.partial(_place, split, predictor.config.data)
-    score = functools.partial(_score, to_mask=predictor.to_mask, tolerance=tolerance)
+    place = functools.partial(_place, split, predictor)
+    score = functools.partial(_score, predictor=predictor, tolerance=tolerance)
     scored: list[_Scored] = []
     with tqdm(
         predictor.stream(own, place, score),
@@ -68,7 +75,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
                 raise done.result
             scored.append(done.result)
     scored = _of_all_processes(scored, len(split.ids))
-    images, reliabilities, canvas_digests = zip(*scored, strict=True)
+    images, reliabilities, canvas_digests, turned = zip(*scored, strict=True)
     digests = dict(zip(split.ids, (image.digest for image in images), strict=True))
     facts = {
         "source": task.source,
@@ -76,6 +83,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         "fingerprint": digest_splits({split.name: digests}),
         "warnings": [
             *([task.warning] if task.warning else []),
+            *_say_turned(sum(turned), len(turned)),
             *_seen_in_training(predictor, canvas_digests),
         ],
         "seconds": round(time.monotonic() - started, 2),
@@ -85,8 +93,8 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         placed, again = itertools.tee(map(place, indices))  # a batch of them is in memory
         probabilities = predictor.probabilities(one.canvas for one in placed)
         for one, probability_SxS in zip(again, probabilities, strict=True):
-            prediction_HxW = predictor.to_mask(from_canvas(probability_SxS, one.geometry))
-            yield Picture(one.example.image, prediction_HxW, one.example.mask)
+            found = predictor.finish(one.prepared, probability_SxS)
+            yield Picture(found.image, found.mask, one.example.mask)
 
     return Scores(
         model=task.model,
@@ -106,12 +114,12 @@ def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
     """Gathers the images that each process has scored, in order."""
     if jax.process_count() == 1:
         return scored
-    rows = [(image, [part.tolist() for part in sums], digest) for image, sums, digest in scored]
+    rows = [(one.scores, [part.tolist() for part in one.reliability], *one[2:]) for one in scored]
     found: dict[int, _Scored] = {}
     for process, theirs in enumerate(distributed.gather(rows)):
         for index, row in zip(range(process, count, jax.process_count()), theirs, strict=True):
-            image, sums, digest = row
-            found[index] = ImageScores(*image), Reliability(*map(np.array, sums)), digest
+            image, sums, *rest = row
+            found[index] = _Scored(ImageScores(*image), Reliability(*map(np.array, sums)), *rest)
     return [found[index] for index in range(count)]
 
 
@@ -119,33 +127,37 @@ class _Placed(NamedTuple):
     """One image and its true mask on both grids."""
 
     example: Example
-    canvas: np.ndarray  # uint8 [S, S]
+    prepared: Prepared  # for the network, as `jaxlung predict` prepares it
     mask_SxS: np.ndarray  # uint8, as `to_canvas` returns it
-    geometry: Geometry
+    digest: str  # of the canvas and the mask, as training records it
+
+    @property
+    def canvas(self) -> np.ndarray:
+        """What the network sees, uint8 [S, S]."""
+        return self.prepared.canvas
 
 
-def _place(split: Split, data: DataConfig, index: int) -> _Placed:
-    example = split.read(index)
+def _place(split: Split, predictor: Predictor, index: int) -> _Placed:
+    example, data = split.read(index), predictor.config.data
     try:
-        canvas_SxS, mask_SxS, geometry = to_canvas(
+        canvas_SxS, mask_SxS, _ = to_canvas(
             example.image, example.mask, size=data.size, fit=data.fit
         )
+        prepared = predictor.prepare(example.image)
     except InputError as error:
         raise InputError(f"{split.sources[index]}: {error}") from error
     assert mask_SxS is not None
-    return _Placed(example, canvas_SxS, mask_SxS, geometry)
+    return _Placed(example, prepared, mask_SxS, digest_canvas(canvas_SxS, mask_SxS))
 
 
 def _score(
-    placed: _Placed,
-    probability_SxS: np.ndarray,
-    to_mask: Callable[[np.ndarray], np.ndarray],
-    tolerance: Tolerance,
+    placed: _Placed, probability_SxS: np.ndarray, predictor: Predictor, tolerance: Tolerance
 ) -> _Scored:
-    example, canvas_SxS, mask_SxS, geometry = placed
+    example, prepared, mask_SxS, canvas_digest = placed
+    geometry = prepared.geometry
     truth_SxS, truth_HxW = is_lung(mask_SxS), example.mask
-    prediction_HxW = to_mask(from_canvas(probability_SxS, geometry))
-    prediction_SxS = to_mask(probability_SxS)
+    prediction_HxW = predictor.finish(prepared, probability_SxS).mask
+    prediction_SxS = predictor.to_mask(probability_SxS)
     lungs = sides.split_lungs(prediction_HxW, truth_HxW)
     box = np.s_[
         geometry.top : geometry.top + geometry.box_height,
@@ -174,7 +186,16 @@ def _score(
     # Not the letterbox's bars: they are no part of the image.
     reliability = calibration.count_reliability(probability_SxS[box], truth_SxS[box])
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest)
-    return scores, reliability, digest_canvas(canvas_SxS, mask_SxS)
+    return _Scored(scores, reliability, canvas_digest, prepared.turned)
+
+
+def _say_turned(turned: int, count: int) -> list[str]:
+    if not turned:
+        return []
+    return [
+        f"{turned} of these {count} films looked inverted (air is bright) and were turned over, as "
+        f"`jaxlung predict` does"
+    ]
 
 
 def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:

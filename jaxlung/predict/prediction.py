@@ -14,6 +14,7 @@ class Prepared(NamedTuple):
     canvas: np.ndarray  # uint8 [S, S]
     geometry: Geometry
     warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
+    turned: bool  # the gate took the film for inverted and turned it over
     mirrored: bool  # the picture's left is the patient's left: see `Film`
     spacing: tuple[float, float] | None  # mm, height and width of a pixel
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxlung.config import Config
 from jaxlung.errors import InputError
 from jaxlung.gate import check_mask
-from jaxlung.gate.image import examine_grey, is_coloured, shows_sides
+from jaxlung.gate.image import Verdict, examine_grey, is_coloured, shows_sides
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import read_film
@@ -191,11 +191,10 @@ class Predictor:
         film = self._read(image)
         with take_turn(film.image.size):
             grey_HxW = to_grey8(film.image)
-            warnings: tuple[str, ...] = ()
+            verdict = Verdict(False, ())
             if self.config.modality != "ct":
-                coloured = is_coloured(film.image)
-                inverted, warnings = examine_grey(grey_HxW, coloured=coloured)
-                if inverted:
+                verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image))
+                if verdict.inverted:
                     grey_HxW = 255 - grey_HxW
             data = self.config.data
             canvas_SxS, _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
@@ -203,7 +202,8 @@ class Predictor:
             image=grey_HxW,
             canvas=canvas_SxS,
             geometry=geometry,
-            warnings=warnings,
+            warnings=verdict.warnings,
+            turned=verdict.inverted,
             mirrored=film.mirrored,
             spacing=film.spacing,
         )
