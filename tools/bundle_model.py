@@ -62,7 +62,7 @@ def write(
         "config": config,
         "data_digests": {
             split: {str(i): digest for i, digest in enumerate(digests.values())}
-            for split, digests in model.data_digests.items()
+            for split, digests in model.data.digests.items()
         },
     }
     write_json(folder / f"{name}.json", about)

@@ -1,16 +1,18 @@
-"""Copies of one image within a set: exact by content, near by a perceptual hash."""
+"""Copies of one image: exact by content, near by a perceptual hash."""
 
+import base64
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from jaxlung.preprocess import to_canvas
 
 SIDE = 16  # the hash keeps SIDE x SIDE low frequencies without the constant one: 255 bits
 BITS = SIDE * SIDE - 1
 NEAR = 38  # bits of 255 (15 %): docs/data_check.md has the evidence
+_HASHED = 128  # pixels: `hash_image` takes 1.3 ms, and differs by 12 bits at most from 256
 _ROWS = 256  # hashes compared with all others at a time: bounds the memory
 
 
@@ -55,6 +57,56 @@ def perceptual_hash(standardised_SxS: np.ndarray) -> np.ndarray:
     return np.packbits(np.append(cv2.dct(small)[:SIDE, :SIDE].ravel()[1:] > 0, False))
 
 
+def hash_image(image: np.ndarray) -> str:
+    """Hashes an image for data.json, whatever size and fit the network has.
+
+    Args:
+        image: as `preprocess.to_canvas` takes it.
+
+    Returns:
+        the `perceptual_hash` of its 128x128 pixels, in base64: 44 characters.
+
+    Example:
+        >>> ramp = np.arange(100 * 80, dtype=np.uint16).reshape(100, 80)
+        >>> hash_image(ramp) == hash_image(ramp[::2, ::2]), len(hash_image(ramp))
+        (True, 44)
+    """
+    grey_SxS, _, _ = to_canvas(image, size=_HASHED, fit="stretch")
+    return base64.b64encode(perceptual_hash(standardise(grey_SxS)).tobytes()).decode()
+
+
+def read_hashes(texts: Sequence[str]) -> np.ndarray:
+    """Reads what `hash_image` returned, uint8 [N, 32]."""
+    return np.frombuffer(bytearray().join(map(base64.b64decode, texts)), np.uint8).reshape(-1, 32)
+
+
+def find_copies(texts: Sequence[str], known: Sequence[str], limit: int = NEAR) -> np.ndarray:
+    """Finds the image that each of N images is a copy of, perhaps mirrored or in negative.
+
+    Args:
+        texts: of `hash_image`, N.
+        known: of `hash_image`, of the images that may have been copied.
+        limit: bits of BITS.
+
+    Returns:
+        int [N], the nearest one's index in known; -1 where none is within the limit.
+    """
+    found_N = np.full(len(texts), -1)
+    if not known:
+        return found_N
+    known_Mx4 = _to_words(read_hashes(known))
+    for i, hash_1x32 in enumerate(read_hashes(texts)[:, None]):
+        changed_3x32 = np.concatenate([hash_1x32, mirror_hash(hash_1x32), invert_hash(hash_1x32)])
+        bits_3xM = np.bitwise_count(_to_words(changed_3x32)[:, None] ^ known_Mx4).sum(-1)
+        if bits_3xM.min() <= limit:
+            found_N[i] = bits_3xM.min(0).argmin()
+    return found_N
+
+
+def _to_words(hashes_Nx32: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(hashes_Nx32).view(np.uint64)
+
+
 def mirror_hash(hashes_Nx32: np.ndarray) -> np.ndarray:
     """Returns the hashes of the mirrored images: odd horizontal frequencies change sign."""
     is_odd = np.append(np.arange(1, SIDE * SIDE) % SIDE % 2 == 1, False)
@@ -79,6 +131,10 @@ def find_duplicates(
     Returns:
         the groups, closest first; an image is in one group at most.
     """
+    # Not above: these imports take a third of a second, and training has no need of them.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     first_of = {digest: i for i, digest in reversed(list(enumerate(digests)))}
     unique = np.array(sorted(first_of.values()), int)
     links: dict[tuple[int, int], tuple[int, str]] = {
@@ -111,11 +167,11 @@ def find_duplicates(
 
 def _near_pairs(hashes_Nx32: np.ndarray, limit: int) -> list[tuple[int, int, int, str]]:
     """Lists (i, j, bits, change) of each pair i < j within the limit."""
-    words_Nx4 = np.ascontiguousarray(hashes_Nx32).view(np.uint64)
+    words_Nx4 = _to_words(hashes_Nx32)
     found: dict[tuple[int, int], tuple[int, str]] = {}
     for change, transform in (("", None), ("mirrored", mirror_hash), ("inverted", invert_hash)):
         changed = hashes_Nx32 if transform is None else transform(hashes_Nx32)
-        changed_Nx4 = np.ascontiguousarray(changed).view(np.uint64)
+        changed_Nx4 = _to_words(changed)
         for start in range(0, len(words_Nx4), _ROWS):
             rows = words_Nx4[start : start + _ROWS]
             bits_RxN = np.zeros((len(rows), len(words_Nx4) - start), np.uint16)

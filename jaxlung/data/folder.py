@@ -163,6 +163,18 @@ def scan_files(
     return listing
 
 
+def count_images_below(directory: Path) -> int:
+    """Counts the images in the folders below a folder of images, which nothing reads."""
+    folders = [
+        path for path in directory.iterdir() if path.is_dir() and not path.name.startswith(".")
+    ]
+    return sum(
+        not path.name.startswith(".") and path.is_file() and is_image(path)
+        for folder in folders
+        for path in folder.rglob("*")
+    )
+
+
 def explain_no_image(directory: Path) -> str:
     """Returns the end of an error about a folder without images: what it may be instead."""
     if (directory / "masks").is_dir():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxlung.data.duplicates import hash_image
 from jaxlung.data.splits import Block, Split
 from jaxlung.errors import InputError
 from jaxlung.preprocess import is_lung, to_canvas
@@ -30,6 +31,7 @@ class Canvases(NamedTuple):
     size: int  # S, pixels
     read: Callable[[int], Canvas]  # raises InputError that names the file
     cached: bool  # whether `read` keeps what it has read in memory
+    hashes: dict[str, str] | None = None  # id to `hash_image` of what was read; None: not wanted
 
     def loader(self, choice: str) -> str:
         """Returns the loader for `batches`, "tfdata" or "memory", where data.loader is `choice`.
@@ -43,7 +45,13 @@ class Canvases(NamedTuple):
 
 
 def make_canvases(
-    split: Split, *, size: int, fit: str, cache_gib: float = 4.0, reject_empty: bool = False
+    split: Split,
+    *,
+    size: int,
+    fit: str,
+    cache_gib: float = 4.0,
+    reject_empty: bool = False,
+    hashed: bool = False,
 ) -> Canvases:
     """Reads a split's examples and places them on canvases, when asked for.
 
@@ -52,6 +60,8 @@ def make_canvases(
         fit: "letterbox" or "stretch", as in `to_canvas`.
         cache_gib: memory for the canvases in GiB; they are kept if all fit, and none otherwise.
         reject_empty: reading an example without lung raises InputError.
+        hashed: keep the perceptual hash of each image that is read, unless the split is so large
+            that `check_canvases` reads a sample alone.
 
     Example:
         >>> from jaxlung.data.splits import make_array_split
@@ -66,6 +76,7 @@ def make_canvases(
     # np.empty takes no memory until it is written to, so an unread split costs nothing.
     images_NxSxS, masks_NxSxS = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
     done_N = np.zeros(count, bool)
+    hashes: dict[str, str] | None = {} if hashed and not _is_sampled(split) else None
 
     def read(index: int) -> Canvas:
         if not done_N[index]:
@@ -80,13 +91,15 @@ def make_canvases(
                     f"{split.sources[index]}: this mask of the {split.name} split is empty (no "
                     f"lung pixel); mend the mask or remove the pair"
                 )
+            if hashes is not None and split.ids[index] not in hashes:
+                hashes[split.ids[index]] = hash_image(example.image)
             if not cached:
                 return image_SxS, mask_SxS
             images_NxSxS[index], masks_NxSxS[index] = image_SxS, mask_SxS
             done_N[index] = True
         return images_NxSxS[index], masks_NxSxS[index]
 
-    return Canvases(split, size, read, cached)
+    return Canvases(split, size, read, cached, hashes)
 
 
 def digest_canvas(image_SxS: np.ndarray, mask_SxS: np.ndarray) -> str:

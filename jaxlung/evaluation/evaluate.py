@@ -13,10 +13,11 @@ from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits, load_whole_folder
 from jaxlung.data.public import load_one_set, load_whole_set
-from jaxlung.data.splits import SPLITS, Split
+from jaxlung.data.splits import SPLITS, Split, select_examples
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.evaluation.model_scores import Task, score_split
+from jaxlung.evaluation.own_data import find_recorded
 from jaxlung.evaluation.report import OUTPUTS, write_report
 from jaxlung.io.page import make_report_folder
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
@@ -140,7 +141,9 @@ def _choose_for(
             f"--split {split}: each fold has its own; {predictor.workdir}/cross_validation.csv "
             f"has the images' scores, and {predictor.workdir}/members/0 is a model of one"
         )
-    return choose_split(data, folder, split, predictor.data_digests)
+    # A bundled model's images have no names: a folder that holds them is scored whole.
+    recorded = None if predictor.bundled else predictor.data.digests
+    return choose_split(data, folder, split, recorded)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -165,8 +168,9 @@ def choose_split(
             folder exists); None for the run's own data.
         split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
             of the run's own data, by --data too (of a mixture: the part of the set named), and
-            "all" of others.
-        recorded: the digests of the run's data, from `record.read_digests`.
+            "all" of others. A folder that holds at least half of the split's images is the run's
+            own, wherever it lies.
+        recorded: the digests of the run's data, from `record.read_contents`.
 
     Returns:
         The split, and a warning or None.
@@ -188,14 +192,18 @@ def choose_split(
     if data is None or (own and split != "all"):
         chosen, warning = _own_split(config, split or "test", recorded)
         return (load_one_set(chosen, str(data)) if named else chosen), warning
-    if split in SPLITS:
-        raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
     if not named and not data.exists():
         raise InputError(
             f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
             f"commas){did_you_mean(str(data))}"
         )
     warning = "these data hold the images that the model was trained on" if own else None
+    if not named and not own and split != "all" and recorded:
+        moved, warning = _moved_split(config, data, split or "test", recorded)
+        if moved:
+            return moved, warning
+    if split in SPLITS:
+        raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
     if not named:
         return load_whole_folder(config, data, config.patient_pattern if own else ""), warning
     if config.name == "ct":
@@ -204,8 +212,42 @@ def choose_split(
     return whole, warning or _other_convention(config, str(data))
 
 
+def _moved_split(
+    config: DataConfig, folder: Path, name: str, recorded: Digests
+) -> tuple[Split | None, str | None]:
+    """Finds a split of the run in a folder that its data may have moved to.
+
+    Returns:
+        the split, None where the folder holds less than half of it; and what to say of it.
+    """
+    whole, wanted = load_whole_folder(config, folder), recorded.get(name, {})
+    ids, count = find_recorded(whole, wanted, config), len(wanted)
+    if 2 * len(ids) < count or not ids:
+        few = f"{len(ids)} of the run's {count} {name} images are among these, by content"
+        return None, few if ids else None
+    if config.patient_pattern and set(ids) <= set(wanted):  # the files have their names
+        whole = load_whole_folder(config, folder, config.patient_pattern)
+    missing = f"; the other {count - len(ids)} are not there" if len(ids) < count else ""
+    used = "" if name == "test" else ", which was used in training"
+    return select_examples(whole, ids, name), (
+        f"the run's own {name} split{used}: {len(ids)} of its {count} images, recognised by "
+        f"content{missing}"
+    )
+
+
 def _own_split(config: DataConfig, name: str, recorded: Digests | None) -> tuple[Split, str | None]:
     """Loads a split of the run's own data, as they were."""
+    folder = Path(config.dir)
+    if config.name in FOLDERS and recorded:
+        if not folder.is_dir():
+            raise InputError(
+                f"{folder}: the run's data are no longer there; name the folder where they are now "
+                f"by --data"
+            )
+        if config.split_file and not Path(config.split_file).exists():
+            found, warning = _moved_split(config, folder, name, recorded)
+            if found:
+                return found, warning
     chosen = load_splits(config)[name]
     if recorded and set(chosen.ids) != set(recorded[name]):
         raise InputError(

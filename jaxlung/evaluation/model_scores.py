@@ -6,7 +6,7 @@ Training happens on the network's grid; masks are used on the image's own grid.
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -14,10 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxlung.data.ct_folder import volume_name
+from jaxlung.data.duplicates import hash_image
 from jaxlung.data.input_pipeline import digest_canvas
 from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
+from jaxlung.evaluation.own_data import describe_seen
 from jaxlung.masks import sides
 from jaxlung.metrics import calibration, image
 from jaxlung.metrics.calibration import Reliability
@@ -26,7 +28,7 @@ from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import is_lung, to_canvas
-from jaxlung.system.digests import digest_example, digest_splits, is_example_digest
+from jaxlung.system.digests import digest_example, digest_splits
 
 
 class Task(NamedTuple):
@@ -46,6 +48,7 @@ class _Scored(NamedTuple):
     scores: ImageScores
     reliability: Reliability
     canvas_digest: str  # of the canvas that training would see: an inverted film stays so
+    hash: str  # `duplicates.hash_image`, where the run has hashes to compare it with; or ""
     turned: bool  # the gate took the film for inverted, and turned it over
 
 
@@ -75,7 +78,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
                 raise done.result
             scored.append(done.result)
     scored = _of_all_processes(scored, len(split.ids))
-    images, reliabilities, canvas_digests, turned = zip(*scored, strict=True)
+    images, reliabilities, canvas_digests, hashes, turned = zip(*scored, strict=True)
     digests = dict(zip(split.ids, (image.digest for image in images), strict=True))
     facts = {
         "source": task.source,
@@ -84,7 +87,9 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         "warnings": [
             *([task.warning] if task.warning else []),
             *_say_turned(sum(turned), len(turned)),
-            *_seen_in_training(predictor, canvas_digests),
+            *describe_seen(
+                predictor.data, predictor.config.train.init_from, canvas_digests, hashes
+            ),
         ],
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -130,6 +135,7 @@ class _Placed(NamedTuple):
     prepared: Prepared  # for the network, as `jaxlung predict` prepares it
     mask_SxS: np.ndarray  # uint8, as `to_canvas` returns it
     digest: str  # of the canvas and the mask, as training records it
+    hash: str
 
     @property
     def canvas(self) -> np.ndarray:
@@ -147,13 +153,15 @@ def _place(split: Split, predictor: Predictor, index: int) -> _Placed:
     except InputError as error:
         raise InputError(f"{split.sources[index]}: {error}") from error
     assert mask_SxS is not None
-    return _Placed(example, prepared, mask_SxS, digest_canvas(canvas_SxS, mask_SxS))
+    digest = digest_canvas(canvas_SxS, mask_SxS)
+    hashed = hash_image(example.image) if predictor.data.hashes else ""
+    return _Placed(example, prepared, mask_SxS, digest, hashed)
 
 
 def _score(
     placed: _Placed, probability_SxS: np.ndarray, predictor: Predictor, tolerance: Tolerance
 ) -> _Scored:
-    example, prepared, mask_SxS, canvas_digest = placed
+    example, prepared, mask_SxS, canvas_digest, hashed = placed
     geometry = prepared.geometry
     truth_SxS, truth_HxW = is_lung(mask_SxS), example.mask
     prediction_HxW = predictor.finish(prepared, probability_SxS).mask
@@ -186,7 +194,7 @@ def _score(
     # Not the letterbox's bars: they are no part of the image.
     reliability = calibration.count_reliability(probability_SxS[box], truth_SxS[box])
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest)
-    return _Scored(scores, reliability, canvas_digest, prepared.turned)
+    return _Scored(scores, reliability, canvas_digest, hashed, prepared.turned)
 
 
 def _say_turned(turned: int, count: int) -> list[str]:
@@ -196,28 +204,3 @@ def _say_turned(turned: int, count: int) -> list[str]:
         f"{turned} of these {count} films looked inverted (air is bright) and were turned over, as "
         f"`jaxlung predict` does"
     ]
-
-
-def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:
-    """Warns of images whose content the run trained on, or used to choose its epoch."""
-    if not predictor.data_digests:
-        return ["the run has no data.json: images that it was trained on cannot be recognised"]
-    warnings = []
-    if source := predictor.config.train.init_from:
-        warnings.append(
-            f"training started from the parameters of {source}: images that those were trained on "
-            f"are not recognised"
-        )
-    for name, verb in (("train", "trained on"), ("validation", "used to choose the epoch")):
-        recorded = predictor.data_digests.get(name, {}).values()
-        if not all(map(is_example_digest, recorded)):  # a large split: `check_canvases`
-            warnings.append(
-                f"the run knows its {len(recorded)} {name} images by their files alone: those that "
-                f"were {verb} cannot be recognised by content"
-            )
-            continue
-        seen = {digest.split(":")[0] for digest in recorded}
-        count = sum(digest.split(":")[0] in seen for digest in digests)
-        if count:
-            warnings.append(f"{count} of these {len(digests)} images were {verb}, by content")
-    return warnings

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import operator
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
 from jaxlung.workdir.checkpoints import NotValidated, abstract_like, restore_best
-from jaxlung.workdir.record import read_config, read_digests
+from jaxlung.workdir.record import Contents, read_config, read_contents
 
 ModelLike = str | os.PathLike[str]
 
@@ -61,22 +61,12 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     variables = members[0]
     if len(members) > 1:
         variables = jax.tree.map(lambda *arrays: np.stack(arrays), *members)
-    digests = read[0].data_digests
-    if len(read) > 1:  # the models may know one image by several ids
-        digests = {
-            split: {
-                f"{i}/{image}": digest
-                for i, one in enumerate(read)
-                for image, digest in one.data_digests.get(split, {}).items()
-            }
-            for split in sorted({split for one in read for split in one.data_digests})
-        }
     return Predictor(
         workdir=Path(models[0]),
         bundled=all(map(bundled.is_model_name, models)),
         config=config,
         step=read[0].step,
-        data_digests=digests,
+        data=_join_contents([one.data for one in read]),
         variables=variables,
         members=len(members),
         tta=tta,
@@ -84,6 +74,19 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         least_confidence=read[0].least_confidence if len(read) == 1 else None,
         predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
     )
+
+
+def _join_contents(contents: Sequence[Contents]) -> Contents:
+    """Joins what several models were trained on: they may know one image by several ids."""
+    if len(contents) == 1:
+        return contents[0]
+
+    def join(parts: Iterable[Mapping[str, str]]) -> dict[str, str]:
+        return {f"{i}/{name}": text for i, part in enumerate(parts) for name, text in part.items()}
+
+    names = sorted({split for one in contents for split in one.digests})
+    digests = {split: join(one.digests.get(split, {}) for one in contents) for split in names}
+    return Contents(digests, join(one.hashes for one in contents))
 
 
 def _read(model: ModelLike) -> bundled.Model:
@@ -97,7 +100,7 @@ def _read(model: ModelLike) -> bundled.Model:
     if config.is_ensemble:
         return _read_members(config, workdir)
     variables, step = _restore(config, workdir)
-    return bundled.Model(config, step, read_digests(workdir), [variables])
+    return bundled.Model(config, step, read_contents(workdir), [variables])
 
 
 def _read_members(config: Config, workdir: Path) -> bundled.Model:
@@ -110,7 +113,7 @@ def _read_members(config: Config, workdir: Path) -> bundled.Model:
             steps_M.append(step)
     if not steps_M:
         raise InputError(f"{workdir}: none of its members has come to its first validation yet")
-    return bundled.Model(config, steps_M[0], read_digests(workdir), variables_M)
+    return bundled.Model(config, steps_M[0], read_contents(workdir), variables_M)
 
 
 def _restore(config: Config, workdir: Path) -> tuple[Any, int]:

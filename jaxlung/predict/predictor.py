@@ -25,7 +25,7 @@ from jaxlung.predict.prediction import Prediction, Prepared
 from jaxlung.predict.stream import Done, stream
 from jaxlung.preprocess import from_canvas, to_canvas
 from jaxlung.system.threads import count_workers, take_turn
-from jaxlung.workdir.record import Digests
+from jaxlung.workdir.record import Contents
 
 BATCH = 8  # canvases at once: many images use one compiled shape, a single image another
 
@@ -46,7 +46,7 @@ class Predictor:
     bundled: bool  # it came with the package
     config: Config
     step: int  # updates behind its parameters
-    data_digests: Digests  # of its training data: see `record.read_digests`
+    data: Contents  # of its training
     variables: Any  # what `UNet.apply` takes; several members are stacked, [M, ...]
     members: int  # models whose mean probability it predicts
     tta: bool  # predictions are the mean with those of the mirror image

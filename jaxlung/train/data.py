@@ -9,16 +9,18 @@ from jaxlung.data.input_pipeline import Canvases, check_canvases, import_tensorf
 from jaxlung.data.splits import Split
 from jaxlung.errors import InputError
 from jaxlung.system.digests import is_example_digest
-from jaxlung.workdir.record import Digests
+from jaxlung.train.data_warnings import find_warnings
+from jaxlung.workdir.record import Contents
 
 UNIT = {"xray": "images", "ct": "slices"}  # what an example is, in words
 
 
 class Data(NamedTuple):
-    """The splits at the network's size, by name, and each one's ids with content digests."""
+    """The splits at the network's size, by name, and what is known of their images."""
 
     canvases: dict[str, Canvases]
-    digests: Digests
+    contents: Contents
+    warnings: Sequence[str]  # what is odd about the splits
 
 
 def prepare_data(config: Config) -> Data:
@@ -37,6 +39,8 @@ def prepare_data(config: Config) -> Data:
             # An X-ray's empty mask is nearly always a mistake, though a test set may hold one. Of
             # a CT's slices many are without lung.
             reject_empty=split.name != "test" and config.modality == "xray",
+            # Neighbouring slices look alike, and so do phantoms.
+            hashed=config.modality == "xray" and config.data.name != "phantom",
         )
 
     return _prepare(config, make)
@@ -65,12 +69,14 @@ def prepare_members(configs: Sequence[Config]) -> list[Data]:
             canvases, i = places[index]
             return canvases.read(i)
 
-        return Canvases(split, configs[0].data.size, read, cached)
+        hashes = first.contents.hashes
+        own = {i: hashes[i] for i in split.ids if i in hashes}
+        return Canvases(split, configs[0].data.size, read, cached, own)
 
     # Of a large split the digests name files: its examples are read where another split is not.
     known = {
         image_id: digest
-        for digests in first.digests.values()
+        for digests in first.contents.digests.values()
         for image_id, digest in digests.items()
         if is_example_digest(digest)
     }
@@ -90,7 +96,8 @@ def _prepare(
             f"the train split has {count} {UNIT[config.modality]}, fewer than "
             f"train.batch_size={batch_size}; lower train.batch_size or add some"
         )
-    canvases, digests = {}, {}
+    canvases: dict[str, Canvases] = {}
+    digests: dict[str, dict[str, str]] = {}
     for name, split in splits.items():
         canvases[name] = make(split)
         resident = name == "train" and config.data.loader == "device"
@@ -104,4 +111,6 @@ def _prepare(
         digests[name] = check_canvases(canvases[name], whole=resident, known=known)
         if not resident and canvases[name].loader(config.data.loader) == "tfdata":
             import_tensorflow()  # its absence ends the run before anything is written
-    return Data(canvases, digests)
+    hashes = {i: text for one in canvases.values() for i, text in (one.hashes or {}).items()}
+    contents = Contents(digests, hashes)
+    return Data(canvases, contents, find_warnings(config, splits, contents))

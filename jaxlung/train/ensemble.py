@@ -28,7 +28,7 @@ from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import Scores, validate
 from jaxlung.workdir import checkpoints
 from jaxlung.workdir.integrity import list_checkpoints
-from jaxlung.workdir.record import Digests
+from jaxlung.workdir.record import Contents
 
 _DIVERGED = "diverged.txt"  # in a member's folder: why it was left behind
 _OVERLAP = {"dice": "Dice", "iou": "IoU", "accuracy": "accuracy"}  # functions of `metrics`
@@ -86,7 +86,7 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
     for one, folder in zip(configs, folders, strict=True):
         check_run(one, folder)
     members = list(map(_Member, configs, folders, prepare_members(configs)))
-    with open_run(config, workdir, _join_digests(config, members)):
+    with open_run(config, workdir, _join_contents(config, members)):
         for i, member in enumerate(members):
             diverged = member.folder / _DIVERGED
             _say(f"member {i} of {len(members)}: {member.folder}")
@@ -112,13 +112,14 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def _join_digests(config: Config, members: Sequence[_Member]) -> Digests:
-    """Returns ids and digests of all that any member trains on or validates with."""
-    digests = members[0].data.digests
+def _join_contents(config: Config, members: Sequence[_Member]) -> Contents:
+    """Returns what is known of all images that any member trains on or validates with."""
+    contents = members[0].data.contents
     if not config.ensemble.folds:
-        return digests
+        return contents
+    digests = contents.digests
     pool = {**digests["train"], **digests["validation"]}
-    return {"train": pool, "validation": pool, "test": digests["test"]}
+    return contents._replace(digests={"train": pool, "validation": pool, "test": digests["test"]})
 
 
 def _write_results(

@@ -66,10 +66,12 @@ def train_on(
     """`train_and_evaluate` after `check_run`, on data that are prepared."""
     profile = profile and is_main()
     with (
-        open_run(config, workdir, data.digests),
+        open_run(config, workdir, data.contents, data.warnings),
         checkpoints.name_last_checkpoint(workdir),
         _open_training(data.canvases, config, workdir, mesh, profile) as (run, start),
     ):
+        for warning in data.warnings:
+            run.watch.log.say(f"warning: {warning}")
         state, progress = start
         first_epoch = (int(state.step) - progress.tally.steps) // run.steps_per_epoch
         # Fixed order: train an epoch, validate, log, draw, save. A run killed anywhere repeats

@@ -6,7 +6,7 @@ The state is its own checkpoint's, another run's, or a random draw.
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -51,19 +51,21 @@ def check_workdir(config: Config, workdir: Path) -> None:
 
 
 @contextlib.contextmanager
-def open_run(config: Config, workdir: Path, digests: record.Digests) -> Iterator[None]:
+def open_run(
+    config: Config, workdir: Path, contents: record.Contents, warnings: Sequence[str] = ()
+) -> Iterator[None]:
     """Takes the workdir for this run alone, and writes its record; the data have been checked.
 
     Raises:
         InputError: the workdir is another run's, or its data have changed, or other hosts do not
             see what process 0 has written there.
     """
-    distributed.check_same("data", digest_splits(digests))
+    distributed.check_same("data", digest_splits(contents.digests))
     workdir.mkdir(parents=True, exist_ok=True)
     with record.lock_workdir(workdir):
         if distributed.is_main():
             record.check_config(workdir, config)  # again: another may have begun meanwhile
-            record.write_record(workdir, config, digests)
+            record.write_record(workdir, config, contents, warnings)
         distributed.check_shared(workdir / "run.json")
         yield
 

@@ -17,7 +17,7 @@ from flax.traverse_util import unflatten_dict
 
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
-from jaxlung.workdir.record import Digests
+from jaxlung.workdir.record import Contents
 
 WEIGHTS = Path(__file__).parent
 SCHEMA = "jaxlung-model-1"  # changes when a field changes its meaning or goes
@@ -28,7 +28,7 @@ class Model(NamedTuple):
 
     config: Config
     step: int  # updates behind the parameters
-    data_digests: Digests  # of its training data: see `record.read_digests`
+    data: Contents  # of its training
     variables: list[Any]  # what `UNet.apply` takes, for each member; a single model has one
     least_confidence: float | None = (
         None  # what its confidence reaches on good images; None: not known
@@ -66,6 +66,6 @@ def read_model(name: str) -> Model:
             variables = unflatten_dict(flat, sep="/")
         variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
         config, least = parse_config(about["config"]), about.get("least_confidence")
-        return Model(config, about["step"], about["data_digests"], [variables], least)
+        return Model(config, about["step"], Contents(about["data_digests"]), [variables], least)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error

@@ -1,15 +1,16 @@
 """A run's folder: its settings and record, and the refusal to mix two runs in one.
 
 config.json   every setting, as resolved
-data.json     split to id to content digest: what it was trained on, to recognise it later
-run.json      package versions, devices and the data's fingerprint, a line for each start
+data.json     what it was trained on, to recognise it later: split to id to content digest, and
+              "hashes", id to perceptual hash
+run.json      package versions, devices, the data's fingerprint and warnings, a line for each start
 """
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from flax.traverse_util import flatten_dict
@@ -21,6 +22,14 @@ from jaxlung.system.environment import describe_environment
 from jaxlung.system.files import lock_folder, write_json
 
 Digests = Mapping[str, Mapping[str, str]]  # split to id to `digests.digest_example`
+_HASHES = "hashes"  # beside the splits in data.json
+
+
+class Contents(NamedTuple):
+    """What a run knows of its images."""
+
+    digests: Digests
+    hashes: Mapping[str, str] = {}  # id to `duplicates.hash_image`; of large splits, none
 
 
 def read_config(workdir: Path) -> Config:
@@ -69,14 +78,16 @@ def lock_workdir(workdir: Path) -> Iterator[None]:
         yield
 
 
-def write_record(workdir: Path, config: Config, digests: Digests) -> None:
-    """Writes config.json and data.json once and adds a start to run.json.
+def write_record(
+    workdir: Path, config: Config, contents: Contents, warnings: Sequence[str] = ()
+) -> None:
+    """Writes config.json and data.json once and adds a start, with its warnings, to run.json.
 
     Raises:
         InputError: the data are not those that the run was started with, or run.json is damaged.
     """
     path = workdir / "run.json"
-    data_fingerprint = digest_splits(digests)
+    data_fingerprint = digest_splits(contents.digests)
     starts = _read_starts(path) if path.exists() else []
     if starts and starts[-1]["data_fingerprint"] != data_fingerprint:
         raise InputError(
@@ -88,13 +99,15 @@ def write_record(workdir: Path, config: Config, digests: Digests) -> None:
     if not (workdir / "config.json").exists():
         write_json(workdir / "config.json", config.to_dict())
     if not (workdir / "data.json").exists():
-        write_json(workdir / "data.json", digests)
-    starts.append({"data_fingerprint": data_fingerprint, **describe_environment()})
+        hashes = {_HASHES: contents.hashes} if contents.hashes else {}
+        write_json(workdir / "data.json", {**contents.digests, **hashes})
+    start = {"data_fingerprint": data_fingerprint, "warnings": list(warnings)}
+    starts.append({**start, **describe_environment()})
     write_json(path, {"starts": starts})
 
 
-def read_digests(workdir: Path) -> Digests:
-    """Returns what `write_record` was given; {} where a run has no data.json.
+def read_contents(workdir: Path) -> Contents:
+    """Returns what `write_record` was given; no digests where a run has no data.json.
 
     Raises:
         InputError: the file is damaged.
@@ -103,9 +116,10 @@ def read_digests(workdir: Path) -> Digests:
     try:
         digests = json.loads(path.read_text())
         if all(isinstance(d, str) for ids in digests.values() for d in ids.values()):
-            return digests
+            hashes = digests.pop(_HASHES, {})
+            return Contents(digests, hashes)
     except FileNotFoundError:
-        return {}
+        return Contents({})
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: is damaged ({error}); restore it, or remove it") from error
     raise InputError(f"{path}: is damaged; restore it, or remove it")
@@ -129,7 +143,6 @@ _HARMLESS: tuple[str, ...] = (
     "data.loader",
     "data.cache_gib",
     "train.steps_per_call",
-    "train.postprocess",
     "train.checkpoint_steps",
     "train.skip_nonfinite",
     "model.remat",

@@ -34,9 +34,9 @@ def test_bundled_model_predicts_as_its_run_to_half_precision(model, shelf):
     )
     assert found.predict(radiograph()).any()
     assert found.step == model.step
-    for split, digests in model.data_digests.items():
-        assert list(found.data_digests[split].values()) == list(digests.values())
-        assert not set(found.data_digests[split]) & set(digests)  # the images' names stay at home
+    for split, digests in model.data.digests.items():
+        assert list(found.data.digests[split].values()) == list(digests.values())
+        assert not set(found.data.digests[split]) & set(digests)  # the images' names stay at home
     assert str(found.workdir) == "tiny"
 
 

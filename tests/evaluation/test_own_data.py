@@ -1,0 +1,217 @@
+"""A run recognises its own images: moved, renamed, and as changed copies."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxlung.config import parse_config
+from jaxlung.errors import InputError
+from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.phantom import radiographs
+from jaxlung.train.data import prepare_data
+from jaxlung.train.loop import train_and_evaluate
+from jaxlung.workdir.record import read_contents
+
+
+def write_films(folder: Path, films, masks) -> Path:
+    for name, arrays in (("images", films), ("masks", masks)):
+        (folder / name).mkdir(parents=True)
+        for i, array in enumerate(arrays):
+            Image.fromarray(np.asarray(array)).save(folder / name / f"{i:02d}.png")
+    return folder
+
+
+def small_config(folder: Path, **data):
+    from configs import tiny
+
+    config = tiny.get_config()
+    config.data.name, config.data.dir = "folder", str(folder)
+    config.data.validation_fraction, config.data.test_fraction = 0.25, 0.35
+    config.data.loader, config.train.num_epochs = "memory", 1
+    for name, value in data.items():
+        config.data[name] = value
+    return config
+
+
+@pytest.fixture(scope="module")
+def films():
+    images, masks = radiographs(jax.random.key(41), 32, size=128)
+    return np.asarray(images), np.asarray(masks).astype(np.uint8) * 255
+
+
+@pytest.fixture(scope="module")
+def run(films, tmp_path_factory):
+    """A run on a folder of phantoms that a split file divides, and the folder."""
+    root = tmp_path_factory.mktemp("own")
+    folder = write_films(root / "data", *films)
+    lists = {
+        "train": [f"{i:02d}" for i in range(14)],
+        "validation": [f"{i:02d}" for i in range(14, 20)],
+        "test": [f"{i:02d}" for i in range(20, 32)],
+    }
+    (root / "lists.json").write_text(json.dumps(lists))
+    config = small_config(folder, split_file=str(root / "lists.json"))
+    train_and_evaluate(config, root / "run")
+    return root / "run", folder
+
+
+def figures(result):
+    [entry] = result["results"]
+    return entry["n"], entry["split"], entry["grids"]
+
+
+def test_a_run_that_moved_scores_its_own_test_split(run, films, tmp_path):
+    """Folder, split file and workdir have moved; the figures are those of before."""
+    workdir, folder = run
+    before = evaluate(workdir, out=tmp_path / "before")
+    assert figures(before)[:2] == (12, "test")
+    moved = tmp_path / "moved"
+    shutil.copytree(workdir, moved / "run", ignore=shutil.ignore_patterns("eval"))
+    shutil.copytree(folder, moved / "films")
+    config = json.loads((moved / "run/config.json").read_text())
+    config["data"] |= {"dir": str(tmp_path / "gone"), "split_file": "gone.json"}
+    (moved / "run/config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="gone: the run's data are no longer there.*--data"):
+        evaluate(moved / "run")
+    after = evaluate(moved / "run", data=moved / "films", out=tmp_path / "after")
+    assert figures(after) == figures(before)
+    assert after["results"][0]["warnings"] == [
+        "the run's own test split: 12 of its 12 images, recognised by content"
+    ]
+    # In its place, without the split file.
+    config["data"]["dir"] = str(moved / "films")
+    (moved / "run/config.json").write_text(json.dumps(config))
+    assert figures(evaluate(moved / "run", out=tmp_path / "lost")) == figures(before)
+    # Under other names, and four of them gone.
+    other = write_films(tmp_path / "other", films[0][24:][::-1], films[1][24:][::-1])
+    [entry] = evaluate(workdir, data=other, out=tmp_path / "renamed")["results"]
+    assert entry["n"] == 8 and entry["warnings"] == [
+        "the run's own test split: 8 of its 12 images, recognised by content; the other 4 are not "
+        "there"
+    ]
+    # A folder that holds a few of them is another's.
+    few = write_films(tmp_path / "few", films[0][28:], films[1][28:])
+    [entry] = evaluate(workdir, data=few, out=tmp_path / "foreign")["results"]
+    assert (entry["n"], entry["split"]) == (4, "all")
+    assert entry["warnings"] == ["4 of the run's 12 test images are among these, by content"]
+    with pytest.raises(InputError, match="own data"):
+        evaluate(workdir, data=few, split="test")
+    # All of the moved folder, where that is asked for; and another split.
+    [entry] = evaluate(workdir, data=moved / "films", split="all", out=tmp_path / "all")["results"]
+    assert entry["n"] == 32
+    [entry] = evaluate(workdir, data=moved / "films", split="train", out=tmp_path / "t")["results"]
+    assert entry["n"] == 14 and "train split, which was used in training" in entry["warnings"][0]
+
+
+def write_copies(folder: Path, films, masks, changes) -> Path:
+    """Writes films as other files of the same films."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for change in changes:
+        for i, (film, mask) in enumerate(zip(films, masks, strict=True)):
+            image, suffix, options = film, ".png", []
+            if change == "2x":
+                image = cv2.resize(film, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+                mask = cv2.resize(mask, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
+            elif change == "JPEG":
+                suffix, options = ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]
+            elif change == "16-bit":  # with another window
+                image = film.astype(np.uint16) * 200 + 1000
+            elif change == "gamma":
+                image = np.rint((film / 255) ** 0.7 * 255).astype(np.uint8)
+            elif change == "negative":
+                image = 255 - film
+            cv2.imwrite(str(folder / "images" / f"{change}{i}{suffix}"), image, options)
+            cv2.imwrite(str(folder / "masks" / f"{change}{i}.png"), mask)
+    return folder
+
+
+CHANGES = ("2x", "JPEG", "16-bit", "gamma", "negative")
+
+
+def count_noted(entry) -> int:
+    """Counts the images that an evaluation says were trained on, by content or as copies."""
+    notes = [note.split() for note in entry["warnings"] if "trained on" in note]
+    assert all(note[1:4] == ["of", "these", str(entry["n"])] for note in notes)
+    return sum(int(note[0]) for note in notes)
+
+
+def test_changed_copies_of_training_images_are_noted(run, films, tmp_path):
+    """All 12 of each kind. A film whose canvas is the same to the bit is recognised by content."""
+    copies = write_copies(tmp_path / "copies", films[0][:12], films[1][:12], CHANGES)
+    [entry] = evaluate(run[0], data=copies, out=tmp_path / "out")["results"]
+    assert count_noted(entry) == entry["n"] == 12 * len(CHANGES)
+
+
+def test_a_run_without_hashes_says_less(run, films, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(run[0], old, ignore=shutil.ignore_patterns("eval"))
+    data = json.loads((old / "data.json").read_text())
+    assert set(data.pop("hashes")) == {f"{i:02d}" for i in range(32)}
+    (old / "data.json").write_text(json.dumps(data))
+    copies = write_copies(tmp_path / "copies", films[0][:4], films[1][:4], ["2x"])
+    [entry] = evaluate(old, data=copies, out=tmp_path / "out")["results"]
+    assert entry["warnings"] == []
+
+
+def test_copies_of_real_films_are_noted(shared_data, tmp_path):
+    """The run is a record alone: what it knows of its images is what training writes."""
+    for name in ("images", "masks"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for path in sorted((shared_data / "montgomery" / name).iterdir())[:40]:
+            shutil.copy(path, tmp_path / "data" / name)
+    config = small_config(tmp_path / "data", size=32)
+    train_and_evaluate(config, tmp_path / "run")
+    train = list(read_contents(tmp_path / "run").digests["train"])[:12]
+    assert len(train) == 12
+    films, masks = (
+        [cv2.imread(str(tmp_path / "data" / name / f"{i}.png"), 0) for i in train]
+        for name in ("images", "masks")
+    )
+    copies = write_copies(tmp_path / "copies", films, masks, CHANGES)
+    [entry] = evaluate(tmp_path / "run", data=copies, out=tmp_path / "out")["results"]
+    assert count_noted(entry) == entry["n"] == 12 * len(CHANGES)
+    # Films that it was not trained on are no copies.
+    [entry] = evaluate(tmp_path / "run", out=tmp_path / "own")["results"]
+    assert entry["warnings"] == []
+
+
+def test_training_says_what_is_odd_about_its_splits(films, tmp_path, capsys):
+    """One image in two splits, one patient in two, a small validation split, subfolders."""
+    images, masks = (list(array) for array in films)
+    images[20], masks[20] = images[0], masks[0]  # the same film
+    images[15] = np.rint((images[1] / 255) ** 0.8 * 255).astype(np.uint8)  # a copy of it
+    folder = write_films(tmp_path / "data", images, masks)
+    (folder / "images/more").mkdir()
+    for i in range(3):
+        shutil.copy(folder / "images/02.png", folder / "images/more" / f"m{i}.png")
+    rows = "\n".join(f"{i:02d},p{0 if i == 25 else i}" for i in range(32))
+    (folder / "metadata.csv").write_text(f"id,patient\n{rows}\n")
+    lists = {
+        "train": [f"{i:02d}" for i in range(14)],
+        "validation": [f"{i:02d}" for i in range(14, 20)],
+        "test": [f"{i:02d}" for i in range(20, 32)],
+    }
+    (tmp_path / "lists.json").write_text(json.dumps(lists))
+    config = small_config(folder, split_file=str(tmp_path / "lists.json"))
+    expected = [
+        "the validation split has 6 images, fewer than 10: the epoch that it chooses is chosen by "
+        "chance; raise data.validation_fraction",
+        f"{folder / 'images'}: 3 images in folders below it are not read; move them up to use them",
+        "patients with images in two splits: 1 (00 in train and 25 in test); put all images of a "
+        "patient in one",
+        "images in two splits, as copies by content or perceptual hash: 2 (00 in train and 20 in "
+        "test; 01 in train and 15 in validation); keep one of each",
+    ]
+    assert list(prepare_data(parse_config(config)).warnings) == expected
+    train_and_evaluate(config, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert all(f"warning: {sentence}" in printed for sentence in expected)
+    [start] = json.loads((tmp_path / "run/run.json").read_text())["starts"]
+    assert start["warnings"] == expected
