@@ -23,6 +23,18 @@ def make_optimizer(
     return make_adam(config, schedule), schedule
 
 
+def count_updates(opt_state: Any) -> int:
+    """Returns the updates that an optimiser has made: steps that were skipped do not count.
+
+    Example:
+        >>> optimizer = optax.adam(0.1)
+        >>> count_updates(optimizer.init({"w": 0.0}))
+        0
+    """
+    counts = optax.tree_utils.tree_get_all_with_path(opt_state, "count")
+    return max(int(count) for _, count in counts)
+
+
 def make_schedule(config: OptimConfig, *, steps_per_epoch: int, num_epochs: int) -> optax.Schedule:
     """Returns the learning rate by step: linear warm-up, then cosine decay.
 

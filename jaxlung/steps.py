@@ -59,6 +59,7 @@ class Recipe:
     # whole, so that the update depends on it by rounding, dropout and batch statistics alone.
     accumulate: int = 1
     threshold: float = 0.5  # a pixel is lung where its probability is at least this
+    keeps_masks: bool = False  # `eval_step` returns its masks, which the host cleans up and counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,15 +201,19 @@ def eval_step(
         place: where images and parameters lie meanwhile.
 
     Returns:
-        loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
+        loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B]; where the recipe keeps
+        masks also the prediction and the truth, bool [B, S, S].
     """
     logits = _logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
     mask_BxSxSx1 = normalize(batch["mask"])
+    truth_BxSxS = is_lung(batch["mask"])
     prediction_BxSxS = to_mask(lung_probability(logits), recipe.threshold)
+    masks = {"prediction": prediction_BxSxS, "truth": truth_BxSxS}
     return {
         "loss": segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(recipe.loss)),
-        "counts": metrics.count_pixels(prediction_BxSxS, is_lung(batch["mask"])),
+        "counts": metrics.count_pixels(prediction_BxSxS, truth_BxSxS),
         "valid": batch["valid"],
+        **(masks if recipe.keeps_masks else {}),
     }
 
 

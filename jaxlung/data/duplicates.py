@@ -7,7 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxlung.preprocess import to_canvas
+from jaxlung.preprocess import is_lung, to_canvas
+from jaxlung.system.digests import digest_example
 
 SIDE = 16  # the hash keeps SIDE x SIDE low frequencies without the constant one: 255 bits
 BITS = SIDE * SIDE - 1
@@ -23,6 +24,11 @@ class Duplicates(NamedTuple):
     bits: int  # the largest distance that links them, of BITS; 0 may still be exact
     is_exact: bool  # every member has the same content
     change: str  # "", "mirrored" or "inverted": what the closest match of some pair needed
+
+
+def digest_canvas(image_SxS: np.ndarray, mask_SxS: np.ndarray) -> str:
+    """Returns `digest_example` of a canvas and of its mask of 0 and 1."""
+    return digest_example(image_SxS, is_lung(mask_SxS).astype(np.uint8))
 
 
 def standardise(grey_SxS: np.ndarray) -> np.ndarray:

@@ -10,12 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxlung.data.duplicates import hash_image
+from jaxlung.data.duplicates import digest_canvas, hash_image
 from jaxlung.data.splits import Block, Split
 from jaxlung.errors import InputError
 from jaxlung.preprocess import is_lung, to_canvas
-from jaxlung.system.digests import digest_example
-from jaxlung.system.silence import quiet_tensorflow
+from jaxlung.system.silence import import_tensorflow
 from jaxlung.system.threads import count_cores
 
 Canvas = tuple[np.ndarray, np.ndarray]  # image uint8 [S, S], mask's coverage uint8 [S, S]
@@ -100,11 +99,6 @@ def make_canvases(
         return images_NxSxS[index], masks_NxSxS[index]
 
     return Canvases(split, size, read, cached, hashes)
-
-
-def digest_canvas(image_SxS: np.ndarray, mask_SxS: np.ndarray) -> str:
-    """Returns `digest_example` of a canvas and of its mask of 0 and 1."""
-    return digest_example(image_SxS, is_lung(mask_SxS).astype(np.uint8))
 
 
 def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
@@ -296,23 +290,3 @@ def _tfdata_batches(
         if failures:  # TensorFlow wraps what `row` raised in pages of its own traceback
             raise failures[0] from None
         raise
-
-
-def import_tensorflow():
-    """Imports TensorFlow, and keeps it off the accelerators.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    quiet_tensorflow()
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise InputError(
-            "reading by tf.data (data.loader='tfdata', or a split larger than the cache) needs "
-            "TensorFlow, which is not installed: pip install tensorflow-cpu, or set "
-            "data.loader='memory'"
-        ) from error
-    # TensorFlow only reads files here; on a GPU it would take the memory that JAX needs.
-    tf.config.set_visible_devices([], "GPU")
-    return tf

@@ -14,8 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxlung.data.ct_folder import volume_name
-from jaxlung.data.duplicates import hash_image
-from jaxlung.data.input_pipeline import digest_canvas
+from jaxlung.data.duplicates import digest_canvas, hash_image
 from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from jaxlung.config import DataConfig
-from jaxlung.data.duplicates import find_copies
-from jaxlung.data.input_pipeline import digest_canvas, make_canvases
+from jaxlung.data.duplicates import digest_canvas, find_copies
+from jaxlung.data.input_pipeline import make_canvases
 from jaxlung.data.splits import Split
 from jaxlung.errors import InputError
 from jaxlung.system.digests import is_example_digest

@@ -19,7 +19,8 @@ from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
-from jaxlung.workdir.checkpoints import NotValidated, abstract_like, restore_best
+from jaxlung.workdir.best import NotValidated, restore_best
+from jaxlung.workdir.checkpoints import abstract_like
 from jaxlung.workdir.record import Contents, read_config, read_contents
 
 ModelLike = str | os.PathLike[str]

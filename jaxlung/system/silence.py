@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from jaxlung.errors import stderr_lock
+from jaxlung.errors import InputError, stderr_lock
 
 _LOGS = ("pydicom", "nibabel.global", "highdicom", "PIL")
 _lock = threading.Lock()
@@ -89,3 +89,23 @@ def silence_stderr() -> Iterator[None]:
             os.dup2(nowhere, 2)
             restore.callback(os.dup2, stderr, 2)
         yield
+
+
+def import_tensorflow() -> Any:
+    """Imports TensorFlow, and keeps it off the accelerators.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    quiet_tensorflow()
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise InputError(
+            "reading by tf.data (data.loader='tfdata', or a split larger than the cache) needs "
+            "TensorFlow, which is not installed: pip install tensorflow-cpu, or set "
+            "data.loader='memory'"
+        ) from error
+    # TensorFlow only reads files here; on a GPU it would take the memory that JAX needs.
+    tf.config.set_visible_devices([], "GPU")
+    return tf

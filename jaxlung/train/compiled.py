@@ -51,7 +51,8 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
     the jitted functions, and so their programs.
     """
     kept = ("num_epochs", "ema", "accumulate", "threshold")
-    train = TrainConfig(**{name: getattr(config.train, name) for name in kept})
+    values = {name: getattr(config.train, name) for name in kept}
+    train = TrainConfig(**values, postprocess=config.keeps_lungs)
     loader = "device" if config.data.loader == "device" else "auto"
     config = dataclasses.replace(
         config,
@@ -77,6 +78,7 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
         ema=config.train.ema,
         accumulate=config.train.accumulate,
         threshold=config.train.threshold,
+        keeps_masks=config.train.postprocess,
     )
     place = steps.Placement(meshes.spread_rows(mesh), meshes.gather_params(mesh, fsdp=fsdp))
     init = functools.partial(steps.init_state, recipe=recipe, size=config.data.size)

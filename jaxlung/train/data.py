@@ -5,10 +5,11 @@ from typing import NamedTuple
 
 from jaxlung.config import Config
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.input_pipeline import Canvases, check_canvases, import_tensorflow, make_canvases
+from jaxlung.data.input_pipeline import Canvases, check_canvases, make_canvases
 from jaxlung.data.splits import Split
 from jaxlung.errors import InputError
 from jaxlung.system.digests import is_example_digest
+from jaxlung.system.silence import import_tensorflow
 from jaxlung.train.data_warnings import find_warnings
 from jaxlung.workdir.record import Contents
 

@@ -26,7 +26,7 @@ from jaxlung.train.loop import train_on
 from jaxlung.train.run import check_run, check_workdir, open_run
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import Scores, validate
-from jaxlung.workdir import checkpoints
+from jaxlung.workdir.best import find_best_step, restore_best
 from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.record import Contents
 
@@ -127,7 +127,7 @@ def _write_results(
 ) -> list[Row]:
     """Scores each member's best epoch on its validation split; writes and prints the tables."""
     diverged_M = [_has_diverged(member.folder) for member in members]
-    bests_M = gather([checkpoints.find_best_step(member.folder) for member in members])[0]
+    bests_M = gather([find_best_step(member.folder) for member in members])[0]
     if not any(best is not None for best in bests_M):
         raise TrainingError(
             f"{workdir}: the numbers of all {len(members)} members were not finite; try a lower "
@@ -160,7 +160,7 @@ def _write_results(
 
 def _score_best(member: _Member, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> Scores:
     compiled = compile_steps(member.config, mesh, steps_per_epoch)
-    variables, _ = checkpoints.restore_best(member.folder, compiled.abstract.variables)
+    variables, _ = restore_best(member.folder, compiled.abstract.variables)
     canvases = member.data.canvases["validation"]
     scores = validate(variables, compiled.evaluate, canvases, member.config, mesh, Stop())
     assert scores is not None  # SIGTERM does not ask here: it ends the process, all is saved

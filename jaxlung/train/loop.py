@@ -13,6 +13,7 @@ from jaxlung.config import Config, parse_config
 from jaxlung.data.input_pipeline import Canvases
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, Stopped
+from jaxlung.optimizer import count_updates
 from jaxlung.steps import TrainState
 from jaxlung.train import epochs
 from jaxlung.train.compiled import CompiledSteps, compile_steps, make_keys, make_run_mesh
@@ -154,11 +155,12 @@ class _Training:
         log, tally = self.watch.log, progress.tally
         step = (epoch + 1) * self.steps_per_epoch
         best = progress.early_stop.best_step == step
+        updates = count_updates(state.opt_state)  # a skipped step makes none
         values = {
             "epoch": epoch + 1,
             "train_loss": tally.mean(tally.loss),
             **{f"validation_{name}": score for name, score in scores.items()},
-            "learning_rate": float(self.compiled.schedule(step - 1)),
+            "learning_rate": float(self.compiled.schedule(max(0, updates - 1))),
             "grad_norm": tally.mean(tally.grad_norm),
             "grad_norm_max": tally.grad_norm_max,
             "skipped_steps": tally.skipped,

@@ -19,6 +19,7 @@ from jaxlung.steps import TrainState
 from jaxlung.system.digests import digest_splits
 from jaxlung.train.compiled import CompiledSteps
 from jaxlung.workdir import checkpoints, record
+from jaxlung.workdir.best import best_step, restore_best
 from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.progress import Progress
 
@@ -82,7 +83,7 @@ def check_source(config: Config) -> None:
     try:
         source = record.read_config(path)
         if not source.is_ensemble:
-            checkpoints.best_step(path)
+            best_step(path)
     except InputError as error:
         raise InputError(f"train.init_from: {error}") from error
     if source.is_ensemble:
@@ -115,7 +116,7 @@ def restore_or_init(
     state = compiled.init(key)
     if config.train.init_from:
         source = Path(config.train.init_from)
-        variables, _ = checkpoints.restore_best(source, compiled.abstract.variables)
+        variables, _ = restore_best(source, compiled.abstract.variables)
         params = variables["params"]
         # Buffers of its own: the step is given both to write to.
         average = jax.tree.map(jnp.copy, params) if state.average else {}

@@ -14,6 +14,7 @@ from jaxlung.devices.distributed import is_main
 from jaxlung.devices.mesh import local_rows, to_devices
 from jaxlung.io import drawing
 from jaxlung.io.images import write_png
+from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.model import to_mask
 from jaxlung.preprocess import is_lung
 from jaxlung.train.sigterm import Stop
@@ -46,7 +47,10 @@ def validate(
     mesh: jax.sharding.Mesh,
     stop: Stop,
 ) -> Scores | None:
-    """Scores the images of a split; returns None where SIGTERM came meanwhile."""
+    """Scores the images of a split; returns None where SIGTERM came meanwhile.
+
+    The masks are those of an evaluation at the network's size: cleaned up where predictions are.
+    """
     # As many at once as in training, whose memory the settings were chosen for.
     batch_size = config.train.batch_size // config.train.accumulate
     rows = local_rows(mesh, batch_size)  # with several processes a part of them
@@ -54,7 +58,11 @@ def validate(
     results = []
     for batch in batches(canvases, indices, loader=canvases.loader(config.data.loader)):
         placed = to_devices(batch, mesh, batch_size)
-        results.append(jax.device_get(eval_step(variables, placed)))
+        result = jax.device_get(eval_step(variables, placed))
+        if config.keeps_lungs:  # every process has all masks of the batch
+            cleaned = np.stack([keep_lungs(mask) for mask in result.pop("prediction")])
+            result["counts"] = metrics.count_pixels(cleaned, result.pop("truth"))
+        results.append(result)
         if stop.asked:
             return None
     whole = jax.tree.map(lambda *parts: np.concatenate(parts), *results)
@@ -82,6 +90,8 @@ def write_overlays(
         placed = to_devices({"image": batch}, mesh, at_once)
         probabilities += list(np.asarray(predict_step(variables, placed["image"])))
     predictions = to_mask(np.stack(probabilities[:count]), config.train.threshold)
+    if config.keeps_lungs:
+        predictions = np.stack([keep_lungs(mask) for mask in predictions])
     pictures, captions = [], []
     for i in range(count):
         truth = is_lung(truths[i])

@@ -119,7 +119,7 @@ def open_manager(
         return ocp.CheckpointManager(path, options=options)
     except ValueError as error:  # of JSON
         raise InputError(
-            f"{path}: a checkpoint's metrics cannot be read ({_reason(error)}); the command that "
+            f"{path}: a checkpoint's metrics cannot be read ({reason_of(error)}); the command that "
             f"trained it sets damaged checkpoints aside"
         ) from error
 
@@ -170,11 +170,12 @@ def _write_errors(manager: ocp.CheckpointManager) -> Iterator[None]:
         yield
     except Exception as error:  # of many types: Orbax's, TensorStore's, the system's
         raise TrainingError(
-            f"{manager.directory}: a checkpoint could not be written ({_reason(error)})"
+            f"{manager.directory}: a checkpoint could not be written ({reason_of(error)})"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Returns the first line of an error, or its type."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:200]
 
@@ -188,7 +189,7 @@ def restore(
         InputError: the checkpoint is damaged or of another model.
     """
     model, rest = split_state(abstract)
-    items = _restore_items(
+    items = restore_items(
         manager,
         step,
         model=ocp.args.StandardRestore(model),
@@ -215,69 +216,20 @@ def name_last_checkpoint(workdir: Path) -> Iterator[None]:
         raise kind(f"{what}; {then}") from error
 
 
-class NotValidated(InputError):
-    """A folder holds no best checkpoint, or none yet."""
-
-
-def restore_best(workdir: Path, abstract_variables: Any) -> tuple[Any, int]:
-    """Restores the best checkpoint's variables; returns them and its step.
+def restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+    """Restores some items of a checkpoint.
 
     Raises:
-        NotValidated: the folder holds no best checkpoint.
-        InputError: a checkpoint is damaged.
+        InputError: one cannot be read.
     """
-    with _open_best(workdir) as (manager, step):
-        folder = workdir / VALIDATED / str(step)
-        file = integrity.find_damage(folder, "model")
-        if file:
-            raise _unreadable(folder, f"{file} is damaged")
-        model = ocp.args.StandardRestore(abstract_variables)
-        return _restore_items(manager, step, model=model).model, step
-
-
-def best_step(workdir: Path) -> int:
-    """Returns the step of the best checkpoint.
-
-    Raises:
-        NotValidated: the folder holds no best checkpoint.
-        InputError: a checkpoint's metrics are damaged.
-    """
-    with _open_best(workdir) as (_, step):
-        return step
-
-
-def find_best_step(workdir: Path) -> int | None:
-    """Returns the step of the best checkpoint, or None where there is none yet.
-
-    Raises:
-        InputError: a checkpoint's metrics are damaged.
-    """
-    try:
-        return best_step(workdir)
-    except NotValidated:
-        return None
-
-
-@contextlib.contextmanager
-def _open_best(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
-    """Opens the validated checkpoints to read; yields their manager and the best one's step."""
-    if not (workdir / VALIDATED).is_dir():
-        raise NotValidated(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
-    with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
-        step = manager.best_step()
-        if step is None:
-            raise NotValidated(f"{workdir}: training has not come to its first validation yet")
-        yield manager, step
-
-
-def _restore_items(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
     try:
         return manager.restore(step, args=ocp.args.Composite(**items))
     except Exception as error:  # Orbax and TensorStore raise many types on damaged files
-        raise _unreadable(Path(manager.directory) / str(step), _reason(error)) from error
+        raise unreadable(Path(manager.directory) / str(step), reason_of(error)) from error
 
 
-def _unreadable(folder: Path, reason: str) -> InputError:
+def unreadable(folder: Path, reason: str) -> InputError:
+    """Returns the error of a checkpoint that cannot be read."""
     return InputError(
         f"{folder}: this checkpoint cannot be read ({reason}); restore it from a copy, or move "
         f"that folder elsewhere to go on from another"

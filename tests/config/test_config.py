@@ -99,7 +99,6 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
         "data.cache_gib",
         "train.steps_per_call",
         "model.remat",
-        "train.postprocess",
         "train.checkpoint_steps",
         "train.skip_nonfinite",
         "mesh.data",

@@ -16,16 +16,18 @@ from jaxlung.config import parse_config
 from jaxlung.data.input_pipeline import train_indices
 from jaxlung.devices.mesh import make_mesh, replicated, to_devices
 from jaxlung.errors import InputError, TrainingError
+from jaxlung.optimizer import make_schedule
 from jaxlung.predict.load import load
 from jaxlung.train.compiled import compile_steps
 from jaxlung.train.data import prepare_data
 from jaxlung.train.epochs import Call, Guard, Watch, train_until
-from jaxlung.train.log import RunLog
+from jaxlung.train.log import RunLog, read_history
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.train.profiling import StepTrace
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import validate
 from jaxlung.workdir import checkpoints
+from jaxlung.workdir.best import restore_best
 from jaxlung.workdir.progress import EarlyStop, Progress, Tally
 from tests.helpers.tiny_runs import after_each_step, assert_trees_equal, tiny_config
 
@@ -290,7 +292,7 @@ def test_checkpoints_keep_the_average_beside_the_parameters(tmp_path):
         restored, restored_progress = checkpoints.restore(manager, 7, abstract)
     assert_trees_equal(restored, state)
     assert restored_progress == progress
-    variables, step = checkpoints.restore_best(tmp_path, abstract.variables)
+    variables, step = restore_best(tmp_path, abstract.variables)
     assert step == 7
     assert_trees_equal(variables["params"], state.average)
 
@@ -325,6 +327,27 @@ def test_steps_that_are_not_finite_are_skipped_then_end_the_run(tmp_path, monkey
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     assert record["step"] == 2 and record["skipped_steps"] == 1
     assert np.isfinite([record["train_loss"], record["grad_norm"]]).all()
+
+
+def test_the_learning_rate_logged_is_that_of_the_last_update(tmp_path, monkeypatch):
+    """A skipped step counts on, the optimiser's updates do not; the schedule goes by these."""
+
+    def skip(state, metrics):
+        def back(leaf):
+            is_count = leaf.ndim == 0 and leaf.dtype == np.int32
+            return leaf - 1 if is_count and int(state.step) == 2 else leaf
+
+        return state.replace(opt_state=jax.tree.map(back, state.opt_state)), metrics
+
+    monkeypatch.setattr("jaxlung.train.loop.compile_steps", after_each_step(skip))
+    config = parse_config(tiny_config())
+    train_and_evaluate(config, tmp_path / "run")
+    records = read_history(tmp_path / "run")
+    assert [record["step"] for record in records][:2] == [2, 4]
+    schedule = make_schedule(config.optim, steps_per_epoch=2, num_epochs=config.train.num_epochs)
+    for record in records:
+        used = float(schedule(record["step"] - 2))  # the first update has the rate of 0
+        assert record["learning_rate"] == pytest.approx(used, abs=1e-12), record["step"]
 
 
 def test_non_finite_parameters_are_never_saved(tmp_path, monkeypatch):
