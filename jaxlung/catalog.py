@@ -32,7 +32,8 @@ class NamedSet(NamedTuple):
     manual: bool = True  # files have to be fetched by hand, behind a log-in or by git
     published: tuple[int, int, int] | None = None  # sizes of the usual train, validation, test
     folds: bool = False  # the set has two official folds
-    same_images: tuple[str, ...] = ()  # other sets whose images it holds
+    same_images: tuple[str, ...] = ()  # other sets whose images it holds, all of them
+    shared_images: tuple[str, ...] = ()  # other sets with which it has some images in common
     findings: Mapping[str, str] = {}  # pattern of an image's stem to the finding that it tells
 
 
@@ -152,6 +153,9 @@ chest X-ray images. Computers in Biology and Medicine 132, 2021.
 doi:10.1016/j.compbiomed.2021.104319
 """.strip(),
             builder="covid19_radiography",
+            # Its COVID-19 films are partly Cohen's collection; its normal films and opacities are
+            # the RSNA challenge's, which were chosen from ChestX-ray14.
+            shared_images=("covid_cxr", "covid_cxr_lung_and_heart", "chexmask"),
         ),
         NamedSet(
             name="chest_xray_masks_and_labels",

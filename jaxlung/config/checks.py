@@ -128,6 +128,13 @@ def _check_sets(data: DataConfig) -> None:
             raise InputError(
                 f"data.name={data.name!r}: {entry.name} holds the images of {other}; name one"
             )
+        for other in set(entry.shared_images) & set(names):
+            if not data.allow_shared_images:
+                raise InputError(
+                    f"data.name={data.name!r}: {entry.name} and {other} have images in common, so "
+                    f"that one may train and test; name one, or set data.allow_shared_images to "
+                    f"train on both all the same"
+                )
     conventions = {entry.name: entry.convention for entry in sets}
     if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
         listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())

@@ -40,6 +40,7 @@ class DataConfig:
         (), 1e-6, 1e6, "joined sets: shares of an epoch; (): by size"
     )
     allow_mixed_conventions: bool = setting(False, "joined sets may differ in what they call lung")
+    allow_shared_images: bool = setting(False, "joined sets may have images in common")
     split: str = one_of("hash", ("hash", "published", "fold1", "fold2"), "public sets; folds: JSRT")
     size: int = between(256, 16, 8192, "side of the network's square canvas, pixels")
     # "letterbox" keeps the aspect and pads with 0; "stretch" fills the canvas.

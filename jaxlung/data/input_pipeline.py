@@ -258,21 +258,25 @@ def _tfdata_batches(
         yield first
         yield from iterator
 
-    failures: list[InputError] = []
+    failures: dict[int, InputError] = {}
+    blank_SxS = np.zeros((size, size), np.uint8)
 
-    def row(index: int) -> tuple[np.ndarray, np.ndarray, np.bool_]:
+    def row(index: int) -> tuple[np.ndarray, np.ndarray, np.bool_, np.int64]:
+        # TensorFlow writes a page of traceback for what is raised here, before anybody catches it.
         try:
-            return _row(canvases, index)
+            return *_row(canvases, index), np.int64(PADDING)
         except InputError as error:
-            failures.append(error)
-            raise
+            failures[int(index)] = error
+            return blank_SxS, blank_SxS, np.False_, np.int64(index)
 
     def read(index):
-        image, mask, valid = tf.numpy_function(row, [index], (tf.uint8, tf.uint8, tf.bool))
+        types = (tf.uint8, tf.uint8, tf.bool, tf.int64)
+        image, mask, valid, failed = tf.numpy_function(row, [index], types)
         return {
             "image": tf.ensure_shape(image, (size, size)),
             "mask": tf.ensure_shape(mask, (size, size)),
             "valid": tf.ensure_shape(valid, ()),
+            "failed": tf.ensure_shape(failed, ()),
         }
 
     dataset = (
@@ -284,9 +288,8 @@ def _tfdata_batches(
         .batch(batch_size, drop_remainder=True)  # every index batch is whole: nothing is dropped
         .prefetch(2)
     )
-    try:
-        yield from dataset.as_numpy_iterator()
-    except tf.errors.OpError:
-        if failures:  # TensorFlow wraps what `row` raised in pages of its own traceback
-            raise failures[0] from None
-        raise
+    for batch in dataset.as_numpy_iterator():
+        for index in batch.pop("failed"):
+            if index != PADDING:
+                raise failures[int(index)]
+        yield batch

@@ -406,6 +406,13 @@ def test_the_same_images_in_two_sets_are_refused(data_dir):
     refused({"name": name, "dir": data_dir, "allow_mixed_conventions": True}, "the images of covid")
 
 
+@pytest.mark.parametrize("other", ["covid_cxr", "chexmask"])
+def test_sets_with_some_images_in_common_have_to_be_asked_for(other):
+    config = {"name": f"{other}+covid19_radiography"}
+    refused(config, f"covid19_radiography and {other} have images in", "data.allow_shared_images")
+    assert parse_config({"data": {**config, "allow_shared_images": True}})
+
+
 def test_mixed_conventions_have_to_be_asked_for(data_dir):
     name = "montgomery+covid_cxr_lung_and_heart"
     config = {"name": name, "dir": data_dir}
