@@ -10,11 +10,10 @@ import numpy as np
 from jaxlung.evaluation import plots, tables
 from jaxlung.io.drawing import draw_thumbnail
 from jaxlung.io.page import encode_picture, render_page
-from jaxlung.metrics import set_scores
+from jaxlung.metrics import set_scores, statistics
 from jaxlung.metrics.image import FLAGS, Tolerance
 from jaxlung.metrics.records import score_columns
 from jaxlung.metrics.set_scores import Scores
-from jaxlung.metrics.statistics import MIN_PATIENTS
 from jaxlung.system.files import write_json, write_text
 
 OUTPUTS = ("metrics.json", "per_image.csv", "report.html")
@@ -83,7 +82,10 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
         flag_labels=FLAGS,
         record=json.dumps(about, indent=2),
         shown=SHOWN,
-        min_patients=MIN_PATIENTS,
+        list_notes=tables.list_notes,
+        min_patients=statistics.MIN_PATIENTS,
+        few_patients=statistics.FEW_PATIENTS,
+        few_coverage=statistics.FEW_COVERAGE,
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxlung.metrics.image import FLAGS
 from jaxlung.metrics.records import Column, score_columns
-from jaxlung.metrics.statistics import MIN_PATIENTS
+from jaxlung.metrics.statistics import FEW_COVERAGE, FEW_PATIENTS, MIN_PATIENTS
 
 
 def metric_rows(grid: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -95,14 +95,24 @@ def format_tables(evaluation: Mapping[str, Any]) -> str:
     return "\n".join(lines).strip("\n")
 
 
+def list_notes(entry: Mapping[str, Any]) -> list[str]:
+    """Lists what has to be said beside the figures of an entry of metrics.json."""
+    notes, patients = list(entry["warnings"]), entry["patients"]
+    if patients < MIN_PATIENTS:
+        notes.append(f"{patients} patients: intervals need at least {MIN_PATIENTS}")
+    elif patients < FEW_PATIENTS:
+        notes.append(
+            f"{patients} patients: with fewer than {FEW_PATIENTS} the 95 % intervals of Dice hold "
+            f"the true mean in {FEW_COVERAGE} of cases"
+        )
+    return notes
+
+
 def _heading(entry: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     about = f"{entry['model']} on {entry['set']}, split {entry['split']}"
     if "threshold" in model:
         about += f", model of step {model['step']}, threshold {model['threshold']['value']:g}"
-    notes = list(entry["warnings"])
-    if entry["patients"] < MIN_PATIENTS:
-        notes.append(f"{entry['patients']} patients: intervals need at least {MIN_PATIENTS}")
-    return [about, *(f"note: {note}" for note in notes)]
+    return [about, *(f"note: {note}" for note in list_notes(entry))]
 
 
 def _line(row: Mapping[str, Any]) -> str:

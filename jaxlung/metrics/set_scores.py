@@ -190,7 +190,8 @@ def describe_settings(tolerance: Tolerance) -> dict[str, Any]:
         "lung_missing_below_recall": FOUND,
         "confidence_level": statistics.LEVEL,
         "bootstrap_resamples": statistics.RESAMPLES,
-        "bootstrap": "BCa with widened level, patients resampled",
+        "bootstrap": "BCa with widened level, patients resampled; with fewer than "
+        f"{statistics.FEW_PATIENTS} Hall's transformation instead",
     }
 
 

@@ -17,7 +17,7 @@ from jaxlung.config import Config, member_configs, parse_config, varied_field
 from jaxlung.data.splits import patients_by_id
 from jaxlung.devices.distributed import gather, is_main
 from jaxlung.errors import InputError, TrainingError
-from jaxlung.metrics.statistics import summarize
+from jaxlung.metrics.statistics import FEW_COVERAGE, FEW_PATIENTS, summarize
 from jaxlung.system.files import write_json, write_text, write_whole
 from jaxlung.train.compiled import compile_steps, make_run_mesh
 from jaxlung.train.data import Data, prepare_members
@@ -222,6 +222,8 @@ def _describe(summary: Mapping[str, Any], patients: int) -> str:
     interval = "none, of so few patients"
     if summary["ci95"]:
         interval = f"{summary['ci95'][0]:.4f} to {summary['ci95'][1]:.4f}"
+        if patients < FEW_PATIENTS:
+            interval += f" (which covers {FEW_COVERAGE} with so few patients)"
     return (
         f"{summary['mean']:.4f}, SD {summary['sd'] or 0:.4f}, 95 % CI {interval} "
         f"({summary['n']} images of {patients} patients)"
