@@ -73,9 +73,10 @@ def hash_image(image: np.ndarray) -> str:
         the `perceptual_hash` of its 128x128 pixels, in base64: 44 characters.
 
     Example:
-        >>> ramp = np.arange(100 * 80, dtype=np.uint16).reshape(100, 80)
-        >>> hash_image(ramp) == hash_image(ramp[::2, ::2]), len(hash_image(ramp))
-        (True, 44)
+        >>> film = np.tile(np.arange(160) ** 2 % 251, (200, 1)).astype(np.uint8)
+        >>> known = [hash_image(film)]
+        >>> len(known[0]), find_copies([hash_image(film.astype(np.uint16) * 9)], known).tolist()
+        (44, [0])
     """
     grey_SxS, _, _ = to_canvas(image, size=_HASHED, fit="stretch")
     return base64.b64encode(perceptual_hash(standardise(grey_SxS)).tobytes()).decode()

@@ -47,16 +47,16 @@ def find_recorded(whole: Split, recorded: Mapping[str, str], config: DataConfig)
     found = {
         whole.ids[i]: whole.ids[i] for i, text in same_ids.items() if text == recorded[whole.ids[i]]
     }
-    missing = {
-        text: image_id
-        for image_id, text in recorded.items()
-        if image_id not in found and is_example_digest(text)
-    }
+    taken = set(found)  # files, which still have their names
+    missing: dict[str, list[str]] = {}
+    for image_id, text in recorded.items():
+        if image_id not in found and is_example_digest(text):
+            missing.setdefault(text, []).append(image_id)
     if missing:
         others = digests([i for i in range(len(whole.ids)) if i not in same_ids])
         for i, text in {**same_ids, **others}.items():
-            if text in missing and whole.ids[i] not in found.values():
-                found[missing.pop(text)] = whole.ids[i]
+            if missing.get(text) and whole.ids[i] not in taken:
+                found[missing[text].pop(0)] = whole.ids[i]
     return [found[image_id] for image_id in recorded if image_id in found]
 
 

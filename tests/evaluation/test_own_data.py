@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung.config import parse_config
+from jaxlung.config import DataConfig, parse_config
+from jaxlung.data.input_pipeline import check_canvases, make_canvases
+from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.evaluation.own_data import find_recorded
 from jaxlung.phantom import radiographs
 from jaxlung.train.data import prepare_data
 from jaxlung.train.loop import train_and_evaluate
@@ -59,6 +62,23 @@ def run(films, tmp_path_factory):
     config = small_config(folder, split_file=str(root / "lists.json"))
     train_and_evaluate(config, root / "run")
     return root / "run", folder
+
+
+def test_images_that_took_each_others_names_are_found(films):
+    """And two of one content, in a split that holds both."""
+    images, masks = films[0][:6].copy(), films[1][:6]
+    images[3], masks[3] = images[2], masks[2]
+    config = DataConfig(name="folder", dir="x", size=32)
+    first = make_array_split("test", list("abcdef"), images, masks)
+    recorded = check_canvases(make_canvases(first, size=32, fit=config.fit))
+    assert find_recorded(first, recorded, config) == list("abcdef")
+    shuffled = make_array_split(
+        "all", list("abcdef"), images[[1, 0, 2, 3, 5, 4]], masks[[1, 0, 2, 3, 5, 4]]
+    )
+    assert find_recorded(shuffled, recorded, config) == list("bacdfe")
+    renamed = make_array_split("all", list("uvwxyz"), images[::-1], masks[::-1])
+    found = find_recorded(renamed, recorded, config)
+    assert len(set(found)) == 6 and found[:2] == ["z", "y"] and set(found[2:4]) == {"w", "x"}
 
 
 def figures(result):
