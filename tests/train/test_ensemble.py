@@ -161,7 +161,7 @@ def test_folds_read_each_example_once(monkeypatch, cache_gib):
     data_M = prepare_members(configs)
     assert len(read) == 16 + 3 + 3
     for data, config in zip(data_M, configs, strict=True):
-        assert data.digests == prepare_data(config).digests
+        assert data.contents == prepare_data(config).contents
     second = data_M[1].canvases["train"]  # of two folds what the first validates with
     pool = data_M[0].canvases["validation"]
     where = pool.split.ids.index(second.split.ids[0])
@@ -190,8 +190,8 @@ def test_large_folds_have_the_digests_of_their_runs(monkeypatch):
     monkeypatch.setattr("jaxlung.data.input_pipeline.check_canvases.__defaults__", (5, 2))
     configs = member_configs(tiny_config(**FOLDS))
     for shared, config in zip(prepare_members(configs), configs, strict=True):
-        assert shared.digests == prepare_data(config).digests
-        train = shared.digests["train"]
+        assert shared.contents.digests == prepare_data(config).contents.digests
+        train = shared.contents.digests["train"]
         assert train == {image_id: f"file {image_id}" for image_id in train}
 
 
