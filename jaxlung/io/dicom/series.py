@@ -15,6 +15,7 @@ from jaxlung.io.dicom.display import apply_rescale, read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.pixels import read_stored_values
 from jaxlung.io.dicom.signature import SUFFIXES, holds_image, is_dicom
+from jaxlung.io.passed_over import is_hidden
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
@@ -84,7 +85,7 @@ def _slices(directory: Path, also: Sequence[str]) -> list[Slice]:
     slices = []
     modalities = set()
     for path in sorted(p for p in directory.iterdir() if p.is_file()):
-        if path.name.startswith("."):
+        if is_hidden(path.name):
             continue
         if not is_dicom(path):
             # This may be a slice, without which the scan would be shorter.
