@@ -184,10 +184,18 @@ def window(
 
 
 def read_numbers(dataset: Any, keyword: str) -> tuple[float, ...]:
-    """Reads every value of a decimal attribute; () where it is absent, empty or not finite."""
+    """Reads every value of a decimal attribute; () where it is absent, empty or not finite.
+
+    A decimal comma, which some devices write against the standard, is read as a point.
+
+    Raises:
+        ValueError: a value is no number.
+    """
     value = dataset.get(keyword)
     if value is None or value == "":
         return ()
     many = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
-    values = tuple(float(number) for number in many if number is not None and number != "")
+    given = [number for number in many if number is not None and number != ""]
+    # pydicom leaves what is no number as text.
+    values = tuple(float(str(number).replace(",", ".")) for number in given)
     return values if np.isfinite(values).all() else ()

@@ -859,6 +859,39 @@ def test_told_by_content_not_by_suffix(tmp_path):
     assert is_dicom(path) and not is_dicom(tmp_path / "b.dcm")
 
 
+COMMAS = {
+    "PixelSpacing": ["0.143", "0.287"],
+    "WindowCenter": "2000.25",
+    "WindowWidth": "3000.75",
+    "RescaleSlope": "2.0000",
+    "RescaleIntercept": "-7.25",
+    "EstimatedRadiographicMagnificationFactor": "1.125",
+}
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("names", [(name,) for name in COMMAS] + [tuple(COMMAS)])
+def test_decimal_commas_are_points(tmp_path, syntax, names):
+    whole = saved(tmp_path / "a.dcm", dicom(film12(), 12, **COMMAS), syntax)
+    data = whole.read_bytes()
+    for name in names:
+        for value in np.atleast_1d(COMMAS[name]):
+            assert value.encode() in data
+            data = data.replace(value.encode(), value.replace(".", ",").encode())
+    (tmp_path / "b.dcm").write_bytes(data)
+    expected, film = read_film(whole), read_film(tmp_path / "b.dcm")
+    assert film.spacing == expected.spacing == (0.143, 0.287)
+    np.testing.assert_array_equal(film.image, expected.image)
+
+
+@pytest.mark.parametrize("value", [b"0,1,43\\0,143", b"0,143\\a,143", b"0.1,43\\0.143"])
+def test_other_commas_are_refused(tmp_path, value):
+    path = saved(tmp_path / "a.dcm", dicom(film12(), 12, PixelSpacing=["0.143", "0.143"]))
+    data = path.read_bytes().replace(b"0.143\\0.143", value.ljust(11)[:11])
+    path.write_bytes(data)
+    assert_refused(read_film, path, "damaged or incomplete")
+
+
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
 def test_bare_data_set_by_its_suffix(tmp_path, syntax):
     dataset = dicom(film12(), 12)
