@@ -19,6 +19,7 @@ from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import BORDER, measure_frame, read_mask
 from jaxlung.io.passed_over import is_hidden
+from jaxlung.io.text import compose
 from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 
@@ -125,6 +126,8 @@ def files_by_stem(
 ) -> dict[str, Path]:
     """Lists the files of a folder that belong to a kind, without hidden ones, sorted by stem.
 
+    Stems are composed (NFC), so that a name matches itself whichever system has written it.
+
     Raises:
         InputError: two files have one stem, or a name is not UTF-8.
     """
@@ -153,8 +156,8 @@ def scan_files(
 ) -> Listing:
     """Lists the files of a folder as `files_by_stem` does, and keeps the faults."""
     listing = Listing({}, [], [])
-    for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
-        stem = stem_of(path)
+    stems = {path: compose(stem_of(path)) for path in directory.iterdir()}
+    for path, stem in sorted(stems.items(), key=lambda item: (item[1], item[0].name)):
         if is_hidden(path.name):
             continue
         if not is_utf8(path.name):

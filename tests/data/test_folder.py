@@ -257,6 +257,28 @@ def test_bad_split_file(tmp_path, lists, word):
     assert_refused(read_split_file, path, list("abcd"), words=[path, word])
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("listed", ["Mu\u0308ller", "M\u00fcller"])
+def test_split_file_of_other_systems(tmp_path, encoding, listed):
+    path = tmp_path / "lists.json"
+    lists = {**GOOD, "test": [listed]}
+    path.write_bytes(json.dumps(lists, indent=0, ensure_ascii=False).encode(encoding))
+    expected = {**GOOD, "test": ["M\u00fcller"]}
+    assert read_split_file(path, ["a", "c", "d", "M\u00fcller"]) == expected
+
+
+def test_pairs_match_after_normalisation(tmp_path):
+    for folder, name in (("images", "Mu\u0308ller"), ("masks", "M\u00fcller_mask")):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / f"{name}.png")
+    [pair] = find_pairs(tmp_path)
+    assert pair.id == "M\u00fcller" and pair.image.stem == "Mu\u0308ller"
+    Image.new("L", (8, 8)).save(tmp_path / "images" / "M\u00fcller.png")
+    if len(list((tmp_path / "images").iterdir())) == 2:  # not on a file system that composes names
+        with pytest.raises(InputError, match="M\u00fcller.png: same stem as Mu\u0308ller.png"):
+            find_pairs(tmp_path)
+
+
 def test_split_file_that_is_missing_or_no_text(tmp_path):
     path = tmp_path / "lists.json"
     assert_refused(read_split_file, path, ["a"], words=[path])

@@ -15,7 +15,7 @@ import os
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from jaxlung.errors import InputError
 from jaxlung.io.dicom.signature import START, holds_image, read_start, starts_image
 from jaxlung.io.images import is_image, is_image_start, stem_of
 from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
+from jaxlung.io.text import decode_text
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import is_volume, volume_stem
 
@@ -65,9 +66,19 @@ class Source(NamedTuple):
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def read_list(lines: Iterable[str]) -> list[Path]:
-    """Reads a path from each line that is not empty."""
-    return [Path(line.rstrip("\r\n")) for line in lines if line.strip()]
+def read_list(data: bytes, name: str) -> list[Path]:
+    """Reads a path from each line that is not empty; or those that NUL parts, as of find -print0.
+
+    Args:
+        name: of the list, for an error.
+
+    Raises:
+        InputError: the list is in another encoding than UTF-8 or UTF-16; but for names of any
+            bytes in UTF-8, as Linux has them.
+    """
+    text = decode_text(data, name, errors="surrogateescape")
+    lines = text.split("\0") if "\0" in text else [line.rstrip("\r") for line in text.split("\n")]
+    return [Path(line) for line in lines if line.strip()]
 
 
 def find_sources(

@@ -93,7 +93,8 @@ def test_archive_list_and_folder_give_the_same(workdir, films, tmp_path, monkeyp
         for path in films.rglob("*.png"):
             archive.write(path, path.relative_to(films))
     paths = sorted(films.rglob("*.png"))
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in paths)))
+    listed = "".join(f"{path}\n" for path in paths).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
     for out, named in zip(outs, (films, tmp_path / "films.zip", "-"), strict=True):
         predict(named, "--model", workdir, "--out", out)
     assert contents(outs[0]) == contents(outs[1])
