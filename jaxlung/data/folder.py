@@ -17,11 +17,15 @@ from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
-from jaxlung.io.masks import BORDER, measure_frame, read_mask
+from jaxlung.io.masks import measure_frame, read_mask
 from jaxlung.io.passed_over import is_hidden
 from jaxlung.io.text import compose
 from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
+
+
+# Lungs hold 7 % of a picture's frame at most in 704 radiographs: their inverse holds this share.
+_CERTAIN = 0.9
 
 
 class Pair(NamedTuple):
@@ -190,7 +194,7 @@ def is_utf8(name: str) -> bool:
 
 
 def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> None:
-    if measure_frame(mask_HxW) <= BORDER:
+    if measure_frame(mask_HxW) < _CERTAIN:
         return
     canvas_SxS, mask_SxS, _ = to_canvas(image, mask_HxW, fit="stretch")
     assert mask_SxS is not None

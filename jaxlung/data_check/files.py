@@ -20,6 +20,7 @@ from jaxlung.data_check.kinds import Finding, list_counts
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
+from jaxlung.io.grey import BLANK, measure_spread
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.io.passed_over import name_kind
@@ -182,6 +183,10 @@ def _measure_pair(
         # A layout that no network input can be made of.
         with reading.keep_fault("unreadable", reading.image_file):
             content = _content(image, mask_HxW)
+        if content is not None and content.spread < BLANK:
+            message = "is blank: 98 % of it is one grey"
+            reading.add("blank_image", reading.image_file, message)
+            content = None
     return Record(reading.id, size, image_format, mask_format, tuple(reading.findings), content)
 
 
@@ -190,7 +195,6 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
     assert mask_SxS is not None
     lung_SxS = is_lung(mask_SxS).astype(np.uint8)
     standardised = standardise(canvas_SxS)
-    low, high = np.percentile(canvas_SxS, (1, 99))
     colour = image[..., :3] if image.ndim == 3 else image[..., None]
     return Content(
         digest_array(image),
@@ -199,7 +203,7 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
         describe_appearance(standardised),
         shrink_mask(lung_SxS),
         measure_shape(mask_HxW, measure_contrast(canvas_SxS, lung_SxS)),
-        float(high - low),
+        measure_spread(canvas_SxS),
         bool((colour != colour[..., :1]).any()),
     )
 

@@ -5,6 +5,8 @@ from numpy.typing import DTypeLike
 
 from jaxlung.errors import InputError
 
+BLANK = 2.0  # grey levels of 255, of `measure_spread`: noise is more, a film some 150
+
 
 def to_grey8(image: np.ndarray) -> np.ndarray:
     """Turns any image array into 8-bit grey.
@@ -43,6 +45,20 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
         # Halved before subtracting, so that no finite range overflows.
         grey_HxW[rows] = np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0)
     return grey_HxW
+
+
+def measure_spread(grey: np.ndarray) -> float:
+    """Measures the grey levels between the 1st and the 99th percentile; below BLANK it is blank.
+
+    Args:
+        grey: [H, W], 0 to 255.
+
+    Example:
+        >>> measure_spread(np.full((9, 9), 7, np.uint8)) < BLANK
+        True
+    """
+    low, high = np.quantile(grey, (0.01, 0.99))
+    return float(high - low)
 
 
 def drop_colour(image: np.ndarray, luma_dtype: DTypeLike) -> np.ndarray:

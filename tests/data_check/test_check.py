@@ -90,6 +90,12 @@ def blank(folder, stem="p07"):
     write(folder, "images", stem, np.full((SIZE, SIZE), 40, np.uint8))
 
 
+def all_but_blank(folder, stem="p07"):
+    image = np.full((SIZE, SIZE), 40, np.uint8)
+    image[5, 5] = 255
+    write(folder, "images", stem, image)
+
+
 def resize_mask(folder, stem="p07"):
     write(folder, "masks", stem, read(folder, "masks", stem)[:-1])
 
@@ -131,6 +137,7 @@ ERRORS = {
     "empty_mask": empty,
     "full_mask": full,
     "blank_image": blank,
+    "blank_image ": all_but_blank,
     "size_mismatch": resize_mask,
     "mask_values": grey_mask,
     "no_mask": remove_mask,

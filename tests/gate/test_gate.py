@@ -79,6 +79,7 @@ def test_inverted_films_are_turned_over_where_that_is_sure(phantoms):
         (np.full((200, 200), 900, np.uint16), "blank"),
         (np.full((200, 200, 3), 0.5), "blank"),
         (np.random.default_rng(0).normal(90, 1, (300, 300)).astype(np.uint8), "blank"),
+        (np.repeat(np.arange(90, 96, dtype=np.uint8), 50 * 300).reshape(300, 300), "low contrast"),
         (np.random.default_rng(0).random((300, 300)), "no frontal chest"),
         (np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8), "in colour"),
         (np.random.default_rng(0).random((40, 300)), "is tiny (40x300 pixels)"),
