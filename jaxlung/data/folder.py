@@ -23,7 +23,6 @@ from jaxlung.io.text import compose
 from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 
-
 # Lungs hold 7 % of a picture's frame at most in 704 radiographs: their inverse holds this share.
 _CERTAIN = 0.9
 

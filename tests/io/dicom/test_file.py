@@ -109,14 +109,56 @@ def test_without_transformation_16_bits_are_stretched_from_lowest_to_highest(tmp
     ],
 )
 def test_padding_has_no_part_in_the_stretch(tmp_path, dtype, fill, attributes):
-    """A frame of fill about values of 100 to 300, which alone go from black to white."""
+    """A black frame about values of 100 to 300, which alone go from black to white."""
     pixels = np.full(SHAPE, fill, dtype)
     pixels[4:-4, 4:-4] = np.linspace(100, 300, 16 * 12).reshape(16, 12).astype(dtype)
     image = shown(tmp_path, pixels, 12, **attributes)
     inner = (pixels[4:-4, 4:-4] - 100) / 200
     inverted = attributes.get("RescaleSlope") == -1
     np.testing.assert_allclose(image[4:-4, 4:-4], 1 - inner if inverted else inner, **FLOAT32)
-    assert image[0, 0] == (fill > 300) ^ inverted
+    assert image[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "window", [{}, {"WindowCenter": 2000, "WindowWidth": 3000}, {"VOILUTSequence": "identity"}]
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("fill", [0, 4095])
+def test_named_padding_is_black(tmp_path, window, photometric, fill):
+    if "VOILUTSequence" in window:
+        window = {"VOILUTSequence": table(np.arange(4096), 0, 12)}
+    pixels = film12().clip(1, 4094)
+    attributes = {"PhotometricInterpretation": photometric, **window}
+    inner = shown(tmp_path, pixels, 12, **attributes)[4:-4, 4:-4]
+    pixels[:4] = pixels[-4:] = pixels[:, :4] = pixels[:, -4:] = fill
+    far = 9 if fill == 0 else 4090
+    for padding in ({}, {"PixelPaddingRangeLimit": far}):
+        if padding:
+            pixels[5, 5] = far
+        image = shown(tmp_path, pixels, 12, **attributes, **padding, PixelPaddingValue=fill)
+        assert not image[pixels == fill].any() and image.max() > 0.5
+        assert (image[5, 5] == 0) == bool(padding)
+        if window:  # else the image's own values are stretched
+            np.testing.assert_allclose(image[6:-6, 6:-6], inner[2:-2, 2:-2], **FLOAT32)
+
+
+def test_named_padding_of_8_bits_is_black(tmp_path):
+    pixels = film8()
+    pixels[:4] = 0
+    attributes = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
+    expected = np.where(pixels == 0, 0, 255 - pixels)
+    np.testing.assert_array_equal(shown(tmp_path, pixels, **attributes), expected)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_marker_at_full_range_does_not_darken_the_film(tmp_path, count):
+    pixels = film12()
+    pixels = np.tile(pixels, (2, 2))
+    plain = shown(tmp_path, pixels, 16)
+    pixels[0, :count] = 65535
+    marked = shown(tmp_path, pixels, 16)
+    assert (marked[0, :count] == 1).all()
+    np.testing.assert_array_equal(marked[1:], plain[1:])
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
