@@ -3,6 +3,7 @@
 metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,10 +16,11 @@ from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
+from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import measure_frame, read_mask
-from jaxlung.io.passed_over import is_hidden
+from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.io.text import compose
 from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
@@ -172,6 +174,13 @@ def scan_files(
         else:
             listing.files[stem] = path
     return listing
+
+
+def count_passed_over(directory: Path) -> Counter[str]:
+    """Counts the files in images/ and masks/ that are no image, by `name_kind`."""
+    folders = (directory / "images", directory / "masks")
+    others = [path for folder in folders for path in scan_files(folder, is_image, stem_of).others]
+    return Counter(name_kind(read_start(path), path.name) for path in others if path.is_file())
 
 
 def explain_no_image(directory: Path) -> str:

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxlung.config import DataConfig
-from jaxlung.data.folder import find_pairs, load_folder_splits, load_pairs
+from jaxlung.data.folder import count_passed_over, find_pairs, load_folder_splits, load_pairs
 from jaxlung.data.splits import SPLITS
 from jaxlung.data.splitting import make_patient_finder, read_split_file, split_by_hash
 from jaxlung.errors import InputError
@@ -79,6 +79,7 @@ def test_hidden_and_other_files_are_ignored(folder):
         (folder / name / "Thumbs.db").write_bytes(b"")
         (folder / name / "more").mkdir()
     (folder / "index.csv").write_text("")
+    assert count_passed_over(folder) == {".txt": 2}
     assert [stem for stem, _, _ in find_pairs(folder)] == ["a", "b", "c", "d"]
 
 

@@ -38,6 +38,9 @@ def test_import_needs_neither_jax_nor_tensorflow():
 def test_simulated_films_pass_in_every_form(phantoms):
     for image in phantoms:
         deep = image.astype(np.uint16) * 5 + 900
+        marked, dead = deep.copy(), deep.copy()
+        marked[3:15, 3:15] = 65535
+        dead[40, 40] = 65535
         tinted = np.stack([image * 0.8, image, image * 0.9], -1).astype(np.uint8)
         for form in (
             image,
@@ -45,6 +48,8 @@ def test_simulated_films_pass_in_every_form(phantoms):
             image[..., None],
             np.stack([image] * 4, -1),
             deep,
+            marked,
+            dead,
             image / 255.0 - 3,
             tinted,
             np.pad(image, ((0, 0), (30, 30))),
