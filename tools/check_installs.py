@@ -29,7 +29,7 @@ PLATFORMS = {
 
 def resolve(platform: str, python: str, extras: list[str]) -> tuple[bool, str]:
     """Returns whether there is a solution, and a line about it."""
-    command = [sys.executable, "-m", "uv", "pip", "compile", PYPROJECT, "--quiet"]
+    command = [sys.executable, "-m", "uv", "pip", "compile", str(PYPROJECT), "--quiet"]
     command += ["--python-platform", platform, "--python-version", python]
     # promise, of tensorflow-datasets, is published as source alone, in pure Python.
     command += ["--only-binary", ":all:", "--no-binary", "promise"]

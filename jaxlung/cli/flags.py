@@ -49,7 +49,7 @@ def read_config(recipe: str, settings: Sequence[str]) -> Config:
         InputError: names the flag or the field.
     """
     for text in settings:
-        if re.match(r"--?\w", text) and not re.match(r"--?(no)?config\.", text):
+        if re.match(r"--?[a-z]", text) and not re.match(r"--?(no)?config\.", text):
             raise InputError(f"{text.split('=')[0]} is no flag; see --help")
     config, values, argv = load_recipe(recipe), flags.FlagValues(), ["", *settings]
     try:

@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_train_command(commands)
     add_eval_command(commands)
     add_data_commands(commands)
-    arguments, arguments.settings = parser.parse_known_args(argv)
-    if arguments.settings and arguments.command != "train":  # there they are of the config
-        parser.error(f"{arguments.settings[0]!r} is no flag of {arguments.command}")
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and arguments.command != "train":  # whose settings they are
+        parser.error(f"{rest[0]!r} is no flag of {arguments.command}")
+    arguments.settings = rest
     arguments.run(arguments)

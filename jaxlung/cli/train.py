@@ -63,9 +63,9 @@ def add_train_command(commands: Any) -> None:
 def _list_settings() -> str:
     """Returns a line for each setting: its name, its default and its meaning."""
     lines = []
-    for section in dataclasses.fields(Config):
-        for field in dataclasses.fields(type(section.default)):
-            name, meaning = f"{section.name}.{field.name}", field.metadata["help"]
+    for section, values in vars(Config()).items():
+        for field in dataclasses.fields(values):
+            name, meaning = f"{section}.{field.name}", field.metadata["help"]
             choices = field.metadata.get("choices", ())
             listed = f" ({', '.join(map(str, choices))})" if choices else ""
             lines.append(f"  {name}={field.default!s:{max(1, 34 - len(name))}} {meaning}{listed}")
