@@ -15,7 +15,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     # Compiling is most of the suite's work, and its programs run for moments: half of it is spared.
     # At level 0 the gradient of a maximum over equal values comes out NaN.
-    # A process ends at a flag that XLA does not know: the older emitters went after jaxlib 0.10.
+    # A process ends at a flag that XLA does not know, as that of jaxlib 0.12 does not know these.
     emitters = (
         " --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
     )

@@ -25,7 +25,7 @@ def test_train_by_name_go_on_and_evaluate(tmp_path, monkeypatch, capsys):
     main(["eval", "--workdir", "runs/tiny", "--no-tta", "--tolerance-px=3"])
     report = json.loads((tmp_path / "runs/tiny/eval/phantom_test/metrics.json").read_text())
     assert report["results"][0]["n"] == 3
-    assert report["tolerance"]["px"] == 3.0
+    assert report["settings"]["nsd_tolerance_px"] == 3.0
     with pytest.raises(SystemExit) as stop:
         main([*train, "--config.train.postprocess=False"])
     assert stop.value.code == 2
