@@ -36,7 +36,7 @@ def add_predict_command(commands: Any) -> None:
         "--workdir",
         action="append",
         metavar="MODEL",
-        help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest "
+        help="a workdir of `jaxlung train`, or a bundled model's name (default cxr: frontal chest "
         "X-rays); several times: their mean",
     )
     predict.add_argument("--out", required=True, type=Path, help="folder for what is written")

@@ -188,7 +188,7 @@ def explain_no_image(directory: Path) -> str:
     if (directory / "masks").is_dir():
         return f"; did you mean {directory / 'masks'}?"
     if any(path.name.lower().endswith(volumes.SUFFIXES) for path in directory.iterdir()):
-        return " but CT volumes, which train.py and eval.py take with data.name=ct"
+        return " but CT volumes, which `jaxlung train` takes with data.name=ct"
     return ""
 
 

@@ -153,7 +153,7 @@ def _write_results(
         _print_table(rows, ("member", name, "best_epoch", *_SHOWN))
         if config.ensemble.folds:
             _write_cross_validation(workdir, [member.data for member in members], scores_M)
-        print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
+        print(f"{workdir / 'ensemble.csv'}; next: jaxlung eval --workdir {workdir}")
     return rows
 
 

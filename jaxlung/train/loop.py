@@ -91,7 +91,7 @@ def train_on(
         best = progress.early_stop
         print(
             f"best validation Dice {best.best:.4f} at step {best.best_step}; "
-            f"next: python eval.py --workdir {workdir}"
+            f"next: jaxlung eval --workdir {workdir}"
         )
     return state
 
@@ -223,11 +223,14 @@ def _open_training(
                 f"data: {source}: {sizes} {UNIT[config.modality]}; {steps_per_epoch} steps of "
                 f"{batch_size} an epoch{f', {rest} left over, others each time' if rest else ''}"
             )
-            if start_step:
-                complete = epoch_start == total_steps
+            stops = progress.early_stop.should_stop(config.train.patience)
+            if start_step and (stops or epoch_start == total_steps):
                 log.say(
-                    f"{workdir}: {'complete at' if complete else 'goes on from'} step {start_step}"
+                    f"{workdir}: complete at step {start_step}; to train on from its best "
+                    f"parameters: a new --workdir and --config.train.init_from={workdir}"
                 )
+            elif start_step:
+                log.say(f"{workdir}: goes on from step {start_step}")
             guard = epochs.Guard(train_ids, config.train.skip_nonfinite, log.say)
             yield (
                 _Training(
