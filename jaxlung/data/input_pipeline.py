@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxlung.data.splits import Block, Split
+from jaxlung.data.splits import Block, Split, refuse_empty
 from jaxlung.errors import InputError
-from jaxlung.io.grey import BLANK, measure_spread
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_example
 from jaxlung.system.silence import quiet_tensorflow
@@ -78,16 +77,8 @@ def make_canvases(
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
-            if reject_empty and not is_lung(mask_SxS).any():
-                raise InputError(
-                    f"{split.sources[index]}: this mask of the {split.name} split is empty (no "
-                    f"lung pixel); mend the mask or remove the pair"
-                )
-            if reject_empty and measure_spread(geometry.box_of(image_SxS)) < BLANK:
-                raise InputError(
-                    f"{split.ids[index]}: this image of the {split.name} split is blank; export it "
-                    f"again or remove the pair"
-                )
+            if reject_empty:
+                refuse_empty(split, index, geometry.box_of(image_SxS), is_lung(mask_SxS))
             if not cached:
                 return image_SxS, mask_SxS
             images_NxSxS[index], masks_NxSxS[index] = image_SxS, mask_SxS

@@ -7,25 +7,31 @@ outputs; no file is written under their own path.
 
 import contextlib
 import errno
-import functools
 import glob
 import hashlib
 import itertools
 import os
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.signature import START, holds_image, read_start, starts_image
+from jaxlung.io.dicom.signature import holds_image, read_start, starts_image
 from jaxlung.io.images import is_image, is_image_start, stem_of
 from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
 from jaxlung.io.text import decode_text
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import is_volume, volume_stem
+from jaxlung.predict.batch.archives import (
+    list_files,
+    list_members,
+    open_archive,
+    place_of,
+    read_member_start,
+    unpack,
+)
 
 _LARGEST = 2**31  # bytes unpacked at once: a bomb must not fill the disk
 
@@ -54,8 +60,8 @@ class Source(NamedTuple):
         """
         try:
             if self.member:
-                archive = _opened(self.path)
-                infos = [archive.getinfo(member) for member in _members(archive, self.member)]
+                archive = open_archive(self.path)
+                infos = [archive.getinfo(member) for member in list_members(archive, self.member)]
                 parts = [f"{info.filename}-{info.file_size}-{info.CRC}" for info in infos]
             else:
                 files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
@@ -198,36 +204,19 @@ def _count_beside_series(folder: Path, search: _Search) -> None:
                 search.passed_over[name_kind(start, name)] += 1
 
 
-def _opened(path: Path) -> zipfile.ZipFile:
-    """Opens an archive, and keeps it open: reading its list of members for each takes long.
-
-    Raises:
-        InputError: the archive cannot be read.
-    """
-    try:
-        return _open_archive(path, path.stat().st_mtime_ns)
-    except Exception as error:  # as above
-        raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
-
-
-@functools.lru_cache(maxsize=8)  # an archive that falls out is closed by its finaliser
-def _open_archive(path: Path, _: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
 def _in_archive(path: Path, search: _Search) -> list[Source]:
-    archive = _opened(path)
-    names = _file_names(archive)
-    if len({*map(_place, names)}) < len(names):
+    archive = open_archive(path)
+    names = list_files(archive)
+    if len({*map(place_of, names)}) < len(names):
         raise InputError(f"{path}: holds two members of one name; repack it")
     found: dict[str, PurePosixPath] = {}
     for member in sorted(names):
-        place = _place(member)
+        place = place_of(member)
         if any(map(is_hidden, place.parts)):
             continue
         if place.is_absolute() or ".." in place.parts or PureWindowsPath(place).drive:
             raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
-        start = _start(archive, member)
+        start = read_member_start(archive, member)
         if search.volumes and member.lower().endswith(VOLUMES):
             found[member] = place.with_name(volume_stem(Path(place)))
         elif search.volumes and starts_image(start, place.name):
@@ -238,31 +227,6 @@ def _in_archive(path: Path, search: _Search) -> list[Source]:
         else:
             search.passed_over[name_kind(start, place.name)] += 1
     return [Source(path, member, name) for member, name in found.items()]
-
-
-def _file_names(archive: zipfile.ZipFile) -> list[str]:
-    return [name for name in archive.namelist() if not name.endswith(("/", "\\"))]
-
-
-def _place(member: str) -> PurePosixPath:
-    """Returns a member's path in its archive; some programs of Windows part it by backslashes."""
-    return PurePosixPath(member.replace("\\", "/"))
-
-
-def _start(archive: zipfile.ZipFile, member: str) -> bytes:
-    try:
-        with archive.open(member) as file:
-            return file.read(START)
-    except Exception:  # as above; its error is reported when its turn comes
-        return b""
-
-
-def _members(archive: zipfile.ZipFile, member: str) -> list[str]:
-    """Returns a file's own name, or the names of the files in a folder of the archive."""
-    if not member.endswith("/"):
-        return [member]
-    folder = PurePosixPath(member)
-    return [name for name in _file_names(archive) if _place(name).parent == folder]
 
 
 @contextlib.contextmanager
@@ -276,18 +240,18 @@ def on_disk(source: Source) -> Iterator[Path]:
     if not source.member:
         yield source.path
         return
-    archive = _opened(source.path)
+    archive = open_archive(source.path)
     with tempfile.TemporaryDirectory(prefix="jaxlung-") as name:
-        path = Path(name, _place(source.member).name or source.path.stem)
+        path = Path(name, place_of(source.member).name or source.path.stem)
         try:
-            members = _members(archive, source.member)
+            members = list_members(archive, source.member)
             if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
                 raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
             is_series = source.member.endswith("/")
             if is_series:
                 path.mkdir()
             for member in members:
-                _unpack(archive, member, path / _place(member).name if is_series else path)
+                unpack(archive, member, path / place_of(member).name if is_series else path)
         except InputError:
             raise
         except Exception as error:  # as above
@@ -298,13 +262,3 @@ def on_disk(source: Source) -> Iterator[Path]:
             yield path
         except InputError as error:
             raise InputError(str(error).replace(str(path), str(source))) from error
-
-
-def _unpack(archive: zipfile.ZipFile, member: str, path: Path) -> None:
-    left = archive.getinfo(member).file_size
-    with archive.open(member) as packed, open(path, "wb") as file:
-        while block := packed.read(2**20):
-            left -= len(block)
-            if left < 0:  # whatever the archive says of its size
-                raise InputError(f"{archive.filename}/{member}: is larger than it says")
-            file.write(block)
