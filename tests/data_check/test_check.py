@@ -247,9 +247,9 @@ def negative(folder):
 
 
 def squeeze(folder):
-    """16 bits, of which one pixel takes nearly the whole range."""
-    pixels = read(folder, "images", "p07").astype(np.uint16)
-    pixels[0, 0] = 65535
+    """8 bits, of which one pixel takes nearly the whole range."""
+    pixels = read(folder, "images", "p07") // 6
+    pixels[0, 0] = 255
     write(folder, "images", "p07", pixels)
 
 
@@ -271,6 +271,13 @@ WARNINGS = {
     "low_contrast": squeeze,
     "colour": draw_on,
 }
+
+
+def test_a_dead_pixel_of_16_bits_squeezes_nothing(folder):
+    pixels = read(folder, "images", "p07").astype(np.uint16)
+    pixels[0, 0] = 65535
+    write(folder, "images", "p07", pixels)
+    assert found(check(folder)) == {"mixed_formats": {"p07"}}
 
 
 @pytest.mark.parametrize("kind", WARNINGS)
