@@ -340,7 +340,7 @@ except InputError as error:
     print(error)
 """
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
-    assert lines[0] == "256 [True, False]"
+    assert lines[0] == "65280 [True, False]"
     assert len(lines) == 2 and "data.loader" in lines[1] and "TensorFlow" in lines[1]
 
 
