@@ -14,12 +14,12 @@ from jaxlung.config import DataConfig
 from jaxlung.data.folder import files_by_stem, read_folder_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import split_stems
-from jaxlung.errors import InputError
+from jaxlung.devices.distributed import is_main
+from jaxlung.errors import InputError, print_warning
+from jaxlung.io.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.volumes import (
     SUFFIXES,
-    apply_window,
     axial_shape,
-    check_hounsfield,
     read_grid,
     read_volume,
     volume_stem,
@@ -108,6 +108,7 @@ def _cached_loader(
 ) -> Callable[[str], Slices]:
     """Makes a reader that keeps the last two volumes, as threads ask for slices in order."""
     lock = threading.Lock()
+    said: set[str] = set()  # stems whose warnings were printed
 
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
@@ -119,7 +120,11 @@ def _cached_loader(
                 f"{mask_path}: lies on another grid than its volume {image_path.name}; resample "
                 f"it to the volume's own voxels"
             )
-        check_hounsfield(volume, image_path)
+        volume = to_hounsfield(volume, image_path)
+        if stem not in said and is_main():
+            for warning in volume.warnings:
+                print_warning(f"{image_path}: {warning}")
+        said.add(stem)
         labels_ZxHxW = mask.voxels_ZxHxW
         fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
         if fractions or labels_ZxHxW.min() < 0:

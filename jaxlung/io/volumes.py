@@ -23,7 +23,6 @@ from jaxlung.system.silence import silence
 SUFFIXES = (".nii", ".nii.gz")
 _AXES = ("S", "P", "L")
 _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
-_AIR = -500.0  # Hounsfield units; a chest holds air, at about -1000
 # What a NIfTI header says of the grid. Its free text may name a patient and is left behind.
 _GEOMETRY = """
 pixdim xyzt_units qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z
@@ -45,6 +44,8 @@ class Volume(NamedTuple):
     voxels_ZxHxW: np.ndarray  # of a CT: Hounsfield units
     spacing: tuple[float, float, float]  # mm between slices, rows and columns
     grid: Grid
+    warnings: tuple[str, ...] = ()  # what is odd about it, in words
+    placed: bool = True  # False: the file does not tell sides and sizes; they are assumed
 
 
 def measure_voxel(volume: Volume) -> float:
@@ -108,7 +109,16 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
     turned = import_nibabel().orientations.apply_orientation(voxels, turn)
     z, y, x = (float(side) for side in spacing)
-    return Volume(turned, (z, y, x), grid)
+    placed = not _is_default(grid.affine_4x4)
+    warnings = () if placed else ("default header: spacing and sides unsure",)
+    return Volume(turned, (z, y, x), grid, warnings, placed)
+
+
+def _is_default(affine_4x4: np.ndarray) -> bool:
+    """Says whether it is what libraries write that know of no place: voxels of 1 at the origin."""
+    default_4x4 = np.eye(4)
+    default_4x4[:3, :3] = np.sign(affine_4x4[:3, :3]) * default_4x4[:3, :3]
+    return bool(np.allclose(affine_4x4, default_4x4, 0, 1e-6))
 
 
 def read_grid(path: Path) -> Grid:
@@ -180,27 +190,6 @@ def _turn(affine_4x4: np.ndarray) -> np.ndarray:
     return orientations.ornt_transform(
         orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
     )
-
-
-def check_hounsfield(volume: Volume, path: Path) -> None:
-    """Raises InputError for a volume without air, such as one that is scaled to 8 bits."""
-    lowest = float(volume.voxels_ZxHxW.min())
-    if lowest > _AIR:
-        raise InputError(
-            f"{path}: its lowest value is {lowest:g}, so it holds no air in Hounsfield units; "
-            f"rescale it"
-        )
-
-
-def apply_window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Turns Hounsfield units into uint8 of the same shape: `low` becomes 0, `high` 255.
-
-    Example:
-        >>> apply_window(np.array([-3000, -600, 3000]), -1350, 150).tolist()
-        [0, 128, 255]
-    """
-    scaled = (np.clip(hu, low, high).astype(np.float32) - low) * (255.0 / (high - low))
-    return np.rint(scaled).astype(np.uint8)
 
 
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:

@@ -6,9 +6,14 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.drawing import draw_overlay, draw_sheet
-from jaxlung.io.volumes import Volume, apply_window, check_hounsfield, read_volume
+from jaxlung.io.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.volumes import Volume, measure_voxel, read_volume
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
+
+# Millilitres of both lungs. An infant's after breathing out, and the largest total capacities that
+# are reported; a spacing in cm or of 1 mm by default falls outside.
+_PLAUSIBLE = (300, 12000)
 
 
 def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, Volume]:
@@ -20,12 +25,11 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
 
     Raises:
         InputError: a model of X-rays, a volume that cannot be read, or one that is not in
-            Hounsfield units.
+            Hounsfield units, unless `to_hounsfield` can bring it there.
     """
     if model.config.modality != "ct":
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
-    volume = read_volume(path)
-    check_hounsfield(volume, path)
+    volume = to_hounsfield(read_volume(path), path)
     return *predict_slices(model, volume), volume
 
 
@@ -46,6 +50,20 @@ def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.nda
         probability_ZxHxW[z] = from_canvas(probability_SxS, geometry)
         mask_ZxHxW[z] = model.to_mask(probability_ZxHxW[z])
     return mask_ZxHxW, probability_ZxHxW
+
+
+def check_lungs(mask_ZxHxW: np.ndarray, volume: Volume) -> list[str]:
+    """Returns what is odd about the lungs that were found, in words."""
+    if not mask_ZxHxW.any():
+        return ["no lung found"]
+    millilitres = np.count_nonzero(mask_ZxHxW) * measure_voxel(volume) / 1000
+    low, high = _PLAUSIBLE
+    if low <= millilitres <= high:
+        return []
+    return [
+        f"implausible volume: lungs of {millilitres:.3g} ml, expected {low} to {high} ml; is the "
+        f"spacing right, and the scan whole?"
+    ]
 
 
 def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndarray:

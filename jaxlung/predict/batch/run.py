@@ -24,7 +24,7 @@ from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import Done
-from jaxlung.predict.volumes import predict_volume
+from jaxlung.predict.volumes import check_lungs, predict_volume
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.threads import take_turn
 from jaxlung.version import __version__
@@ -177,12 +177,14 @@ def _volume(model: Predictor, job: Job, path: Path) -> Row:
         )
     job.format.check_source(path)
     mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
-    warnings = () if mask_ZxHxW.any() else ("no lung found",)
+    warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
     _refuse(job, warnings)
     # Columns run from the patient's right to left, as in the usual display of a radiograph.
     labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
     write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
     sizes = summary.measure_lungs(labels_ZxHxW, measure_voxel(volume))
+    if not volume.placed:
+        sizes |= {field: None for field in sizes if field != "lung_px"}
     confidence = expected_dice(probability_ZxHxW, mask_ZxHxW)
     return _describe(job, stamp, labels_ZxHxW, sizes, confidence, warnings)
 
