@@ -6,14 +6,15 @@ This is the one table of picture formats: another format needs a change here alo
 import contextlib
 import io
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom import file as dicom
+from jaxlung.io.dicom import signature
+from jaxlung.io.dicom.file import read_dicom, read_dicom_size
 from jaxlung.io.film import Film, check_file, check_size
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence, silence_stderr
@@ -24,7 +25,7 @@ _NPY, _JPEG = b"\x93NUMPY", b"\xff\xd8"  # how such files begin
 _MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
 _MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
 _LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *dicom.SUFFIXES)
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *signature.SUFFIXES)
 
 
 def read_film(path: str | os.PathLike[str]) -> Film:
@@ -48,8 +49,8 @@ def read_film(path: str | os.PathLike[str]) -> Film:
         >>> film.image.shape, film.spacing, film.modality
         ((4, 4), None, '')
     """
-    if dicom.is_dicom(path):
-        return dicom.read_dicom(path)
+    if signature.is_dicom(path):
+        return read_dicom(path)
     data = _read_bytes(path)
     pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
@@ -141,8 +142,8 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises:
         InputError: the file is missing, unreadable or not an image.
     """
-    if dicom.is_dicom(path):
-        return dicom.read_dicom_size(path)
+    if signature.is_dicom(path):
+        return read_dicom_size(path)
     try:
         check_file(path)
         with open(path, "rb") as file:
@@ -210,7 +211,24 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 def is_image(path: Path) -> bool:
     """Says whether a file is an image: by its suffix; DICOM, which often has none, by content."""
-    return path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and dicom.is_dicom(path))
+    start = signature.read_start(path) if _may_be_dicom(path.name) else b""
+    return is_image_start(start, path.name)
+
+
+def is_image_start(start: bytes, name: str) -> bool:
+    """As `is_image`, for a file's name and first bytes; what is named as DICOM counts if damaged.
+
+    Args:
+        start: `signature.START` bytes; none are needed where the suffix decides.
+    """
+    if signature.starts_dicom(start, name):
+        return signature.starts_image(start, name)
+    return PurePath(name).suffix.lower() in SUFFIXES
+
+
+def _may_be_dicom(name: str) -> bool:
+    suffix = PurePath(name).suffix.lower()
+    return suffix not in SUFFIXES or suffix in signature.SUFFIXES
 
 
 def stem_of(path: Path) -> str:

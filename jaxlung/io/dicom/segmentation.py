@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.dicom.display import read_numbers
-from jaxlung.io.dicom.file import is_dicom, name_damage, read_dataset, read_modality
+from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.series import sort_slices
+from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.io.film import check_xray
 from jaxlung.io.volumes import Grid, axial_shape, is_volume, to_grid
 from jaxlung.system.files import write_whole

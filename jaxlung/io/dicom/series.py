@@ -12,8 +12,9 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.dicom.display import apply_rescale, read_numbers
-from jaxlung.io.dicom.file import SUFFIXES, is_dicom, name_damage, read_dataset, read_modality
+from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.pixels import read_stored_values
+from jaxlung.io.dicom.signature import SUFFIXES, holds_image, is_dicom
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
@@ -83,13 +84,15 @@ def _slices(directory: Path, also: Sequence[str]) -> list[Slice]:
     slices = []
     modalities = set()
     for path in sorted(p for p in directory.iterdir() if p.is_file()):
-        if path.name.startswith(".") or path.name == "DICOMDIR":
+        if path.name.startswith("."):
             continue
         if not is_dicom(path):
             # This may be a slice, without which the scan would be shorter.
             if path.suffix.lower() in SUFFIXES or path.stat().st_size == 0:
                 raise InputError(f"{path}: is no DICOM file, or a damaged one; replace it")
             continue  # notes, thumbnails
+        if not holds_image(path):
+            continue  # a DICOMDIR, reports
         dataset = read_dataset(path, (*_PLACE, *also))
         modality = read_modality(dataset)
         if "PixelData" not in dataset:

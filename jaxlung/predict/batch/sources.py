@@ -19,9 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.file import SUFFIXES as DICOM
-from jaxlung.io.dicom.file import is_dicom
-from jaxlung.io.images import SUFFIXES, is_image, stem_of
+from jaxlung.io.dicom.signature import START, holds_image, starts_image
+from jaxlung.io.images import is_image, is_image_start, stem_of
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import is_volume, volume_stem
 
@@ -154,12 +153,8 @@ def _below(folder: Path, volumes: bool) -> Iterator[Path]:
 
 
 def _is_series(folder: Path) -> bool:
-    """Tells whether DICOM files lie in the folder itself."""
-    return any(
-        file.is_file() and is_dicom(file) and file.name != "DICOMDIR"
-        for file in sorted(folder.iterdir())
-        if not _is_hidden(file.name)
-    )
+    """Tells whether DICOM images lie in the folder itself."""
+    return any(holds_image(file) for file in sorted(folder.iterdir()) if not _is_hidden(file.name))
 
 
 def _is_hidden(name: str) -> bool:
@@ -197,27 +192,20 @@ def _in_archive(path: Path, volumes: bool) -> list[Source]:
             raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
         if volumes and member.lower().endswith(VOLUMES):
             found[member] = place.with_name(volume_stem(Path(place)))
-        elif volumes and _is_dicom_member(archive, member):
+        elif volumes and starts_image(_start(archive, member), place.name):
             folder = place.parent
             found[f"{folder}/"] = folder if folder.name else PurePosixPath(path.stem)
-        elif not volumes and (
-            place.suffix.lower() in SUFFIXES or _is_dicom_member(archive, member)
-        ):
+        elif not volumes and is_image_start(_start(archive, member), place.name):
             found[member] = place.with_name(stem_of(Path(place)))
     return [Source(path, member, name) for member, name in found.items()]
 
 
-def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
-    path = PurePosixPath(member)
-    if path.name == "DICOMDIR":
-        return False
-    if path.suffix.lower() in DICOM:
-        return True
+def _start(archive: zipfile.ZipFile, member: str) -> bytes:
     try:
         with archive.open(member) as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(START)
     except Exception:  # as above; its error is reported when its turn comes
-        return False
+        return b""
 
 
 def _members(archive: zipfile.ZipFile, member: str) -> list[str]:

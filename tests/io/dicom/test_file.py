@@ -32,7 +32,8 @@ from jaxlung.data.folder import find_pairs, list_images, load_pairs  # noqa: E40
 from jaxlung.data.metadata import read_metadata  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
 from jaxlung.io.dicom.display import window  # noqa: E402
-from jaxlung.io.dicom.file import is_dicom, read_dicom  # noqa: E402
+from jaxlung.io.dicom.file import read_dicom  # noqa: E402
+from jaxlung.io.dicom.signature import is_dicom  # noqa: E402
 from jaxlung.io.film import check_xray  # noqa: E402
 from jaxlung.io.images import read_film, read_image, read_size  # noqa: E402
 from jaxlung.io.masks import read_mask  # noqa: E402
