@@ -17,11 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
 
 SUFFIXES = (".nii", ".nii.gz")
 _AXES = ("S", "P", "L")
+_RIGHT_ANGLE = 1e-3  # the largest cosine between axes that comes from rounded numbers
 _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
 # What a NIfTI header says of the grid. Its free text may name a patient and is left behind.
 _GEOMETRY = """
@@ -81,7 +83,7 @@ def volume_stem(path: Path) -> str:
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Reads a NIfTI file, or a folder that holds one DICOM series.
+    """Reads a NIfTI file, a folder that holds one DICOM series, or a DICOM file of many frames.
 
     Returns:
         voxels [Z, H, W] as axial slices, in Hounsfield units for a CT; integers as stored, or
@@ -100,7 +102,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         >>> volume.voxels_ZxHxW.shape, volume.spacing
         ((2, 4, 3), (1.0, 1.0, 1.0))
     """
-    grid, read_voxels = _open(Path(path))
+    grid, read_voxels, warning = _open(Path(path))
     voxels = read_voxels()
     turn = _turn(grid.affine_4x4)
     unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
@@ -109,9 +111,9 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
     turned = import_nibabel().orientations.apply_orientation(voxels, turn)
     z, y, x = (float(side) for side in spacing)
-    placed = not _is_default(grid.affine_4x4)
-    warnings = () if placed else ("default header: spacing and sides unsure",)
-    return Volume(turned, (z, y, x), grid, warnings, placed)
+    if _is_default(grid.affine_4x4):
+        warning = warning or "default header: spacing and sides unsure"
+    return Volume(turned, (z, y, x), grid, (warning,) if warning else (), placed=not warning)
 
 
 def _is_default(affine_4x4: np.ndarray) -> bool:
@@ -126,20 +128,27 @@ def read_grid(path: Path) -> Grid:
 
     Raises: as `read_volume`, for what the header says.
     """
-    return _open(path)[0]
+    return _open(path).grid
 
 
-def _open(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
-    """Returns a volume's grid, and a function that reads its voxels in the file's own order."""
-    if not path.is_dir():
-        return _open_nifti(path)
-    from jaxlung.io.dicom.series import read_series
+class _Opened(NamedTuple):
+    """A file whose header was read."""
 
-    voxels, affine_4x4 = read_series(path)
-    return Grid(voxels.shape, affine_4x4, None), lambda: voxels
+    grid: Grid
+    read_voxels: Callable[[], np.ndarray]  # in the file's own order
+    warning: str = ""  # where the grid is assumed
 
 
-def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
+def _open(path: Path) -> _Opened:
+    if path.is_dir() or is_dicom(path):
+        from jaxlung.io.dicom.series import read_series
+
+        voxels, series = read_series(path)
+        return _Opened(Grid(voxels.shape, series.affine_4x4, None), lambda: voxels, series.warning)
+    return _open_nifti(path)
+
+
+def _open_nifti(path: Path) -> _Opened:
     """Opens a file whose header says all that is needed; errors quote none of its text."""
     nibabel = import_nibabel()
     if not path.is_file():
@@ -154,6 +163,8 @@ def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
     if not isinstance(header, nibabel.Nifti1Header):
         raise InputError(f"{path}: is {type(image).__name__} by its content; expected NIfTI")
     shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
+    if header.get_data_dtype().names:
+        raise InputError(f"{path}: is in colour; expected CT in Hounsfield units")
     if len(shape) != 3 or 0 in shape or header.get_data_dtype().kind not in "uif":
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of numbers")
     placed = header["sform_code"] > 0 or header["qform_code"] > 0
@@ -175,13 +186,25 @@ def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
             raise InputError(f"{path}: holds NaN or infinite values; replace them first")
         return voxels.reshape(shape)
 
-    return Grid(shape, affine_4x4, header), read_voxels
+    return _Opened(Grid(shape, affine_4x4, header), read_voxels)
 
 
 def axial_shape(grid: Grid) -> tuple[int, int, int]:
     """Returns [Z, H, W] of the slices that `read_volume` makes of the grid."""
     z, y, x = (grid.shape[axis] for axis in np.argsort(_turn(grid.affine_4x4)[:, 0]))
     return z, y, x
+
+
+def is_sheared(grid: Grid) -> bool:
+    """Says whether the axes of the grid are not at right angles, as a tilted gantry leaves them.
+
+    Example:
+        >>> tilted = np.array([[1, 0, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        >>> is_sheared(Grid((4, 4, 4), tilted, None)), is_sheared(Grid((4, 4, 4), np.eye(4), None))
+        (True, False)
+    """
+    axes_3x3 = grid.affine_4x4[:3, :3] / np.linalg.norm(grid.affine_4x4[:3, :3], axis=0)
+    return not np.allclose(axes_3x3.T @ axes_3x3, np.eye(3), 0, _RIGHT_ANGLE)
 
 
 def _turn(affine_4x4: np.ndarray) -> np.ndarray:

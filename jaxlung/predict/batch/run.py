@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError, one_line, print_error
-from jaxlung.io.volumes import is_volume, measure_voxel
+from jaxlung.io.dicom.signature import is_dicom
+from jaxlung.io.volumes import is_sheared, is_volume, measure_voxel
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.batch import summary
@@ -170,7 +171,7 @@ def _volumes(model: Predictor, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
 
 def _volume(model: Predictor, job: Job, path: Path) -> Row:
     stamp = job.source.stamp
-    if not is_volume(path):
+    if not (is_volume(path) or is_dicom(path)):
         raise InputError(
             f"{path}: is a single image, but the model was trained on CT volumes; name a NIfTI "
             f"file or the folder of a DICOM series"
@@ -178,6 +179,11 @@ def _volume(model: Predictor, job: Job, path: Path) -> Row:
     job.format.check_source(path)
     mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
     warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
+    if is_sheared(volume.grid) and job.format.suffix == ".nii.gz":
+        way_out = "resample the scan"
+        if volume.grid.header is None:
+            way_out += " or take --format dicom-seg"
+        warnings.append(f"tilted gantry: ITK and its viewers may refuse a sheared NIfTI; {way_out}")
     _refuse(job, warnings)
     # Columns run from the patient's right to left, as in the usual display of a radiograph.
     labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
