@@ -15,21 +15,24 @@ from PIL import Image
 from jaxlung.errors import InputError
 from jaxlung.io.dicom import signature
 from jaxlung.io.dicom.file import read_dicom, read_dicom_size
+from jaxlung.io.dicom.stream import read_stream_header
 from jaxlung.io.film import Film, check_file, check_size
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence, silence_stderr
 from jaxlung.system.threads import take_turn
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 _NPY, _JPEG = b"\x93NUMPY", b"\xff\xd8"  # how such files begin
+_ORIENTATION = 0x0112  # the Exif tag
 _MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
 _MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
 _LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *signature.SUFFIXES)
+_PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+SUFFIXES = (*_PICTURES, ".jp2", ".j2k", ".npy", *signature.SUFFIXES)
 
 
 def read_film(path: str | os.PathLike[str]) -> Film:
-    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM with what the file says of the image.
+    """Reads PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NPY or DICOM, with what it says of itself.
 
     The content decides on the format, not the suffix.
 
@@ -37,7 +40,7 @@ def read_film(path: str | os.PathLike[str]) -> Film:
         image: as `read_image` says.
         spacing, modality, mirrored: as `dicom.file.read_dicom` says; other formats have None, ""
             and False.
-        lossy: whether the file is JPEG.
+        lossy: whether the file is JPEG, or WebP or JPEG 2000 that is not lossless.
 
     Raises: as `read_image`.
 
@@ -55,15 +58,16 @@ def read_film(path: str | os.PathLike[str]) -> Film:
     pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them first")
-    return Film(pixels, lossy=data.startswith(_JPEG))
+    return Film(pixels, lossy=_is_lossy(data))
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM.
+    """Reads PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NPY or DICOM.
 
     Returns:
         of a picture: uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], or uint16
-        [H, W, 3], as stored. Palettes are expanded to RGB.
+        [H, W, 3], as stored. Palettes are expanded to RGB. Exif's Orientation is applied: rows and
+        columns are those that a viewer shows.
         of NPY: the array itself, [H, W] or [H, W, 3 or 4] of integers or floats; bool becomes
         uint8 of 0 and 255.
         of DICOM: uint8 or float32 [H, W], as a screen shows it: see `dicom.file.read_dicom`.
@@ -125,6 +129,8 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
                     pixels = _pixels(image)
                     if _is_deep_colour(image, data):
                         pixels = _decode_deep_colour(data)
+                    if image.format != "TIFF":  # libraries turn TIFF on their own
+                        pixels = _turn(pixels, _read_orientation(image))
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -137,7 +143,7 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Reads height and width, of a picture from its header alone, without decoding it.
+    """Reads height and width as `read_image` would return them, mostly without decoding.
 
     Raises:
         InputError: the file is missing, unreadable or not an image.
@@ -152,7 +158,8 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             height, width = read_image(path).shape[:2]
             return height, width
         with silence(), Image.open(path, formats=_FORMATS) as image:
-            return image.height, image.width
+            is_turned = image.format != "TIFF" and _read_orientation(image) > 4
+            return (image.width, image.height) if is_turned else (image.height, image.width)
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -165,6 +172,36 @@ def _pixels(image: Image.Image) -> np.ndarray:
     elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.asarray(image)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Returns Exif's Orientation, 1 to 8; 1 (as stored) without one, or where Exif is damaged."""
+    try:
+        code = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # it may be damaged in many ways, and the picture is none the worse
+        return 1
+    return code if code in range(1, 9) else 1
+
+
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns stored pixels as Exif's Orientation says (Exif 2.32, 4.6.4 A)."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _is_lossy(data: bytes) -> bool:
+    if data[:4] == b"RIFF":  # WebP's chunk VP8L is the lossless one
+        return b"VP8L" not in data[:64]
+    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # JPEG 2000's SOC and SIZ
+    if start >= 0:
+        style = data.find(b"\xff\x52", start)  # COD; its wavelet 0 is the irreversible one
+        return data[style + 13 : style + 14] != b"\1"
+    return data.startswith(_JPEG)
 
 
 def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
@@ -183,6 +220,9 @@ def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(258, (8,))  # BitsPerSample
         return len(bits) > 1 and max(bits) > 8
+    if image.format == "JPEG2000":
+        header = read_stream_header(data)
+        return header.channels > 2 and header.bits > 8
     return False
 
 
