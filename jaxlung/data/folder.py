@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import Metadata, read_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
@@ -15,7 +17,9 @@ from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
-from jaxlung.io.masks import read_mask
+from jaxlung.io.masks import BORDER, measure_frame, read_mask
+from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
+from jaxlung.preprocess import is_lung, to_canvas
 
 
 class Pair(NamedTuple):
@@ -181,11 +185,26 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> None:
+    if measure_frame(mask_HxW) <= BORDER:
+        return
+    canvas_SxS, mask_SxS, _ = to_canvas(image, mask_HxW, fit="stretch")
+    assert mask_SxS is not None
+    contrast = measure_contrast(canvas_SxS, is_lung(mask_SxS).astype(np.uint8))
+    shape = measure_shape(mask_HxW, contrast)
+    if is_inverted(shape):
+        raise InputError(
+            f"{path}: is inverted, as it marks {shape.border:.0%} of the picture's frame and not "
+            f"the lungs; exchange 0 and the other value"
+        )
+
+
 def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
     """Makes a split of files, which are read and checked when asked for.
 
     An example's spacing is that of metadata, which a person wrote down for these images, else the
-    one in its file (DICOM). Reading refuses a file that says it is another modality than X-ray.
+    one in its file (DICOM). Reading refuses a file that says it is another modality than X-ray, and
+    a mask in which 0 marks the lung.
     """
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)
@@ -200,6 +219,7 @@ def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
                 f"{mask_path}: is {format_shape(mask.shape)} but its image {image_path.name} is "
                 f"{format_shape(image.shape[:2])} (height x width); give both one size"
             )
+        _refuse_inverted(image, mask, mask_path)
         return Example(image, mask, metadata.spacings[index] or film.spacing)
 
     def stat(index: int) -> str:

@@ -40,7 +40,7 @@ def read_film(path: str | os.PathLike[str]) -> Film:
         image: as `read_image` says.
         spacing, modality, mirrored: as `dicom.file.read_dicom` says; other formats have None, ""
             and False.
-        lossy: whether the file is JPEG, or WebP or JPEG 2000 that is not lossless.
+        lossy, in_alpha: as `film.Film` says.
 
     Raises: as `read_image`.
 
@@ -55,10 +55,11 @@ def read_film(path: str | os.PathLike[str]) -> Film:
     if signature.is_dicom(path):
         return read_dicom(path)
     data = _read_bytes(path)
-    pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+    is_npy = data.startswith(_NPY)
+    film = Film(_read_npy(path, data)) if is_npy else _read_picture(path, data)
+    if film.image.dtype.kind == "f" and not np.isfinite(film.image).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them first")
-    return Film(pixels, lossy=_is_lossy(data))
+    return film
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -112,7 +113,7 @@ def _read_npy(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     return np.where(pixels, 255, 0).astype(np.uint8) if pixels.dtype == bool else pixels
 
 
-def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+def _read_picture(path: str | os.PathLike[str], data: bytes) -> Film:
     try:
         with silence():  # Pillow warns of very large images and odd metadata; what matters raises
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -131,6 +132,7 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
                         pixels = _decode_deep_colour(data)
                     if image.format != "TIFF":  # libraries turn TIFF on their own
                         pixels = _turn(pixels, _read_orientation(image))
+                    in_alpha = _is_in_alpha(image, pixels)
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -139,7 +141,7 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
         ) from error
     except Exception as error:  # Pillow's decoders raise many types on damaged data
         raise InputError(f"{path}: is damaged or truncated ({error}); replace the file") from error
-    return pixels
+    return Film(pixels, lossy=_is_lossy(data), in_alpha=in_alpha)
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -202,6 +204,17 @@ def _is_lossy(data: bytes) -> bool:
         style = data.find(b"\xff\x52", start)  # COD; its wavelet 0 is the irreversible one
         return data[style + 13 : style + 14] != b"\1"
     return data.startswith(_JPEG)
+
+
+def _is_in_alpha(image: Image.Image, pixels: np.ndarray) -> bool:
+    """Says whether a picture has one colour, and an alpha (or transparent entries) that varies."""
+    if not image.has_transparency_data:
+        return False
+    colour = pixels if pixels.ndim == 2 else pixels[..., :3]
+    if (colour != colour[:1, :1]).any():
+        return False
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return bool(alpha.min() < alpha.max())
 
 
 def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
