@@ -4,6 +4,7 @@ import argparse
 import io
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     models = arguments.model or ["cxr"]
     model = load(models[0] if len(models) == 1 else models, tta=arguments.tta)
-    sources = find_sources(paths, volumes=model.config.modality == "ct", but_not=arguments.out)
+    is_ct, passed_over = model.config.modality == "ct", Counter[str]()
+    sources = find_sources(paths, volumes=is_ct, but_not=arguments.out, passed_over=passed_over)
     options = Options(
         out=arguments.out,
         sides=arguments.sides,
@@ -142,7 +144,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         share=share,
     )
     try:
-        failed = run_batch(model, sources, options)
+        failed = run_batch(model, sources, options, passed_over)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
     except BrokenPipeError:

@@ -18,6 +18,7 @@ from jaxlung.io import volumes
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import BORDER, measure_frame, read_mask
+from jaxlung.io.passed_over import is_hidden
 from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 
@@ -154,7 +155,7 @@ def scan_files(
     listing = Listing({}, [], [])
     for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
         stem = stem_of(path)
-        if path.name.startswith("."):
+        if is_hidden(path.name):
             continue
         if not is_utf8(path.name):
             listing.faults.append((path, None))

@@ -18,9 +18,11 @@ from jaxlung.data.splits import Split
 from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding, list_counts
 from jaxlung.errors import InputError, format_shape
+from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
+from jaxlung.io.passed_over import name_kind
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_array
@@ -97,7 +99,8 @@ def _list_folder(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
             findings.append(Finding("unreadable", (), file, message))
     if others:
         kinds = Counter(
-            "a folder" if path.is_dir() else path.suffix.lower() or "no suffix" for path in others
+            "a folder" if path.is_dir() else name_kind(read_start(path), path.name)
+            for path in others
         )
         listed = ", ".join(list_counts(sorted(kinds.items())))
         message = f"{len(others)} entries of {folder.name}/ are not read: {listed}"

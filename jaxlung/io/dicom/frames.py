@@ -26,7 +26,8 @@ def count_frames(dataset: Any) -> int:
 
 def is_multiframe(dataset: Any) -> bool:
     """Says whether an image keeps its geometry by frames, or should."""
-    return count_frames(dataset) > 1 or bool(dataset.get(EACH))
+    by_frames = dataset.get(EACH) and "ImagePositionPatient" not in dataset
+    return count_frames(dataset) > 1 or bool(by_frames)
 
 
 def split_frames(dataset: Any, path: Path) -> list[Any]:

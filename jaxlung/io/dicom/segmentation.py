@@ -16,7 +16,7 @@ import numpy as np
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.dicom.display import read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
-from jaxlung.io.dicom.frames import EACH, is_multiframe
+from jaxlung.io.dicom.frames import EACH, count_frames, is_multiframe
 from jaxlung.io.dicom.series import sort_slices
 from jaxlung.io.dicom.signature import holds_image, is_dicom
 from jaxlung.io.film import check_xray
@@ -108,11 +108,11 @@ def check_source(source: Path) -> None:
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     if first := next(filter(holds_image, files), None):  # one file of a series tells
         with silence():
-            dataset = read_dataset(first, (EACH,))
+            dataset = read_dataset(first, (EACH, "ImagePositionPatient"))
             if read_modality(dataset) == "CT" and is_multiframe(dataset):
                 raise InputError(
-                    f"{first}: is multi-frame CT, which DICOM SEG is not written of; leave out "
-                    f"--format dicom-seg"
+                    f"{first}: has {count_frames(dataset)} frames, and DICOM SEG is not written of "
+                    f"multi-frame CT; leave out --format dicom-seg"
                 )
 
 
@@ -135,6 +135,7 @@ def _radiograph(source: Path, label: np.ndarray) -> Any:
 
 def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """Makes references to a folder's slices, and brings the label to [slices, rows, columns]."""
+    check_source(directory)
     slices, series = sort_slices(directory, _READ)
     affine_4x4 = series.affine_4x4
     rows, columns = slices[0].shape

@@ -4,7 +4,9 @@ Only the attributes that `file.read_dataset`, `_READ` and a caller of `sort_slic
 and errors quote none of them but the modality.
 """
 
-from collections.abc import Sequence
+import functools
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,17 +17,23 @@ from jaxlung.io.dicom.display import apply_rescale, read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.frames import ATTRIBUTES, EACH, is_multiframe, place_frames, split_frames
 from jaxlung.io.dicom.pixels import read_stored_values
-from jaxlung.io.dicom.signature import SUFFIXES, holds_image, is_dicom
+from jaxlung.io.dicom.signature import (
+    SUFFIXES,
+    read_start,
+    starts_capture,
+    starts_dicom,
+    starts_image,
+    starts_localizer,
+)
+from jaxlung.io.passed_over import is_hidden
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
-_READ = (*_PLACE, *ATTRIBUTES, "ImageType", "SOPClassUID")
-_SCREENSHOT = "1.2.840.10008.5.1.4.1.1.7"  # Secondary Capture, as of a dose report
+_READ = (*_PLACE, *ATTRIBUTES)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes to NIfTI's
 # How far a slice may lie from its even place, as a share of the step: scanners that round to
 # 0.1 mm are off by a twelfth of a thin slice, a missing slice by a half of the step or more.
 _UNEVEN = 0.1
-_ASIDE = ("localizer", "screenshot")  # what `classify` returns
 _SAME = 1e-3  # of direction cosines and spacings, which carry some noise
 
 
@@ -51,7 +59,6 @@ class Series(NamedTuple):
     affine_4x4: np.ndarray
     """From indices [column, row, slice] to millimetres, R-A-S (DICOM PS3.3 C.7.6.2.1.1). The third
     column leads from slice to slice, aslant for a tilted gantry."""
-    beside: dict[str, list[str]]  # what else lies in the folder, in words, to file names
     warning: str  # where the file tells no places of its frames; else ""
 
 
@@ -83,7 +90,7 @@ def sort_slices(place: Path, also: Sequence[str] = ()) -> tuple[list[Slice], Ser
 
     Raises: as `read_series`, for what the headers say.
     """
-    slices, beside, warning = _slices(place, also)
+    slices, warning = _slices(place, also)
     row_3, column_3 = slices[0].directions_2x3
     normal_3 = np.cross(row_3, column_3)
     slices.sort(key=lambda one: float(one.position_3 @ normal_3))
@@ -94,35 +101,44 @@ def sort_slices(place: Path, also: Sequence[str] = ()) -> tuple[list[Slice], Ser
     affine_4x4[:3, 1] = column_3 * height
     affine_4x4[:3, 2] = step_3
     affine_4x4[:3, 3] = slices[0].position_3
-    return slices, Series(_LPS_TO_RAS @ affine_4x4, beside, warning)
+    return slices, Series(_LPS_TO_RAS @ affine_4x4, warning)
 
 
-def classify(dataset: Any) -> str:
-    """Returns what a file is that is no slice of a scan, in words; "" of a slice or another image.
+def name_aside(start: bytes, open_file: Callable[[], Any]) -> str:
+    """Names an image that is no slice of a scan; "" of a slice, or an image of another kind.
 
-    A Secondary Capture that says where it lies is a slice.
+    Args:
+        start: the file's first `signature.START` bytes.
+        open_file: opens it as a binary file, for a header that these do not hold.
     """
-    kind = dataset.get("ImageType")
-    values = [kind] if isinstance(kind, str) else list(kind or ())
-    if "LOCALIZER" in (str(value).strip().upper() for value in values[2:]):
+    if starts_localizer(start):
         return "localizer"
-    is_screenshot = str(dataset.get("SOPClassUID") or "").startswith(_SCREENSHOT)
-    if is_screenshot and "ImagePositionPatient" not in dataset and not is_multiframe(dataset):
-        return "screenshot"
-    return ""
+    if not starts_capture(start):
+        return ""
+    try:  # a scan that was made a Secondary Capture may say where it lies
+        import pydicom
+
+        with silence(), open_file() as file:
+            tags = ["Modality", "ImagePositionPatient", "NumberOfFrames"]
+            dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
+            is_slice = "ImagePositionPatient" in dataset or is_multiframe(dataset)
+        is_ct = read_modality(dataset) in ("", "CT")
+        return "screenshot" if is_ct and not is_slice else ""
+    except Exception:  # reading the image says what is wrong
+        return ""
 
 
-def _slices(place: Path, also: Sequence[str]) -> tuple[list[Slice], dict[str, list[str]], str]:
+def _slices(place: Path, also: Sequence[str]) -> tuple[list[Slice], str]:
     """Reads the headers of the CT images at a place, all of one series, size and direction.
 
     Returns:
-        The slices; what else is there, in words, to file names; and a warning, or "".
+        The slices, and a warning or "".
     """
-    images, beside = _read_headers(place, also)
+    images, aside = _read_headers(place, also)
     modalities = {read_modality(dataset) or "none" for _, dataset in images}
     if not images:
-        aside = " and ".join(f"{len(beside[kind])} {kind}" for kind in _ASIDE if kind in beside)
-        what = f"no slice of a scan, but {aside}" if aside else "no DICOM image"
+        counts = " and ".join(f"{count} {kind}" for kind, count in sorted(aside.items()))
+        what = f"no slice of a scan, but {counts}" if counts else "no DICOM image"
         raise InputError(f"{place}: holds {what}; name the folder with the slices")
     if modalities != {"CT"}:
         shown = ", ".join(sorted(modalities))
@@ -155,39 +171,33 @@ def _slices(place: Path, also: Sequence[str]) -> tuple[list[Slice], dict[str, li
                     f"{place}: {first.name} and {one.name} differ in {what}; keep one series in a "
                     f"folder"
                 )
-    return slices, beside, warning
+    return slices, warning
 
 
-def _read_headers(
-    place: Path, also: Sequence[str]
-) -> tuple[list[tuple[Path, Any]], dict[str, list[str]]]:
-    """Reads the images at a place, and names what else lies there, in words."""
+def _read_headers(place: Path, also: Sequence[str]) -> tuple[list[tuple[Path, Any]], Counter[str]]:
+    """Reads the images at a place, and counts those that are no slices, by their kind."""
     images = []
-    beside: dict[str, list[str]] = {}
+    aside = Counter[str]()
     for path in sorted(place.iterdir()) if place.is_dir() else [place]:
-        if path.name.startswith(".") or not path.is_file():
+        if is_hidden(path.name) or not path.is_file():
             continue
-        kind = ""
-        if not is_dicom(path):
+        start = read_start(path)
+        if not starts_dicom(start, path.name):
             # This may be a slice, without which the scan would be shorter.
             if path.suffix.lower() in SUFFIXES or path.stat().st_size == 0:
                 raise InputError(f"{path}: is no DICOM file, or a damaged one; replace it")
-            kind = "no DICOM"
-        elif not holds_image(path):
-            kind = "without image"
-        else:
-            dataset = read_dataset(path, (*_READ, *also))
-            if "PixelData" in dataset:
-                kind = classify(dataset)
-            elif read_modality(dataset) in ("", "CT"):
-                raise InputError(f"{path}: holds no image, or is truncated; replace or remove it")
-            else:
-                kind = "without image"
-        if kind:
-            beside.setdefault(kind, []).append(path.name)
-        else:
+            continue  # notes, thumbnails
+        if not starts_image(start, path.name):
+            continue  # a DICOMDIR, reports
+        if kind := name_aside(start, functools.partial(open, path, "rb")):
+            aside[kind] += 1
+            continue
+        dataset = read_dataset(path, (*_READ, *also))
+        if "PixelData" in dataset:
             images.append((path, dataset))
-    return images, beside
+        elif read_modality(dataset) in ("", "CT"):
+            raise InputError(f"{path}: holds no image, or is truncated; replace or remove it")
+    return images, aside
 
 
 def _slice(path: Path, frame: int | None, dataset: Any) -> Slice:

@@ -5,7 +5,7 @@ import errno
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxlung.errors import InputError, one_line, print_error
 from jaxlung.io.dicom.signature import is_dicom
+from jaxlung.io.passed_over import count_in_words
 from jaxlung.io.volumes import is_sheared, is_volume, measure_voxel
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
@@ -33,10 +34,18 @@ from jaxlung.version import __version__
 _SHOWN = 20  # images that get a line each; of more only what is odd, and a bar
 
 
-def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> int:
+def run_batch(
+    model: Predictor,
+    sources: Sequence[Source],
+    options: Options,
+    passed_over: Mapping[str, int] | None = None,
+) -> int:
     """Writes the outputs and the summary of every source, or of a share of them.
 
     A bad source is reported, and the others go on.
+
+    Args:
+        passed_over: files that are no image, by kind, to be counted at the end.
 
     Returns:
         How many failed.
@@ -62,7 +71,7 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
         else:
             results = _images(model, todo, BATCH if len(planned) > 1 else 1)
         failed = _follow(results, todo, journal)
-        rows = journal.close(job.name for job in jobs)
+        rows = journal.close((job.name for job in jobs), passed_over or {})
     if len(planned) > 1:
         counts = f"share {share.number}/{share.of}: " if share else ""
         counts += summary.count_rows(rows, before=len(jobs) - len(todo))
@@ -70,6 +79,8 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
         if failed and len(todo) > _SHOWN:  # of fewer the lines are still in sight
             listed = [*failed[:_SHOWN], *(["..."] if len(failed) > _SHOWN else [])]
             print("\n".join(["failed:", *(f"  {one_line(message)}" for message in listed)]))
+    if words := count_in_words(passed_over or {}):
+        print(words)
     return len(failed)
 
 

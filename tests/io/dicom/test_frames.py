@@ -134,5 +134,5 @@ def test_no_segmentation_refers_to_frames(tmp_path):
 
     path = saved(tmp_path / "multi", enhanced())
     for source in (path, tmp_path):
-        with pytest.raises(InputError, match="multi-frame CT, which DICOM SEG"):
+        with pytest.raises(InputError, match="has 5 frames, and DICOM SEG"):
             check_source(source)

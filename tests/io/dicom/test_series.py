@@ -157,7 +157,7 @@ def test_what_is_no_image_beside_the_slices_is_passed_over(tmp_path):
     assert len(volumes.read_volume(directory).voxels_ZxHxW) == SHAPE[2]
 
 
-def test_a_localizer_and_a_screenshot_beside_the_slices_are_named(tmp_path):
+def test_a_localizer_and_a_screenshot_are_no_slices(tmp_path):
     directory = write_series(tmp_path / "s")
     lying = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}
     write_slice(
@@ -176,13 +176,7 @@ def test_a_localizer_and_a_screenshot_beside_the_slices_are_named(tmp_path):
         series="9.9",
     )
     (directory / "notes.txt").write_text("no DICOM")
-    hu, found = series.read_series(directory)
-    assert hu.shape == SHAPE
-    assert found.beside == {
-        "screenshot": ["dose.dcm"],
-        "no DICOM": ["notes.txt"],
-        "localizer": ["scout.dcm"],
-    }
+    assert series.read_series(directory)[0].shape == SHAPE
     for path in directory.glob("[5-9].dcm"):
         path.unlink()
     with pytest.raises(InputError, match="no slice of a scan, but 1 localizer and 1 screenshot"):

@@ -403,7 +403,7 @@ def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
         journal.add(summary.make_row(name=name, status="ok", source=f"/{name}"))
     path = tmp_path / summary.JOURNAL
     os.truncate(path, path.stat().st_size - 5)
-    settings, found, pending = read_earlier(tmp_path)
+    settings, found, pending, _ = read_earlier(tmp_path)
     assert settings == {"model": "m"} and list(found) == ["a"] and list(pending) == ["a", "b"]
 
 
@@ -428,7 +428,7 @@ def test_what_is_left_to_do(tmp_path, same, resume, overwrite, todo, kept):
             return row is not None and row["status"] == "ok"
 
     rows = {name: {"status": "failed" if name == "b" else "ok"} for name in "abx"}
-    earlier = Earlier({"tta": True, "model": "runs/a"}, rows, {})
+    earlier = Earlier({"tta": True, "model": "runs/a"}, rows, {}, {})
     settings = {"tta": same, "model": "elsewhere/a"}
     options = outputs.Options(out=tmp_path, resume=resume, overwrite=overwrite)
     found, keep = earlier.split([StubJob(name) for name in "abc"], settings, options)
