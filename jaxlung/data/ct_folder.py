@@ -87,7 +87,7 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
-            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}{SUFFIXES[-1]}")
+            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}.nii.gz")
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no volume of that stem in {directory / 'images'}")

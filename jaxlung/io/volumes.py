@@ -1,7 +1,7 @@
 """CT volumes as axial slices, and masks of them back on the file's own grid. Extra: jaxlung[ct].
 
-This is the one table of volume formats: another format to read needs a change here alone, in
-SUFFIXES and `_open`.
+This is the one table of volume formats, SUFFIXES and `_open`; NIfTI is read here, DICOM and raw
+volumes in modules of their own.
 
 A volume is turned, by flips and transpositions alone, into slices as a radiologist looks at them:
 [Z, H, W] from feet to head, rows from front to back, columns from the patient's right to left (the
@@ -17,11 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io import raw_volumes
 from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
 
-SUFFIXES = (".nii", ".nii.gz")
+SUFFIXES = (".nii", ".nii.gz", *raw_volumes.SUFFIXES)
 _AXES = ("S", "P", "L")
 _RIGHT_ANGLE = 1e-3  # the largest cosine between axes that comes from rounded numbers
 _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
@@ -37,7 +38,7 @@ class Grid(NamedTuple):
 
     shape: tuple[int, int, int]
     affine_4x4: np.ndarray  # voxel indices to R-A-S, in the file's unit (mm, mostly)
-    header: Any  # nibabel's Nifti1Header or Nifti2Header, or None for DICOM
+    header: Any  # nibabel's Nifti1Header or Nifti2Header; None for other formats
 
 
 class Volume(NamedTuple):
@@ -83,7 +84,7 @@ def volume_stem(path: Path) -> str:
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Reads a NIfTI file, a folder that holds one DICOM series, or a DICOM file of many frames.
+    """Reads a NIfTI, MetaImage or NRRD file, a DICOM series' folder, or its file of many frames.
 
     Returns:
         voxels [Z, H, W] as axial slices, in Hounsfield units for a CT; integers as stored, or
@@ -145,6 +146,9 @@ def _open(path: Path) -> _Opened:
 
         voxels, series = read_series(path)
         return _Opened(Grid(voxels.shape, series.affine_4x4, None), lambda: voxels, series.warning)
+    if path.suffix.lower() in raw_volumes.SUFFIXES:
+        raw = raw_volumes.open_raw_volume(path)
+        return _Opened(Grid(raw.shape, raw.affine_4x4, None), raw.read_voxels)
     return _open_nifti(path)
 
 

@@ -30,8 +30,8 @@ from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.record import Digests
 
 _DIVERGED = "diverged.txt"  # in a member's folder: why it was left behind
+_SHOWN = ("dice", "iou", "accuracy", "pooled_dice", "volume_dice")
 _SCORES = ("loss", "dice", "iou", "accuracy", "pooled_dice")
-_SHOWN = ("dice", "iou", "accuracy", "pooled_dice")
 
 Row = dict[str, Any]
 
@@ -126,6 +126,7 @@ def _write_results(
             f"optim.learning_rate"
         )
     name, values = varied_field(config)
+    names = (*_SCORES, "volume_dice") if config.modality == "ct" else _SCORES
     rows: list[Row] = []
     scores_M: list[Scores | None] = []
     for i, (member, folder, data) in enumerate(
@@ -134,7 +135,7 @@ def _write_results(
         steps_per_epoch = len(data.canvases["train"].split.ids) // config.train.batch_size
         row = {"member": i, name: values[i], "best_epoch": "", "best_step": ""}
         row |= {"steps": _count_steps(folder), "diverged": int(diverged_M[i])}
-        row |= dict.fromkeys(_SCORES, "")
+        row |= dict.fromkeys(names, "")
         scores = None
         if bests_M[i] is not None:
             row |= {"best_epoch": bests_M[i] // steps_per_epoch, "best_step": bests_M[i]}
@@ -142,10 +143,10 @@ def _write_results(
             row |= scores.means()
         rows.append(row)
         scores_M.append(scores)
-    rows += _summary_rows(rows)
+    rows += _summary_rows(rows, names)
     if is_main():
         _write_csv(workdir / "ensemble.csv", rows)
-        _print_table(rows, ("member", name, "best_epoch", *_SHOWN))
+        _print_table(rows, ("member", name, "best_epoch", *names[1:]))
         if config.ensemble.folds:
             _write_cross_validation(workdir, data_M, scores_M)
         print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
@@ -169,9 +170,9 @@ def _score_best(
     return scores
 
 
-def _summary_rows(rows: Sequence[Row]) -> list[Row]:
+def _summary_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     """Returns the rows "mean" and "sd" of the members that have scores; one has no SD."""
-    columns = {name: [row[name] for row in rows if row[name] != ""] for name in _SCORES}
+    columns = {name: [row[name] for row in rows if row[name] != ""] for name in names}
     blank = dict.fromkeys(rows[0], "")
     mean = {name: float(np.mean(values)) for name, values in columns.items() if values}
     sd = {name: float(np.std(v, ddof=1)) for name, v in columns.items() if len(v) > 1}
@@ -193,6 +194,8 @@ def _write_cross_validation(
 ) -> None:
     """Writes each image outside the test split as scored by the member that did not train on it.
 
+    CT is written by volumes: the voxels of their slices together.
+
     The images of a member without a best, as it diverged, have no scores; a warning counts them.
     """
     rows: list[Row] = []
@@ -202,17 +205,19 @@ def _write_cross_validation(
         if scores is None:
             missing[f"fold {fold}"] = len(split.ids)
             continue
-        counts = scores.counts
+        counts, first_N = scores.counts, np.arange(len(split.ids))
+        names = split.ids
+        if scores.volumes:
+            names = scores.volumes
+            counts, first_N = metrics.pool_groups(counts, names)
         dice_N, iou_N, accuracy_N = (
             f(counts) for f in (metrics.dice, metrics.iou, metrics.accuracy)
         )
-        for i, (image_id, patient) in enumerate(
-            zip(split.ids, split.patients or split.ids, strict=True)
-        ):
+        for i, first in enumerate(first_N):
             rows.append(
                 {
-                    "id": image_id,
-                    "patient": patient,
+                    "id": names[first],
+                    "patient": (split.patients or split.ids)[first],
                     "fold": fold,
                     "dice": float(dice_N[i]),
                     "iou": float(iou_N[i]),

@@ -23,9 +23,12 @@ from jaxlung.io.volumes import (
     volume_stem,
     write_mask,
 )
+from jaxlung.metrics import Counts
 from jaxlung.predict.load import load
 from jaxlung.predict.volumes import predict_volume
+from jaxlung.train.log import describe_epoch
 from jaxlung.train.loop import train_and_evaluate
+from jaxlung.train.validation import Scores
 
 nibabel = pytest.importorskip("nibabel", reason='pip install -e ".[ct]"')
 AXES = ["RAS", "LPS", "LAS", "SPL", "ASR", "IRP"]
@@ -297,11 +300,39 @@ def test_refused_folders(folder, tmp_path):
         load_ct_folder(config, tmp_path)
 
 
+def test_a_stray_pixel_on_each_empty_slice_costs_a_volume_little():
+    """Scan a has 10 slices, 5 of them with 1000 pixels of lung, all found; scan b is right."""
+    tp, fp = np.array([1000] * 5 + [0] * 5 + [500]), np.array([0] * 5 + [1] * 5 + [0])
+    counts = Counts(tp, fp, np.zeros(11, int), np.full(11, 9000))
+    means = Scores(np.zeros(11), counts, ("a",) * 10 + ("b",)).means()
+    assert means["dice"] == pytest.approx(6 / 11)
+    assert means["volume_dice"] == pytest.approx((10000 / 10005 + 1) / 2)
+    assert "volume_dice" not in Scores(np.zeros(11), counts).means()
+
+
 @pytest.fixture(scope="module")
 def ct_run(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "ct"
     train_and_evaluate(config_of(folder), path)
     return path
+
+
+def test_the_epoch_is_chosen_by_the_dice_of_volumes(ct_run, capsys):
+    """Slices without lung score 0 or 1, so that the mean over slices says little."""
+    lines = (ct_run / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    best = max(records, key=lambda r: r["validation_volume_dice"])
+    assert load(ct_run).step == best["step"]
+    [entry] = evaluate(ct_run, split="validation", out=ct_run / "again")["results"]
+    volumes = entry["volumes"]["per_volume"]["dice"]["mean"]
+    assert volumes == pytest.approx(best["validation_volume_dice"], abs=0.1)  # of another grid
+    train_and_evaluate(json.loads((ct_run / "config.json").read_text()), ct_run)  # it is complete
+    assert f"best validation Dice of volumes {best['validation_volume_dice']:.4f} at step" in (
+        capsys.readouterr().out
+    )
+    line = describe_epoch(records[0], best=False)
+    shown = [f"{records[0][f'validation_{name}']:.4f}" for name in ("volume_dice", "dice")]
+    assert "validation Dice of volumes {}, of slices {} ".format(*shown) in line
 
 
 def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):

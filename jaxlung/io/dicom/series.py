@@ -19,13 +19,14 @@ from jaxlung.io.dicom.frames import ATTRIBUTES, EACH, is_multiframe, place_frame
 from jaxlung.io.dicom.pixels import read_stored_values
 from jaxlung.io.dicom.signature import (
     SUFFIXES,
+    holds_image,
     read_start,
     starts_capture,
     starts_dicom,
     starts_image,
     starts_localizer,
 )
-from jaxlung.io.passed_over import is_hidden
+from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
@@ -102,6 +103,20 @@ def sort_slices(place: Path, also: Sequence[str] = ()) -> tuple[list[Slice], Ser
     affine_4x4[:3, 2] = step_3
     affine_4x4[:3, 3] = slices[0].position_3
     return slices, Series(_LPS_TO_RAS @ affine_4x4, warning)
+
+
+def holds_slices(folder: Path) -> bool:
+    """Says whether slices of a scan lie in the folder itself, or other DICOM images."""
+    files = (file for file in sorted(folder.iterdir()) if not is_hidden(file.name))
+    return any(holds_image(file) and not name_file(file) for file in files)
+
+
+def name_file(file: Path) -> str:
+    """Names a file in a folder of CT that is no slice, in words; "" of a slice."""
+    start = read_start(file)
+    if starts_image(start, file.name):
+        return name_aside(start, functools.partial(open, file, "rb"))
+    return name_kind(start, file.name)
 
 
 def name_aside(start: bytes, open_file: Callable[[], Any]) -> str:

@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.series import name_aside
-from jaxlung.io.dicom.signature import START, holds_image, read_start, starts_image
+from jaxlung.io.dicom.series import holds_slices, name_aside, name_file
+from jaxlung.io.dicom.signature import START, read_start, starts_image
 from jaxlung.io.images import is_image, is_image_start, stem_of
 from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
@@ -132,7 +132,7 @@ def _matching(pattern: Path, search: _Search) -> list[Source]:
 def _at(path: Path, search: _Search) -> list[Source]:
     if path.suffix.lower() == ".zip" and path.is_file():
         return _in_archive(path, search)
-    if path.is_dir() and not (search.volumes and _is_series(path)):
+    if path.is_dir() and not (search.volumes and holds_slices(path)):
         if search.but_not is not None and path.resolve() == search.but_not.resolve():
             raise InputError(f"{path}: is the folder of the images; name another --out folder")
         stem_in = volume_stem if search.volumes else stem_of
@@ -160,7 +160,7 @@ def _below(folder: Path, search: _Search) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        if search.volumes and Path(where) != folder and _is_series(Path(where)):
+        if search.volumes and Path(where) != folder and holds_slices(Path(where)):
             yield Path(where)
             _count_beside_series(Path(where), search)
             files = [name for name in files if name.lower().endswith(VOLUMES)]
@@ -170,30 +170,16 @@ def _below(folder: Path, search: _Search) -> Iterator[Path]:
                 continue
             if name.lower().endswith(VOLUMES) if search.volumes else is_image(file):
                 yield file
-            elif kind := _name_kind(file) if search.volumes else name_kind(read_start(file), name):
+            elif kind := name_file(file) if search.volumes else name_kind(read_start(file), name):
                 search.passed_over[kind] += 1
-
-
-def _is_series(folder: Path) -> bool:
-    """Tells whether slices of a scan lie in the folder itself, or other DICOM images."""
-    files = (file for file in sorted(folder.iterdir()) if not is_hidden(file.name))
-    return any(holds_image(file) and not _name_kind(file) for file in files)
 
 
 def _count_beside_series(folder: Path, search: _Search) -> None:
     """Counts the files of a DICOM series' folder that are no slice."""
     for file in folder.iterdir():
         if file.is_file() and not is_hidden(file.name):
-            if not file.name.lower().endswith(VOLUMES) and (kind := _name_kind(file)):
+            if not file.name.lower().endswith(VOLUMES) and (kind := name_file(file)):
                 search.passed_over[kind] += 1
-
-
-def _name_kind(file: Path) -> str:
-    """Names a file in a folder of CT that is no slice; "" of a slice."""
-    start = read_start(file)
-    if starts_image(start, file.name):
-        return name_aside(start, functools.partial(open, file, "rb"))
-    return name_kind(start, file.name)
 
 
 def _opened(path: Path) -> zipfile.ZipFile:

@@ -11,6 +11,7 @@ from PIL import Image
 from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
 from jaxlung.io.passed_over import count_in_words
+from jaxlung.predict.batch.outputs import Options, plan_jobs
 from jaxlung.predict.batch.sources import find_sources, on_disk, read_list
 
 pytest.importorskip("pydicom")
@@ -186,6 +187,17 @@ def test_volumes_are_files_and_folders_of_a_series(tmp_path):
     assert sorted(packed) == expected
     with on_disk(packed["patient1/series1"]) as path:
         assert sorted(file.name for file in path.iterdir()) == ["1", "2"]
+
+
+def test_scans_of_one_name_in_several_formats_are_told_apart(tmp_path):
+    for name in ("a.nii.gz", "a.mha", "b.nrrd", "d/a.nrrd"):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scans" / name).write_bytes(b"")
+    archive = pack(tmp_path / "scans", tmp_path / "scans.zip")
+    for place in (tmp_path / "scans", archive):
+        sources = find_sources([place], volumes=True)
+        jobs = plan_jobs(sources, Options(out=tmp_path / "out"), volumes=True)
+        assert sorted(job.name for job in jobs) == ["a", "a.mha", "b", "d/a"]
 
 
 @pytest.fixture
