@@ -224,6 +224,7 @@ def _write_cross_validation(
                     "accuracy": float(accuracy_N[i]),
                 }
             )
+    unit = "volumes" if any(scores and scores.volumes for scores in scores_M) else "images"
     _write_csv(workdir / "cross_validation.csv", rows)
     patients = [row["patient"] for row in rows]
     columns = {name: np.array([row[name] for row in rows]) for name in ("dice", "iou", "accuracy")}
@@ -235,16 +236,16 @@ def _write_cross_validation(
             f"have no scores"
         )
     for label, name in (("Dice", "dice"), ("IoU", "iou"), ("accuracy", "accuracy")):
-        print(f"cross-validation: {label} {_describe(summaries[name], len(set(patients)))}")
+        print(f"cross-validation: {label} {_describe(summaries[name], unit, len(set(patients)))}")
 
 
-def _describe(summary: Mapping[str, Any], patients: int) -> str:
+def _describe(summary: Mapping[str, Any], unit: str, patients: int) -> str:
     interval = "none, of so few patients"
     if summary["ci95"]:
         interval = f"{summary['ci95'][0]:.4f} to {summary['ci95'][1]:.4f}"
     return (
         f"{summary['mean']:.4f}, SD {summary['sd'] or 0:.4f}, 95 % CI {interval} "
-        f"({summary['n']} images of {patients} patients)"
+        f"({summary['n']} {unit} of {patients} patients)"
     )
 
 

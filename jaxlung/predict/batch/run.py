@@ -184,8 +184,8 @@ def _volume(model: Predictor, job: Job, path: Path) -> Row:
     stamp = job.source.stamp
     if not (is_volume(path) or is_dicom(path)):
         raise InputError(
-            f"{path}: is a single image, but the model was trained on CT volumes; name a NIfTI "
-            f"file or the folder of a DICOM series"
+            f"{path}: is no volume, but the model was trained on CT volumes; name a NIfTI, "
+            f"MetaImage or NRRD file, or the folder of a DICOM series"
         )
     job.format.check_source(path)
     mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
