@@ -11,8 +11,8 @@ from jaxlung.io.volumes import Volume, measure_voxel, read_volume
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
 
-# Millilitres of both lungs. An infant's after breathing out, and the largest total capacities that
-# are reported; a spacing in cm or of 1 mm by default falls outside.
+# Millilitres of both lungs. Only infants have less, and no reported total capacity is larger; a
+# spacing in cm, or of 1 mm by default, leads outside.
 _PLAUSIBLE = (300, 12000)
 
 
