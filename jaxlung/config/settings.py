@@ -35,7 +35,9 @@ class DataConfig:
         '"phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": images/ and '
         'masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"',
     )
-    dir: str = setting("", 'folder, ct: where it is; public set: of TFDS, "": ~/tensorflow_datasets')
+    dir: str = setting(
+        "", 'folder, ct: where it is; public set: of TFDS, "": ~/tensorflow_datasets'
+    )
     weights: tuple[float, ...] = between(
         (), 1e-6, 1e6, "joined sets: shares of an epoch; (): by size"
     )

@@ -87,6 +87,14 @@ def open_raw_volume(path: Path) -> RawVolume:
         raise _damaged(path) from None
 
 
+def is_voxel_file(path: Path) -> bool:
+    """Says whether a file belongs to a header of its name that lies beside it."""
+    name = path.name.lower()
+    end = next((end for end in (".raw.gz", ".raw", ".zraw") if name.endswith(end)), None)
+    stem = path.name[: -len(end)] if end else ""
+    return bool(end) and any((path.parent / (stem + s)).is_file() for s in (".mhd", ".nhdr"))
+
+
 def _open_meta(path: Path, file: BinaryIO) -> RawVolume:
     file.seek(0)
     fields: dict[str, str] = {}

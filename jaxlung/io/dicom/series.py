@@ -27,6 +27,7 @@ from jaxlung.io.dicom.signature import (
     starts_localizer,
 )
 from jaxlung.io.passed_over import is_hidden, name_kind
+from jaxlung.io.raw_volumes import is_voxel_file
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
@@ -112,8 +113,10 @@ def holds_slices(folder: Path) -> bool:
 
 
 def name_file(file: Path) -> str:
-    """Names a file in a folder of CT that is no slice, in words; "" of a slice."""
+    """Names a file in a folder of CT that is no slice, in words; "" of what is read."""
     start = read_start(file)
+    if is_voxel_file(file):
+        return ""
     if starts_image(start, file.name):
         return name_aside(start, functools.partial(open, file, "rb"))
     return name_kind(start, file.name)

@@ -200,6 +200,14 @@ def test_scans_of_one_name_in_several_formats_are_told_apart(tmp_path):
         assert sorted(job.name for job in jobs) == ["a", "a.mha", "b", "d/a"]
 
 
+def test_voxels_beside_their_header_are_not_passed_over(tmp_path):
+    for name in ("1.2.3.mhd", "1.2.3.raw", "b.nhdr", "b.raw.gz", "lonely.raw"):
+        (tmp_path / name).write_bytes(b"x")
+    passed_over = Counter()
+    found = find_sources([tmp_path], volumes=True, passed_over=passed_over)
+    assert names(found) == ["1.2.3", "b"] and passed_over == {".raw": 1}
+
+
 @pytest.fixture
 def mixed(tmp_path) -> Path:
     """A film of each kind that is read, and other files."""
