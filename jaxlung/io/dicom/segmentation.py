@@ -107,7 +107,7 @@ def check_source(source: Path) -> None:
         raise InputError(f"{source}: is no DICOM file; DICOM SEG needs a DICOM source{remedy}")
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     if first := next(filter(holds_image, files), None):  # one file of a series tells
-        with silence():
+        with silence(), name_damage(first):
             dataset = read_dataset(first, (EACH, "ImagePositionPatient"))
             if read_modality(dataset) == "CT" and is_multiframe(dataset):
                 raise InputError(

@@ -163,10 +163,10 @@ def _slices(place: Path, also: Sequence[str]) -> tuple[list[Slice], str]:
         raise InputError(f"{place}: Modality is {shown}; expected a series of CT alone")
     slices, warning = [], ""
     for path, dataset in images:
-        if not is_multiframe(dataset):
-            slices.append(_slice(path, None, dataset))
-            continue
         with name_damage(path):
+            if not is_multiframe(dataset):
+                slices.append(_slice(path, None, dataset))
+                continue
             frames = split_frames(dataset, path)
             if not dataset.get(EACH):
                 if len(images) > 1:
@@ -211,9 +211,11 @@ def _read_headers(place: Path, also: Sequence[str]) -> tuple[list[tuple[Path, An
             aside[kind] += 1
             continue
         dataset = read_dataset(path, (*_READ, *also))
+        with name_damage(path):
+            modality = read_modality(dataset)
         if "PixelData" in dataset:
             images.append((path, dataset))
-        elif read_modality(dataset) in ("", "CT"):
+        elif modality in ("", "CT"):
             raise InputError(f"{path}: holds no image, or is truncated; replace or remove it")
     return images, aside
 
