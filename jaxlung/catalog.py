@@ -25,11 +25,11 @@ class NamedSet(NamedTuple):
     n: int  # images that have a mask
     convention: str  # LUNG_FIELD or LUNG_AND_HEART
     terms: str  # the licence, and what it forbids
-    manual: bool  # files have to be fetched by hand, behind a log-in or by git
     instructions: str  # what to fetch and where to put it, under the folder of manual downloads
     homepage: str
     citation: str
     builder: str  # module of jaxlung.data.builders; its TFDS name is jaxlung_ and this
+    manual: bool = True  # files have to be fetched by hand, behind a log-in or by git
     published: tuple[int, int, int] | None = None  # sizes of the usual train, validation, test
     folds: bool = False  # the set has two official folds
     same_images: tuple[str, ...] = ()  # other sets whose images it holds
@@ -55,7 +55,6 @@ _COVID_CXR = NamedSet(
     convention=LUNG_FIELD,
     terms="annotations CC BY 4.0; each image its own licence, in metadata.csv: some forbid "
     "commercial use",
-    manual=True,
     instructions="Run, in the folder of manual downloads: git clone --depth 1 "
     "https://github.com/GeneralBlockchain/covid-19-chest-xray-segmentations-dataset covid_cxr. "
     "covid_cxr/ then holds images/, metadata.csv and structure.csv with masks/ (or the COCO file "
@@ -92,7 +91,6 @@ CATALOG: dict[str, NamedSet] = {
             n=566,
             convention=LUNG_FIELD,
             terms=f"images {_NLM}; masks CC BY-NC-SA 4.0: no commercial use, share alike",
-            manual=True,
             instructions="Download the masks from "
             "https://www.kaggle.com/datasets/yoctoman/shcxr-lung-mask (log-in) and unpack them "
             "into shenzhen/, so that shenzhen/mask/ holds CHNCXR_0001_0_mask.png and so on. The "
@@ -111,7 +109,6 @@ CATALOG: dict[str, NamedSet] = {
             convention=LUNG_FIELD,
             terms="images by JSRT's terms of registration; masks for research and education: no "
             "redistribution, no commercial use",
-            manual=True,
             instructions="Register at http://db.jsrt.or.jp/eng.php, download the images and unpack "
             "them into jsrt/All247images/ (JPCLN001.IMG and so on). Download the SCR masks as "
             "https://www.isi.uu.nl/Research/Databases/SCR/ says and unpack them, so that "
@@ -141,7 +138,6 @@ using supervised methods. Medical Image Analysis 10(1), 2006. doi:10.1016/j.medi
             n=21165,
             convention=LUNG_FIELD,
             terms="academic and non-commercial use only (check the page before you download)",
-            manual=True,
             instructions="Download "
             "https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database (log-in) "
             "and unpack it into covid19_radiography/, so that "
@@ -164,7 +160,6 @@ doi:10.1016/j.compbiomed.2021.104319
             convention=LUNG_FIELD,
             terms=f"images {_NLM}; masks CC BY-NC-SA 4.0 (Shenzhen): no commercial use, share "
             "alike",
-            manual=True,
             instructions="Download "
             "https://www.kaggle.com/datasets/nikhilpandey360/chest-xray-masks-and-labels (log-in) "
             "and unpack it into chest_xray_masks_and_labels/, so that "
@@ -181,7 +176,6 @@ doi:10.1016/j.compbiomed.2021.104319
             convention=LUNG_FIELD,
             terms="masks CC BY 4.0; images free, with a link to the NIH's page, Wang 2017 cited "
             "and the NIH Clinical Center named as the provider",
-            manual=True,
             instructions="Download OriginalResolution/ChestX-Ray8.csv from "
             "https://physionet.org/content/chexmask-cxr-segmentation-data/ into chexmask/, and "
             "Data_Entry_2017_v2020.csv and the image archives from "

@@ -203,11 +203,10 @@ def eval_step(
         loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B].
     """
     logits = _logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
+    mask_BxSxSx1 = normalize(batch["mask"])
     prediction_BxSxS = to_mask(lung_probability(logits), recipe.threshold)
     return {
-        "loss": segmentation_loss(
-            logits, normalize(batch["mask"]), **dataclasses.asdict(recipe.loss)
-        ),
+        "loss": segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(recipe.loss)),
         "counts": metrics.count_pixels(prediction_BxSxS, is_lung(batch["mask"])),
         "valid": batch["valid"],
     }

@@ -31,7 +31,7 @@ def _add_list(data_commands: Any) -> None:
         help="the public sets that can be trained on",
         description="Each set's size, label convention, terms, and whether it is prepared here.",
     )
-    listing.set_defaults(run=run_list)
+    listing.set_defaults(run=lambda arguments: print(list_sets(arguments.data_dir)))
     _add_data_dir(listing)
 
 
@@ -86,16 +86,11 @@ def _add_check(data_commands: Any) -> None:
         "(default: DIR/metadata.csv, if there is one)",
     )
     _add_data_dir(check)
-    check.add_argument("--split-file", type=Path, help="as data.split_file of train.py")
-    check.add_argument("--patient-pattern", default="", help="as data.patient_pattern of train.py")
+    check.add_argument("--split-file", type=Path, help="as --config.data.split_file")
+    check.add_argument("--patient-pattern", default="", help="as --config.data.patient_pattern")
     check.add_argument("--validation-fraction", type=float, help="of the split by hash")
     check.add_argument("--test-fraction", type=float, help="of the split by hash")
     check.add_argument("--overwrite", action="store_true", help="replace an earlier report")
-
-
-def run_list(arguments: argparse.Namespace) -> None:
-    """Prints the table of the sets."""
-    print(list_sets(arguments.data_dir))
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:
@@ -139,8 +134,7 @@ def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "
     lines.append(f"Terms: {entry.terms}.")
     where = f" --config.data.dir={shlex.quote(str(data_dir_of(data_dir)))}" if data_dir else ""
     lines.append(
-        f"next: python train.py --config configs/unet.py --config.data.name={name}{where} "
-        f"--workdir runs/{name}"
+        f"next: jaxlung train --config unet --config.data.name={name}{where} --workdir runs/{name}"
     )
     return "\n".join(lines)
 
@@ -152,7 +146,7 @@ def run_check(arguments: argparse.Namespace) -> None:
         InputError: bad usage.
         SystemExit: with status 1, there are errors.
     """
-    from jaxlung.data_check.check import check, check_set
+    from jaxlung.data_check.check import check
     from jaxlung.data_check.report import OUTPUTS, format_summary, write_report
     from jaxlung.io.page import make_report_folder
 
@@ -164,19 +158,15 @@ def run_check(arguments: argparse.Namespace) -> None:
         )
     if not named and arguments.data_dir:
         raise InputError(f"--data-dir is for prepared sets, and {arguments.source} is a folder")
-    for_folders = {name: getattr(arguments, name) for name in ("metadata", "patient_pattern")}
-    for name, value in for_folders.items():
-        if named and value:
+    splitting = ("split_file", "validation_fraction", "test_fraction")
+    names = ("data_dir", "metadata", "patient_pattern", *splitting)
+    options = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
+    for name in ("metadata", "patient_pattern"):
+        if named and options.get(name):
             raise InputError(f"--{name.replace('_', '-')} is for folders: a set tells its patients")
     if arguments.out:
         make_report_folder(arguments.out, OUTPUTS, overwrite=arguments.overwrite)
-    names = ("validation_fraction", "test_fraction")
-    splitting = {n: getattr(arguments, n) for n in names if getattr(arguments, n) is not None}
-    splitting["split_file"] = arguments.split_file
-    if named:
-        result = check_set(str(arguments.source), arguments.data_dir, **splitting)
-    else:
-        result = check(arguments.source, **for_folders, **splitting)
+    result = check(arguments.source, **options)
     print(format_summary(result))
     if arguments.out:
         write_report(result, arguments.out)

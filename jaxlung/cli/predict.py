@@ -36,7 +36,7 @@ def add_predict_command(commands: Any) -> None:
         "--workdir",
         action="append",
         metavar="MODEL",
-        help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest "
+        help="a workdir of `jaxlung train`, or a bundled model's name (default cxr: frontal chest "
         "X-rays); several times: their mean",
     )
     predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
@@ -105,9 +105,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from jaxlung.system.files import check_out
     from jaxlung.system.processes import find_share
 
-    for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
-        if isinstance(file, io.TextIOWrapper):
-            file.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold any bytes
+        sys.stdout.reconfigure(errors="surrogateescape")
     if "" in arguments.paths:
         raise InputError("an empty path names no image; is a variable not set?")
     check_out(arguments.out)
@@ -115,7 +114,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     paths: list[Path] = []
     for path in map(Path, arguments.paths):
-        paths += read_list(sys.stdin) if str(path) == "-" else [path]
+        is_list = str(path) == "-"
+        paths += read_list(sys.stdin.buffer.read(), "standard input") if is_list else [path]
     if not paths:
         raise InputError("standard input names no image; give a path on each line")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens

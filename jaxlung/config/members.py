@@ -15,24 +15,22 @@ def member_configs(config: Config) -> list[Config]:
         >>> [member.train.seed for member in member_configs(config)]
         [7, 8]
     """
-    ensemble, plain = config.ensemble, dataclasses.replace(config, ensemble=EnsembleConfig())
-
-    def changed(section: str, **values: Any) -> Config:
-        replaced = dataclasses.replace(getattr(plain, section), **values)
-        return dataclasses.replace(plain, **{section: replaced})
-
-    if ensemble.folds:
-        return [changed("data", fold=fold) for fold in range(config.data.folds)]
-    if ensemble.learning_rates:
-        return [changed("optim", learning_rate=rate) for rate in ensemble.learning_rates]
-    return [changed("train", seed=config.train.seed + i) for i in range(ensemble.members)]
+    plain = dataclasses.replace(config, ensemble=EnsembleConfig())
+    section, field, values = _variation(config)
+    parts = [dataclasses.replace(getattr(plain, section), **{field: value}) for value in values]
+    return [dataclasses.replace(plain, **{section: part}) for part in parts]
 
 
-def varied_field(config: Config) -> tuple[str, list[float]]:
+def varied_field(config: Config) -> tuple[str, list[Any]]:
     """Returns the field in which the members differ, and each one's value."""
-    configs = member_configs(config)
+    _, field, values = _variation(config)
+    return field, values
+
+
+def _variation(config: Config) -> tuple[str, str, list[Any]]:
+    """Returns the section and the field in which the members differ, and each one's value."""
     if config.ensemble.folds:
-        return "fold", [member.data.fold for member in configs]
+        return "data", "fold", list(range(config.data.folds))
     if config.ensemble.learning_rates:
-        return "learning_rate", [member.optim.learning_rate for member in configs]
-    return "seed", [member.train.seed for member in configs]
+        return "optim", "learning_rate", list(config.ensemble.learning_rates)
+    return "train", "seed", [config.train.seed + i for i in range(config.ensemble.members)]

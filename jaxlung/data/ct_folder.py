@@ -16,14 +16,8 @@ from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import split_stems
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, print_warning
-from jaxlung.io.hounsfield import apply_window, to_hounsfield
-from jaxlung.io.volumes import (
-    SUFFIXES,
-    axial_shape,
-    read_grid,
-    read_volume,
-    volume_stem,
-)
+from jaxlung.io import volumes
+from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
 
@@ -50,7 +44,7 @@ def load_ct_folder(config: DataConfig, directory: Path) -> Split:
     metadata = read_folder_metadata(directory, stems, config.patient_pattern)
     patients = metadata.patients or tuple(stems)
     load = _cached_loader(pairs, config.window_low, config.window_high)
-    depths = [axial_shape(read_grid(pairs[stem][0]))[0] for stem in stems]
+    depths = [volumes.axial_shape(volumes.read_grid(pairs[stem][0]))[0] for stem in stems]
     index = [(v, z) for v in range(len(stems)) for z in range(depths[v])]
 
     def read(i: int) -> Example:
@@ -97,9 +91,11 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
 def _list_volumes(directory: Path) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = files_by_stem(directory, lambda p: p.name.lower().endswith(SUFFIXES), volume_stem)
+    found = files_by_stem(
+        directory, lambda p: p.name.lower().endswith(volumes.SUFFIXES), volumes.volume_stem
+    )
     if not found:
-        raise InputError(f"{directory}: holds no volume ({' '.join(SUFFIXES)})")
+        raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)})")
     return found
 
 
@@ -113,7 +109,7 @@ def _cached_loader(
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
         image_path, mask_path = pairs[stem]
-        volume, mask = read_volume(image_path), read_volume(mask_path)
+        volume, mask = volumes.read_volume(image_path), volumes.read_volume(mask_path)
         same_place = np.allclose(volume.grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
         if volume.grid.shape != mask.grid.shape or not same_place:
             raise InputError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxlung.data.splits import Block, Split
 from jaxlung.errors import InputError
+from jaxlung.io.grey import BLANK, measure_spread
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_example
 from jaxlung.system.silence import quiet_tensorflow
@@ -51,7 +52,7 @@ def make_canvases(
         size: S, the side of the canvas in pixels.
         fit: "letterbox" or "stretch", as in `to_canvas`.
         cache_gib: memory for the canvases in GiB; they are kept if all fit, and none otherwise.
-        reject_empty: reading an example without lung raises InputError.
+        reject_empty: reading an example without lung, or with a blank image, raises InputError.
 
     Example:
         >>> from jaxlung.data.splits import make_array_split
@@ -71,7 +72,9 @@ def make_canvases(
         if not done_N[index]:
             example = split.read(index)
             try:
-                image_SxS, mask_SxS, _ = to_canvas(example.image, example.mask, size=size, fit=fit)
+                image_SxS, mask_SxS, geometry = to_canvas(
+                    example.image, example.mask, size=size, fit=fit
+                )
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
@@ -79,6 +82,11 @@ def make_canvases(
                 raise InputError(
                     f"{split.sources[index]}: this mask of the {split.name} split is empty (no "
                     f"lung pixel); mend the mask or remove the pair"
+                )
+            if reject_empty and measure_spread(geometry.box_of(image_SxS)) < BLANK:
+                raise InputError(
+                    f"{split.ids[index]}: this image of the {split.name} split is blank; export it "
+                    f"again or remove the pair"
                 )
             if not cached:
                 return image_SxS, mask_SxS
@@ -207,7 +215,7 @@ def batches(
             "memory" gives the same without TensorFlow, one batch at a time.
 
     Yields:
-        image uint8 [B, S, S], mask uint8 [B, S, S] of 0 and 1, valid bool [B].
+        image uint8 [B, S, S], mask uint8 [B, S, S] (coverage), valid bool [B].
 
     Raises:
         InputError: an example cannot be read, or TensorFlow is not installed.

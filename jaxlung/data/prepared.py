@@ -6,6 +6,7 @@ once and kept beside the records in jaxlung_index.json. The set's own features s
 each text beside id and patient is a subgroup.
 """
 
+import contextlib
 import hashlib
 import importlib
 import json
@@ -22,6 +23,7 @@ import numpy as np
 from jaxlung.catalog import CATALOG, LUNG_AND_HEART, NamedSet
 from jaxlung.data.splits import Example, Split
 from jaxlung.errors import InputError
+from jaxlung.system.files import write_text
 from jaxlung.system.silence import quiet_tensorflow
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as TFDS has it, and its variable TFDS_DATA_DIR
@@ -174,12 +176,8 @@ def read_index(builder: Any, records: Sequence[bytes]) -> dict[str, list[str]]:
     image_id, times = Counter(index["id"]).most_common(1)[0]
     if times > 1:  # a split would read one of them twice and the others never
         raise InputError(f"{times} records have the id {image_id!r}")
-    partial = path.with_name(f".{INDEX}.partial")
-    try:
-        partial.write_text(json.dumps(index))
-        os.replace(partial, path)
-    except OSError:
-        pass  # a read-only folder: read the records again next time
+    with contextlib.suppress(OSError):  # a read-only folder: read the records again next time
+        write_text(path, json.dumps(index))
     return index
 
 

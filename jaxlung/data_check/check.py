@@ -1,16 +1,19 @@
 """Checks whether X-rays with lung masks are fit for training, and finds what is suspicious."""
 
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from jaxlung.catalog import is_set
 from jaxlung.config import DataConfig
+from jaxlung.data.folder import Pair
 from jaxlung.data.metadata import read_metadata
 from jaxlung.data.prepared import open_set
 from jaxlung.data.splits import patients_by_id
@@ -24,22 +27,15 @@ from jaxlung.io.masks import read_mask
 from jaxlung.system.threads import count_workers
 
 
-class Splits(NamedTuple):
-    """How training will split a set, and the faults of that."""
-
-    of: Mapping[str, str]  # id to split
-    by: str  # what the splits come from
-    findings: tuple[Finding, ...]
-
-
 class Check(NamedTuple):
     """The result of a check."""
 
     source: str  # the folder, or the prepared set's name
     read: Callable[[str], tuple[np.ndarray, np.ndarray]]  # id to image and mask; InputError
     records: tuple[Record, ...]  # one for each pair
-    compared: Compared
-    splits: Splits
+    compared: Mapping[str, Compared]  # by id; without pairs that have an error
+    splits: Mapping[str, str]  # id to the split that training will put it in
+    split_by: str  # what the splits come from
     findings: tuple[Finding, ...]  # worst first
     seconds: float
 
@@ -53,96 +49,63 @@ class Check(NamedTuple):
 
 
 def check(
-    directory: str | os.PathLike[str],
+    source: str | os.PathLike[str],
     *,
+    data_dir: str | os.PathLike[str] = "",
     metadata: str | os.PathLike[str] | None = None,
     split_file: str | os.PathLike[str] | None = None,
     patient_pattern: str = "",
     validation_fraction: float = DataConfig.validation_fraction,
     test_fraction: float = DataConfig.test_fraction,
 ) -> Check:
-    """Reads every pair of a folder once and looks for faults; none stops it.
+    """Reads every pair of a folder, or of a prepared public set, once and looks for faults.
 
-    docs/data_check.md lists the kinds of finding, with the evidence for their thresholds.
-
-    Args:
-        directory: holds images/ and masks/.
-        metadata: a CSV as in `jaxlung.data.metadata`; None: the metadata.csv of the folder, if any.
-        split_file, patient_pattern, validation_fraction, test_fraction: how training will split,
-            as in `config.DataConfig`.
-
-    Raises:
-        InputError: the folder, a file that was named or a setting cannot be used at all.
-    """
-    started = time.monotonic()
-    directory = Path(directory)
-    pairs, findings = list_pairs(directory)
-    ids = [pair.id for pair in pairs]
-    patients, more = _find_patients(directory, metadata, patient_pattern, ids)
-    splits = _split(ids, patients, split_file, validation_fraction, test_fraction)
-    files = {pair.id: pair for pair in pairs}
-
-    def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        return read_image(files[image_id].image), read_mask(files[image_id].mask)
-
-    records = _read_all(lambda i: read_pair(directory, pairs[i]), len(pairs))
-    return _compare(str(directory), read, records, splits, [*findings, *more], started)
-
-
-def check_set(
-    name: str,
-    data_dir: str | os.PathLike[str] = "",
-    *,
-    split_file: str | os.PathLike[str] | None = None,
-    validation_fraction: float = DataConfig.validation_fraction,
-    test_fraction: float = DataConfig.test_fraction,
-) -> Check:
-    """Checks a prepared public set as `check` does a folder.
+    None stops it. docs/data_check.md lists the kinds of finding, with the evidence for their
+    thresholds.
 
     Args:
-        name: of `catalog`.
-        data_dir: the folder of prepared sets; "" as in `prepared.data_dir_of`.
+        source: a folder that holds images/ and masks/; or a set of `catalog`, where there is no
+            folder of its name.
+        data_dir: of a set: the folder of prepared sets; "" as in `prepared.data_dir_of`.
+        metadata: of a folder: a CSV as in `jaxlung.data.metadata`; None: its metadata.csv, if any.
+        patient_pattern: of a folder, as in `config.DataConfig`.
         split_file, validation_fraction, test_fraction: how training will split, as in
             `config.DataConfig`.
 
     Raises:
-        InputError: the set is not prepared, or a setting cannot be used.
+        InputError: the folder, a file that was named or a setting cannot be used at all, or the set
+            is not prepared.
     """
     started = time.monotonic()
-    whole = open_set(name, data_dir)
-    patients = patients_by_id(whole)
-    splits = _split(whole.ids, patients, split_file, validation_fraction, test_fraction)
-    position = {image_id: i for i, image_id in enumerate(whole.ids)}
+    place, findings = Path(source), list[Finding]()
+    read_record: Callable[[Any], Record]
+    items: Sequence[Any]
+    if is_set(place):
+        whole = open_set(str(place), data_dir)
+        patients, items = patients_by_id(whole), range(len(whole.ids))
+        read_record = functools.partial(read_example, whole)
+    else:
+        items, findings = list_pairs(place)
+        patients = _find_patients(place, metadata, patient_pattern, items, findings)
+        read_record = functools.partial(read_pair, place)
+    item_of: dict[str, Any] = dict(zip(patients, items, strict=True))
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
-        example = whole.read(position[image_id])
-        return example.image, example.mask
+        item = item_of[image_id]
+        if isinstance(item, Pair):
+            return read_image(item.image), read_mask(item.mask)
+        image, mask_HxW, _ = whole.read(item)
+        return image, mask_HxW
 
-    records = _read_all(lambda i: read_example(whole, i), len(whole.ids))
-    return _compare(name, read, records, splits, [], started)
-
-
-def _read_all(read: Callable[[int], Record], count: int) -> list[Record]:
+    splits, by = _split(patients, split_file, validation_fraction, test_fraction, findings)
     with ThreadPoolExecutor(count_workers()) as pool:
-        records = pool.map(read, range(count))
         bar = {"desc": "read", "unit": "pair", "disable": None, "leave": False}
-        return list(tqdm(records, total=count, **bar))
-
-
-def _compare(
-    source: str,
-    read: Callable[[str], tuple[np.ndarray, np.ndarray]],
-    records: Sequence[Record],
-    splits: Splits,
-    findings: Sequence[Finding],
-    started: float,
-) -> Check:
-    compared = compare_pairs(records, splits.of)
-    found = [*findings, *splits.findings, *compared.findings, *find_in_whole_set(records)]
-    found += [finding for record in records for finding in record.findings]
-    seconds = time.monotonic() - started
-    worst_first = tuple(sort_findings(found))
-    return Check(source, read, tuple(records), compared, splits, worst_first, seconds)
+        records = tuple(tqdm(pool.map(read_record, items), total=len(items), **bar))
+    compared, found = compare_pairs(records, splits)
+    findings += [*found, *find_in_whole_set(records)]
+    findings += [finding for record in records for finding in record.findings]
+    worst_first, seconds = tuple(sort_findings(findings)), time.monotonic() - started
+    return Check(str(place), read, records, compared, splits, by, worst_first, seconds)
 
 
 def ranking(result: Check) -> list[tuple[str, float, str]]:
@@ -152,9 +115,9 @@ def ranking(result: Check) -> list[tuple[str, float, str]]:
     worth a warning: 1 or more is a finding. Copies play no part in it.
     """
     ranked = []
-    for image_id, evidence in result.compared.suspicion.items():
-        kind = max(evidence, key=lambda kind: (evidence[kind], kind))
-        ranked.append((image_id, evidence[kind], kind))
+    for image_id, row in result.compared.items():
+        suspicion, kind = max((value, kind) for kind, value in row.evidence.items())
+        ranked.append((image_id, suspicion, kind))
     return sorted(ranked, key=lambda entry: (-entry[1], entry[0]))
 
 
@@ -162,32 +125,41 @@ def _find_patients(
     directory: Path,
     metadata: str | os.PathLike[str] | None,
     patient_pattern: str,
-    ids: Sequence[str],
-) -> tuple[Mapping[str, str], list[Finding]]:
+    pairs: Sequence[Pair],
+    findings: list[Finding],
+) -> dict[str, str]:
     """Finds each id's patient as `folder.load_folder` does; each its own where nothing says it."""
     path = Path(metadata) if metadata else directory / "metadata.csv"
     if metadata and not path.is_file():
         raise InputError(f"--metadata {path}: no such file")
-    known, findings = None, []
+    ids = [pair.id for pair in pairs]
+    known = None
     if path.exists():
         try:
             known = read_metadata(path, ids).patients
         except InputError as error:
             message = str(error).removeprefix(f"{path}: ")
-            findings.append(Finding("metadata", (), path.name, message))
+            findings.append(Finding("metadata", (), message, path.name))
     if patient_pattern:
         known = tuple(map(make_patient_finder(patient_pattern), ids))
-    return dict(zip(ids, known or ids, strict=True)), findings
+    return dict(zip(ids, known or ids, strict=True))
 
 
 def _split(
-    ids: Sequence[str],
     patients: Mapping[str, str],
     split_file: str | os.PathLike[str] | None,
     validation_fraction: float,
     test_fraction: float,
-) -> Splits:
-    """Splits as training will, and finds empty splits and patients that are in several."""
+    findings: list[Finding],
+) -> tuple[dict[str, str], str]:
+    """Splits as training will, and finds empty splits and patients that are in several.
+
+    Args:
+        patients: id to patient.
+
+    Returns:
+        id to split, and what the splits come from.
+    """
     for name, share in (("validation", validation_fraction), ("test", test_fraction)):
         if not 0 <= share < 1:
             raise InputError(f"--{name}-fraction {share:g}: expected at least 0 and less than 1")
@@ -196,18 +168,19 @@ def _split(
             f"--validation-fraction {validation_fraction:g} and --test-fraction {test_fraction:g} "
             f"leave nothing to train on"
         )
+    ids = tuple(patients)
     if split_file:
         lists, by = read_split_file(Path(split_file), ids), "the split file"
-        empty = []
     else:
+        by = "hash"
         lists = split_by_hash(ids, patients.__getitem__, validation_fraction, test_fraction)
-        by, empty = "hash", [name for name, stems in lists.items() if ids and not stems]
-    messages = (
-        f"the {name} split is empty ({len(ids)} pairs, split by hash): training needs other "
-        f"fractions, a split file or more pairs; evaluation of the whole folder does not"
-        for name in empty
-    )
-    findings = [Finding("empty_split", (), "", message) for message in messages]
+        for name in (name for name, stems in lists.items() if ids and not stems):
+            message = (
+                f"the {name} split is empty ({len(ids)} pairs, split by hash): training needs "
+                f"other fractions, a split file or more pairs; evaluation of the whole folder does "
+                f"not"
+            )
+            findings.append(Finding("empty_split", (), message))
     splits = {stem: name for name, stems in lists.items() for stem in stems}
     members: dict[str, list[str]] = {}
     for stem in splits:
@@ -216,5 +189,5 @@ def _split(
         within = sorted({splits[stem] for stem in stems})
         if len(within) > 1:  # the patient's name stays out of the report
             message = f"are of one patient but in {' and '.join(within)}"
-            findings.append(Finding("patient_across_splits", tuple(sorted(stems)), "", message))
-    return Splits(splits, by, tuple(findings))
+            findings.append(Finding("patient_across_splits", tuple(sorted(stems)), message))
+    return splits, by

@@ -6,7 +6,6 @@ pairs. It needs no trained model, and knows only what the set itself shows: it c
 fault that all masks share.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -79,8 +78,9 @@ def expected_masks(appearances_NxD: np.ndarray, masks_NxGxG: np.ndarray) -> np.n
     count, size = appearances_NxD.shape
     if count < size:  # the same fit in the few dimensions that the appearances span
         centred_NxD = appearances_NxD - appearances_NxD.mean(0, dtype=float)
-        _, _, basis_NxD = np.linalg.svd(centred_NxD, full_matrices=False)
-        appearances_NxD = centred_NxD @ basis_NxD.T
+        # Their principal components, by the products of images: N x N instead of N x D.
+        variances_N, vectors_NxN = np.linalg.eigh(centred_NxD @ centred_NxD.T)
+        appearances_NxD = vectors_NxN * np.sqrt(np.maximum(variances_N, 0))
     trust_N = np.ones(count)
     expected = _leave_one_out(appearances_NxD, masks_NxGxG, trust_N)
     agreement_N = dice(masks_NxGxG > 127, expected > 127)
@@ -133,20 +133,12 @@ def measure_disagreement(mask_GxG: np.ndarray, expected_GxG: np.ndarray) -> Disa
     # Clear differences alone (below 0.4 where there is mask, above 0.6 where there is none).
     extra = _largest_region(mask & (expected_GxG < 0.4 * 255))
     missing = _largest_region(~mask & (expected_GxG > 0.6 * 255))
-    region = max(extra, missing)
-    gain, y, x = _best_shift(mask, expected)
-    return Disagreement(
-        own,
-        region[0] / max(1, int(mask.sum())),
-        extra >= missing,
-        region[1],
-        region[2],
-        gain - own,
-        y,
-        x,
-        float(dice(mask[:, ::-1], expected)) - own,
-        float(dice(mask[::-1], expected)) - own,
-    )
+    pixels, region_y, region_x = max(extra, missing)
+    region = pixels / max(1, int(mask.sum()))
+    gain, shift_y, shift_x = _best_shift(mask, expected)
+    mirror, flip = (float(dice(way, expected)) - own for way in (mask[:, ::-1], mask[::-1]))
+    place = (region_y, region_x, gain - own, shift_y, shift_x)
+    return Disagreement(own, region, extra >= missing, *place, mirror, flip)
 
 
 def _largest_region(different_GxG: np.ndarray) -> tuple[int, float, float]:
@@ -172,9 +164,12 @@ def _best_shift(mask: np.ndarray, expected: np.ndarray) -> tuple[float, float, f
     return float(2 * both[y, x] / total), (REACH - int(y)) / side, (REACH - int(x)) / side
 
 
-def measure_slack(disagreements: Sequence[Disagreement]) -> float:
-    """Computes the factor of the thresholds, at least 1: few pairs say less of what to expect."""
-    median = float(np.median([d.agreement for d in disagreements]))
+def measure_slack(median: float) -> float:
+    """Computes the factor of the thresholds, at least 1: few pairs say less of what to expect.
+
+    Args:
+        median: of the Dice between masks and what is expected.
+    """
     return max(1.0, (1 - median) / (1 - USUAL))
 
 

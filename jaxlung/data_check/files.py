@@ -20,6 +20,7 @@ from jaxlung.data_check.kinds import Finding, list_counts
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
+from jaxlung.io.grey import BLANK, measure_spread
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.io.passed_over import name_kind
@@ -47,7 +48,7 @@ class Record(NamedTuple):
     """The facts that reading one pair gave."""
 
     id: str
-    size: tuple[int, int] | None  # height and width of the image
+    size: tuple[int, ...] | None  # height and width of the image
     image_format: str  # "uint8, grey"; "" where it cannot be read
     mask_format: str  # "uint8, grey, 0 and 255"
     findings: tuple[Finding, ...]
@@ -62,41 +63,40 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
-    folder = directory / "images"
-    images, findings = _list_folder(folder)
-    masks, more = _list_folder(directory / "masks")
-    findings += more
+    folder, pairs = directory / "images", []
+    findings: list[Finding] = []
+    images = _list_folder(folder, findings)
+    masks = _list_folder(directory / "masks", findings)
     if not images:
         reason = explain_no_image(folder)
         raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){reason}")
-    pairs = []
     for stem, image in images.items():
         mask = take_mask(masks, stem)
         if mask is None:
             message = f"has no mask; expected masks/{stem}.png or {stem}_mask.png"
-            findings.append(Finding("no_mask", (stem,), _relative(directory, image), message))
+            findings.append(Finding("no_mask", (stem,), message, _relative(directory, image)))
         else:
             pairs.append(Pair(stem, image, mask))
     for stem, mask in masks.items():
         message = "has no image of that stem in images/"
-        findings.append(Finding("no_image", (stem,), _relative(directory, mask), message))
+        findings.append(Finding("no_image", (stem,), message, _relative(directory, mask)))
     return pairs, findings
 
 
-def _list_folder(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
+def _list_folder(folder: Path, findings: list[Finding]) -> dict[str, Path]:
+    """Lists the images of a folder, stem to path, and adds what else it holds to `findings`."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one that holds images/ and masks/")
     images, faults, others = scan_files(folder, is_image, stem_of)
     others += [images.pop(stem) for stem, path in list(images.items()) if path.is_dir()]
-    findings = []
     for path, earlier in faults:
         file = _relative(folder.parent, path)
         if earlier:
             message = f"has the same stem as {earlier.name}; keep one of them"
-            findings.append(Finding("same_stem", (stem_of(path),), file, message))
+            findings.append(Finding("same_stem", (stem_of(path),), message, file))
         else:
             message = "has a name that is not UTF-8, which training refuses; rename it"
-            findings.append(Finding("unreadable", (), file, message))
+            findings.append(Finding("unreadable", (), message, file))
     if others:
         kinds = Counter(
             "a folder" if path.is_dir() else name_kind(read_start(path), path.name)
@@ -104,94 +104,90 @@ def _list_folder(folder: Path) -> tuple[dict[str, Path], list[Finding]]:
         )
         listed = ", ".join(list_counts(sorted(kinds.items())))
         message = f"{len(others)} entries of {folder.name}/ are not read: {listed}"
-        findings.append(Finding("not_read", (), "", message))
-    return images, findings
+        findings.append(Finding("not_read", (), message))
+    return images
+
+
+class _Reading:
+    """The findings of one pair, while it is read."""
+
+    def __init__(self, example_id: str, image_file: str = "", mask_file: str = ""):
+        self.id, self.image_file, self.mask_file = example_id, image_file, mask_file
+        self.findings: list[Finding] = []
+
+    def add(self, kind: str, file: str, message: object) -> None:
+        self.findings.append(Finding(kind, (self.id,), str(message), file))
+
+    @contextlib.contextmanager
+    def keep_fault(self, kind: str, file: str, path: Path | None = None) -> Iterator[None]:
+        """Adds a finding where an InputError would stop.
+
+        Args:
+            path: errors of `io.images` begin with it, and a finding has it already.
+        """
+        try:
+            yield
+        except InputError as error:
+            self.add(kind, file, str(error).removeprefix(f"{path}: "))
 
 
 def read_pair(directory: Path, pair: Pair) -> Record:
     """Reads both files and measures what can be measured; never raises InputError."""
-    findings: list[Finding] = []
-    files = _relative(directory, pair.image), _relative(directory, pair.mask)
+    image_path, mask_path = pair.image, pair.mask
+    reading = _Reading(pair.id, _relative(directory, image_path), _relative(directory, mask_path))
     image = mask_film = mask_HxW = None
-    with _keep_fault("unreadable", pair.id, pair.image, files[0], findings):
-        film = read_film(pair.image)
+    with reading.keep_fault("unreadable", reading.image_file, image_path):
+        film = read_film(image_path)
         image = film.image
-        with _keep_fault("not_xray", pair.id, pair.image, files[0], findings):
-            check_xray(film.modality, pair.image)
-    with _keep_fault("unreadable", pair.id, pair.mask, files[1], findings):
-        mask_film = read_film(pair.mask)
-        with _keep_fault("mask_values", pair.id, pair.mask, files[1], findings):
-            mask_HxW = to_lung(mask_film, pair.mask)
+        with reading.keep_fault("not_xray", reading.image_file, image_path):
+            check_xray(film.modality, image_path)
     mask_format = ""
-    if mask_film is not None:
+    with reading.keep_fault("unreadable", reading.mask_file, mask_path):
+        mask_film = read_film(mask_path)
         mask_format = f"{pixel_format(mask_film.image)}, {value_kind(mask_film.image)}"
-    return _measure_pair(pair.id, files, image, mask_HxW, mask_format, findings)
-
-
-@contextlib.contextmanager
-def _keep_fault(
-    kind: str, example_id: str, path: Path, file: str, findings: list[Finding]
-) -> Iterator[None]:
-    """Appends a finding where an InputError would stop."""
-    try:
-        yield
-    except InputError as error:
-        # Errors of `io.images` begin with the path, which a finding has already.
-        text = str(error).removeprefix(f"{path}: ")
-        findings.append(Finding(kind, (example_id,), file, text))
+        with reading.keep_fault("mask_values", reading.mask_file, mask_path):
+            mask_HxW = to_lung(mask_film, mask_path)
+    return _measure_pair(reading, image, mask_HxW, mask_format)
 
 
 def read_example(split: Split, index: int) -> Record:
     """Reads an example that has no files of its own, as `read_pair` reads a pair of files."""
-    example_id, findings = split.ids[index], []
+    reading = _Reading(split.ids[index])
     image = mask_HxW = None
-    try:
+    with reading.keep_fault("unreadable", ""):
         image, mask_HxW, _ = split.read(index)
-    except InputError as error:
-        findings.append(Finding("unreadable", (example_id,), "", str(error)))
-    return _measure_pair(example_id, ("", ""), image, mask_HxW, "bool, grey, 0 and 1", findings)
+    return _measure_pair(reading, image, mask_HxW, "bool, grey, 0 and 1")
 
 
 def _measure_pair(
-    example_id: str,
-    files: tuple[str, str],
-    image: np.ndarray | None,
-    mask_HxW: np.ndarray | None,
-    mask_format: str,
-    findings: list[Finding],
+    reading: _Reading, image: np.ndarray | None, mask_HxW: np.ndarray | None, mask_format: str
 ) -> Record:
-    """Measures what can be measured; an image or a mask that could not be read is None.
-
-    Args:
-        findings: those of reading.
-    """
-    findings = list(findings)
-    image_file, mask_file = files
-
-    def add(kind: str, file: str, message: object) -> None:
-        findings.append(Finding(kind, (example_id,), file, str(message)))
-
-    size = None if image is None else (image.shape[0], image.shape[1])
-    content = None
+    """Measures what can be measured; an image or a mask that could not be read is None."""
+    size, image_format, content = None, "", None
+    if image is not None:
+        size, image_format = image.shape[:2], pixel_format(image)
+        if image.min() == image.max():
+            message = f"is blank: every pixel is {image.min():g}"
+            reading.add("blank_image", reading.image_file, message)
     if mask_HxW is not None:
         if not mask_HxW.any():
-            add("empty_mask", mask_file, "marks no lung: every pixel is 0")
+            reading.add("empty_mask", reading.mask_file, "marks no lung: every pixel is 0")
         elif mask_HxW.all():
-            add("full_mask", mask_file, "marks the whole image as lung")
-    if size and mask_HxW is not None and size != mask_HxW.shape:
-        turned = " (turned by 90 degrees?)" if size == mask_HxW.shape[::-1] else ""
-        own, other = format_shape(mask_HxW.shape), format_shape(size)
-        message = f"is {own} but its image is {other} (height x width){turned}"
-        add("size_mismatch", mask_file, message)
-    if image is not None and image.min() == image.max():
-        add("blank_image", image_file, f"is blank: every pixel is {image.min():g}")
-    if not findings and image is not None and mask_HxW is not None:
-        try:
+            reading.add("full_mask", reading.mask_file, "marks the whole image as lung")
+        if size and size != mask_HxW.shape:
+            turned = " (turned by 90 degrees?)" if size == mask_HxW.shape[::-1] else ""
+            own, other = format_shape(mask_HxW.shape), format_shape(size)
+            message = f"is {own} but its image is {other} (height x width){turned}"
+            reading.add("size_mismatch", reading.mask_file, message)
+    if not reading.findings and image is not None and mask_HxW is not None:
+        # A layout that no network input can be made of.
+        with reading.keep_fault("unreadable", reading.image_file):
             content = _content(image, mask_HxW)
-        except InputError as error:  # a layout that no network input can be made of
-            add("unreadable", image_file, error)
-    image_format = "" if image is None else pixel_format(image)
-    return Record(example_id, size, image_format, mask_format, tuple(findings), content)
+        if content is not None and content.spread < BLANK:
+            message = "is blank: 98 % of it is one grey"
+            reading.add("blank_image", reading.image_file, message)
+            content = None
+    return Record(reading.id, size, image_format, mask_format, tuple(reading.findings), content)
 
 
 def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
@@ -199,7 +195,6 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
     assert mask_SxS is not None
     lung_SxS = is_lung(mask_SxS).astype(np.uint8)
     standardised = standardise(canvas_SxS)
-    low, high = np.percentile(canvas_SxS, (1, 99))
     colour = image[..., :3] if image.ndim == 3 else image[..., None]
     return Content(
         digest_array(image),
@@ -208,7 +203,7 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
         describe_appearance(standardised),
         shrink_mask(lung_SxS),
         measure_shape(mask_HxW, measure_contrast(canvas_SxS, lung_SxS)),
-        float(high - low),
+        measure_spread(canvas_SxS),
         bool((colour != colour[..., :1]).any()),
     )
 

@@ -11,107 +11,109 @@ from jaxlung.data_check import consensus
 from jaxlung.data_check.consensus import Disagreement
 from jaxlung.data_check.files import Content, Record
 from jaxlung.data_check.kinds import KINDS, Finding, list_counts
-from jaxlung.masks.shape import (
-    HOLES,
-    ONE_LUNG,
-    OUTLIER,
-    has_one_lung,
-    is_inverted,
-    lungs_joined,
-    outliers,
-    strays,
-)
+from jaxlung.errors import format_shape
+from jaxlung.masks import shape as shapes
 
 LOW_CONTRAST = 64  # grey levels of 255 between the 1st and 99th percentile
 INVERTED_IMAGE = -0.1  # of `measure_contrast`
 SIDES_RATIO = 2.0  # longer over shorter side of a file
 
 
-Evidence = dict[
-    str, dict[str, float]
-]  # id to kind to evidence, in units of what is worth a warning
-
-
 class Compared(NamedTuple):
-    """What comparing the pairs with one another shows, in the order of `ids`."""
+    """What comparing a pair with the others shows."""
 
-    ids: tuple[str, ...]
-    expected_NxGxG: np.ndarray | None  # uint8; None: too few pairs
-    disagreements: tuple[Disagreement, ...]  # () likewise
-    suspicion: Evidence
-    findings: tuple[Finding, ...]
+    evidence: dict[str, float]  # kind to evidence, in units of what is worth a warning
+    expected_GxG: np.ndarray | None = None  # uint8; None: too few pairs
+    disagreement: Disagreement | None = None  # None likewise
 
 
-def compare_pairs(records: Sequence[Record], splits: Mapping[str, str]) -> Compared:
+def compare_pairs(
+    records: Sequence[Record], splits: Mapping[str, str]
+) -> tuple[dict[str, Compared], list[Finding]]:
     """Compares the pairs with one another, and weighs the shape of each mask.
 
     Args:
         records: sorted by id; those without content are left out.
         splits: id to split.
+
+    Returns:
+        what each pair shows, by id, but for pairs with an inverted mask; and the findings.
     """
     files = {r.id: r.content for r in records if r.content is not None}
-    inverted = [i for i, c in files.items() if is_inverted(c.shape)]
-    findings = [_describe_inverted(i, files[i]) for i in inverted]
-    findings += _find_copies(files, splits)
-    usual = {i: c for i, c in files.items() if i not in inverted}
-    ids = tuple(usual)
-    evidence = {i: _weigh_shape(c) for i, c in usual.items()}
-    if len(ids) >= 8:  # fewer have no spread to speak of
-        coverage_N, aspect_N = outliers([c.shape for c in usual.values()])
-        for i, coverage, aspect in zip(ids, coverage_N, aspect_N, strict=True):
-            evidence[i]["coverage"] = abs(float(coverage)) / OUTLIER
-            evidence[i]["aspect"] = abs(float(aspect)) / OUTLIER
-    expected = None
-    disagreements: tuple[Disagreement, ...] = ()
-    if len(ids) >= consensus.MIN_PAIRS:
-        masks = np.stack([c.mask_GxG for c in usual.values()])
-        expected = consensus.expected_masks(
-            np.stack([c.appearance_D for c in usual.values()]), masks
-        )
-        disagreements = tuple(map(consensus.measure_disagreement, masks, expected))
-        slack = consensus.measure_slack(disagreements)
-        for i, d in zip(ids, disagreements, strict=True):
-            evidence[i] |= consensus.weigh_evidence(d, slack)
-        swaps = _find_swaps(ids, disagreements, masks, expected, slack)
-        findings += swaps
-        evidence = _explain_by_swaps(evidence, swaps)
-        median = float(np.median([d.agreement for d in disagreements]))
-        if median < consensus.FOLLOWS:
+    findings = _find_copies(files, splits)
+    usual: dict[str, Content] = {}
+    for i, content in files.items():
+        shape = content.shape
+        if shapes.is_inverted(shape):
             message = (
-                f"the masks follow the images badly (median Dice {median:.2f} between a mask and "
-                f"what the other pairs lead to expect): are names mixed up, or the films of "
-                f"different kinds?"
+                f"covers {shape.border:.0%} of the picture's frame and {shape.coverage:.0%} of the "
+                f"picture: exchange 0 and the other value"
             )
-            findings.append(Finding("unrelated", (), "", message))
-    for n, i in enumerate(ids):
+            findings.append(Finding("inverted_mask", (i,), message, evidence=shape.border))
+        else:
+            usual[i] = content
+    compared = {i: Compared(_weigh_shape(content)) for i, content in usual.items()}
+    if len(usual) >= 8:  # fewer have no spread to speak of
+        spread = zip(*shapes.outliers([content.shape for content in usual.values()]), strict=True)
+        for row, (coverage, aspect) in zip(compared.values(), spread, strict=True):
+            row.evidence["coverage"] = abs(float(coverage)) / shapes.OUTLIER
+            row.evidence["aspect"] = abs(float(aspect)) / shapes.OUTLIER
+    if len(usual) >= consensus.MIN_PAIRS:
+        findings += _compare_places(usual, compared)
+    for i, row in compared.items():
         messages = _describe_shape(usual[i])
-        if disagreements:
-            messages |= _describe_place(disagreements[n])
+        if row.disagreement:
+            messages |= _describe_place(row.disagreement)
         findings += [
-            Finding(kind, (i,), "", messages[kind], value)
-            for kind, value in evidence[i].items()
+            Finding(kind, (i,), messages[kind], evidence=value)
+            for kind, value in row.evidence.items()
             if value >= 1 and kind != "swapped_masks"
         ]
-    return Compared(ids, expected, disagreements, evidence, tuple(findings))
+    return compared, findings
 
 
-def _describe_inverted(image_id: str, content: Content) -> Finding:
-    shape = content.shape
-    message = (
-        f"covers {shape.border:.0%} of the picture's frame and {shape.coverage:.0%} of the picture:"
-        f" exchange 0 and the other value"
-    )
-    return Finding("inverted_mask", (image_id,), "", message, shape.border)
+def _compare_places(usual: Mapping[str, Content], compared: dict[str, Compared]) -> list[Finding]:
+    """Adds what differs from the expected masks to `compared`; finds exchanged masks."""
+    ids, findings = list(usual), []
+    masks = np.stack([content.mask_GxG for content in usual.values()])
+    appearances_NxD = np.stack([content.appearance_D for content in usual.values()])
+    expected = consensus.expected_masks(appearances_NxD, masks)
+    disagreements = list(map(consensus.measure_disagreement, masks, expected))
+    median = float(np.median([d.agreement for d in disagreements]))
+    if median < consensus.FOLLOWS:
+        message = (
+            f"the masks follow the images badly (median Dice {median:.2f} between a mask and what "
+            f"the other pairs lead to expect): are names mixed up, or the films of different kinds?"
+        )
+        findings.append(Finding("unrelated", (), message))
+    slack = consensus.measure_slack(median)
+    for i, expected_GxG, d in zip(ids, expected, disagreements, strict=True):
+        evidence = compared[i].evidence | consensus.weigh_evidence(d, slack)
+        compared[i] = Compared(evidence, expected_GxG, d)
+    least = consensus.SWAP_GAIN * slack
+    for swap in consensus.find_swaps(masks, expected, least):
+        first, second = disagreements[swap.first], disagreements[swap.second]
+        if first.shift_gain + second.shift_gain >= swap.gain:
+            continue  # a shift explains it better
+        message = (
+            f"masks fit better exchanged (Dice {first.agreement:.2f} and {second.agreement:.2f}, "
+            f"{swap.gain:.2f} more in all)"
+        )
+        pair, value = (ids[swap.first], ids[swap.second]), swap.gain / least
+        findings.append(Finding("swapped_masks", pair, message, evidence=value))
+        for i in pair:  # the exchange explains these better
+            compared[i].evidence.update(swapped_masks=value, misaligned_mask=0.0, mirrored_mask=0.0)
+    return findings
 
 
 def _weigh_shape(content: Content) -> dict[str, float]:
     """Weighs what a pair alone shows, in units of what is worth a warning."""
     shape = content.shape
     return {
-        "one_lung": 2 - shape.lesser_half / ONE_LUNG if has_one_lung(shape) else 0.0,
-        "pieces": strays(shape),
-        "holes": shape.holes / HOLES,
-        "joined_lungs": float(lungs_joined(shape)),
+        "one_lung": 2 - shape.lesser_half / shapes.ONE_LUNG if shapes.has_one_lung(shape) else 0.0,
+        "pieces": shapes.strays(shape),
+        "holes": shape.holes / shapes.HOLES,
+        "joined_lungs": float(shapes.lungs_joined(shape)),
         "inverted_image": max(0.0, shape.contrast / INVERTED_IMAGE),
         "low_contrast": LOW_CONTRAST / max(content.spread, 1) if content.spread else 0.0,
         "colour": float(content.is_coloured),
@@ -157,59 +159,30 @@ def _describe_place(d: Disagreement) -> dict[str, str]:
     }
 
 
-def _find_swaps(
-    ids: Sequence[str],
-    disagreements: Sequence[Disagreement],
-    masks: np.ndarray,
-    expected: np.ndarray,
-    slack: float,
-) -> list[Finding]:
-    """Finds masks that were exchanged with one another."""
-    findings = []
-    least = consensus.SWAP_GAIN * slack
-    for swap in consensus.find_swaps(masks, expected, least):
-        first, second = disagreements[swap.first], disagreements[swap.second]
-        if first.shift_gain + second.shift_gain >= swap.gain:
-            continue  # a shift explains it better
-        message = (
-            f"masks fit better exchanged (Dice {first.agreement:.2f} and {second.agreement:.2f}, "
-            f"{swap.gain:.2f} more in all)"
-        )
-        pair = (ids[swap.first], ids[swap.second])
-        findings.append(Finding("swapped_masks", pair, "", message, swap.gain / least))
-    return findings
-
-
-def _explain_by_swaps(evidence: Evidence, swaps: Sequence[Finding]) -> Evidence:
-    """Returns the evidence with that of swaps, and without what they explain better."""
-    explained = {"misaligned_mask": 0.0, "mirrored_mask": 0.0}
-    swapped = {i: {**explained, "swapped_masks": s.evidence} for s in swaps for i in s.ids}
-    return {i: {**values, **swapped.get(i, {})} for i, values in evidence.items()}
-
-
 def _find_copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Finding]:
-    ids = list(files)
+    ids, findings = list(files), []
     if not ids:
         return []
-    findings = []
-    hashes = np.stack([c.hash_32 for c in files.values()])
-    for group in find_duplicates(hashes, [c.image_digest for c in files.values()]):
+    hashes = np.stack([content.hash_32 for content in files.values()])
+    for group in find_duplicates(hashes, [content.image_digest for content in files.values()]):
         members = tuple(ids[i] for i in group.members)
         within = sorted({splits[i] for i in members if i in splits})
-        kind = "duplicate_across_splits" if len(within) > 1 else "near_duplicate"
+        kind, across = "near_duplicate", ""
+        if len(within) > 1:
+            kind = "duplicate_across_splits"
+            across = f"; they are in {' and '.join(within)}"
         how = "the same pixels" if group.is_exact else f"{group.bits} of {BITS} bits differ"
         change = f", {group.change}" if group.change else ""
-        across = f"; they are in {' and '.join(within)}" if len(within) > 1 else ""
         message = f"are copies of one image ({how}{change}){across}"
         evidence = BITS - group.bits + group.is_exact
-        findings.append(Finding(kind, members, "", message, evidence))
+        findings.append(Finding(kind, members, message, evidence=evidence))
     by_mask: dict[str, list[str]] = {}
     for i, content in files.items():
         by_mask.setdefault(content.mask_digest, []).append(i)
     copies = [set(finding.ids) for finding in findings]
     for same in by_mask.values():
         if len(same) > 1 and not any(group.issuperset(same) for group in copies):
-            findings.append(Finding("duplicate_mask", tuple(same), "", "have the very same mask"))
+            findings.append(Finding("duplicate_mask", tuple(same), "have the very same mask"))
     return findings
 
 
@@ -223,23 +196,26 @@ def find_in_whole_set(records: Sequence[Record]) -> list[Finding]:
         if len(formats) > 1:
             others = tuple(i for i, name in format_of.items() if name != formats[0][0])
             message = f"{what}s: {'; '.join(list_counts(formats))}"
-            findings.append(Finding("mixed_formats", others, "", message))
+            findings.append(Finding("mixed_formats", others, message))
     labelled = [r for r in sound if "labels" in r.mask_format]
     if labelled:
         kinds = Counter(r.mask_format.split("labels ")[1] for r in labelled).most_common()
         listed = ", ".join(list_counts(kinds))
         message = f"{len(labelled)} masks hold labels {listed}; all but 0 counts as lung"
-        findings.append(Finding("labels", tuple(r.id for r in labelled), "", message))
+        findings.append(Finding("labels", tuple(r.id for r in labelled), message))
     sizes = {r.id: r.size for r in records if r.size}
     for i, size in sizes.items():
-        if max(size) > SIDES_RATIO * min(size):
-            message = f"is {size[0]}x{size[1]} (height x width), unusually long for a chest"
-            findings.append(Finding("aspect", (i,), "", message, max(size) / min(size)))
+        long = max(size) / min(size)
+        if long > SIDES_RATIO:
+            message = f"is {format_shape(size)} (height x width), unusually long for a chest"
+            findings.append(Finding("aspect", (i,), message, evidence=long))
     if len(sizes) >= 8 and len(set(sizes.values())) == 1:
-        [(height, width)] = set(sizes.values())
-        if height == width:
-            message = f"all {len(sizes)} images are {height}x{width}: were they stretched to that?"
-            findings.append(Finding("square_files", (), "", message))
+        size = next(iter(sizes.values()))
+        if size[0] == size[1]:
+            message = (
+                f"all {len(sizes)} images are {format_shape(size)}: were they stretched to that?"
+            )
+            findings.append(Finding("square_files", (), message))
     return findings
 
 

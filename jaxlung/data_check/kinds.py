@@ -19,8 +19,8 @@ class Finding(NamedTuple):
 
     kind: str  # a key of KINDS
     ids: tuple[str, ...]  # the images that it is about; () for the whole folder
-    file: str  # relative to the folder; "" for the whole folder
     message: str
+    file: str = ""  # relative to the folder; "" for the whole folder
     evidence: float = 1.0  # in units of what is worth a warning: orders findings of one kind
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxlung.data.splits import SPLITS
 from jaxlung.data_check.check import Check, ranking
-from jaxlung.data_check.files import Record
+from jaxlung.data_check.consensus import Disagreement
 from jaxlung.data_check.kinds import KINDS, Finding, list_counts
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, format_shape
 from jaxlung.io.drawing import draw_thumbnail
 from jaxlung.io.page import encode_picture, render_page
 from jaxlung.system.environment import describe_environment
@@ -46,7 +46,7 @@ def format_summary(result: Check) -> str:
     else:
         lines.append(f"  {'agreement':10}not measured: too few pairs to compare with one another")
     sizes = ", ".join(f"{name} {n}" for name, n in facts["splits"].items())
-    lines.append(f"  {'splits':10}{sizes} (by {result.splits.by})")
+    lines.append(f"  {'splits':10}{sizes} (by {result.split_by})")
     for title, found in (("ERRORS", result.errors()), ("WARNINGS", result.warnings())):
         lines += ["", f"{title}: {len(found)}"]
         for kind in dict.fromkeys(f.kind for f in found):
@@ -88,31 +88,30 @@ def format_names(finding: Finding) -> str:
 
 def summarize_check(result: Check) -> dict[str, Any]:
     """Counts the files and findings of the whole folder, for `summary` of check.json."""
-    shapes = [r.content.shape for r in result.records if r.content]
-    agreements = [d.agreement for d in result.compared.disagreements]
-    splits = Counter(result.splits.of.values())
+    records, splits = result.records, Counter(result.splits.values())
     return {
-        "pairs": len(result.records),
+        "pairs": len(records),
         "errors": len(result.errors()),
         "warnings": len(result.warnings()),
         "kinds": dict(Counter(f.kind for f in result.findings)),
-        "sizes": _count(_size(r) for r in result.records),
-        "image_formats": _count(r.image_format for r in result.records),
-        "mask_formats": _count(r.mask_format for r in result.records),
-        "coverage": _spread([shape.coverage for shape in shapes]),
-        "agreement": _spread(agreements),
+        "sizes": _count(format_shape(r.size) for r in records if r.size),
+        "image_formats": _count(r.image_format for r in records),
+        "mask_formats": _count(r.mask_format for r in records),
+        "coverage": _spread([r.content.shape.coverage for r in records if r.content]),
+        "agreement": _spread([d.agreement for d in _disagreements(result).values()]),
         "splits": {name: splits[name] for name in SPLITS},
-        "split_by": result.splits.by,
+        "split_by": result.split_by,
     }
+
+
+def _disagreements(result: Check) -> dict[str, Disagreement]:
+    """Returns what is known of each mask beside the expected one, by id."""
+    return {i: row.disagreement for i, row in result.compared.items() if row.disagreement}
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
     """Counts each name that is not empty, the most common first."""
     return dict(Counter(name for name in names if name).most_common())
-
-
-def _size(record: Record) -> str:
-    return f"{record.size[0]}x{record.size[1]}" if record.size else ""
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
@@ -124,27 +123,25 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
 
 def to_json(result: Check) -> dict[str, Any]:
     """Makes the content of check.json; docs/data_check.md has the keys."""
-    agreement = {
-        i: round(d.agreement, 4)
-        for i, d in zip(result.compared.ids, result.compared.disagreements, strict=False)
-    }
+    disagreements = _disagreements(result)
     rank = {i: (n, value, kind) for n, (i, value, kind) in enumerate(ranking(result), start=1)}
     images = []
     for record in result.records:
         height, width = record.size or (None, None)
         shape = record.content.shape if record.content else None
+        disagreement = disagreements.get(record.id)
         place, suspicion, kind = rank.get(record.id, (None, None, None))
         images.append(
             {
                 "id": record.id,
-                "split": result.splits.of.get(record.id),
+                "split": result.splits.get(record.id),
                 "height": height,
                 "width": width,
                 "image_format": record.image_format or None,
                 "mask_format": record.mask_format or None,
                 "coverage": shape and round(shape.coverage, 5),
                 "pieces": shape and shape.pieces,
-                "agreement": agreement.get(record.id),
+                "agreement": disagreement and round(disagreement.agreement, 4),
                 "rank": place,
                 "suspicion": None if suspicion is None else round(suspicion, 3),
                 "suspicion_kind": kind if suspicion else None,
@@ -238,7 +235,7 @@ def _copies(result: Check) -> list[dict[str, Any]]:
         {
             "message": f"{format_names(f)} {f.message}",
             "pictures": [
-                {"id": i, "split": result.splits.of.get(i), "picture": _picture(result, i)}
+                {"id": i, "split": result.splits.get(i), "picture": _picture(result, i)}
                 for i in f.ids[:2]
             ],
         }
@@ -257,9 +254,9 @@ def _picture(result: Check, image_id: str) -> Mapping[str, Any] | None:
     if image.shape[:2] != mask_HxW.shape:
         return None
     expected = np.zeros_like(mask_HxW)
-    compared = result.compared
-    if compared.expected_NxGxG is not None and image_id in compared.ids:
-        share_GxG = compared.expected_NxGxG[compared.ids.index(image_id)]
+    row = result.compared.get(image_id)
+    if row and row.expected_GxG is not None:
         height, width = mask_HxW.shape
-        expected = cv2.resize(share_GxG, (width, height), interpolation=cv2.INTER_LINEAR) > 127
+        expected = cv2.resize(row.expected_GxG, (width, height), interpolation=cv2.INTER_LINEAR)
+        expected = expected > 127
     return encode_picture(draw_thumbnail(image, expected, mask_HxW), image_id)

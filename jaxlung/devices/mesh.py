@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -163,29 +162,29 @@ def jit_init(
 ) -> Callable[[jax.Array], Any]:
     """Jits init(key) -> state so that parameters are born where they live."""
     # Run once: on a CPU, half the time that full optimisation of its many random draws takes.
-    options: Any = {"xla_backend_optimization_level": 1} if _on_cpu(mesh) else None
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options: Any = {"xla_backend_optimization_level": 1} if on_cpu else None
     shapes = jax.eval_shape(init, jax.eval_shape(lambda: jax.random.key(0)))
     return jax.jit(
         init, out_shardings=state_sharding(shapes, mesh, fsdp=fsdp), compiler_options=options
     )
 
 
-def _on_cpu(mesh: Mesh) -> bool:
-    return bool(mesh.devices.flat[0].platform == "cpu")
-
-
-def jit_train_step(step: Callable[..., Any], mesh: Mesh, state: Any) -> Callable[..., Any]:
+def jit_train_step(
+    step: Callable[..., Any], mesh: Mesh, state: Any, batch: NamedSharding | None = None
+) -> Callable[..., Any]:
     """Jits step(state, batch, key) -> (state, metrics); the state's buffers are donated.
 
     The random key is an argument, so that runs that differ by seed alone share the program.
 
     Args:
         state: where it lives: its `state_sharding`, or one sharding for all of it.
+        batch: where it lives; None: split over "data".
     """
     whole = replicated(mesh)
     return jax.jit(
         step,
-        in_shardings=(state, batch_sharding(mesh), whole),
+        in_shardings=(state, batch or batch_sharding(mesh), whole),
         out_shardings=(state, whole),
         donate_argnums=(0,),
     )
@@ -220,13 +219,7 @@ def jit_train_steps(step: Callable[..., Any], mesh: Mesh, state: Any) -> Callabl
         # A traced count: an epoch's last, shorter call needs no program of its own.
         return jax.lax.fori_loop(0, count, do_step, (state, empty_K))
 
-    whole = replicated(mesh)
-    return jax.jit(
-        train_steps,
-        in_shardings=(state, whole, whole),
-        out_shardings=(state, whole),
-        donate_argnums=(0,),
-    )
+    return jit_train_step(train_steps, mesh, state, replicated(mesh))
 
 
 def jit_predict_step(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,8 +236,3 @@ def jit_eval_step(
         in_shardings=(replicated(mesh) if variables is None else variables, batch_sharding(mesh)),
         out_shardings=replicated(mesh),
     )
-
-
-def jit_norm(mesh: Mesh) -> Callable[[Any], jax.Array]:
-    """Jits the global norm, float32 [], of a tree of arrays wherever they live."""
-    return jax.jit(optax.tree.norm, out_shardings=replicated(mesh))

@@ -45,7 +45,7 @@ def evaluate(
     Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
 
     Args:
-        workdir: a workdir of train.py or a bundled model's name; several are compared on the same
+        workdir: of `jaxlung train`, or a bundled model's name; several are compared on the same
             images.
         data: a folder or a prepared public set, as for `choose_split`; several make a table of
             models and sets. None: the run's own data.
@@ -73,7 +73,7 @@ def evaluate(
     models_named = _listed(workdir)
     folders: list[Path | None] = [Path(path) for path in _listed(data)] or [None]
     if not models_named:
-        raise InputError("--workdir: name at least one workdir of train.py")
+        raise InputError("--workdir: name at least one workdir of `jaxlung train`")
     if out is None and len(models_named) * len(folders) > 1:
         raise InputError("several models or sets need --out FOLDER for their common report")
     for name in filter(bundled.is_model_name, models_named):
@@ -119,16 +119,8 @@ def _plan(
     tasks = []
     for ((name, predictor), folder), source in zip(pairs, sources, strict=True):
         chosen, warning = _choose_for(predictor, folder, split)
-        tasks.append(
-            Task(
-                model=name,
-                predictor=predictor,
-                data=labels[source.resolve()],
-                source=str(source),
-                split=chosen,
-                warning=warning,
-            )
-        )
+        label = labels[source.resolve()]
+        tasks.append(Task(name, predictor, label, str(source), chosen, warning))
     return tasks
 
 

@@ -19,16 +19,8 @@ from jaxlung.io.images import is_image, read_image, read_size
 from jaxlung.io.masks import read_labels
 from jaxlung.io.page import make_report_folder
 from jaxlung.masks.sides import Lungs, lungs_from_labels, split_lungs
-from jaxlung.metrics.image import (
-    DEFAULT_TOLERANCE,
-    Tolerance,
-    check_tolerance,
-    count_stray_pieces,
-    flag_failures,
-    score_masks,
-    score_missing,
-)
-from jaxlung.metrics.set_scores import Picture, Scores, to_columns
+from jaxlung.metrics import image
+from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.system.digests import digest_array, digest_splits
 from jaxlung.system.environment import describe_environment
 from jaxlung.system.threads import count_workers
@@ -54,7 +46,7 @@ def score(
     metadata: str | os.PathLike[str] | None = None,
     sides: bool = False,
     spacing_mm: float | None = None,
-    tolerance: Tolerance = DEFAULT_TOLERANCE,
+    tolerance: image.Tolerance = image.DEFAULT_TOLERANCE,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Scores a folder of masks against a folder of true masks, matched by stem.
@@ -86,7 +78,7 @@ def score(
         >>> report["results"][0]["grids"]["original"]["per_image"]["dice"]  # doctest: +SKIP
     """
     started = time.monotonic()
-    check_tolerance(tolerance)
+    image.check_tolerance(tolerance)
     pred, truth, out = Path(pred), Path(truth), Path(out)
     if spacing_mm is not None and not is_spacing(spacing_mm):
         raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
@@ -98,19 +90,17 @@ def score(
     spacings = [square or spacing for spacing in known.spacings]
     make_report_folder(out, OUTPUTS, overwrite=overwrite)
 
-    def score_file(index: int) -> _Scored:
-        return _score(files[index], spacings[index], sides=sides, tolerance=tolerance)
-
+    score_file = functools.partial(_score, sides=sides, tolerance=tolerance)
     with ThreadPoolExecutor(count_workers()) as pool:
-        results = pool.map(score_file, range(len(files)))
+        results = pool.map(score_file, files, spacings)
         bar = {"desc": "scored", "unit": "image", "disable": None, "leave": False}
-        scored = list(tqdm(results, total=len(files), **bar))
+        scored, digests = zip(*tqdm(results, total=len(files), **bar), strict=True)
 
     def picture(index: int) -> Picture:
         file = files[index]
         truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
-        image = read_image(file.image) if file.image else None
-        return Picture(image, prediction_HxW > 0, truth_HxW > 0)
+        film = read_image(file.image) if file.image else None
+        return Picture(film, prediction_HxW > 0, truth_HxW > 0)
 
     warnings = []
     if missing := sum(file.prediction is None for file in files):
@@ -121,22 +111,18 @@ def score(
         ids=ids,
         patients=known.patients or ids,
         groups=known.groups,
-        grids={"original": to_columns([s.scores for s in scored])},
-        flags=tuple(s.flags for s in scored),
-        stray=tuple(s.stray for s in scored),
-        sizes=tuple(s.size for s in scored),
-        digests=tuple(s.truth_digest for s in scored),
+        images=scored,
         reliability=None,
         facts={
             "source": str(truth),
             "split": "all",
-            "fingerprint": _digest_all(ids, [s.truth_digest for s in scored]),
+            "fingerprint": _digest_all(ids, [row.digest for row in scored]),
             "warnings": warnings,
             "seconds": round(time.monotonic() - started, 2),
         },
         pictures=functools.partial(map, picture),
     )
-    digest = _digest_all(ids, [s.prediction_digest for s in scored])
+    digest = _digest_all(ids, digests)
     models = {scores.model: {"masks": str(pred), "masks_sha256": digest}}
     environment, seconds = describe_environment(devices=False), time.monotonic() - started
     return write_report(out, [scores], models, tolerance, environment, seconds)
@@ -198,36 +184,25 @@ def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
     return masks
 
 
-class _Scored(NamedTuple):
-    scores: Mapping[str, float]
-    flags: tuple[str, ...]
-    stray: tuple[int, int]
-    size: tuple[int, int]
-    truth_digest: str
-    prediction_digest: str
-
-
 def _score(
-    file: Files, spacing: tuple[float, float] | None, *, sides: bool, tolerance: Tolerance
-) -> _Scored:
+    file: Files, spacing: tuple[float, float] | None, *, sides: bool, tolerance: image.Tolerance
+) -> tuple[ImageScores, str]:
+    """Returns the scores of an image, and the digest of its prediction."""
     truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
-    truth, prediction = truth_HxW > 0, prediction_HxW > 0
-    if sides:
-        lungs: Lungs | None = lungs_from_labels(prediction_HxW, truth_HxW)
-    else:
-        lungs = split_lungs(prediction, truth)
-    if file.prediction is None:
-        scores = score_missing(truth, lungs=lungs, spacing=spacing)
-    else:
-        scores = score_masks(prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance)
-    return _Scored(
-        scores,
-        flag_failures(prediction, truth, lungs, missing=file.prediction is None),
-        count_stray_pieces(prediction, truth),
-        truth.shape,
-        digest_array(truth_HxW),
-        digest_array(prediction_HxW),
+    truth, prediction, missing = truth_HxW > 0, prediction_HxW > 0, file.prediction is None
+    lungs: Lungs | None = (
+        lungs_from_labels(prediction_HxW, truth_HxW) if sides else split_lungs(prediction, truth)
     )
+    if missing:
+        scores = image.score_missing(truth, lungs=lungs, spacing=spacing)
+    else:
+        scores = image.score_masks(
+            prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance
+        )
+    flags = image.flag_failures(prediction, truth, lungs, missing=missing)
+    stray, digest = image.count_stray_pieces(prediction, truth), digest_array(truth_HxW)
+    scored = ImageScores({"original": scores}, flags, stray, truth.shape, digest)
+    return scored, digest_array(prediction_HxW)
 
 
 def _read_pair(file: Files, *, sides: bool) -> tuple[np.ndarray, np.ndarray]:

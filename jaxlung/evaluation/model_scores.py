@@ -3,6 +3,7 @@
 Training happens on the network's grid; masks are used on the image's own grid.
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,7 +23,7 @@ from jaxlung.masks import sides
 from jaxlung.metrics import calibration, image
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance
-from jaxlung.metrics.set_scores import Picture, Scores, to_columns
+from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import Geometry, from_canvas, is_lung, to_canvas
 from jaxlung.system.digests import digest_example, digest_splits, is_example_digest
@@ -39,17 +40,7 @@ class Task(NamedTuple):
     warning: str | None
 
 
-class _Scored(NamedTuple):
-    """The scores of one image, and facts about it."""
-
-    network: dict[str, float]
-    original: dict[str, float]
-    flags: tuple[str, ...]
-    stray: tuple[int, int]
-    size: tuple[int, int]
-    reliability: Reliability
-    digest: str
-    canvas_digest: str
+_Scored = tuple[ImageScores, Reliability, str]  # the last: the digest of an image's canvas
 
 
 def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
@@ -61,12 +52,8 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     predictor, split = task.predictor, task.split
     own = range(jax.process_index(), len(split.ids), jax.process_count())
 
-    def place(index: int) -> _Placed:
-        return _place(split, index, predictor.config.data)
-
-    def score(placed: _Placed, probability_SxS: np.ndarray) -> _Scored:
-        return _score(placed, probability_SxS, predictor.to_mask, tolerance)
-
+    place = functools.partial(_place, split, predictor.config.data)
+    score = functools.partial(_score, to_mask=predictor.to_mask, tolerance=tolerance)
     scored: list[_Scored] = []
     with tqdm(
         predictor.stream(own, place, score),
@@ -81,14 +68,15 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
                 raise done.result
             scored.append(done.result)
     scored = _of_all_processes(scored, len(split.ids))
-    digests = {split.name: dict(zip(split.ids, (s.digest for s in scored), strict=True))}
+    images, reliabilities, canvas_digests = zip(*scored, strict=True)
+    digests = dict(zip(split.ids, (image.digest for image in images), strict=True))
     facts = {
         "source": task.source,
         "split": split.name,
-        "fingerprint": digest_splits(digests),
+        "fingerprint": digest_splits({split.name: digests}),
         "warnings": [
             *([task.warning] if task.warning else []),
-            *_seen_in_training(predictor, [s.canvas_digest for s in scored]),
+            *_seen_in_training(predictor, canvas_digests),
         ],
         "seconds": round(time.monotonic() - started, 2),
     }
@@ -106,15 +94,8 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         ids=split.ids,
         patients=split.patients or split.ids,
         groups=split.groups,
-        grids={
-            "original": to_columns([s.original for s in scored]),
-            "network": to_columns([s.network for s in scored]),
-        },
-        flags=tuple(s.flags for s in scored),
-        stray=tuple(s.stray for s in scored),
-        sizes=tuple(s.size for s in scored),
-        digests=tuple(s.digest for s in scored),
-        reliability=calibration.sum_reliability([s.reliability for s in scored]),
+        images=images,
+        reliability=calibration.sum_reliability(reliabilities),
         facts=facts,
         pictures=pictures,
         volumes=tuple(map(volume_name, split.ids)) if predictor.config.modality == "ct" else None,
@@ -125,16 +106,12 @@ def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
     """Gathers the images that each process has scored, in order."""
     if jax.process_count() == 1:
         return scored
-    rows = [
-        {**one._asdict(), "reliability": [part.tolist() for part in one.reliability]}
-        for one in scored
-    ]
+    rows = [(image, [part.tolist() for part in sums], digest) for image, sums, digest in scored]
     found: dict[int, _Scored] = {}
     for process, theirs in enumerate(distributed.gather(rows)):
         for index, row in zip(range(process, count, jax.process_count()), theirs, strict=True):
-            sums = Reliability(*map(np.array, row.pop("reliability")))
-            tuples = {name: tuple(row.pop(name)) for name in ("flags", "stray", "size")}
-            found[index] = _Scored(**row, **tuples, reliability=sums)  # type: ignore[arg-type]
+            image, sums, digest = row
+            found[index] = ImageScores(*image), Reliability(*map(np.array, sums)), digest
     return [found[index] for index in range(count)]
 
 
@@ -147,7 +124,7 @@ class _Placed(NamedTuple):
     geometry: Geometry
 
 
-def _place(split: Split, index: int, data: DataConfig) -> _Placed:
+def _place(split: Split, data: DataConfig, index: int) -> _Placed:
     example = split.read(index)
     try:
         canvas_SxS, mask_SxS, geometry = to_canvas(
@@ -179,25 +156,25 @@ def _score(
         spacing[0] * geometry.height / geometry.box_height,
         spacing[1] * geometry.width / geometry.box_width,
     )
-    return _Scored(
-        network=image.score_masks(
+    grids = {
+        "original": image.score_masks(
+            prediction_HxW, truth_HxW, lungs=lungs, spacing=spacing, tolerance=tolerance
+        ),
+        "network": image.score_masks(
             prediction_SxS,
             truth_SxS,
             lungs=sides.split_lungs(prediction_SxS, truth_SxS),
             spacing=canvas_spacing,
             tolerance=tolerance,
         ),
-        original=image.score_masks(
-            prediction_HxW, truth_HxW, lungs=lungs, spacing=spacing, tolerance=tolerance
-        ),
-        flags=image.flag_failures(prediction_HxW, truth_HxW, lungs),
-        stray=image.count_stray_pieces(prediction_HxW, truth_HxW),
-        size=truth_HxW.shape,
-        # Not the letterbox's bars: they are no part of the image.
-        reliability=calibration.count_reliability(probability_SxS[box], truth_SxS[box]),
-        digest=digest_example(example.image, example.mask),
-        canvas_digest=digest_canvas(canvas_SxS, mask_SxS),
-    )
+    }
+    flags = image.flag_failures(prediction_HxW, truth_HxW, lungs)
+    stray = image.count_stray_pieces(prediction_HxW, truth_HxW)
+    digest = digest_example(example.image, example.mask)
+    # Not the letterbox's bars: they are no part of the image.
+    reliability = calibration.count_reliability(probability_SxS[box], truth_SxS[box])
+    scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest)
+    return scores, reliability, digest_canvas(canvas_SxS, mask_SxS)
 
 
 def _seen_in_training(predictor: Predictor, digests: Sequence[str]) -> list[str]:

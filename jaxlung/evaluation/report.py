@@ -10,16 +10,10 @@ import numpy as np
 from jaxlung.evaluation import plots, tables
 from jaxlung.io.drawing import draw_thumbnail
 from jaxlung.io.page import encode_picture, render_page
+from jaxlung.metrics import set_scores
 from jaxlung.metrics.image import FLAGS, Tolerance
 from jaxlung.metrics.records import score_columns
-from jaxlung.metrics.set_scores import (
-    SCHEMA,
-    Scores,
-    compare_models,
-    describe_settings,
-    summarize_scores,
-    write_csv,
-)
+from jaxlung.metrics.set_scores import Scores
 from jaxlung.metrics.statistics import MIN_PATIENTS
 from jaxlung.system.files import write_json, write_text
 
@@ -50,15 +44,15 @@ def write_report(
         the content of metrics.json.
     """
     evaluation = {
-        "schema": SCHEMA,
-        "settings": describe_settings(tolerance),
+        "schema": set_scores.SCHEMA,
+        "settings": set_scores.describe_settings(tolerance),
         "models": models,
-        "results": [summarize_scores(scores) for scores in results],
-        "comparisons": compare_models(results),
+        "results": [set_scores.summarize_scores(scores) for scores in results],
+        "comparisons": set_scores.compare_models(results),
         "environment": environment,
         "seconds": round(seconds, 2),
     }
-    page, rows = render(evaluation, results), write_csv(results)
+    page, rows = render(evaluation, results), set_scores.write_csv(results)
     # Only now: three files of one evaluation, or none of them.
     write_json(out / "metrics.json", evaluation)
     write_text(out / "per_image.csv", rows)
@@ -105,8 +99,8 @@ def _section(number: int, entry: Mapping[str, Any], scores: Scores) -> dict[str,
             "id": scores.ids[i],
             "anchor": f"row-{number}-{i}",
             "case": f"case-{number}-{i}" if i in drawn else None,
-            "flags": scores.flags[i],
-            "columns": {name: values[i] for name, values in columns.items()},
+            "flags": scores.images[i].flags,
+            "columns": scores.images[i].grids["original"],
         }
         for i in order
     }
@@ -183,7 +177,7 @@ def _charts(
         plots.plot_scatter(
             scores.original["dice"][pointed],
             scores.original["hd95_px"][pointed],
-            [bool(scores.flags[i]) for i in pointed],
+            [bool(scores.images[i].flags) for i in pointed],
             [f"#{image['case'] or image['anchor']}" for image in images.values()],
             name=f"scatter-{number}",
         ),

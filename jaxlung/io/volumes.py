@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io import raw_volumes
+from jaxlung.io.ct import raw_volumes
 from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence

@@ -5,6 +5,7 @@ docs/evaluation.md describes both files, and a test compares it with what is wri
 
 import csv
 import dataclasses
+import functools
 import io
 import itertools
 import math
@@ -13,19 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxlung.metrics import calibration
+from jaxlung.metrics import calibration, statistics
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import FLAGS, FOUND, LOW_DICE, Tolerance
 from jaxlung.metrics.overlap import Counts, pool_groups
 from jaxlung.metrics.records import overlap_metrics, score_columns
-from jaxlung.metrics.statistics import (
-    LEVEL,
-    RESAMPLES,
-    bootstrap_intervals,
-    compare,
-    or_none,
-    summarize,
-)
 
 SCHEMA = "jaxlung-evaluation-1"
 COMPARED = ("dice", "hd95_px", "assd_px", "nsd_px")  # columns in which models are compared
@@ -42,6 +35,16 @@ class Picture(NamedTuple):
     truth_HxW: np.ndarray
 
 
+class ImageScores(NamedTuple):
+    """The scores of one image, and facts about it."""
+
+    grids: Mapping[str, Mapping[str, float]]  # "original", perhaps "network": `image.score_masks`
+    flags: Sequence[str]
+    stray: Sequence[int]  # pieces and pixels, on the original grid
+    size: Sequence[int]  # height and width of the original grid
+    digest: str  # of the image's content
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """The scores of one model on one set of N images."""
@@ -51,15 +54,22 @@ class Scores:
     ids: tuple[str, ...]
     patients: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]  # subgroup column to the value of each image
-    grids: Mapping[str, Columns]  # "original" and perhaps "network"
-    flags: tuple[tuple[str, ...], ...]
-    stray: tuple[tuple[int, int], ...]  # pieces and pixels, on the original grid
-    sizes: tuple[tuple[int, int], ...]  # height and width of the original grid
-    digests: tuple[str, ...]  # of each image's content
+    images: Sequence[ImageScores]
     reliability: Reliability | None  # None: the masks come without probabilities
     facts: Mapping[str, Any]  # for metrics.json: source, split, fingerprint, warnings, seconds
     pictures: Callable[[Sequence[int]], Iterator[Picture]]  # of these images, in this order
     volumes: tuple[str, ...] | None = None  # the scan that each image is a slice of; None: X-rays
+
+    @functools.cached_property
+    def grids(self) -> Mapping[str, Columns]:
+        """The columns on each grid of the images."""
+        names = self.images[0].grids
+        return {grid: to_columns([image.grids[grid] for image in self.images]) for grid in names}
+
+    @property
+    def contents(self) -> list[tuple[str, str]]:
+        """The id and the digest of each image."""
+        return [(name, image.digest) for name, image in zip(self.ids, self.images, strict=True)]
 
     @property
     def original(self) -> Columns:
@@ -96,8 +106,8 @@ def summarize_scores(scores: Scores) -> dict[str, Any]:
             for grid, columns in scores.grids.items()
         },
         "volumes": _summarize_volumes(scores),
-        "flags": {flag: sum(flag in flags for flags in scores.flags) for flag in FLAGS},
-        "flagged": sum(map(bool, scores.flags)),
+        "flags": {flag: sum(flag in image.flags for image in scores.images) for flag in FLAGS},
+        "flagged": sum(bool(image.flags) for image in scores.images),
         "subgroups": {
             name: {value: _summarize_subgroup(scores, name, value) for value in sorted(set(values))}
             for name, values in scores.groups.items()
@@ -107,7 +117,7 @@ def summarize_scores(scores: Scores) -> dict[str, Any]:
 
 
 def _summarize_grid(columns: Columns, patients: Sequence[str]) -> dict[str, Any]:
-    per_image = summarize({name: columns[name] for name in score_columns()}, patients)
+    per_image = statistics.summarize({name: columns[name] for name in score_columns()}, patients)
     counts_Nx4 = np.stack([columns[name] for name in Counts._fields], axis=-1)
     metrics = overlap_metrics()
 
@@ -116,9 +126,9 @@ def _summarize_grid(columns: Columns, patients: Sequence[str]) -> dict[str, Any]
         return np.stack([metric(counts) for metric in metrics.values()], axis=-1)
 
     values_K = score(counts_Nx4.sum(axis=0))
-    intervals_Kx2 = bootstrap_intervals(counts_Nx4, patients, score)
+    intervals_Kx2 = statistics.bootstrap_intervals(counts_Nx4, patients, score)
     pooled = {
-        name: {"value": float(value), "ci95": or_none(interval_2)}
+        name: {"value": float(value), "ci95": statistics.or_none(interval_2)}
         for name, value, interval_2 in zip(metrics, values_K, intervals_Kx2, strict=True)
     }
     return {"per_image": per_image, "pooled": pooled}
@@ -133,17 +143,17 @@ def _summarize_volumes(scores: Scores) -> dict[str, Any] | None:
     )
     values = {name: metric(counts) for name, metric in overlap_metrics().items()}
     patients = [scores.patients[i] for i in first_V]
-    return {"n": len(first_V), "per_volume": summarize(values, patients)}
+    return {"n": len(first_V), "per_volume": statistics.summarize(values, patients)}
 
 
 def _summarize_subgroup(scores: Scores, group: str, value: str) -> dict[str, Any]:
-    chosen = np.flatnonzero([v == value for v in scores.groups[group]])
+    chosen = [i for i, own in enumerate(scores.groups[group]) if own == value]
     patients = [scores.patients[i] for i in chosen]
     columns = {name: column[chosen] for name, column in scores.original.items()}
     return {
         "n": len(chosen),
         "patients": len(set(patients)),
-        "flagged": sum(bool(scores.flags[i]) for i in chosen),
+        "flagged": sum(bool(scores.images[i].flags) for i in chosen),
         **_summarize_grid(columns, patients),
     }
 
@@ -161,15 +171,14 @@ def compare_models(results: Sequence[Scores]) -> list[dict[str, Any]]:
     for a, b in itertools.combinations(results, 2):
         if a.data != b.data:
             continue
-        place = {image: i for i, image in enumerate(zip(b.ids, b.digests, strict=True))}
-        images = list(zip(a.ids, a.digests, strict=True))
-        of_a = [i for i, image in enumerate(images) if image in place]
-        of_b = [place[images[i]] for i in of_a]
+        place = {content: i for i, content in enumerate(b.contents)}
+        pairs = [(i, place[content]) for i, content in enumerate(a.contents) if content in place]
+        of_a, of_b = [i for i, _ in pairs], [j for _, j in pairs]
         patients = [a.patients[i] for i in of_a]
         for metric in COMPARED if of_a else ():
             about = {"set": a.data, "metric": metric, "a": a.model, "b": b.model}
             values = a.original[metric][of_a], b.original[metric][of_b]
-            comparisons.append({**about, **compare(*values, patients)})
+            comparisons.append({**about, **statistics.compare(*values, patients)})
     return comparisons
 
 
@@ -180,8 +189,8 @@ def describe_settings(tolerance: Tolerance) -> dict[str, Any]:
         "nsd_tolerance_mm": tolerance.mm,
         "low_dice": LOW_DICE,
         "lung_missing_below_recall": FOUND,
-        "confidence_level": LEVEL,
-        "bootstrap_resamples": RESAMPLES,
+        "confidence_level": statistics.LEVEL,
+        "bootstrap_resamples": statistics.RESAMPLES,
         "bootstrap": "BCa with widened level, patients resampled",
     }
 
@@ -203,17 +212,17 @@ def write_csv(results: Sequence[Scores]) -> str:
     header += ["height", "width", "flags", "stray_pieces", "stray_pixels"]
     writer.writerow([*header, *(f"{name}_{grid}" for grid, name in columns)])
     for scores in results:
-        for i, image_id in enumerate(scores.ids):
-            row: list[Any] = [scores.model, scores.data, image_id]
+        for i, image in enumerate(scores.images):
+            row: list[Any] = [scores.model, scores.data, scores.ids[i]]
             row.append(numbers[scores.data][scores.patients[i]])
             row += [scores.groups[name][i] if name in scores.groups else "" for name in groups]
-            row += [*scores.sizes[i], " ".join(scores.flags[i]), *scores.stray[i]]
-            row += [_cell(scores.grids.get(grid), name, i) for grid, name in columns]
+            row += [*image.size, " ".join(image.flags), *image.stray]
+            row += [_cell(name, image.grids.get(grid, {}).get(name)) for grid, name in columns]
             writer.writerow(row)
     return text.getvalue()
 
 
-def _cell(columns: Columns | None, name: str, i: int) -> str:
-    if columns is None or math.isnan(columns[name][i]):
+def _cell(name: str, value: float | None) -> str:
+    if value is None or math.isnan(value):
         return ""
-    return f"{columns[name][i]:.0f}" if name in Counts._fields else f"{columns[name][i]:.6f}"
+    return f"{value:.0f}" if name in Counts._fields else f"{value:.6f}"

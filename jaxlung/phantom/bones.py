@@ -5,15 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jaxlung.phantom.anatomy import (
-    Anatomy,
-    Array,
-    Pair,
-    arm_axis,
-    capsule_chord,
-    chest_half_width,
-    ellipsoid_chord,
-)
+from jaxlung.phantom import anatomy
+from jaxlung.phantom.anatomy import Anatomy, Array, Pair
 
 _RIBS = 10
 _BRANCHES = 7  # of a hilum, each with two children and four grandchildren
@@ -47,7 +40,7 @@ def rib_chord(a: Anatomy, x: Array, z: Array) -> Array:
     def one(total: Array, k: Array) -> tuple[Array, None]:
         top = a.apex - 0.6 + k * a.rib_pitch * length
         half_drop = 0.5 * a.rib_drop * (3.6 + 0.75 * k)
-        width = chest_half_width(a, jnp.maximum(top + half_drop, a.apex + 0.6)) + 0.15
+        width = anatomy.chest_half_width(a, jnp.maximum(top + half_drop, a.apex + 0.6)) + 0.15
         width *= 1 - 0.22 * jnp.exp(-k)  # the first rib closes the apex
         u, v = side / width, (z - top - half_drop) / half_drop
         # Distance to the curve u^1.7 + v^2 = 1, to first order.
@@ -85,7 +78,7 @@ def spine_chord(a: Anatomy, x: Array, z: Array) -> Array:
 
 def shoulder_chord(a: Anatomy, x: Array, z: Array) -> Array:
     """Returns the ray's length in clavicles, shoulder blades and the upper arms' bones."""
-    joint, elbow = arm_axis(a)
+    joint, elbow = anatomy.arm_axis(a)
     side = jnp.abs(x - 0.6 * a.turn)
     # The clavicle: an S from the breastbone, rising to just above the joint.
     inner_z, outer_z, reach = a.apex + 4.6, joint[1] - 3.4, joint[0] - 0.6
@@ -106,9 +99,11 @@ def shoulder_chord(a: Anatomy, x: Array, z: Array) -> Array:
     )
     blade = 0.3 * jax.nn.sigmoid(-outside / 0.1)
     blade += 0.7 * jnp.exp(-(((outside + 0.25) / 0.3) ** 2))  # its thick border
-    blade += 0.6 * capsule_chord(side_x, z, socket, (socket[0], socket[1] + 1.4), (0.6, 0.7))
+    blade += 0.6 * anatomy.capsule_chord(
+        side_x, z, socket, (socket[0], socket[1] + 1.4), (0.6, 0.7)
+    )
 
-    head = 0.42 * ellipsoid_chord((side_x - joint[0]) / 2.4, (z - joint[1]) / 2.4, 2.0)
+    head = 0.42 * anatomy.ellipsoid_chord((side_x - joint[0]) / 2.4, (z - joint[1]) / 2.4, 2.0)
     dx, dz = elbow[0] - joint[0], elbow[1] - joint[1]
     across = ((side_x - joint[0] - 0.4) * dz - (z - joint[1]) * dx) / jnp.hypot(dx, dz)
     shaft = 0.8 * tube_chord(across, 1.25) * jax.nn.sigmoid((z - joint[1] - 0.5) / 0.4)
@@ -154,7 +149,7 @@ def vessel_tree_chord(segments_Nx6: Array, x: Array, z: Array) -> Array:
 
     def one(deepest: Array, segment: Array) -> tuple[Array, None]:
         x0, z0, x1, z1, r0, r1 = segment
-        chord = capsule_chord(x, z, (x0, z0), (x1, z1), (r0, r1))
+        chord = anatomy.capsule_chord(x, z, (x0, z0), (x1, z1), (r0, r1))
         return jnp.maximum(deepest, chord), None
 
     deepest, _ = jax.lax.scan(one, jnp.zeros_like(x), segments_Nx6)
@@ -165,4 +160,4 @@ def hilum_chord(a: Anatomy, x: Array, z: Array) -> Array:
     """Returns the ray's length in the soft tissue of both hila."""
     u = (jnp.abs(x) - a.medial - 1.5) / 1.3
     lower = jnp.where(x < 0, -0.4, -1.2)  # the left hilum stands higher
-    return ellipsoid_chord(u, (z - lower) / 2.1, 0.8)
+    return anatomy.ellipsoid_chord(u, (z - lower) / 2.1, 0.8)

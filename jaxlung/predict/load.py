@@ -6,7 +6,7 @@ import operator
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,23 +20,13 @@ from jaxlung.predict.predictor import Predictor
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
 from jaxlung.workdir.checkpoints import NotValidated, abstract_like, restore_best
-from jaxlung.workdir.record import Digests, read_config, read_digests
+from jaxlung.workdir.record import read_config, read_digests
 
 ModelLike = str | os.PathLike[str]
 
 
-class _Model(NamedTuple):
-    """One model among those to load."""
-
-    config: Config
-    step: int
-    data_digests: Digests
-    variables: list[Any]  # one tree for each member; a single run has one
-    least_confidence: float | None = None  # of a bundled model
-
-
 def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
-    """Loads a bundled model by its name, or the best model of a run of train.py by its workdir.
+    """Loads a bundled model by its name, or the best model of a run by its workdir.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. Where a workdir has a bundled
     model's name, write "./cxr" or give a `Path`.
@@ -61,7 +51,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     """
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     if not models:
-        raise InputError("no model named; name a workdir of train.py or a bundled model")
+        raise InputError("no model named; name a workdir of `jaxlung train` or a bundled model")
     read = [_read(one) for one in models]
     config = read[0].config
     for name, one in zip(models, read, strict=True):
@@ -96,10 +86,9 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     )
 
 
-def _read(model: ModelLike) -> _Model:
+def _read(model: ModelLike) -> bundled.Model:
     if bundled.is_model_name(model):
-        one = bundled.read_model(str(model))
-        return _Model(one.config, one.step, one.data_digests, [one.variables], one.least_confidence)
+        return bundled.read_model(str(model))
     workdir = Path(model)
     if not workdir.exists():
         listed = ", ".join(bundled.list_models())
@@ -108,10 +97,10 @@ def _read(model: ModelLike) -> _Model:
     if config.is_ensemble:
         return _read_members(config, workdir)
     variables, step = _restore(config, workdir)
-    return _Model(config, step, read_digests(workdir), [variables])
+    return bundled.Model(config, step, read_digests(workdir), [variables])
 
 
-def _read_members(config: Config, workdir: Path) -> _Model:
+def _read_members(config: Config, workdir: Path) -> bundled.Model:
     """Reads the members that have a best, in the workdir of a `train_ensemble`."""
     variables_M, steps_M = [], []
     for i, member in enumerate(member_configs(config)):
@@ -121,7 +110,7 @@ def _read_members(config: Config, workdir: Path) -> _Model:
             steps_M.append(step)
     if not steps_M:
         raise InputError(f"{workdir}: none of its members has come to its first validation yet")
-    return _Model(config, steps_M[0], read_digests(workdir), variables_M)
+    return bundled.Model(config, steps_M[0], read_digests(workdir), variables_M)
 
 
 def _restore(config: Config, workdir: Path) -> tuple[Any, int]:

@@ -49,7 +49,7 @@ def stream(
                     item = next(left)
                 except StopIteration:
                     return
-                reading.append((item, readers.submit(_timed, prepare, item)))
+                reading.append((item, readers.submit(timed, prepare, item)))
 
         def result() -> Done[T, R]:
             item, seconds, future = finishing.popleft()
@@ -77,7 +77,7 @@ def stream(
                     if isinstance(found, InputError):
                         finishing.append((item, seconds, found))
                     else:
-                        done = finishers.submit(_timed, finish, found, next(computed))
+                        done = finishers.submit(timed, finish, found, next(computed))
                         finishing.append((item, seconds + each, done))
                 del batch, prepared, computed
                 while len(finishing) > batch_size:
@@ -89,7 +89,8 @@ def stream(
             finishers.shutdown(wait=False, cancel_futures=True)
 
 
-def _timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+def timed(function: Callable[..., Any], *args: Any) -> tuple[Any, float]:
+    """Calls a function; returns its result, or its InputError, and its seconds."""
     start = time.perf_counter()
     try:
         result = function(*args)

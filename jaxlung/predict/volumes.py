@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.drawing import draw_overlay, draw_sheet
-from jaxlung.io.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.volumes import Volume, measure_voxel, read_volume
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
@@ -30,11 +30,6 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
     if model.config.modality != "ct":
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
     volume = to_hounsfield(read_volume(path), path)
-    return *predict_slices(model, volume), volume
-
-
-def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """Predicts mask bool and probability float32 [Z, H, W] of a volume in Hounsfield units."""
     data = model.config.data
     _, height, width = volume.voxels_ZxHxW.shape
     geometry = canvas_geometry(height, width, data.size, data.fit)
@@ -49,7 +44,7 @@ def predict_slices(model: Predictor, volume: Volume) -> tuple[np.ndarray, np.nda
     for z, probability_SxS in enumerate(model.probabilities(canvases)):
         probability_ZxHxW[z] = from_canvas(probability_SxS, geometry)
         mask_ZxHxW[z] = model.to_mask(probability_ZxHxW[z])
-    return mask_ZxHxW, probability_ZxHxW
+    return mask_ZxHxW, probability_ZxHxW, volume
 
 
 def check_lungs(mask_ZxHxW: np.ndarray, volume: Volume) -> list[str]:

@@ -55,23 +55,20 @@ def quiet_tensorflow() -> None:
 def quiet_orbax() -> Iterator[None]:
     """Silences Orbax's warnings and tracebacks: its errors are printed in one line elsewhere."""
     # asyncio logs each array that could not be written.
-    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]
-    levels, hook = [log.level for log in logs], sys.unraisablehook
+    hook = sys.unraisablehook
 
     def print_unraisable(unraisable: Any) -> None:
         # TensorStore goes on with the other arrays after Orbax has given up.
         if "Event loop is closed" not in str(unraisable.exc_value):
             hook(unraisable)
 
-    for log in logs:
-        log.setLevel(logging.CRITICAL)
-    sys.unraisablehook = print_unraisable
-    try:
+    with contextlib.ExitStack() as restore:
+        for log in map(logging.getLogger, ("absl", "asyncio")):
+            restore.callback(log.setLevel, log.level)
+            log.setLevel(logging.CRITICAL)
+        restore.callback(setattr, sys, "unraisablehook", hook)
+        sys.unraisablehook = print_unraisable
         yield
-    finally:
-        sys.unraisablehook = hook
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
 
 
 @contextlib.contextmanager

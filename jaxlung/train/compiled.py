@@ -10,21 +10,10 @@ import optax
 
 from jaxlung import steps
 from jaxlung.config import Config, DataConfig, EnsembleConfig, MeshConfig, TrainConfig
-from jaxlung.devices.mesh import (
-    gather_params,
-    jit_eval_step,
-    jit_init,
-    jit_norm,
-    jit_train_step,
-    jit_train_steps,
-    make_mesh,
-    splits_layers,
-    spread_rows,
-    state_sharding,
-)
+from jaxlung.devices import mesh as meshes
 from jaxlung.model import build_model
 from jaxlung.optimizer import make_optimizer
-from jaxlung.train.validation import limit_output
+from jaxlung.train.validation import SHOWN
 from jaxlung.workdir.checkpoints import abstract_like
 
 
@@ -35,7 +24,7 @@ class CompiledSteps(NamedTuple):
     train: Callable[..., Any]  # of `mesh.jit_train_steps` where the data are resident
     evaluate: Callable[..., Any]
     predict: Callable[..., Any]
-    norm: Callable[[Any], jax.Array]
+    norm: Callable[[Any], jax.Array]  # of a tree of arrays wherever they live, float32 []
     schedule: optax.Schedule
     abstract: steps.TrainState  # shapes, dtypes and shardings
 
@@ -47,7 +36,7 @@ def make_run_mesh(config: Config) -> jax.sharding.Mesh:
         InputError: see `make_mesh`.
     """
     train = config.train
-    return make_mesh(train.batch_size, config=config.mesh, accumulate=train.accumulate)
+    return meshes.make_mesh(train.batch_size, config=config.mesh, accumulate=train.accumulate)
 
 
 def make_keys(seed: int) -> jax.Array:
@@ -61,12 +50,8 @@ def compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int)
     Runs that differ in nothing that the steps depend on, as in their seed or data alone, share
     the jitted functions, and so their programs.
     """
-    train = TrainConfig(
-        num_epochs=config.train.num_epochs,
-        ema=config.train.ema,
-        accumulate=config.train.accumulate,
-        threshold=config.train.threshold,
-    )
+    kept = ("num_epochs", "ema", "accumulate", "threshold")
+    train = TrainConfig(**{name: getattr(config.train, name) for name in kept})
     loader = "device" if config.data.loader == "device" else "auto"
     config = dataclasses.replace(
         config,
@@ -85,7 +70,7 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
     )
     fsdp = config.mesh.fsdp
     recipe = steps.Recipe(
-        model=build_model(config.model, split=splits_layers(mesh)),
+        model=build_model(config.model, split=meshes.splits_layers(mesh)),
         optimizer=optimizer,
         augment=config.augment,
         loss=config.loss,
@@ -93,22 +78,26 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
         accumulate=config.train.accumulate,
         threshold=config.train.threshold,
     )
-    place = steps.Placement(spread_rows(mesh), gather_params(mesh, fsdp=fsdp))
+    place = steps.Placement(meshes.spread_rows(mesh), meshes.gather_params(mesh, fsdp=fsdp))
     init = functools.partial(steps.init_state, recipe=recipe, size=config.data.size)
     shapes = jax.eval_shape(init, jax.random.key(0))
-    placed = state_sharding(shapes, mesh, fsdp=fsdp)
-    jit_train = jit_train_steps if config.data.loader == "device" else jit_train_step
-    predict = functools.partial(steps.predict_step, model=recipe.model, place=place)
+    placed = meshes.state_sharding(shapes, mesh, fsdp=fsdp)
+    jit_train = meshes.jit_train_steps if config.data.loader == "device" else meshes.jit_train_step
+
+    def predict(variables: Any, image_BxSxS: jax.Array) -> jax.Array:
+        # `write_overlays` shows the first few of a large batch.
+        return steps.predict_step(variables, image_BxSxS, recipe.model, place)[:SHOWN]
+
     return CompiledSteps(
-        init=jit_init(init, mesh, fsdp=fsdp),
+        init=meshes.jit_init(init, mesh, fsdp=fsdp),
         train=jit_train(
             functools.partial(steps.train_step, recipe=recipe, place=place), mesh, placed
         ),
-        evaluate=jit_eval_step(
+        evaluate=meshes.jit_eval_step(
             functools.partial(steps.eval_step, recipe=recipe, place=place), mesh, placed.variables
         ),
-        predict=jit_eval_step(limit_output(predict), mesh, placed.variables),
-        norm=jit_norm(mesh),
+        predict=meshes.jit_eval_step(predict, mesh, placed.variables),
+        norm=jax.jit(optax.tree.norm, out_shardings=meshes.replicated(mesh)),
         schedule=schedule,
         abstract=abstract_like(shapes, placed),
     )

@@ -7,13 +7,14 @@ alone share their compiled steps, and all share the images in memory.
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jaxlung import metrics
 from jaxlung.config import Config, member_configs, parse_config, varied_field
+from jaxlung.data.splits import patients_by_id
 from jaxlung.devices.distributed import gather, is_main
 from jaxlung.errors import InputError, TrainingError
 from jaxlung.metrics.statistics import summarize
@@ -30,10 +31,19 @@ from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.record import Digests
 
 _DIVERGED = "diverged.txt"  # in a member's folder: why it was left behind
-_SHOWN = ("dice", "iou", "accuracy", "pooled_dice", "volume_dice")
-_SCORES = ("loss", "dice", "iou", "accuracy", "pooled_dice")
+_OVERLAP = {"dice": "Dice", "iou": "IoU", "accuracy": "accuracy"}  # functions of `metrics`
+_SHOWN = (*_OVERLAP, "pooled_dice", "volume_dice")
+_SCORES = ("loss", *_OVERLAP, "pooled_dice")
 
 Row = dict[str, Any]
+
+
+class _Member(NamedTuple):
+    """One training of an ensemble."""
+
+    config: Config
+    folder: Path
+    data: Data
 
 
 def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -> list[Row]:
@@ -73,22 +83,23 @@ def train_ensemble(config: Any, workdir: str | Path, *, profile: bool = False) -
     folders = [workdir / "members" / str(i) for i in range(len(configs))]
     mesh = make_run_mesh(config)
     check_workdir(config, workdir)
-    for member, folder in zip(configs, folders, strict=True):
-        check_run(member, folder)
-    data_M = prepare_members(configs)
-    with open_run(config, workdir, _join_digests(config, data_M)):
-        for i, (member, folder, data) in enumerate(zip(configs, folders, data_M, strict=True)):
-            _say(f"member {i} of {len(configs)}: {folder}")
-            if _has_diverged(folder):
-                _say(f"it was left behind; remove {folder / _DIVERGED} to go on with it")
+    for one, folder in zip(configs, folders, strict=True):
+        check_run(one, folder)
+    members = list(map(_Member, configs, folders, prepare_members(configs)))
+    with open_run(config, workdir, _join_digests(config, members)):
+        for i, member in enumerate(members):
+            diverged = member.folder / _DIVERGED
+            _say(f"member {i} of {len(members)}: {member.folder}")
+            if _has_diverged(member.folder):
+                _say(f"it was left behind; remove {diverged} to go on with it")
                 continue
             try:
-                train_on(data, member, folder, mesh, profile=profile)
+                train_on(member.data, member.config, member.folder, mesh, profile=profile)
             except NotFinite as error:
                 _say(f"warning: member {i}: {error}; left behind; the others go on")
                 if is_main():
-                    write_text(folder / _DIVERGED, f"{error}\n")
-        return _write_results(config, workdir, folders, data_M, mesh)
+                    write_text(diverged, f"{error}\n")
+        return _write_results(config, workdir, members, mesh)
 
 
 def _has_diverged(folder: Path) -> bool:
@@ -101,9 +112,9 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def _join_digests(config: Config, data_M: Sequence[Data]) -> Digests:
+def _join_digests(config: Config, members: Sequence[_Member]) -> Digests:
     """Returns ids and digests of all that any member trains on or validates with."""
-    digests = data_M[0].digests
+    digests = members[0].data.digests
     if not config.ensemble.folds:
         return digests
     pool = {**digests["train"], **digests["validation"]}
@@ -111,36 +122,30 @@ def _join_digests(config: Config, data_M: Sequence[Data]) -> Digests:
 
 
 def _write_results(
-    config: Config,
-    workdir: Path,
-    folders: Sequence[Path],
-    data_M: Sequence[Data],
-    mesh: jax.sharding.Mesh,
+    config: Config, workdir: Path, members: Sequence[_Member], mesh: jax.sharding.Mesh
 ) -> list[Row]:
     """Scores each member's best epoch on its validation split; writes and prints the tables."""
-    diverged_M = [_has_diverged(folder) for folder in folders]
-    bests_M = gather([checkpoints.find_best_step(folder) for folder in folders])[0]
+    diverged_M = [_has_diverged(member.folder) for member in members]
+    bests_M = gather([checkpoints.find_best_step(member.folder) for member in members])[0]
     if not any(best is not None for best in bests_M):
         raise TrainingError(
-            f"{workdir}: the numbers of all {len(folders)} members were not finite; try a lower "
+            f"{workdir}: the numbers of all {len(members)} members were not finite; try a lower "
             f"optim.learning_rate"
         )
     name, values = varied_field(config)
     names = (*_SCORES, "volume_dice") if config.modality == "ct" else _SCORES
     rows: list[Row] = []
     scores_M: list[Scores | None] = []
-    for i, (member, folder, data) in enumerate(
-        zip(member_configs(config), folders, data_M, strict=True)
-    ):
-        steps_per_epoch = len(data.canvases["train"].split.ids) // config.train.batch_size
+    for i, (member, best) in enumerate(zip(members, bests_M, strict=True)):
+        steps_per_epoch = len(member.data.canvases["train"].split.ids) // config.train.batch_size
         row = {"member": i, name: values[i], "best_epoch": "", "best_step": ""}
-        row |= {"steps": _count_steps(folder), "diverged": int(diverged_M[i])}
+        saved = [int(path.name) for path in list_checkpoints(member.folder)]  # by steps
+        row |= {"steps": max(saved, default=0), "diverged": int(diverged_M[i])}
         row |= dict.fromkeys(names, "")
         scores = None
-        if bests_M[i] is not None:
-            row |= {"best_epoch": bests_M[i] // steps_per_epoch, "best_step": bests_M[i]}
-            scores = _score_best(member, folder, data, mesh, steps_per_epoch)
-            row |= scores.means()
+        if best is not None:
+            scores = _score_best(member, mesh, steps_per_epoch)
+            row |= {"best_epoch": best // steps_per_epoch, "best_step": best, **scores.means()}
         rows.append(row)
         scores_M.append(scores)
     rows += _summary_rows(rows, names)
@@ -148,24 +153,16 @@ def _write_results(
         _write_csv(workdir / "ensemble.csv", rows)
         _print_table(rows, ("member", name, "best_epoch", *names[1:]))
         if config.ensemble.folds:
-            _write_cross_validation(workdir, data_M, scores_M)
-        print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
+            _write_cross_validation(workdir, [member.data for member in members], scores_M)
+        print(f"{workdir / 'ensemble.csv'}; next: jaxlung eval --workdir {workdir}")
     return rows
 
 
-def _count_steps(folder: Path) -> int:
-    """Returns a member's steps to its last checkpoint."""
-    return max((int(path.name) for path in list_checkpoints(folder)), default=0)
-
-
-def _score_best(
-    config: Config, folder: Path, data: Data, mesh: jax.sharding.Mesh, steps_per_epoch: int
-) -> Scores:
-    compiled = compile_steps(config, mesh, steps_per_epoch)
-    variables, _ = checkpoints.restore_best(folder, compiled.abstract.variables)
-    scores = validate(
-        variables, compiled.evaluate, data.canvases["validation"], config, mesh, Stop()
-    )
+def _score_best(member: _Member, mesh: jax.sharding.Mesh, steps_per_epoch: int) -> Scores:
+    compiled = compile_steps(member.config, mesh, steps_per_epoch)
+    variables, _ = checkpoints.restore_best(member.folder, compiled.abstract.variables)
+    canvases = member.data.canvases["validation"]
+    scores = validate(variables, compiled.evaluate, canvases, member.config, mesh, Stop())
     assert scores is not None  # SIGTERM does not ask here: it ends the process, all is saved
     return scores
 
@@ -205,29 +202,20 @@ def _write_cross_validation(
         if scores is None:
             missing[f"fold {fold}"] = len(split.ids)
             continue
-        counts, first_N = scores.counts, np.arange(len(split.ids))
-        names = split.ids
+        counts, names, first_N = scores.counts, split.ids, np.arange(len(split.ids))
         if scores.volumes:
             names = scores.volumes
             counts, first_N = metrics.pool_groups(counts, names)
-        dice_N, iou_N, accuracy_N = (
-            f(counts) for f in (metrics.dice, metrics.iou, metrics.accuracy)
-        )
+        columns = {name: getattr(metrics, name)(counts) for name in _OVERLAP}
+        patient_by_id = patients_by_id(split)
         for i, first in enumerate(first_N):
-            rows.append(
-                {
-                    "id": names[first],
-                    "patient": (split.patients or split.ids)[first],
-                    "fold": fold,
-                    "dice": float(dice_N[i]),
-                    "iou": float(iou_N[i]),
-                    "accuracy": float(accuracy_N[i]),
-                }
-            )
+            values = {name: float(column[i]) for name, column in columns.items()}
+            patient = patient_by_id[split.ids[first]]
+            rows.append({"id": names[first], "patient": patient, "fold": fold, **values})
     unit = "volumes" if any(scores and scores.volumes for scores in scores_M) else "images"
     _write_csv(workdir / "cross_validation.csv", rows)
     patients = [row["patient"] for row in rows]
-    columns = {name: np.array([row[name] for row in rows]) for name in ("dice", "iou", "accuracy")}
+    columns = {name: np.array([row[name] for row in rows]) for name in _OVERLAP}
     summaries = summarize(columns, patients)
     write_json(workdir / "cross_validation.json", {**summaries, "images_missing": missing})
     for name, count in missing.items():
@@ -235,7 +223,7 @@ def _write_cross_validation(
             f"warning: {name} has diverged, and has no finite validation: its {count} images "
             f"have no scores"
         )
-    for label, name in (("Dice", "dice"), ("IoU", "iou"), ("accuracy", "accuracy")):
+    for name, label in _OVERLAP.items():
         print(f"cross-validation: {label} {_describe(summaries[name], unit, len(set(patients)))}")
 
 

@@ -14,17 +14,9 @@ from jaxlung.data.input_pipeline import Canvases
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, Stopped
 from jaxlung.steps import TrainState
+from jaxlung.train import epochs
 from jaxlung.train.compiled import CompiledSteps, compile_steps, make_keys, make_run_mesh
 from jaxlung.train.data import UNIT, Data, prepare_data
-from jaxlung.train.epochs import (
-    Call,
-    Guard,
-    Watch,
-    make_calls,
-    next_pause,
-    not_finite,
-    train_until,
-)
 from jaxlung.train.log import RunLog, describe_epoch, device_memory, write_learning_curve
 from jaxlung.train.profiling import StepTrace
 from jaxlung.train.run import check_run, open_run, restore_or_init
@@ -101,7 +93,7 @@ def train_on(
         unit = " of volumes" if config.modality == "ct" else ""
         print(
             f"best validation Dice{unit} {best.best:.4f} at step {best.best_step}; "
-            f"next: python eval.py --workdir {workdir}"
+            f"next: jaxlung eval --workdir {workdir}"
         )
     return state
 
@@ -118,8 +110,8 @@ class _Training:
     steps_per_epoch: int
     key: jax.Array  # of the steps
     managers: checkpoints.Managers
-    calls: Iterator[Call]
-    watch: Watch
+    calls: Iterator[epochs.Call]
+    watch: epochs.Watch
 
     def train_epoch(
         self, epoch: int, state: TrainState, progress: Progress
@@ -128,10 +120,10 @@ class _Training:
         watch, tally, epoch_start = self.watch, progress.tally, epoch * self.steps_per_epoch
         watch.log.start_epoch()
         while tally.steps < self.steps_per_epoch and not watch.stop.asked:
-            end = next_pause(
+            end = epochs.next_pause(
                 tally, self.steps_per_epoch, epoch_start, self.config.train.checkpoint_steps
             )
-            state, tally = train_until(
+            state, tally = epochs.train_until(
                 end, self.compiled.train, state, tally, self.calls, self.key, epoch_start, watch
             )
             if tally.steps < self.steps_per_epoch and not watch.stop.asked:
@@ -146,19 +138,13 @@ class _Training:
         """
         if self.watch.stop.asked:
             return None
-        scores = validate(
-            state.variables,
-            self.compiled.evaluate,
-            self.canvases["validation"],
-            self.config,
-            self.mesh,
-            self.watch.stop,
-        )
+        step, canvases = self.compiled.evaluate, self.canvases["validation"]
+        scores = validate(state.variables, step, canvases, self.config, self.mesh, self.watch.stop)
         if scores is None:
             return None
         means = scores.means()
         if not math.isfinite(means["loss"]):
-            raise not_finite(f"validation loss {means['loss']} after step {int(state.step)}")
+            raise epochs.not_finite(f"validation loss {means['loss']} after step {int(state.step)}")
         return means
 
     def record_epoch(
@@ -183,14 +169,8 @@ class _Training:
         if is_main():
             write_learning_curve(self.workdir / "learning_curve.png", log.history)
         if best:
-            write_overlays(
-                self.workdir,
-                state.variables,
-                self.compiled.predict,
-                self.canvases["validation"],
-                self.config,
-                self.mesh,
-            )
+            predict, canvases = self.compiled.predict, self.canvases["validation"]
+            write_overlays(self.workdir, state.variables, predict, canvases, self.config, self.mesh)
 
     def save_and_leave(self, state: TrainState, progress: Progress) -> NoReturn:
         """Saves what no validation has seen, and ends the training as SIGTERM asked.
@@ -208,7 +188,7 @@ class _Training:
     def _save_interim(self, state: TrainState, progress: Progress) -> None:
         norm = float(self.compiled.norm(state.params))
         if not math.isfinite(norm):
-            raise not_finite(f"parameters of norm {norm} after step {int(state.step)}")
+            raise epochs.not_finite(f"parameters of norm {norm} after step {int(state.step)}")
         checkpoints.save(self.managers.interim, state, progress)
 
 
@@ -232,7 +212,7 @@ def _open_training(
         state, progress = restore_or_init(managers, compiled, init_key, config)
         start_step = int(state.step)
         epoch_start = start_step - progress.tally.steps
-        calls = make_calls(canvases["train"], config, start_step, mesh)
+        calls = epochs.make_calls(canvases["train"], config, start_step, mesh)
         with (
             RunLog(workdir, epoch_start, start_step, total_steps, batch_size) as log,
             contextlib.closing(calls),
@@ -245,12 +225,15 @@ def _open_training(
                 f"data: {source}: {sizes} {UNIT[config.modality]}; {steps_per_epoch} steps of "
                 f"{batch_size} an epoch{f', {rest} left over, others each time' if rest else ''}"
             )
-            if start_step:
-                complete = epoch_start == total_steps
+            stops = progress.early_stop.should_stop(config.train.patience)
+            if start_step and (stops or epoch_start == total_steps):
                 log.say(
-                    f"{workdir}: {'complete at' if complete else 'goes on from'} step {start_step}"
+                    f"{workdir}: complete at step {start_step}; to train on from its best "
+                    f"parameters: a new --workdir and --config.train.init_from={workdir}"
                 )
-            guard = Guard(train_ids, config.train.skip_nonfinite, log.say)
+            elif start_step:
+                log.say(f"{workdir}: goes on from step {start_step}")
+            guard = epochs.Guard(train_ids, config.train.skip_nonfinite, log.say)
             yield (
                 _Training(
                     config=config,
@@ -262,7 +245,7 @@ def _open_training(
                     key=key,
                     managers=managers,
                     calls=calls,
-                    watch=Watch(log, guard, stop, trace),
+                    watch=epochs.Watch(log, guard, stop, trace),
                 ),
                 (state, progress),
             )

@@ -1,6 +1,6 @@
 """How a run begins: what is checked before anything is written, and where its first state is from.
 
-The state is its own checkpoint's, another run's, or a random draw.
+The state is its own checkpoint's, another run's, a bundled model's, or a random draw.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +19,10 @@ from jaxlung.errors import InputError
 from jaxlung.steps import TrainState
 from jaxlung.system.digests import digest_splits
 from jaxlung.train.compiled import CompiledSteps
-from jaxlung.workdir import checkpoints
+from jaxlung.weights import bundled
+from jaxlung.workdir import checkpoints, record
 from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.progress import Progress
-from jaxlung.workdir.record import (
-    Digests,
-    check_config,
-    list_differences,
-    lock_workdir,
-    read_config,
-    write_record,
-)
 
 
 def check_run(config: Config, workdir: Path) -> None:
@@ -53,13 +47,13 @@ def check_workdir(config: Config, workdir: Path) -> None:
     """`check_run` without train.init_from."""
     distributed.check_same("config", json.dumps(config.to_dict()))
     if workdir.is_dir():
-        with lock_workdir(workdir):
+        with record.lock_workdir(workdir):
             pass
-    check_config(workdir, config)
+    record.check_config(workdir, config)
 
 
 @contextlib.contextmanager
-def open_run(config: Config, workdir: Path, digests: Digests) -> Iterator[None]:
+def open_run(config: Config, workdir: Path, digests: record.Digests) -> Iterator[None]:
     """Takes the workdir for this run alone, and writes its record; the data have been checked.
 
     Raises:
@@ -68,27 +62,31 @@ def open_run(config: Config, workdir: Path, digests: Digests) -> Iterator[None]:
     """
     distributed.check_same("data", digest_splits(digests))
     workdir.mkdir(parents=True, exist_ok=True)
-    with lock_workdir(workdir):
+    with record.lock_workdir(workdir):
         if distributed.is_main():
-            check_config(workdir, config)  # again: another may have begun meanwhile
-            write_record(workdir, config, digests)
+            record.check_config(workdir, config)  # again: another may have begun meanwhile
+            record.write_record(workdir, config, digests)
         distributed.check_shared(workdir / "run.json")
         yield
 
 
 def check_source(config: Config) -> None:
-    """Refuses a train.init_from that is not a run of this network; writes nothing.
+    """Refuses a train.init_from that is no model of this network; writes nothing.
 
     Raises:
         InputError: naming the field, and what is wrong with the run.
     """
-    if not config.train.init_from:
+    name = config.train.init_from
+    if not name:
         return
-    path = Path(config.train.init_from)
+    path = Path(name)
     try:
-        source = read_config(path)
-        if not source.is_ensemble:
-            checkpoints.best_step(path)
+        if bundled.is_model_name(name):
+            source = bundled.read_model(name).config
+        else:
+            source = record.read_config(path)
+            if not source.is_ensemble:
+                checkpoints.best_step(path)
     except InputError as error:
         raise InputError(f"train.init_from: {error}") from error
     if source.is_ensemble:
@@ -97,9 +95,23 @@ def check_source(config: Config) -> None:
     model = dataclasses.replace(
         source.model, dropout=config.model.dropout, dtype=config.model.dtype
     )
-    differing = list_differences(dataclasses.replace(config, model=model), config)
+    differing = record.list_differences(dataclasses.replace(config, model=model), config)
     if differing:
         raise InputError(f"train.init_from={path}: its network is another ({'; '.join(differing)})")
+
+
+def _read_source(name: str, abstract_variables: Any) -> Any:
+    """Returns the variables of a bundled model or of a run's best checkpoint, where they belong."""
+    if not bundled.is_model_name(name):
+        return checkpoints.restore_best(Path(name), abstract_variables)[0]
+    variables = bundled.read_model(name).variables
+    return jax.tree.map(
+        lambda array, like: jax.make_array_from_callback(
+            array.shape, like.sharding, array.__getitem__
+        ),
+        variables,
+        abstract_variables,
+    )
 
 
 def restore_or_init(
@@ -107,7 +119,7 @@ def restore_or_init(
 ) -> tuple[TrainState, Progress]:
     """Returns the run's latest state, or a new run's first one.
 
-    That is `compiled.init(key)`, with the best parameters of train.init_from where that is set.
+    That is `compiled.init(key)`, with the parameters of train.init_from where that is set.
 
     Raises:
         InputError: a checkpoint is damaged, or of another model.
@@ -120,8 +132,7 @@ def restore_or_init(
         return checkpoints.restore(latest, step, compiled.abstract)
     state = compiled.init(key)
     if config.train.init_from:
-        source = Path(config.train.init_from)
-        variables, _ = checkpoints.restore_best(source, compiled.abstract.variables)
+        variables = _read_source(config.train.init_from, compiled.abstract.variables)
         params = variables["params"]
         # Buffers of its own: the step is given both to write to.
         average = jax.tree.map(jnp.copy, params) if state.average else {}

@@ -19,7 +19,7 @@ from jaxlung.model import to_mask
 from jaxlung.preprocess import is_lung
 from jaxlung.train.sigterm import Stop
 
-_SHOWN = 8  # images of validation.png
+SHOWN = 8  # images of validation.png
 
 
 # The mean that chooses the epoch. A slice without lung has a Dice of 1, or of 0 where one pixel is
@@ -71,22 +71,11 @@ def validate(
         results.append(jax.device_get(eval_step(variables, placed)))
         if stop.asked:
             return None
-    valid = np.concatenate([result["valid"] for result in results])
-    loss = np.concatenate([result["loss"] for result in results])[valid]
-    parts = zip(*(result["counts"] for result in results), strict=True)
-    counts = metrics.Counts(*(np.concatenate(part)[valid] for part in parts))
+    whole = jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+    loss, counts = jax.tree.map(lambda x: x[whole["valid"]], (whole["loss"], whole["counts"]))
     is_ct = config.modality == "ct"
     volumes = tuple(map(volume_name, canvases.split.ids)) if is_ct else None
     return Scores(loss, counts, volumes)
-
-
-def limit_output(predict_step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Returns the step for `write_overlays`, which shows the first few of a large batch."""
-
-    def step(variables: Any, image_BxSxS: jax.Array) -> jax.Array:
-        return predict_step(variables, image_BxSxS)[:_SHOWN]
-
-    return step
 
 
 def write_overlays(
@@ -98,7 +87,7 @@ def write_overlays(
     mesh: jax.sharding.Mesh,
 ) -> None:
     """Writes validation.png: up to 8 validation images with truth and prediction."""
-    count = min(_SHOWN, len(canvases.split.ids))
+    count = min(SHOWN, len(canvases.split.ids))
     images, truths = zip(*(canvases.read(i) for i in range(count)), strict=True)
     at_once = mesh.shape["data"]  # an image a device, or a group of devices
     rows = local_rows(mesh, at_once)

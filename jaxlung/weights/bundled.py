@@ -3,7 +3,7 @@
 A model is two files in jaxlung/weights/. NAME.npz holds its arrays as float16 under the paths of
 their tree. NAME.json holds its config, the digests of its training data, the SHA-256 of NAME.npz
 and, where it is known, `least_confidence`. Nothing is unpickled.
-`python -m tools.bundle_model WORKDIR NAME` makes one of a run of train.py.
+`python -m tools.bundle_model WORKDIR NAME` makes one of a run of `jaxlung train`.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import unflatten_dict
 
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
@@ -22,14 +23,16 @@ WEIGHTS = Path(__file__).parent
 SCHEMA = "jaxlung-model-1"  # changes when a field changes its meaning or goes
 
 
-class Bundled(NamedTuple):
-    """A bundled model."""
+class Model(NamedTuple):
+    """A model as its files hold it."""
 
     config: Config
     step: int  # updates behind the parameters
     data_digests: Digests  # of its training data: see `record.read_digests`
-    variables: Any  # what `UNet.apply` takes, float32 arrays of numpy
-    least_confidence: float | None  # what its confidence reaches on good images; None: not known
+    variables: list[Any]  # what `UNet.apply` takes, for each member; a single model has one
+    least_confidence: float | None = (
+        None  # what its confidence reaches on good images; None: not known
+    )
 
 
 def list_models() -> list[str]:
@@ -42,7 +45,7 @@ def is_model_name(model: str | os.PathLike[str]) -> bool:
     return isinstance(model, str) and model in list_models()
 
 
-def read_model(name: str) -> Bundled:
+def read_model(name: str) -> Model:
     """Reads a bundled model.
 
     Raises:
@@ -59,24 +62,10 @@ def read_model(name: str) -> Bundled:
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise ValueError(f"the SHA-256 of {arrays_path.name} differs")
         with np.load(arrays_path, allow_pickle=False) as arrays:
-            variables = _tree({path: arrays[path].astype(np.float32) for path in arrays.files})
-        return Bundled(
-            parse_config(about["config"]),
-            about["step"],
-            about["data_digests"],
-            {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})},
-            about.get("least_confidence"),
-        )
+            flat = {path: arrays[path].astype(np.float32) for path in arrays.files}
+            variables = unflatten_dict(flat, sep="/")
+        variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+        config, least = parse_config(about["config"]), about.get("least_confidence")
+        return Model(config, about["step"], about["data_digests"], [variables], least)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error
-
-
-def _tree(flat: dict[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, array in flat.items():
-        *parents, last = path.split("/")
-        node = tree
-        for key in parents:
-            node = node.setdefault(key, {})
-        node[last] = array
-    return tree

@@ -262,7 +262,7 @@ def find_best_step(workdir: Path) -> int | None:
 def _open_best(workdir: Path) -> Iterator[tuple[ocp.CheckpointManager, int]]:
     """Opens the validated checkpoints to read; yields their manager and the best one's step."""
     if not (workdir / VALIDATED).is_dir():
-        raise NotValidated(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
+        raise NotValidated(f"{workdir}: holds no {VALIDATED}/; is it a workdir of `jaxlung train`?")
     with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
         step = manager.best_step()
         if step is None:

@@ -72,9 +72,7 @@ def set_damaged_aside(workdir: Path) -> list[str]:
     Raises:
         InputError: all are damaged; none is moved.
     """
-    warnings = []
-    if jax.process_index() == 0:
-        warnings = _set_damaged_aside(workdir)
+    warnings = _set_damaged_aside(workdir) if jax.process_index() == 0 else []
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("damaged checkpoints are set aside")
     return warnings

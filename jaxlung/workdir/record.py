@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from flax.traverse_util import flatten_dict
 
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
@@ -30,7 +31,7 @@ def read_config(workdir: Path) -> Config:
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise InputError(f"{workdir}: holds no config.json; is it a workdir of train.py?")
+        raise InputError(f"{workdir}: holds no config.json; is it a workdir of `jaxlung train`?")
     try:
         return parse_config(json.loads(path.read_text()))
     except ValueError as error:  # InputError included: say which file the field is in
@@ -121,14 +122,12 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
 
 
 # Settings that cannot change the result, or by rounding alone: where the data lie (their
-# fingerprint says whether they are the same), how they are fed, what is recomputed, what becomes of
-# predictions.
+# fingerprint says whether they are the same), how they are fed, what is recomputed.
 _HARMLESS: tuple[str, ...] = (
     "data.dir",
     "data.loader",
     "data.cache_gib",
     "train.steps_per_call",
-    "train.postprocess",
     "train.checkpoint_steps",
     "train.skip_nonfinite",
     "model.remat",
@@ -145,18 +144,9 @@ def list_differences(old: Config, new: Config) -> list[str]:
     harmless = _HARMLESS
     if new.model.dropout == 0 and new.model.norm != "batch":
         harmless += ("train.accumulate",)
-    old_values, new_values = _flatten(old), _flatten(new)
+    old_values, new_values = (flatten_dict(one.to_dict(), sep=".") for one in (old, new))
     return [
         f"{name}: {old_values[name]!r} -> {value!r}"
         for name, value in new_values.items()
         if old_values[name] != value and name not in harmless and not name.startswith("mesh.")
     ]
-
-
-def _flatten(config: Config) -> dict[str, Any]:
-    """Returns a config's values by 'section.field'."""
-    return {
-        f"{section}.{field}": value
-        for section, fields in config.to_dict().items()
-        for field, value in fields.items()
-    }

@@ -5,7 +5,6 @@ import json
 import shlex
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -679,7 +678,7 @@ def test_a_folder_of_a_set_s_name_is_the_folder(data_dir, tmp_path, monkeypatch)
 
 
 def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
-    from jaxlung.data_check.check import check_set
+    from jaxlung.data_check.check import check
 
     real = to_example
 
@@ -692,7 +691,7 @@ def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
         return example
 
     monkeypatch.setattr(prepared, "to_example", damaged)
-    result = check_set("montgomery", data_dir)
+    result = check("montgomery", data_dir=data_dir)
     found = {finding.kind: finding.ids for finding in result.errors()}
     assert found == {"unreadable": ("MCUCXR_0003_0",), "empty_mask": ("MCUCXR_0004_1",)}
     assert len(result.records) == 20
@@ -751,7 +750,6 @@ def test_a_read_only_folder_is_no_obstacle(data_dir, monkeypatch):
     path = next((data_dir_of(data_dir) / "jaxlung_montgomery").glob("*/jaxlung_in*"))
     path.unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(prepared, "os", SimpleNamespace(**vars(prepared.os)))
-        patch.setattr(prepared.os, "replace", lambda *_: (_ for _ in ()).throw(OSError()))
+        patch.setattr(prepared, "write_text", lambda *_: (_ for _ in ()).throw(OSError()))
         assert open_set("montgomery", data_dir).ids == whole.ids
     assert not path.exists()

@@ -119,7 +119,7 @@ def resumed_runs(folder):
             return validate(*args, **kwargs)
 
         with (
-            mock.patch("jaxlung.train.compiled.make_mesh", make_mesh),
+            mock.patch("jaxlung.devices.mesh.make_mesh", make_mesh),
             mock.patch("jaxlung.train.loop.validate", stop),
         ):
             loop.train_and_evaluate(config, folder / name)

@@ -14,7 +14,7 @@ from jaxlung.config import parse_config
 from jaxlung.data.ct_folder import load_ct_folder, load_ct_splits
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
-from jaxlung.io.hounsfield import apply_window
+from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.io.volumes import (
     _GEOMETRY,
     Grid,

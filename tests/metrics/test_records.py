@@ -13,11 +13,11 @@ from jaxlung.metrics import records
 from jaxlung.metrics.image import Tolerance, score_masks, score_missing
 from jaxlung.metrics.records import METRICS, Metric, score_columns
 from jaxlung.metrics.set_scores import (
+    ImageScores,
     Picture,
     Scores,
     describe_settings,
     summarize_scores,
-    to_columns,
     write_csv,
 )
 
@@ -52,11 +52,7 @@ def test_an_added_metric_appears_everywhere(with_specificity, monkeypatch):
         ids=("a",),
         patients=("a",),
         groups={},
-        grids={"original": to_columns([row])},
-        flags=((),),
-        stray=((0, 0),),
-        sizes=((8, 8),),
-        digests=("",),
+        images=[ImageScores({"original": row}, (), (0, 0), (8, 8), "")],
         reliability=None,
         facts={"source": "x", "split": "all", "fingerprint": "0", "warnings": [], "seconds": 1.0},
         pictures=lambda indices: iter([Picture(None, prediction, TRUTH) for _ in indices]),

@@ -1,6 +1,7 @@
 """From columns to summaries, comparisons and tables: every figure is that of its images."""
 
 import csv
+import dataclasses
 import io
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxlung.evaluation import tables
 from jaxlung.metrics.image import FLAGS, Tolerance, score_masks
 from jaxlung.metrics.records import score_columns
 from jaxlung.metrics.set_scores import (
+    ImageScores,
     Picture,
     Scores,
     compare_models,
@@ -31,17 +33,23 @@ def example_scores(model="m", data="d", seed=0, order=None):
     columns |= {name: rng.integers(1, 99, N).astype(float) for name in names[:4]}
     order = np.arange(N) if order is None else np.asarray(order)
     flags = [("low_dice",) if i % 5 == 0 else () for i in range(N)]
+    images = [
+        ImageScores(
+            {"original": {name: column[i] for name, column in columns.items()}},
+            flags[i],
+            (0, 0),
+            (4, 4),
+            f"content {i}",
+        )
+        for i in order
+    ]
     return Scores(
         model=model,
         data=data,
         ids=tuple(f"i{i}" for i in order),
         patients=tuple(f"p{i // 3}" for i in order),
         groups={"view": tuple("AP" if i < 7 else "PA" for i in order)},
-        grids={"original": {name: column[order] for name, column in columns.items()}},
-        flags=tuple(flags[i] for i in order),
-        stray=((0, 0),) * N,
-        sizes=((4, 4),) * N,
-        digests=tuple(f"content {i}" for i in order),
+        images=images,
         reliability=None,
         facts={"source": "x", "split": "all", "fingerprint": "0", "warnings": [], "seconds": 1.0},
         pictures=lambda indices: iter([Picture(None, empty, empty) for _ in indices]),
@@ -66,10 +74,11 @@ def test_images_are_compared_with_themselves_in_whatever_order():
 
 def test_images_of_one_id_and_another_content_are_not_compared():
     a, b = example_scores("a", seed=1), example_scores("b", seed=2)
-    half = [digest if i < 6 else "else" for i, digest in enumerate(b.digests)]
-    [dice, *_] = compare_models([a, Scores(**{**vars(b), "digests": tuple(half)})])
+    other = [image._replace(digest="else") for image in b.images]
+    half = dataclasses.replace(b, images=[*b.images[:6], *other[6:]])
+    [dice, *_] = compare_models([a, half])
     assert dice["n"] == 6
-    assert compare_models([a, Scores(**{**vars(b), "digests": ("else",) * N})]) == []
+    assert compare_models([a, dataclasses.replace(b, images=other)]) == []
     assert compare_models([a, example_scores("b", data="other")]) == []
 
 
@@ -80,7 +89,7 @@ def test_subgroups_are_of_their_images():
     for view, chosen, patients in (("AP", np.arange(7), 3), ("PA", np.arange(7, N), 2)):
         group = entry["subgroups"]["view"][view]
         assert (group["n"], group["patients"]) == (len(chosen), patients)
-        assert group["flagged"] == sum(bool(scores.flags[i]) for i in chosen)
+        assert group["flagged"] == sum(bool(scores.images[i].flags) for i in chosen)
         assert group["per_image"]["dice"]["mean"] == pytest.approx(dice[chosen].mean())
         tp, fp, fn, _ = (
             scores.grids["original"][n][chosen].sum() for n in ("tp", "fp", "fn", "tn")
@@ -151,12 +160,15 @@ def test_volumes_by_hand():
         "fn": [10, 0, 50, 0] + [0] * 8,
         "tn": [890, 1000, 10, 100] + [50] * 8,
     }
-    columns = {name: np.array(values, float) for name, values in counts.items()}
-    grids = {"original": scores.grids["original"] | columns}
+    rows = [{name: float(values[i]) for name, values in counts.items()} for i in range(N)]
+    images = [
+        image._replace(grids={"original": image.grids["original"] | row})
+        for image, row in zip(scores.images, rows, strict=True)
+    ]
     volumes = ("a", "a", "b", "b", *"cdefghij"[:8])
     patients = ("p", "p", "p", "p", *"cdefghij"[:8])
-    of = {"grids": grids, "volumes": volumes, "patients": patients}
-    entry = summarize_scores(Scores(**{**vars(scores), **of}))
+    of = {"images": images, "volumes": volumes, "patients": patients}
+    entry = summarize_scores(dataclasses.replace(scores, **of))
     found = entry["volumes"]
     assert found["n"] == 10
     values = {

@@ -154,7 +154,7 @@ def test_folds_read_each_example_once(monkeypatch, cache_gib):
 
     def counted(image, mask, **_):
         read.append(1)
-        return image, mask.astype(np.uint8), None
+        return image, 255 * mask.astype(np.uint8), None
 
     monkeypatch.setattr("jaxlung.data.input_pipeline.to_canvas", counted)
     configs = member_configs(tiny_config(**FOLDS, data__cache_gib=cache_gib))

@@ -4,27 +4,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
-from jaxlung.data.builders.shared import radiographs
-from jaxlung.data.builders.shenzhen import nlm_examples
-
-_DESCRIPTION = """
-The Montgomery and Shenzhen sets in one folder: 800 radiographs, 704 with one mask of both lungs.
-Montgomery's masks have the image's name, Shenzhen's end in _mask. Images without a mask are left
-out (metadata: left_out), and so is the folder test, which has no masks.
-"""
+from jaxlung.data.builders.shared import nlm, radiographs
 
 
-class JaxlungChestXrayMasksAndLabels(tfds.core.GeneratorBasedBuilder):
-    """Montgomery and Shenzhen chest radiographs with lung masks, merged."""
+class JaxlungChestXrayMasksAndLabels(radiographs.Builder):
+    """Montgomery and Shenzhen chest radiographs with lung masks, merged.
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["chest_xray_masks_and_labels"].instructions
+    The Montgomery and Shenzhen sets in one folder: 800 radiographs, 704 with one mask of both
+    lungs. Montgomery's masks have the image's name, Shenzhen's end in _mask. Images without a mask
+    are left out (metadata: left_out), and so is the folder test, which has no masks.
+    """
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, _DESCRIPTION, depth=16)
+    DEPTH = 16
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "chest_xray_masks_and_labels")
@@ -34,4 +25,4 @@ class JaxlungChestXrayMasksAndLabels(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples(images, masks)}
 
     def _generate_examples(self, images: Path, masks: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield from nlm_examples(self, images, masks)
+        yield from nlm.examples(self, images, masks)

@@ -25,29 +25,21 @@ _TABLE = "ChestX-Ray8.csv"
 _COLUMNS = ("Image Index", "Dice RCA (Mean)", "Landmarks", "Height", "Width", *MASKS.values())
 Row = dict[str, str]
 
-_DESCRIPTION = """
-ChestX-ray14 (112120 frontal radiographs of 30805 patients) with CheXmask's masks of lungs and
-heart, drawn by HybridGNet, and their landmarks: scores against them are agreement with that model.
-Only masks whose estimated quality, Dice RCA (Mean), is at least 0.7 are kept. The heart is not
-lung.
-"""
 
+class JaxlungChexmask(radiographs.Builder):
+    """ChestX-ray14 with CheXmask's masks of lungs and heart.
 
-class JaxlungChexmask(tfds.core.GeneratorBasedBuilder):
-    """ChestX-ray14 with CheXmask's masks of lungs and heart."""
+    ChestX-ray14 (112120 frontal radiographs of 30805 patients) with CheXmask's masks of lungs and
+    heart, drawn by HybridGNet, and their landmarks: scores against them are agreement with that
+    model. Only masks whose estimated quality, Dice RCA (Mean), is at least 0.7 are kept. The heart
+    is not lung.
+    """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["chexmask"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        others = {  # x and y of each point, pixels
-            "landmarks": tfds.features.Tensor(shape=(None, 2), dtype=np.int32),
-            "dice_rca_mean": tfds.features.Scalar(np.float32),
-        }
-        return radiographs.dataset_info(
-            self, _DESCRIPTION, depth=8, masks=tuple(MASKS), others=others
-        )
+    MASK_NAMES = tuple(MASKS)
+    OTHERS = {  # x and y of each point, pixels
+        "landmarks": tfds.features.Tensor(shape=(None, 2), dtype=np.int32),
+        "dice_rca_mean": tfds.features.Scalar(np.float32),
+    }
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "chexmask")
@@ -57,8 +49,7 @@ class JaxlungChexmask(tfds.core.GeneratorBasedBuilder):
                 f"{manual / _TABLE}: no such file. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}"
             )
         source = open_source(manual)
-        left_out = check_rows(source)
-        self.info.metadata["left_out"] = left_out
+        self.info.metadata["left_out"] = check_rows(source)
         return {"train": self._generate_examples(source)}
 
     def _generate_examples(self, source: "Source") -> Iterator[tuple[str, dict[str, Any]]]:

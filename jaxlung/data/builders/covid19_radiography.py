@@ -5,10 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import tensorflow_datasets as tfds
-
 from jaxlung.data.builders.shared import radiographs
-from jaxlung.data.folder import list_images
 
 FINDINGS = {  # folder to finding
     "COVID": "COVID-19",
@@ -17,23 +14,15 @@ FINDINGS = {  # folder to finding
     "Viral Pneumonia": "viral pneumonia",
 }
 
-_DESCRIPTION = """
-21165 chest radiographs of several public sources, 299x299 pixels, with lung masks of 256x256, which
-a network drew: scores against them are agreement with that network. Masks are brought to the
-images' grid, edges to edges, by linear interpolation and a threshold of 0.5. Which images are of
-one patient is not known, and some are also in ChestX-ray14.
-"""
 
+class JaxlungCovid19Radiography(radiographs.Builder):
+    """The COVID-19 radiography database with lung masks.
 
-class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
-    """The COVID-19 radiography database with lung masks."""
-
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["covid19_radiography"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(self, _DESCRIPTION, depth=8)
+    21165 chest radiographs of several public sources, 299x299 pixels, with lung masks of 256x256,
+    which a network drew: scores against them are agreement with that network. Masks are brought to
+    the images' grid, edges to edges, by linear interpolation and a threshold of 0.5. Which images
+    are of one patient is not known, and some are also in ChestX-ray14.
+    """
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "covid19_radiography")
@@ -52,20 +41,13 @@ class JaxlungCovid19Radiography(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         left_out: Counter[str] = Counter()
         for folder, (images, masks) in folders.items():
-            pairs = radiographs.paired(list_images(images), list_images(masks), left_out, without=0)
-            for stem, image_path, mask_path in pairs:
-                mask_hxw = radiographs.read_mask_or_none(mask_path, left_out)
-                if mask_hxw is None:
-                    continue
-                image_HxW = radiographs.read_grey(image_path)
-                mask_HxW = radiographs.on_grid(mask_hxw, image_HxW.shape)
+            pairs = radiographs.read_pairs(images, masks, left_out, without=0)
+            for stem, path, mask_hxw in pairs:
+                image_HxW = radiographs.read_grey(path)
+                planes = {"mask": radiographs.on_grid(mask_hxw, image_HxW.shape)}
+                finding = FINDINGS[folder]
                 example = radiographs.example(
-                    stem,
-                    image_HxW,
-                    {"mask": mask_HxW},
-                    depth=8,
-                    patient=stem,
-                    finding=FINDINGS[folder],
+                    stem, image_HxW, planes, depth=8, patient=stem, finding=finding
                 )
                 yield stem, example
         self.info.metadata["left_out"] = dict(left_out)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import radiographs
 from jaxlung.data.builders.shared.outlines import coco_mask
@@ -18,25 +17,19 @@ ORGANS = {"right lung": "mask_right", "left lung": "mask_left", "cardiomediastin
 Masks = dict[str, np.ndarray]
 Records = Mapping[str, list[Any]]  # image file name to its annotations
 
-_DESCRIPTION = """
-Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists' outlines
-of the lungs and the cardiomediastinum. `mask` is both lungs without the cardiomediastinum
-(lung_field); its union with `heart` counts heart and mediastinum as lung (lung_and_heart). Images
-with only one lung outlined, or annotated at another size, are left out (metadata: left_out).
-"""
 
+class JaxlungCovidCxr(radiographs.Builder):
+    """COVID-19 chest radiographs with outlines of lungs and cardiomediastinum.
 
-class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
-    """COVID-19 chest radiographs with outlines of lungs and cardiomediastinum."""
+    Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists'
+    outlines of the lungs and the cardiomediastinum. `mask` is both lungs without the
+    cardiomediastinum (lung_field); its union with `heart` counts heart and mediastinum as lung
+    (lung_and_heart). Images with only one lung outlined, or annotated at another size, are left out
+    (metadata: left_out).
+    """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["covid_cxr"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(
-            self, _DESCRIPTION, depth=8, masks=tuple(ORGANS.values()), texts=("license",)
-        )
+    MASK_NAMES = tuple(ORGANS.values())
+    TEXT_NAMES = ("license",)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         root = radiographs.manual_folder(dl_manager, "covid_cxr")
@@ -72,17 +65,16 @@ class JaxlungCovidCxr(tfds.core.GeneratorBasedBuilder):
             unknown += not row
             stem = Path(file_name).stem
             example_id = stem if stems[stem] == 1 else file_name
+            names = ("finding", "view", "sex", "license")
+            texts: dict[str, Any] = {name: row.get(name, "") for name in names}
             example = radiographs.example(
                 example_id,
                 image_HxW,
                 masks,
                 depth=8,
                 patient=row.get("patientid", "") or example_id,
-                finding=row.get("finding", ""),
-                view=row.get("view", ""),
-                sex=row.get("sex", ""),
                 age=_number(row.get("age", "")),
-                license=row.get("license", ""),
+                **texts,
             )
             yield file_name, example
         self.info.metadata["left_out"] = dict(left_out)

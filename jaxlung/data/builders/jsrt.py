@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import radiographs
 from jaxlung.data.folder import list_images
@@ -23,26 +22,20 @@ ORGANS = {
     "clavicle_left": "left clavicle",
 }
 
-_DESCRIPTION = """
-247 posterior-anterior chest films of 14 institutions, 154 with one lung nodule, of the Japanese
-Society of Radiological Technology, and the masks of SCR's first observer, brought from 1024x1024
-to the images' 2048x2048 by doubling each pixel. Lung is what the beam passed through without
-mediastinum, heart, aorta or what lies below the diaphragm. Splits are SCR's two folds. Values are
-12 bits, turned so that bone is bright.
-"""
 
+class JaxlungJsrt(radiographs.Builder):
+    """JSRT chest films with the masks of SCR.
 
-class JaxlungJsrt(tfds.core.GeneratorBasedBuilder):
-    """JSRT chest films with the masks of SCR."""
+    247 posterior-anterior chest films of 14 institutions, 154 with one lung nodule, of the Japanese
+    Society of Radiological Technology, and the masks of SCR's first observer, brought from
+    1024x1024 to the images' 2048x2048 by doubling each pixel. Lung is what the beam passed through
+    without mediastinum, heart, aorta or what lies below the diaphragm. Splits are SCR's two folds.
+    Values are 12 bits, turned so that bone is bright.
+    """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["jsrt"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(
-            self, _DESCRIPTION, depth=16, masks=tuple(ORGANS), texts=("fold",)
-        )
+    DEPTH = 16
+    MASK_NAMES = tuple(ORGANS)
+    TEXT_NAMES = ("fold",)
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         manual = radiographs.manual_folder(dl_manager, "jsrt")
@@ -67,18 +60,9 @@ class JaxlungJsrt(tfds.core.GeneratorBasedBuilder):
                 if not planes[name].any():
                     raise InputError(f"{organs[name]}: is empty; unpack the masks again")
             finding = "nodule" if stem.startswith("JPCLN") else "no nodule"
-            example = radiographs.example(
-                stem,
-                image_HxW,
-                planes,
-                depth=16,
-                patient=stem,
-                spacing_mm=SPACING_MM,
-                view="PA",
-                finding=finding,
-                fold=fold,
-            )
-            yield stem, example
+            facts: dict[str, Any] = {"patient": stem, "view": "PA", "spacing_mm": SPACING_MM}
+            facts |= {"finding": finding, "fold": fold}
+            yield stem, radiographs.example(stem, image_HxW, planes, depth=16, **facts)
 
 
 def _fold(folds: Path, fold: str) -> dict[str, dict[str, Path]]:

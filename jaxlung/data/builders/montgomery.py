@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders.shared import nlm, radiographs
 from jaxlung.data.folder import list_images
@@ -19,24 +18,17 @@ SHA256 = "54601e952315d8f67383e9202a6e145997ade429f54f7e0af44b4e158714f424"
 SIZES = ((4020, 4892), (4892, 4020))
 SPACING_MM = (0.0875, 0.0875)
 
-_DESCRIPTION = """
-138 posterior-anterior chest radiographs of Montgomery County's tuberculosis control program, 80
-normal and 58 with tuberculosis, and manual masks of the right and left lung. `mask` is the union of
-both. The heart and the lung behind it are not lung.
-"""
 
+class JaxlungMontgomery(radiographs.Builder):
+    """Montgomery County chest radiographs with lung masks.
 
-class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
-    """Montgomery County chest radiographs with lung masks."""
+    138 posterior-anterior chest radiographs of Montgomery County's tuberculosis control program, 80
+    normal and 58 with tuberculosis, and manual masks of the right and left lung. `mask` is the
+    union of both. The heart and the lung behind it are not lung.
+    """
 
-    VERSION = radiographs.VERSION
-    RELEASE_NOTES = radiographs.RELEASE_NOTES
-    MANUAL_DOWNLOAD_INSTRUCTIONS = radiographs.CATALOG["montgomery"].instructions
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return radiographs.dataset_info(
-            self, _DESCRIPTION, depth=16, masks=("mask_right", "mask_left")
-        )
+    DEPTH = 16
+    MASK_NAMES = ("mask_right", "mask_left")
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         root = radiographs.optional_manual_folder(dl_manager, "montgomery")
@@ -58,24 +50,11 @@ class JaxlungMontgomery(tfds.core.GeneratorBasedBuilder):
                 if stem not in images:
                     raise InputError(f"{mask}: has no image in CXR_png; unpack the archive again")
         for stem, path in images.items():
-            patient, finding = nlm.patient_and_finding(stem, path)
-            image_HxW = radiographs.read_grey(path)
+            facts, image_HxW = nlm.read_facts(stem, path), radiographs.read_grey(path)
             halves = {name: _half(masks[name] / path.name) for name in masks}
-            sex, age = nlm.read_reading(folder / "ClinicalReadings", stem)
-            known = image_HxW.shape in SIZES
-            example = radiographs.example(
-                stem,
-                image_HxW,
-                halves,
-                depth=16,
-                patient=patient,
-                finding=finding,
-                view="PA",
-                sex=sex,
-                age=age,
-                spacing_mm=SPACING_MM if known else radiographs.UNKNOWN,
-            )
-            yield stem, example
+            if image_HxW.shape in SIZES:
+                facts["spacing_mm"] = SPACING_MM
+            yield stem, radiographs.example(stem, image_HxW, halves, depth=16, **facts)
 
 
 def _half(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ import jaxlung.data.builders.phantom  # registers it
 train = tfds.load("jaxlung_phantom", split="train")
 """
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,23 +19,22 @@ SEED = 0
 COUNTS = {"train": 512, "validation": 64, "test": 64}
 _CHUNK = 64  # images generated at a time: 8 MiB
 
-_DESCRIPTION = """
-Simulated frontal chest radiographs with the exact projected lung mask, rendered from analytic
-anatomy by a keyed JAX function. Example i of the whole set is a function of (seed 0, i) alone.
-Heart, mediastinum and the lung behind heart and diaphragm are not lung, as in the Montgomery and
-JSRT masks. For trying out code and for pre-training; not a substitute for radiographs.
-"""
-
 
 class JaxlungPhantom(tfds.core.GeneratorBasedBuilder):
-    """Simulated chest radiographs with lung masks."""
+    """Simulated chest radiographs with lung masks.
+
+    Simulated frontal chest radiographs with the exact projected lung mask, rendered from analytic
+    anatomy by a keyed JAX function. Example i of the whole set is a function of (seed 0, i) alone.
+    Heart, mediastinum and the lung behind heart and diaphragm are not lung, as in the Montgomery
+    and JSRT masks. For trying out code and for pre-training; not a substitute for radiographs.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            description=_DESCRIPTION,
+            description=inspect.getdoc(self),
             features=tfds.features.FeaturesDict(
                 {
                     "id": tfds.features.Text(),

@@ -51,9 +51,9 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
 
     Returns:
         image: [H, W]. float32 in [0, 1], 0 is black: the VOI LUT or window's output, or, without
-            either, stretched from the image's minimum to its maximum, padding aside. uint8, as it
-            is, for 8-bit grey without any transformation, and for colour (RGB, YBR, palette): its
-            luma.
+            either, stretched over the image's range (`grey.find_range`), padding aside. uint8, as
+            it is, for 8-bit grey without any transformation, and for colour (RGB, YBR, palette):
+            its luma.
             The first window or VOI LUT counts where there are several, and a LUT before a window.
             A window without width, which the standard does not allow, does not count.
         spacing: PixelSpacing; else ImagerPixelSpacing, which the detector has, divided by

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.raw_volumes import is_voxel_file
 from jaxlung.io.dicom.display import apply_rescale, read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.frames import ATTRIBUTES, EACH, is_multiframe, place_frames, split_frames
@@ -27,7 +28,6 @@ from jaxlung.io.dicom.signature import (
     starts_localizer,
 )
 from jaxlung.io.passed_over import is_hidden, name_kind
-from jaxlung.io.raw_volumes import is_voxel_file
 from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")

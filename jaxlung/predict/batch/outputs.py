@@ -12,8 +12,8 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io import images
+from jaxlung.io.ct.raw_volumes import SUFFIXES as RAW
 from jaxlung.io.drawing import draw_overlay
-from jaxlung.io.raw_volumes import SUFFIXES as RAW
 from jaxlung.io.volumes import Grid, Volume, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
 from jaxlung.predict.batch.sources import Source

@@ -4,9 +4,7 @@ import contextlib
 import errno
 import math
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +23,7 @@ from jaxlung.predict.batch.sources import Source, on_disk
 from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import BATCH, Predictor
-from jaxlung.predict.stream import Done
+from jaxlung.predict.stream import Done, timed
 from jaxlung.predict.volumes import check_lungs, predict_volume
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.threads import take_turn
@@ -170,35 +168,31 @@ def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[
 def _volumes(model: Predictor, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
     """Yields each CT volume's row, in order, once its outputs are written."""
     for job in jobs:
-        start = time.perf_counter()
-        row: Row | InputError
-        try:
-            with _any_error_named(job), on_disk(job.source) as path:
-                row = _volume(model, job, path)
-        except InputError as error:
-            row = error
-        yield Done(job, row, time.perf_counter() - start)
+        yield Done(job, *timed(_volume, model, job))
 
 
-def _volume(model: Predictor, job: Job, path: Path) -> Row:
-    stamp = job.source.stamp
-    if not (is_volume(path) or is_dicom(path)):
-        raise InputError(
-            f"{path}: is no volume, but the model was trained on CT volumes; name a NIfTI, "
-            f"MetaImage or NRRD file, or the folder of a DICOM series"
-        )
-    job.format.check_source(path)
-    mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
-    warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
-    if is_sheared(volume.grid) and job.format.suffix == ".nii.gz":
-        way_out = "resample the scan"
-        if volume.grid.header is None:
-            way_out += " or take --format dicom-seg"
-        warnings.append(f"tilted gantry: ITK and its viewers may refuse a sheared NIfTI; {way_out}")
-    _refuse(job, warnings)
-    # Columns run from the patient's right to left, as in the usual display of a radiograph.
-    labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
-    write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
+def _volume(model: Predictor, job: Job) -> Row:
+    with _any_error_named(job), on_disk(job.source) as path:
+        stamp = job.source.stamp
+        if not (is_volume(path) or is_dicom(path)):
+            raise InputError(
+                f"{path}: is no volume, but the model was trained on CT volumes; name a NIfTI, "
+                f"MetaImage or NRRD file, or the folder of a DICOM series"
+            )
+        job.format.check_source(path)
+        mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
+        warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
+        if is_sheared(volume.grid) and job.format.suffix == ".nii.gz":
+            way_out = "resample the scan"
+            if volume.grid.header is None:
+                way_out += " or take --format dicom-seg"
+            warnings.append(
+                f"tilted gantry: ITK and its viewers may refuse a sheared NIfTI; {way_out}"
+            )
+        _refuse(job, warnings)
+        # Columns run from the patient's right to left, as in the usual display of a radiograph.
+        labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
+        write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
     sizes = summary.measure_lungs(labels_ZxHxW, measure_voxel(volume))
     if not volume.placed:
         sizes |= {field: None for field in sizes if field != "lung_px"}

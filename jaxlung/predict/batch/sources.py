@@ -15,7 +15,7 @@ import os
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ from jaxlung.io.dicom.series import holds_slices, name_aside, name_file
 from jaxlung.io.dicom.signature import START, read_start, starts_image
 from jaxlung.io.images import is_image, is_image_start, stem_of
 from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
+from jaxlung.io.text import decode_text
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import is_volume, volume_stem
 
@@ -66,9 +67,19 @@ class Source(NamedTuple):
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def read_list(lines: Iterable[str]) -> list[Path]:
-    """Reads a path from each line that is not empty."""
-    return [Path(line.rstrip("\r\n")) for line in lines if line.strip()]
+def read_list(data: bytes, name: str) -> list[Path]:
+    """Reads a path from each line that is not empty; or those that NUL parts, as of find -print0.
+
+    Args:
+        name: of the list, for an error.
+
+    Raises:
+        InputError: the list is in another encoding than UTF-8 or UTF-16; but for names of any
+            bytes in UTF-8, as Linux has them.
+    """
+    text = decode_text(data, name, errors="surrogateescape")
+    lines = text.split("\0") if "\0" in text else [line.rstrip("\r") for line in text.split("\n")]
+    return [Path(line) for line in lines if line.strip()]
 
 
 def find_sources(
@@ -270,12 +281,11 @@ def on_disk(source: Source) -> Iterator[Path]:
             members = _members(archive, source.member)
             if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
                 raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
-            if source.member.endswith("/"):
+            is_series = source.member.endswith("/")
+            if is_series:
                 path.mkdir()
-                for member in members:
-                    _unpack(archive, member, path / _place(member).name)
-            else:
-                _unpack(archive, source.member, path)
+            for member in members:
+                _unpack(archive, member, path / _place(member).name if is_series else path)
         except InputError:
             raise
         except Exception as error:  # as above

@@ -77,7 +77,7 @@ def test_globs_files_and_lists(films):
         everything
     )
     assert names(find_sources([films / "sub" / "b.png"], volumes=False)) == ["b"]
-    assert read_list(["a b.png\n", "\n", "c.png"]) == [Path("a b.png"), Path("c.png")]
+    assert read_list(b"a b.png\n\nc.png", "-") == [Path("a b.png"), Path("c.png")]
 
 
 def test_a_name_with_the_signs_of_a_glob_is_a_file_where_there_is_one(tmp_path):
@@ -308,3 +308,33 @@ def test_an_archive_of_windows_is_read(tmp_path):
     for source in found:
         with on_disk(source) as path:
             assert path.name in ("1.png", "2.png") and read_image(path).shape == (6, 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a b.png\r\nM\xc3\xbc.png\r\n",
+        b"\xef\xbb\xbfa b.png\r\nM\xc3\xbc.png\r\n",
+        b"a b.png\0M\xc3\xbc.png\0",
+        "a b.png\r\nM\u00fc.png\r\n".encode("utf-16"),
+        "a b.png\nM\u00fc.png".encode("utf-32"),
+    ],
+)
+def test_lists_of_any_system(data):
+    assert read_list(data, "-") == [Path("a b.png"), Path("M\u00fc.png")]
+
+
+def test_lists_of_other_encodings_are_refused():
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le"):
+        with pytest.raises(InputError, match="^stdin: is neither UTF-8 nor UTF-16"):
+            read_list("a.png\nb.png\n".encode(encoding), "stdin")
+    assert read_list(b"a\xff.png\n", "-") == [Path("a\udcff.png")]  # any bytes are a name on Linux
+
+
+def test_two_members_whose_names_become_one_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for member in ("M\u00fc.png", "Mu\u0308.png"):
+            archive.writestr(member, b"")
+    sources = find_sources([tmp_path / "a.zip"], volumes=False)
+    with pytest.raises(InputError, match="Mu?.*png and .*M.*png would both write"):
+        plan_jobs(sources, Options(out=tmp_path / "out"), volumes=False)

@@ -1,6 +1,7 @@
 """Features, examples and strict reading: what the builders of chest radiographs share."""
 
 import csv
+import inspect
 import math
 import os
 import sys
@@ -13,60 +14,60 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from jaxlung.catalog import CATALOG
+from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.grey import drop_colour
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
 from jaxlung.system.digests import digest_file
 
-VERSION = tfds.core.Version("1.0.0")
-RELEASE_NOTES = {"1.0.0": "First release."}
 UNKNOWN = (math.nan, math.nan)
 
 
-def dataset_info(
-    builder: tfds.core.DatasetBuilder,
-    description: str,
-    *,
-    depth: int,
-    masks: Sequence[str] = (),
-    texts: Sequence[str] = (),
-    others: Mapping[str, Any] | None = None,
-) -> tfds.core.DatasetInfo:
-    """Describes a set of the catalogue to TFDS.
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
+    """Describes a set of the catalogue to TFDS; its docstring is the set's description."""
 
-    Args:
-        depth: 8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an
-            8-bit image in a 16-bit feature keeps its values.
-        masks: features beside `mask`, such as mask_right (the patient's right lung).
-        texts: features beside finding, view and sex. Each becomes a subgroup of the set.
-        others: any further features.
-    """
-    entry = CATALOG[builder.name.removeprefix("jaxlung_")]
-    features: dict[str, Any] = {
-        "id": tfds.features.Text(),
-        "patient": tfds.features.Text(),
-        "image": tfds.features.Image(
-            shape=(None, None, 1), dtype=np.dtype(f"uint{depth}"), encoding_format="png"
-        ),
-        "bits": tfds.features.Scalar(np.uint8),
-        "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),  # height, width; NaN
-        "age": tfds.features.Scalar(np.float32),  # years; NaN
-    }
-    for name in ("mask", *masks):  # 0 background, 1 the organ
-        features[name] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
-    for name in ("finding", "view", "sex", *texts):  # "" is not known
-        features[name] = tfds.features.Text()
-    features |= others or {}
-    return builder.dataset_info_from_configs(
-        description=f"{description.strip()}\n\nLabel convention: {entry.convention}.",
-        features=tfds.features.FeaturesDict(features),
-        supervised_keys=("image", "mask"),
-        homepage=entry.homepage,
-        citation=entry.citation,
-        license=entry.terms,
-        metadata=tfds.core.MetadataDict(label_convention=entry.convention),
-    )
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    DEPTH = 8
+    """8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an 8-bit
+    image in a 16-bit feature keeps its values."""
+    # Features beside `mask`, such as mask_right (the patient's right).
+    MASK_NAMES: Sequence[str] = ()
+    # Features beside finding, view and sex. Each becomes a subgroup of the set.
+    TEXT_NAMES: Sequence[str] = ()
+    OTHERS: Mapping[str, Any] = {}  # any further features
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls.ENTRY = CATALOG[cls.name.removeprefix("jaxlung_")]
+        cls.MANUAL_DOWNLOAD_INSTRUCTIONS = cls.ENTRY.instructions
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features: dict[str, Any] = {
+            "id": tfds.features.Text(),
+            "patient": tfds.features.Text(),
+            "image": tfds.features.Image(
+                shape=(None, None, 1), dtype=np.dtype(f"uint{self.DEPTH}"), encoding_format="png"
+            ),
+            "bits": tfds.features.Scalar(np.uint8),
+            "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),  # height, width; NaN
+            "age": tfds.features.Scalar(np.float32),  # years; NaN
+        }
+        for name in ("mask", *self.MASK_NAMES):  # 0 background, 1 the organ
+            features[name] = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+        for name in ("finding", "view", "sex", *self.TEXT_NAMES):  # "" is not known
+            features[name] = tfds.features.Text()
+        convention = self.ENTRY.convention
+        return self.dataset_info_from_configs(
+            description=f"{inspect.getdoc(self)}\n\nLabel convention: {convention}.",
+            features=tfds.features.FeaturesDict({**features, **self.OTHERS}),
+            supervised_keys=("image", "mask"),
+            homepage=self.ENTRY.homepage,
+            citation=self.ENTRY.citation,
+            license=self.ENTRY.terms,
+            metadata=tfds.core.MetadataDict(label_convention=convention),
+        )
 
 
 def example(
@@ -181,21 +182,23 @@ def first_folder(root: Path, *candidates: str) -> Path:
     )
 
 
-def paired(
-    images: dict[str, Path], masks: dict[str, Path], left_out: Counter[str], *, without: int
-) -> list[tuple[str, Path, Path]]:
-    """Lists (stem, image, mask) of the images that have a mask, named STEM or STEM_mask.
+def read_pairs(
+    images: Path, masks: Path, left_out: Counter[str], *, without: int
+) -> Iterator[tuple[str, Path, np.ndarray]]:
+    """Yields (stem, image, mask bool [H, W]) of the images that have a mask, STEM or STEM_mask.
 
-    The other images are counted in left_out: a missing mask does not mean an empty one.
+    The other images, and those with an empty mask, are counted in left_out: a missing mask does
+    not mean an empty one.
 
     Args:
+        images, masks: the folders.
         without: how many images of the published set have no mask.
 
     Raises:
         InputError: a mask has no image, or more images than that have no mask.
     """
-    rest, pairs, alone = dict(masks), [], []
-    for stem, image in images.items():
+    rest, pairs, alone = list_images(masks), [], []
+    for stem, image in list_images(images).items():
         mask = rest.pop(f"{stem}_mask", None) or rest.pop(stem, None)
         if mask is None:
             alone.append(stem)
@@ -207,21 +210,17 @@ def paired(
     if len(alone) > without or not pairs:
         usual = f" (in the published set {without} images have none)" if without else ""
         raise InputError(
-            f"{next(iter(masks.values())).parent}: holds no mask of {alone[0]} nor of "
-            f"{len(alone) - 1} other images{usual}; fetch the masks again"
+            f"{masks}: holds no mask of {alone[0]} nor of {len(alone) - 1} other images{usual}; "
+            f"fetch the masks again"
         )
     if alone:
         left_out["without a mask"] += len(alone)
-    return pairs
-
-
-def read_mask_or_none(path: Path, left_out: Counter[str]) -> np.ndarray | None:
-    """Reads bool [H, W]; where no pixel is set, counts the mask in left_out and returns None."""
-    mask_HxW = read_mask(path)
-    if mask_HxW.any():
-        return mask_HxW
-    left_out["with an empty mask"] += 1
-    return None
+    for stem, image, mask in pairs:
+        mask_HxW = read_mask(mask)
+        if mask_HxW.any():
+            yield stem, image, mask_HxW
+        else:
+            left_out["with an empty mask"] += 1
 
 
 def check_sha256(path: os.PathLike[str], expected: str, url: str) -> None:

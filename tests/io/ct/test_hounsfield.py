@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
-from jaxlung.io.hounsfield import to_hounsfield
+from jaxlung.io.ct.hounsfield import to_hounsfield
 from jaxlung.io.volumes import Grid, Volume
 
 PADDINGS = (None, -1000, -1024, -2000, -2048, -3024, 0)
