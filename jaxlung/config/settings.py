@@ -40,7 +40,7 @@ class DataConfig:
         '"phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": images/ and '
         'masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"',
     )
-    dir: str = path_of('folder: where it is; public set: of TFDS, "": ~/tensorflow_datasets')
+    dir: str = path_of('folder, ct: where it is; public set: of TFDS, "": ~/tensorflow_datasets')
     weights: tuple[float, ...] = between(
         (), 1e-6, 1e6, "joined sets: shares of an epoch; (): by size"
     )

@@ -21,7 +21,7 @@ from jaxlung.train.log import RunLog, describe_epoch, device_memory, write_learn
 from jaxlung.train.profiling import StepTrace
 from jaxlung.train.run import check_run, open_run, restore_or_init
 from jaxlung.train.sigterm import Stop
-from jaxlung.train.validation import validate, write_overlays
+from jaxlung.train.validation import CHOOSING, validate, write_overlays
 from jaxlung.workdir import checkpoints
 from jaxlung.workdir.integrity import set_damaged_aside
 from jaxlung.workdir.progress import Progress
@@ -81,16 +81,18 @@ def train_on(
             scores = run.validate_epoch(state)
             if scores is None:
                 run.save_and_leave(state, progress)
-            progress = progress.add_validation(scores["dice"], int(state.step))
+            score = scores[CHOOSING[config.modality]]
+            progress = progress.add_validation(score, int(state.step))
             run.record_epoch(epoch, state, progress, scores)
             progress = progress.next_epoch()
-            checkpoints.save(run.managers.validated, state, progress, scores["dice"])
+            checkpoints.save(run.managers.validated, state, progress, score)
         run.managers.wait()
         checkpoints.delete_interim(run.managers)
     if is_main():
         best = progress.early_stop
+        unit = " of volumes" if config.modality == "ct" else ""
         print(
-            f"best validation Dice {best.best:.4f} at step {best.best_step}; "
+            f"best validation Dice{unit} {best.best:.4f} at step {best.best_step}; "
             f"next: jaxlung eval --workdir {workdir}"
         )
     return state

@@ -20,6 +20,8 @@ _NO_IMAGE = re.compile(
     r"1\.2\.840\.10008\.5\.1\.4\.1\.1\."
     r"(88\.|11\.[1-46-9]|9\.|66$|66\.[1-356]|104\.|481\.(?!1$|2$)|67$|68\.|78\.|79\.|80\.|90\.)"
 )
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_IMAGE_TYPE = (0x0008, 0x0008)
 _CLASSES = ((0x0002, 0x0002), (0x0008, 0x0016))  # of the stored object: in the header, in the data
 # Value representations, by the bytes of their length: 4 and 2 (PS3.5 7.1.2).
 _LONG = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
@@ -66,13 +68,25 @@ def starts_image(start: bytes, name: str) -> bool:
     """Says whether a file is DICOM, and neither a DICOMDIR nor of a class without image."""
     if not starts_dicom(start, name) or Path(name).stem.lower() == "dicomdir":
         return False
-    at = 132 if start[128:132] == b"DICM" else 0
-    classes = (
-        value.rstrip(b"\0 ").decode("ascii", "replace")
-        for tag, _, value in _elements(start, at)
-        if tag in _CLASSES
-    )
+    classes = (_read_text(start, tag) for tag in _CLASSES)
     return not any(uid == _DIRECTORY or _NO_IMAGE.match(uid) for uid in classes)
+
+
+def starts_localizer(start: bytes) -> bool:
+    """Says whether the image is a scout view, by the third value of its ImageType (C.8.2.1.1.1)."""
+    return _read_text(start, _IMAGE_TYPE).upper().split("\\")[2:3] == ["LOCALIZER"]
+
+
+def starts_capture(start: bytes) -> bool:
+    """Says whether the image is a Secondary Capture, as dose reports and screenshots are."""
+    return _read_text(start, _CLASSES[1]).startswith(_CAPTURE)
+
+
+def _read_text(start: bytes, tag: tuple[int, int]) -> str:
+    """Returns the value of an element near the beginning, or ""."""
+    at = 132 if start[128:132] == b"DICM" else 0
+    values = (value for found, _, value in _elements(start, at) if found == tag)
+    return next(values, b"").rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _is_data_set(start: bytes) -> bool:

@@ -7,6 +7,7 @@ outputs; no file is written under their own path.
 
 import contextlib
 import errno
+import functools
 import glob
 import hashlib
 import itertools
@@ -18,7 +19,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.signature import holds_image, read_start, starts_image
+from jaxlung.io.dicom.series import holds_slices, name_aside, name_file
+from jaxlung.io.dicom.signature import read_start, starts_image
 from jaxlung.io.images import is_image, is_image_start, stem_of
 from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
 from jaxlung.io.text import decode_text
@@ -148,7 +150,7 @@ def _matching(pattern: Path, search: _Search) -> list[Source]:
 def _at(path: Path, search: _Search) -> list[Source]:
     if path.suffix.lower() == ".zip" and path.is_file():
         return _in_archive(path, search)
-    if path.is_dir() and not (search.volumes and _is_series(path)):
+    if path.is_dir() and not (search.volumes and holds_slices(path)):
         if search.but_not is not None and path.resolve() == search.but_not.resolve():
             raise InputError(f"{path}: is the folder of the images; name another --out folder")
         stem_in = volume_stem if search.volumes else stem_of
@@ -176,7 +178,7 @@ def _below(folder: Path, search: _Search) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not is_hidden(name))
-        if search.volumes and Path(where) != folder and _is_series(Path(where)):
+        if search.volumes and Path(where) != folder and holds_slices(Path(where)):
             yield Path(where)
             _count_beside_series(Path(where), search)
             files = [name for name in files if name.lower().endswith(VOLUMES)]
@@ -186,22 +188,16 @@ def _below(folder: Path, search: _Search) -> Iterator[Path]:
                 continue
             if name.lower().endswith(VOLUMES) if search.volumes else is_image(file):
                 yield file
-            else:
-                search.passed_over[name_kind(read_start(file), name)] += 1
-
-
-def _is_series(folder: Path) -> bool:
-    """Tells whether DICOM images lie in the folder itself."""
-    return any(holds_image(file) for file in sorted(folder.iterdir()) if not is_hidden(file.name))
+            elif kind := name_file(file) if search.volumes else name_kind(read_start(file), name):
+                search.passed_over[kind] += 1
 
 
 def _count_beside_series(folder: Path, search: _Search) -> None:
     """Counts the files of a DICOM series' folder that are no slice."""
     for file in folder.iterdir():
         if file.is_file() and not is_hidden(file.name):
-            start, name = read_start(file), file.name
-            if not starts_image(start, name) and not name.lower().endswith(VOLUMES):
-                search.passed_over[name_kind(start, name)] += 1
+            if not file.name.lower().endswith(VOLUMES) and (kind := name_file(file)):
+                search.passed_over[kind] += 1
 
 
 def _in_archive(path: Path, search: _Search) -> list[Source]:
@@ -220,6 +216,9 @@ def _in_archive(path: Path, search: _Search) -> list[Source]:
         if search.volumes and member.lower().endswith(VOLUMES):
             found[member] = place.with_name(volume_stem(Path(place)))
         elif search.volumes and starts_image(start, place.name):
+            if kind := name_aside(start, functools.partial(archive.open, member)):
+                search.passed_over[kind] += 1
+                continue
             folder = place.parent
             found[f"{folder}/"] = folder if folder.name else PurePosixPath(path.stem)
         elif not search.volumes and is_image_start(start, place.name):

@@ -18,6 +18,7 @@ pytest.importorskip("pydicom")
 pytest.importorskip("gdcm")
 from tests.helpers.dicom_files import dicom, saved  # noqa: E402
 
+CT = "1.2.840.10008.5.1.4.1.1.2"
 FILM = np.arange(480, dtype=np.uint16).reshape(24, 20) * 8
 
 
@@ -188,6 +189,25 @@ def test_volumes_are_files_and_folders_of_a_series(tmp_path):
         assert sorted(file.name for file in path.iterdir()) == ["1", "2"]
 
 
+def test_scans_of_one_name_in_several_formats_are_told_apart(tmp_path):
+    for name in ("a.nii.gz", "a.mha", "b.nrrd", "d/a.nrrd"):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scans" / name).write_bytes(b"")
+    archive = pack(tmp_path / "scans", tmp_path / "scans.zip")
+    for place in (tmp_path / "scans", archive):
+        sources = find_sources([place], volumes=True)
+        jobs = plan_jobs(sources, Options(out=tmp_path / "out"), volumes=True)
+        assert sorted(job.name for job in jobs) == ["a", "a.mha", "b", "d/a"]
+
+
+def test_voxels_beside_their_header_are_not_passed_over(tmp_path):
+    for name in ("1.2.3.mhd", "1.2.3.raw", "b.nhdr", "b.raw.gz", "lonely.raw"):
+        (tmp_path / name).write_bytes(b"x")
+    passed_over = Counter()
+    found = find_sources([tmp_path], volumes=True, passed_over=passed_over)
+    assert names(found) == ["1.2.3", "b"] and passed_over == {".raw": 1}
+
+
 @pytest.fixture
 def mixed(tmp_path) -> Path:
     """A film of each kind that is read, and other files."""
@@ -249,7 +269,13 @@ def test_the_outputs_are_not_counted(mixed):
 def test_files_beside_the_slices_of_a_series_are_counted(tmp_path):
     for name in ("study/a/IM1", "study/a/IM2", "study/b/IM1"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        saved(tmp_path / name, dicom(FILM, 12, Modality="CT"))
+        saved(tmp_path / name, dicom(FILM, 12, Modality="CT", SOPClassUID=CT))
+    for name, more in (
+        ("scout", {"SOPClassUID": CT, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}),
+        ("a", {"ImageType": ["DERIVED", "SECONDARY"]}),  # a dose report, drawn: Secondary Capture
+    ):
+        (tmp_path / "study" / name).mkdir(exist_ok=True)
+        saved(tmp_path / "study" / name / "IM9", dicom(FILM, 12, Modality="CT", **more))
     report = dicom(FILM, 12, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.67", Modality="SR")
     (tmp_path / "study" / "dose").mkdir()
     for name in ("study/a/IM3", "study/dose/IM1"):
@@ -260,7 +286,15 @@ def test_files_beside_the_slices_of_a_series_are_counted(tmp_path):
         passed_over = Counter()
         found = find_sources([place], volumes=True, passed_over=passed_over)
         assert names(found) == ["a", "b"]
-        assert passed_over == {"DICOM without image": 2, "DICOMDIR": 1, ".txt": 1}
+        assert passed_over == {
+            "DICOM without image": 2,
+            "DICOMDIR": 1,
+            ".txt": 1,
+            "localizer": 1,
+            "screenshot": 1,
+        }
+    with pytest.raises(InputError, match=r"holds no CT volume; 1 file passed over \(localizer 1\)"):
+        find_sources([tmp_path / "study" / "scout"], volumes=True)
 
 
 def test_an_archive_of_windows_is_read(tmp_path):
