@@ -1,6 +1,6 @@
 """Lungs in CT slices: the recipe of configs/unet.py on axial slices in a lung window.
 
-    python train.py --config configs/ct.py --config.data.dir=DIR
+    jaxlung train --config ct --config.data.dir=DIR
     jaxlung predict scan.nii.gz --model runs/ct --out masks
 
 DIR holds images/ and masks/ with NIfTI volumes (.nii, .nii.gz) of the same stems, in Hounsfield

@@ -1,6 +1,6 @@
 """Chest X-rays from hospitals that training never saw: the recipe of the bundled model "cxr".
 
-    python train.py --config configs/cxr.py --config.data.name=folder --config.data.dir=DIR
+    jaxlung train --config cxr --config.data.name=folder --config.data.dir=DIR
 
 It trains the network of configs/unet.py for films that look different: with strong changes of
 geometry and exposure, opacities over the lungs, a cross-entropy term in which outlines weigh more,
@@ -8,11 +8,11 @@ smaller batches and an average of the parameters. docs/results.md says how much 
 and on which images the recipe was chosen.
 """
 
-from configs.unet import get_config as get_recipe
+from jaxlung.config import load_recipe
 
 
 def get_config():
-    config = get_recipe()
+    config = load_recipe("unet")
 
     config.augment.rotation = 20.0
     config.augment.scale = 0.4

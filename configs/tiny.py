@@ -1,13 +1,13 @@
 """A run of a few seconds, for tests: everything works, and it learns little.
 
-python train.py --config configs/tiny.py --workdir runs/tiny
+jaxlung train --config tiny --workdir runs/tiny
 """
 
-from configs.unet import get_config as get_recipe
+from jaxlung.config import load_recipe
 
 
 def get_config():
-    config = get_recipe()
+    config = load_recipe("unet")
     config.data.size = 32
     config.data.phantom_train = 8
     config.data.phantom_validation = 3

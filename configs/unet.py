@@ -1,7 +1,7 @@
 """The recipe: 256x256, batch 16, Adam, soft Dice loss, up to 50 epochs with early stopping.
 
-    python train.py --config configs/unet.py                       # simulated radiographs
-    python train.py --config configs/unet.py --config.data.name=folder --config.data.dir=DIR
+    jaxlung train --config unet                       # simulated radiographs
+    jaxlung train --config unet --config.data.name=folder --config.data.dir=DIR
 
 Measured on 2 CPU cores (see README.md, Results): the first takes under 10 minutes to a validation
 Dice of 0.99; on the 381 training images of the Shenzhen set, 19 minutes to a test Dice of 0.961.

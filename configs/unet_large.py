@@ -1,13 +1,13 @@
 """The classic U-Net for accelerators: 64 channels, 31 M parameters, full resolution.
 
-python train.py --config configs/unet_large.py --workdir runs/large
+jaxlung train --config unet_large --workdir runs/large
 """
 
-from configs.unet import get_config as get_recipe
+from jaxlung.config import load_recipe
 
 
 def get_config():
-    config = get_recipe()
+    config = load_recipe("unet")
     config.model.width = 64
     config.model.patch = 1
     config.model.dtype = "bfloat16"

@@ -49,6 +49,12 @@ def print_error(error: object) -> None:
         print("error: " + one_line(error), file=sys.stderr, flush=True)
 
 
+def print_warning(warning: object) -> None:
+    """Prints one line on stderr."""
+    with stderr_lock:
+        print("warning: " + one_line(warning), file=sys.stderr, flush=True)
+
+
 def fail(error: object) -> NoReturn:
     """Prints one line on stderr and exits with status 2, without a traceback."""
     print_error(error)

@@ -30,6 +30,11 @@ class Geometry(NamedTuple):
     box_height: int
     box_width: int
 
+    def box_of(self, plane_SxS: np.ndarray) -> np.ndarray:
+        """Returns the part of the canvas that the image fills."""
+        rows = slice(self.top, self.top + self.box_height)
+        return plane_SxS[rows, self.left : self.left + self.box_width]
+
 
 def canvas_geometry(height: int, width: int, size: int, fit: str = "letterbox") -> Geometry:
     """Computes the box that an image fills on a square canvas.
@@ -141,9 +146,7 @@ def from_canvas(plane_SxS: np.ndarray, geometry: Geometry) -> np.ndarray:
     if plane_SxS.shape != (geometry.size, geometry.size):
         sides = format_shape(plane_SxS.shape)
         raise InputError(f"plane is {sides}, the canvas is {geometry.size} wide")
-    rows = slice(geometry.top, geometry.top + geometry.box_height)
-    columns = slice(geometry.left, geometry.left + geometry.box_width)
-    box = np.ascontiguousarray(plane_SxS[rows, columns], np.float32)
+    box = np.ascontiguousarray(geometry.box_of(plane_SxS), np.float32)
     # Linear weights may sum to slightly more than 1, by rounding.
     plane_HxW = _resize(box, geometry.height, geometry.width)
     return np.clip(plane_HxW, box.min(), box.max(), out=plane_HxW)
@@ -211,7 +214,5 @@ def _resize(plane: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _paste(box: np.ndarray, geometry: Geometry) -> np.ndarray:
     canvas_SxS = np.zeros((geometry.size, geometry.size), box.dtype)
-    rows = slice(geometry.top, geometry.top + geometry.box_height)
-    columns = slice(geometry.left, geometry.left + geometry.box_width)
-    canvas_SxS[rows, columns] = box
+    geometry.box_of(canvas_SxS)[...] = box
     return canvas_SxS

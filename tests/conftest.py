@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 # Many tests compile the same small steps, in several workers and in processes of their own.
@@ -14,9 +15,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     # Compiling is most of the suite's work, and its programs run for moments: half of it is spared.
     # At level 0 the gradient of a maximum over equal values comes out NaN.
-    os.environ.setdefault(
-        "XLA_FLAGS", "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    # A process ends at a flag that XLA does not know, as that of jaxlib 0.12 does not know these.
+    emitters = (
+        " --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
     )
+    os.environ.setdefault("XLA_FLAGS", f"--xla_backend_optimization_level=1{emitters}")
 
 import filelock  # noqa: E402
 import jax  # noqa: E402

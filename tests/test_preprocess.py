@@ -7,7 +7,7 @@ import pytest
 
 import jaxlung
 from jaxlung.errors import InputError
-from jaxlung.io.grey import to_grey8
+from jaxlung.io.grey import find_range, to_grey8
 from jaxlung.preprocess import (
     canvas_geometry,
     from_canvas,
@@ -384,3 +384,51 @@ def test_inputs_are_left_alone():
     canvas_mask += 1
     np.testing.assert_array_equal(image, before[0])
     np.testing.assert_array_equal(mask, before[1])
+
+
+FILM = (np.add.outer(np.arange(100), np.arange(100)) * 20 + 100).astype(np.uint16)  # 100 to 4060
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("low", "high"), [((), (65535,)), ((), (40000, 65535)), ((-50000,), ()), ((-50000,), (65535,))]
+)
+@pytest.mark.parametrize("count", [1, 90])
+def test_a_marker_or_dead_pixel_leaves_the_film_its_greys(dtype, low, high, count):
+    if low and dtype == np.uint16:
+        pytest.skip("has no negative values")
+    film = FILM.astype(dtype)
+    expected = to_grey8(film)
+    for i, value in enumerate((*low, *high)):
+        film[10 + i, 5 : 5 + count] = value
+    is_film = (film >= 100) & (film <= 4060)
+    grey = to_grey8(film)
+    np.testing.assert_array_equal(grey[is_film], expected[is_film])
+    assert (grey[film > 4060] == 255).all() and (grey[film < 100] == 0).all()
+
+
+def test_a_dead_pixel_of_0_in_a_bright_film():
+    film = FILM + 20000
+    film[3, 3] = 0
+    grey = to_grey8(film)
+    assert grey[3, 3] == 0
+    np.testing.assert_array_equal(np.delete(grey, 303), np.delete(to_grey8(FILM), 303))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda film: film,
+        lambda film: np.where(np.arange(100) < 3, 12000, film),  # 3 %: too much for a marker
+        lambda film: np.where(film > 4000, 7900, film),  # a gap narrower than the film is wide
+        lambda film: np.where(film > 4050, 4095, film),
+        lambda film: np.where(film < 300, 0, film),
+        lambda film: np.where(film > 150, 60000, film),  # all but a few values are one
+        lambda film: np.exp(film / 400.0),  # a long tail without a gap
+    ],
+)
+def test_other_films_keep_minimum_and_maximum(change):
+    film = change(FILM.astype(np.float64))
+    expected = np.rint((film - film.min()) / np.ptp(film) * 255)
+    np.testing.assert_allclose(to_grey8(film), expected, rtol=0, atol=1)
+    assert find_range(film) == (film.min(), film.max())

@@ -84,7 +84,7 @@ def _flatten(tree: Any, prefix: str = "") -> dict[str, np.ndarray]:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m tools.bundle_model",
-        description="Makes a bundled model of a run of train.py.",
+        description="Makes a bundled model of a run of `jaxlung train`.",
     )
     parser.add_argument("workdir", type=Path)
     parser.add_argument("name")

@@ -1,4 +1,4 @@
-"""The `jaxlung` command, and the flags of train.py and eval.py."""
+"""The `jaxlung` command."""
 
 from jaxlung.cli.main import main
 

@@ -86,8 +86,8 @@ def _add_check(data_commands: Any) -> None:
         "(default: DIR/metadata.csv, if there is one)",
     )
     _add_data_dir(check)
-    check.add_argument("--split-file", type=Path, help="as data.split_file of train.py")
-    check.add_argument("--patient-pattern", default="", help="as data.patient_pattern of train.py")
+    check.add_argument("--split-file", type=Path, help="as --config.data.split_file")
+    check.add_argument("--patient-pattern", default="", help="as --config.data.patient_pattern")
     check.add_argument("--validation-fraction", type=float, help="of the split by hash")
     check.add_argument("--test-fraction", type=float, help="of the split by hash")
     check.add_argument("--overwrite", action="store_true", help="replace an earlier report")
@@ -134,8 +134,7 @@ def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "
     lines.append(f"Terms: {entry.terms}.")
     where = f" --config.data.dir={shlex.quote(str(data_dir_of(data_dir)))}" if data_dir else ""
     lines.append(
-        f"next: python train.py --config configs/unet.py --config.data.name={name}{where} "
-        f"--workdir runs/{name}"
+        f"next: jaxlung train --config unet --config.data.name={name}{where} --workdir runs/{name}"
     )
     return "\n".join(lines)
 

@@ -1,58 +1,67 @@
-"""Parses the flags of train.py and eval.py; prints a mistake in one line, without a traceback."""
+"""What the flags of `jaxlung train` and `jaxlung eval` mean: settings, names, processes."""
 
+import argparse
+import csv
 import re
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
-from absl import flags, logging
+from absl import flags
+from ml_collections import config_flags
 
-from jaxlung.errors import fail
+from jaxlung.config import Config, load_recipe, parse_config
+from jaxlung.errors import InputError
 from jaxlung.system.processes import Processes, find_processes
 
-flags.disclaim_key_flags()  # the commands call `define_processes`: its flags are theirs
+
+def path_flag(text: str) -> Path:
+    """Returns a path. A shell leaves the ~ of --flag=~/x as it is."""
+    return Path(text).expanduser()
 
 
-def define_processes() -> Callable[[], Processes | None]:
-    """Defines the flags for several processes; returns a function that reads them when parsed."""
-    coordinator = flags.DEFINE_string(
-        "coordinator",
-        None,
-        "HOST:PORT of process 0, to work in several processes. Slurm, "
-        "Kubernetes and Cloud TPU need none of these three: docs/scaling.md.",
+def names_flag(text: str) -> list[str]:
+    """Splits names at commas; a name with a comma is quoted."""
+    names = [name.strip() for name in next(csv.reader([text]), [])]
+    return [str(path_flag(name)) if name.startswith("~") else name for name in names if name]
+
+
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags for several processes, which `find_these` reads."""
+    group = parser.add_argument_group("several processes (docs/scaling.md)")
+    group.add_argument(
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="where process 0 listens; Slurm, Kubernetes and Cloud TPU need none of these three",
     )
-    processes = flags.DEFINE_integer("processes", None, "How many; 1: alone, on a cluster too.")
-    process = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
-    return lambda: find_processes(coordinator.value, processes.value, process.value)
+    group.add_argument("--processes", type=int, help="how many; 1: alone, on a cluster too")
+    group.add_argument("--process", type=int, help="which of them this is, from 0")
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags, for `absl.app.run`; exits in one line on anything but flags."""
-    if {"--help", "-h", "-help"} & set(argv[1:]):  # absl exits with an error's status
-        flags.FLAGS.unparse_flags()
-        print(f"{sys.modules['__main__'].__doc__}\n{flags.FLAGS.main_module_help()}")
-        raise SystemExit(0)
+def find_these(arguments: argparse.Namespace) -> Processes | None:
+    """Returns the processes that work together; None where this one is alone."""
+    return find_processes(arguments.coordinator, arguments.processes, arguments.process)
+
+
+def read_config(recipe: str, settings: Sequence[str]) -> Config:
+    """Returns a recipe's config with the settings of --config.SECTION.FIELD=VALUE.
+
+    Raises:
+        InputError: names the flag or the field.
+    """
+    for text in settings:
+        if re.match(r"--?[a-z]", text) and not re.match(r"--?(no)?config\.", text):
+            raise InputError(f"{text.split('=')[0]} is no flag; see --help")
+    config, values, argv = load_recipe(recipe), flags.FlagValues(), ["", *settings]
     try:
-        rest = flags.FLAGS(argv)
-        if "config" in flags.FLAGS:
-            flags.FLAGS.config.lock()  # raises if the file failed to load
-    except flags.IllegalFlagValueError as error:
-        missing = re.match(r"flag --(\w+)=None: Flag .* must have a value", str(error))
-        example = {"config": " configs/unet.py", "workdir": " runs/unet"}
-        if missing:
-            name = missing[1]
-            fail(f"--{name} is needed, as in --{name}{example.get(name, '=...')}; see --help")
-        fail(error)
+        config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
+        stray = values(argv)[1:]
     except flags.Error as error:
-        fail(error)
+        raise InputError(str(error)) from error
     except (AttributeError, KeyError) as error:  # how ml_collections reports a misspelt field
-        fail(_unknown_field(argv, str(error)))
-    except Exception as error:  # a config file may raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[-1].strip()
-        fail(f"--config: {reason}")
-    if len(rest) > 1:
-        fail(f"{rest[1]!r} is no flag; fields are set as --config.section.field=value")
-    logging.set_verbosity(logging.ERROR)  # Orbax logs every rename of every file
-    return rest
+        raise InputError(_unknown_field(argv, str(error))) from error
+    if stray:
+        raise InputError(f"{stray[0]!r} is no flag; fields are set as --config.section.field=value")
+    return parse_config(config)
 
 
 def _unknown_field(argv: Sequence[str], message: str) -> str:
@@ -63,5 +72,5 @@ def _unknown_field(argv: Sequence[str], message: str) -> str:
         (a for a in argv if re.match(rf"--?config\..*\b{field}\b", a)), f"--config ({field})"
     )
     guess = re.search(r'Did you mean "(\w+)"', message)
-    hint = f"did you mean {guess[1]}?" if guess else "jaxlung/config/settings.py lists the fields"
+    hint = f"did you mean {guess[1]}?" if guess else "jaxlung train --help lists the fields"
     return f"{flag.split('=')[0]}: the config has no field {field!r}; {hint}"

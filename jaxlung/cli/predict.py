@@ -4,6 +4,7 @@ import argparse
 import io
 import logging
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def add_predict_command(commands: Any) -> None:
         "--workdir",
         action="append",
         metavar="MODEL",
-        help="a workdir of train.py, or a bundled model's name (default cxr: frontal chest "
+        help="a workdir of `jaxlung train`, or a bundled model's name (default cxr: frontal chest "
         "X-rays); several times: their mean",
     )
     predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
@@ -104,9 +105,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from jaxlung.system.files import check_out
     from jaxlung.system.processes import find_share
 
-    for file in (sys.stdin, sys.stdout):  # file names may hold any bytes
-        if isinstance(file, io.TextIOWrapper):
-            file.reconfigure(errors="surrogateescape")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold any bytes
+        sys.stdout.reconfigure(errors="surrogateescape")
     if "" in arguments.paths:
         raise InputError("an empty path names no image; is a variable not set?")
     check_out(arguments.out)
@@ -114,7 +114,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     paths: list[Path] = []
     for path in map(Path, arguments.paths):
-        paths += read_list(sys.stdin) if str(path) == "-" else [path]
+        is_list = str(path) == "-"
+        paths += read_list(sys.stdin.buffer.read(), "standard input") if is_list else [path]
     if not paths:
         raise InputError("standard input names no image; give a path on each line")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
@@ -128,7 +129,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     models = arguments.model or ["cxr"]
     model = load(models[0] if len(models) == 1 else models, tta=arguments.tta)
-    sources = find_sources(paths, volumes=model.config.modality == "ct", but_not=arguments.out)
+    is_ct, passed_over = model.config.modality == "ct", Counter[str]()
+    sources = find_sources(paths, volumes=is_ct, but_not=arguments.out, passed_over=passed_over)
     options = Options(
         out=arguments.out,
         sides=arguments.sides,
@@ -142,7 +144,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         share=share,
     )
     try:
-        failed = run_batch(model, sources, options)
+        failed = run_batch(model, sources, options, passed_over)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
     except BrokenPipeError:

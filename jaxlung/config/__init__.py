@@ -2,6 +2,7 @@
 
 from jaxlung.config.members import member_configs, varied_field
 from jaxlung.config.parsing import default_config, parse_config
+from jaxlung.config.recipes import list_recipes, load_recipe
 from jaxlung.config.settings import (
     AugmentConfig,
     Config,
@@ -25,6 +26,8 @@ __all__ = [
     "OptimConfig",
     "TrainConfig",
     "default_config",
+    "list_recipes",
+    "load_recipe",
     "member_configs",
     "parse_config",
     "varied_field",

@@ -64,6 +64,33 @@ def check_combinations(config: Config) -> None:
         )
     if config.data.name in FOLDERS and not config.data.dir:
         raise InputError("data.dir is empty: name the folder that holds images/ and masks/")
+    _check_unused(config.data)
+
+
+def _check_unused(data: DataConfig) -> None:
+    """Refuses settings of data that would change nothing; recipes may set the sizes of phantoms."""
+    reads, sets = data.name != "phantom", set_names(data.name)
+    by_hash = reads and not data.split_file and data.split != "published"
+    used = {
+        "fit": reads,
+        "split_file": reads,
+        "patient_pattern": data.name in FOLDERS,
+        "validation_fraction": by_hash and not data.folds,
+        "test_fraction": by_hash and data.split == "hash",
+        "allow_mixed_conventions": len(sets) > 1,
+        "window_low": data.name == "ct",
+        "window_high": data.name == "ct",
+    }
+    others = {name: getattr(data, name) for name in ("name", "split", "split_file", "folds")}
+    for field, is_used in used.items():
+        value = getattr(data, field)
+        if not is_used and value != getattr(DataConfig, field):
+            given = ", ".join(
+                f"data.{name}={other!r}"
+                for name, other in others.items()
+                if name != field and (name == "name" or other != getattr(DataConfig, name))
+            )
+            raise InputError(f"data.{field}={value!r} has no effect with {given}; leave it out")
 
 
 def _check_folds(data: DataConfig) -> None:

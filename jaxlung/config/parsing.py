@@ -1,6 +1,7 @@
 """From a filled-in ConfigDict, or the dict of a run's config.json, to a checked, frozen Config."""
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,6 +83,8 @@ def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
         value = float(min(max(value, -(10**300)), 10**300))
     if type(value) is not expected:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
+    if field.metadata.get("path"):
+        return os.path.expanduser(str(value))  # a shell leaves the ~ of --config.data.dir=~/x
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         options = " or ".join(repr(choice) for choice in choices)

@@ -1,7 +1,7 @@
 """Every setting of a run with its default, its valid values and its meaning: the single definition.
 
 A field's `metadata` holds `range` (inclusive low and high, for a number or for each number of a
-tuple) or `choices`, and `help`, its meaning in a line.
+tuple) or `choices`, and `help`, its meaning in a line. `path` marks a path, which may begin with ~.
 """
 
 import dataclasses
@@ -14,6 +14,11 @@ def setting(default: T, help: str, **limits: Any) -> T:
     """A field with a meaning; without limits it holds any text, or a switch."""
     field: T = dataclasses.field(default=default, metadata={"help": help, **limits})
     return field
+
+
+def path_of(help: str) -> str:
+    """A field that names a file or folder; "": none."""
+    return setting("", help, path=True)
 
 
 def between(default: T, low: float, high: float, help: str) -> T:
@@ -35,7 +40,7 @@ class DataConfig:
         '"phantom": simulated radiographs; "folder": images/ and masks/ in dir; "ct": images/ and '
         'masks/; or a public set of `jaxlung data list`, or several, as in "montgomery+shenzhen"',
     )
-    dir: str = setting("", 'folder: where it is; public set: of TFDS, "": ~/tensorflow_datasets')
+    dir: str = path_of('folder, ct: where it is; public set: of TFDS, "": ~/tensorflow_datasets')
     weights: tuple[float, ...] = between(
         (), 1e-6, 1e6, "joined sets: shares of an epoch; (): by size"
     )
@@ -46,7 +51,7 @@ class DataConfig:
     # "letterbox" keeps the aspect and pads with 0; "stretch" fills the canvas.
     fit: str = one_of("letterbox", ("letterbox", "stretch"), "how an image comes onto the canvas")
     patient_pattern: str = setting("", 'folder: group 1 in a stem is the patient; "": the stem')
-    split_file: str = setting("", 'JSON {"train": [ids], "validation": [...], "test": [...]}')
+    split_file: str = path_of('JSON {"train": [ids], "validation": [...], "test": [...]}')
     # The two fractions count without split_file.
     validation_fraction: float = between(0.10, 0.001, 0.999, "share of patients, by hash")
     test_fraction: float = between(0.20, 0.001, 0.999, "share of patients, by hash")
@@ -140,7 +145,7 @@ class TrainConfig:
     num_epochs: int = between(50, 1, 10**6, "at most; the schedule's length")
     patience: int = between(12, 0, 10**6, "epochs without a better validation Dice; 0: any")
     ema: float = between(0.0, 0, 0.999999, "decay of the parameters' average to evaluate; 0: none")
-    init_from: str = setting("", "a workdir whose best parameters training starts from")
+    init_from: str = path_of("a workdir, or a bundled model's name: parameters to start from")
     accumulate: int = between(1, 1, 10**6, "parts of a batch, one after another, to save memory")
     # For data.loader="device" on accelerators.
     steps_per_call: int = between(1, 1, 10**4, "updates in one dispatch")

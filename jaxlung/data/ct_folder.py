@@ -14,8 +14,10 @@ from jaxlung.config import DataConfig
 from jaxlung.data.folder import files_by_stem, read_folder_metadata
 from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import split_stems
-from jaxlung.errors import InputError
+from jaxlung.devices.distributed import is_main
+from jaxlung.errors import InputError, print_warning
 from jaxlung.io import volumes
+from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
 
@@ -79,9 +81,7 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
-            raise InputError(
-                f"{path}: has no mask {directory / 'masks' / stem}{volumes.SUFFIXES[-1]}"
-            )
+            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}.nii.gz")
     for stem, path in masks.items():
         if stem not in images:
             raise InputError(f"{path}: has no volume of that stem in {directory / 'images'}")
@@ -104,6 +104,7 @@ def _cached_loader(
 ) -> Callable[[str], Slices]:
     """Makes a reader that keeps the last two volumes, as threads ask for slices in order."""
     lock = threading.Lock()
+    said: set[str] = set()  # stems whose warnings were printed
 
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
@@ -115,7 +116,11 @@ def _cached_loader(
                 f"{mask_path}: lies on another grid than its volume {image_path.name}; resample "
                 f"it to the volume's own voxels"
             )
-        volumes.check_hounsfield(volume, image_path)
+        volume = to_hounsfield(volume, image_path)
+        if stem not in said and is_main():
+            for warning in volume.warnings:
+                print_warning(f"{image_path}: {warning}")
+        said.add(stem)
         labels_ZxHxW = mask.voxels_ZxHxW
         fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
         if fractions or labels_ZxHxW.min() < 0:
@@ -123,9 +128,7 @@ def _cached_loader(
                 f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
             )
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
-        image_ZxHxW = np.stack(
-            [volumes.apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW]
-        )
+        image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
         return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:]
 
     def load_alone(stem: str) -> Slices:

@@ -3,9 +3,12 @@
 metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import Metadata, read_metadata
@@ -13,9 +16,17 @@ from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
 from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
+from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
-from jaxlung.io.masks import read_mask
+from jaxlung.io.masks import measure_frame, read_mask
+from jaxlung.io.passed_over import is_hidden, name_kind
+from jaxlung.io.text import compose
+from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
+from jaxlung.preprocess import is_lung, to_canvas
+
+# Lungs hold 7 % of a picture's frame at most in 704 radiographs: their inverse holds this share.
+_CERTAIN = 0.9
 
 
 class Pair(NamedTuple):
@@ -120,6 +131,8 @@ def files_by_stem(
 ) -> dict[str, Path]:
     """Lists the files of a folder that belong to a kind, without hidden ones, sorted by stem.
 
+    Stems are composed (NFC), so that a name matches itself whichever system has written it.
+
     Raises:
         InputError: two files have one stem, or a name is not UTF-8.
     """
@@ -148,9 +161,9 @@ def scan_files(
 ) -> Listing:
     """Lists the files of a folder as `files_by_stem` does, and keeps the faults."""
     listing = Listing({}, [], [])
-    for path in sorted(directory.iterdir(), key=lambda path: (stem_of(path), path.name)):
-        stem = stem_of(path)
-        if path.name.startswith("."):
+    stems = {path: compose(stem_of(path)) for path in directory.iterdir()}
+    for path, stem in sorted(stems.items(), key=lambda item: (item[1], item[0].name)):
+        if is_hidden(path.name):
             continue
         if not is_utf8(path.name):
             listing.faults.append((path, None))
@@ -175,12 +188,19 @@ def count_images_below(directory: Path) -> int:
     )
 
 
+def count_passed_over(directory: Path) -> Counter[str]:
+    """Counts the files in images/ and masks/ that are no image, by `name_kind`."""
+    folders = (directory / "images", directory / "masks")
+    others = [path for folder in folders for path in scan_files(folder, is_image, stem_of).others]
+    return Counter(name_kind(read_start(path), path.name) for path in others if path.is_file())
+
+
 def explain_no_image(directory: Path) -> str:
     """Returns the end of an error about a folder without images: what it may be instead."""
     if (directory / "masks").is_dir():
         return f"; did you mean {directory / 'masks'}?"
     if any(path.name.lower().endswith(volumes.SUFFIXES) for path in directory.iterdir()):
-        return " but CT volumes, which train.py and eval.py take with data.name=ct"
+        return " but CT volumes, which `jaxlung train` takes with data.name=ct"
     return ""
 
 
@@ -193,11 +213,26 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> None:
+    if measure_frame(mask_HxW) < _CERTAIN:
+        return
+    canvas_SxS, mask_SxS, _ = to_canvas(image, mask_HxW, fit="stretch")
+    assert mask_SxS is not None
+    contrast = measure_contrast(canvas_SxS, is_lung(mask_SxS).astype(np.uint8))
+    shape = measure_shape(mask_HxW, contrast)
+    if is_inverted(shape):
+        raise InputError(
+            f"{path}: is inverted, as it marks {shape.border:.0%} of the picture's frame and not "
+            f"the lungs; exchange 0 and the other value"
+        )
+
+
 def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
     """Makes a split of files, which are read and checked when asked for.
 
     An example's spacing is that of metadata, which a person wrote down for these images, else the
-    one in its file (DICOM). Reading refuses a file that says it is another modality than X-ray.
+    one in its file (DICOM). Reading refuses a file that says it is another modality than X-ray, and
+    a mask in which 0 marks the lung.
     """
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)
@@ -212,6 +247,7 @@ def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
                 f"{mask_path}: is {format_shape(mask.shape)} but its image {image_path.name} is "
                 f"{format_shape(image.shape[:2])} (height x width); give both one size"
             )
+        _refuse_inverted(image, mask, mask_path)
         return Example(image, mask, metadata.spacings[index] or film.spacing)
 
     def stat(index: int) -> str:

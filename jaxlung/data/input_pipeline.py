@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.data.duplicates import digest_canvas, hash_image
-from jaxlung.data.splits import Block, Split
+from jaxlung.data.splits import Block, Split, refuse_empty
 from jaxlung.errors import InputError
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.silence import import_tensorflow
@@ -58,7 +58,7 @@ def make_canvases(
         size: S, the side of the canvas in pixels.
         fit: "letterbox" or "stretch", as in `to_canvas`.
         cache_gib: memory for the canvases in GiB; they are kept if all fit, and none otherwise.
-        reject_empty: reading an example without lung raises InputError.
+        reject_empty: reading an example without lung, or with a blank image, raises InputError.
         hashed: keep the perceptual hash of each image that is read, unless the split is so large
             that `check_canvases` reads a sample alone.
 
@@ -81,15 +81,14 @@ def make_canvases(
         if not done_N[index]:
             example = split.read(index)
             try:
-                image_SxS, mask_SxS, _ = to_canvas(example.image, example.mask, size=size, fit=fit)
+                image_SxS, mask_SxS, geometry = to_canvas(
+                    example.image, example.mask, size=size, fit=fit
+                )
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
-            if reject_empty and not is_lung(mask_SxS).any():
-                raise InputError(
-                    f"{split.sources[index]}: this mask of the {split.name} split is empty (no "
-                    f"lung pixel); mend the mask or remove the pair"
-                )
+            if reject_empty:
+                refuse_empty(split, index, geometry.box_of(image_SxS), is_lung(mask_SxS))
             if hashes is not None and split.ids[index] not in hashes:
                 hashes[split.ids[index]] = hash_image(example.image)
             if not cached:

@@ -13,6 +13,7 @@ Other columns are not read: they may name people, and the names of subgroups get
 """
 
 import csv
+import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from typing import NamedTuple
 
 from jaxlung.catalog import find_finding
 from jaxlung.errors import InputError
+from jaxlung.io.text import compose, read_text
 
 GROUPS = ("finding", "view", "site", "sex")
 MAX_GROUPS = 12  # a column with more different values is an identifier or a measurement
@@ -53,12 +55,12 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
         return Metadata(None, (None,) * len(ids), groups)
     rows = _rows(path)
     for image_id in ids:
-        if image_id not in rows:
+        if compose(image_id) not in rows:
             raise InputError(
                 f"{path}: has no row with id {image_id!r}; every image needs one, by its file name "
                 f"without suffix"
             )
-    chosen = [rows[image_id] for image_id in ids]
+    chosen = [rows[compose(image_id)] for image_id in ids]
     patients = None
     if "patient" in chosen[0]:
         for row in chosen:
@@ -77,7 +79,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with io.StringIO(read_text(path), newline="") as file:
             reader = csv.DictReader(file, strict=True)
             header = [name.strip().lower() for name in reader.fieldnames or ()]
             if "id" not in header or len(set(header)) < len(header):
@@ -96,7 +98,7 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
             for row in reader:
                 if None in row or None in row.values():
                     raise InputError(f"{path}: line {reader.line_num} has not {len(header)} values")
-                row = {name: value.strip() for name, value in row.items()}
+                row = {name: compose(value.strip()) for name, value in row.items()}
                 if not any(row.values()):
                     continue  # spreadsheets end like this
                 if row["id"] in rows:
@@ -104,7 +106,7 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
                 rows[row["id"]] = row
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as CSV ({error})") from error
     if not rows:
         raise InputError(f"{path}: has no rows")

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxlung.data.metadata import useful_groups
 from jaxlung.errors import InputError
+from jaxlung.io.grey import BLANK, measure_spread
 
 SPLITS = ("train", "validation", "test")
 
@@ -73,6 +74,28 @@ def make_array_split(
 def patients_by_id(split: Split) -> dict[str, str]:
     """Maps id to patient; where nothing says so, each example has a patient of its own."""
     return dict(zip(split.ids, split.patients or split.ids, strict=True))
+
+
+def refuse_empty(split: Split, index: int, image: np.ndarray, mask: np.ndarray) -> None:
+    """Refuses an example to learn from.
+
+    Args:
+        image: uint8 [H, W], without the bars of a letterbox.
+        mask: bool [H, W].
+
+    Raises:
+        InputError: the mask is empty, or the image blank.
+    """
+    if not mask.any():
+        raise InputError(
+            f"{split.sources[index]}: this mask of the {split.name} split is empty (no lung "
+            f"pixel); mend the mask or remove the pair"
+        )
+    if measure_spread(image) < BLANK:
+        raise InputError(
+            f"{split.ids[index]}: this image of the {split.name} split is blank; export it again "
+            f"or remove the pair"
+        )
 
 
 def select_examples(whole: Split, ids: Sequence[str], name: str) -> Split:

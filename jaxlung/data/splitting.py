@@ -15,6 +15,7 @@ from pathlib import Path
 from jaxlung.config import DataConfig
 from jaxlung.data.splits import SPLITS
 from jaxlung.errors import InputError
+from jaxlung.io.text import compose, read_text
 
 
 def fold_of(patient: str, folds: int) -> int:
@@ -152,23 +153,27 @@ def read_split_file(path: Path, stems: Sequence[str]) -> dict[str, list[str]]:
             twice.
     """
     try:
-        lists = json.loads(path.read_text())
+        lists = json.loads(read_text(path))
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({error})") from error
     if not isinstance(lists, dict) or set(lists) != set(SPLITS):
         raise InputError(f"{path}: expected an object with the lists {', '.join(SPLITS)}")
-    known = set(stems)
+    known = {compose(stem): stem for stem in stems}
     seen: dict[str, str] = {}
     for name in SPLITS:
         if not isinstance(lists[name], list) or not lists[name]:
             raise InputError(f"{path}: {name} is not a list of stems, or is empty")
         for stem in lists[name]:
-            if not isinstance(stem, str) or stem not in known:
+            if not isinstance(stem, str) or compose(stem) not in known:
                 raise InputError(f"{path}: {name} names {stem!r}, which has no image")
-            if stem in seen:
-                raise InputError(f"{path}: {stem!r} is in {seen[stem]} and again in {name}")
-            seen[stem] = name
-    return {name: list(lists[name]) for name in SPLITS}
+            if compose(stem) in seen:
+                raise InputError(
+                    f"{path}: {stem!r} is in {seen[compose(stem)]} and again in {name}"
+                )
+            seen[compose(stem)] = name
+    return {name: [known[compose(stem)] for stem in lists[name]] for name in SPLITS}
 
 
 def split_by_size(

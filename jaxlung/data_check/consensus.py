@@ -78,8 +78,9 @@ def expected_masks(appearances_NxD: np.ndarray, masks_NxGxG: np.ndarray) -> np.n
     count, size = appearances_NxD.shape
     if count < size:  # the same fit in the few dimensions that the appearances span
         centred_NxD = appearances_NxD - appearances_NxD.mean(0, dtype=float)
-        _, _, basis_NxD = np.linalg.svd(centred_NxD, full_matrices=False)
-        appearances_NxD = centred_NxD @ basis_NxD.T
+        # Their principal components, by the products of images: N x N instead of N x D.
+        variances_N, vectors_NxN = np.linalg.eigh(centred_NxD @ centred_NxD.T)
+        appearances_NxD = vectors_NxN * np.sqrt(np.maximum(variances_N, 0))
     trust_N = np.ones(count)
     expected = _leave_one_out(appearances_NxD, masks_NxGxG, trust_N)
     agreement_N = dice(masks_NxGxG > 127, expected > 127)

@@ -18,9 +18,12 @@ from jaxlung.data.splits import Split
 from jaxlung.data_check.consensus import describe_appearance, shrink_mask
 from jaxlung.data_check.kinds import Finding, list_counts
 from jaxlung.errors import InputError, format_shape
+from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
+from jaxlung.io.grey import BLANK, measure_spread
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
+from jaxlung.io.passed_over import name_kind
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_array
@@ -96,7 +99,8 @@ def _list_folder(folder: Path, findings: list[Finding]) -> dict[str, Path]:
             findings.append(Finding("unreadable", (), message, file))
     if others:
         kinds = Counter(
-            "a folder" if path.is_dir() else path.suffix.lower() or "no suffix" for path in others
+            "a folder" if path.is_dir() else name_kind(read_start(path), path.name)
+            for path in others
         )
         listed = ", ".join(list_counts(sorted(kinds.items())))
         message = f"{len(others)} entries of {folder.name}/ are not read: {listed}"
@@ -179,6 +183,10 @@ def _measure_pair(
         # A layout that no network input can be made of.
         with reading.keep_fault("unreadable", reading.image_file):
             content = _content(image, mask_HxW)
+        if content is not None and content.spread < BLANK:
+            message = "is blank: 98 % of it is one grey"
+            reading.add("blank_image", reading.image_file, message)
+            content = None
     return Record(reading.id, size, image_format, mask_format, tuple(reading.findings), content)
 
 
@@ -187,7 +195,6 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
     assert mask_SxS is not None
     lung_SxS = is_lung(mask_SxS).astype(np.uint8)
     standardised = standardise(canvas_SxS)
-    low, high = np.percentile(canvas_SxS, (1, 99))
     colour = image[..., :3] if image.ndim == 3 else image[..., None]
     return Content(
         digest_array(image),
@@ -196,7 +203,7 @@ def _content(image: np.ndarray, mask_HxW: np.ndarray) -> Content:
         describe_appearance(standardised),
         shrink_mask(lung_SxS),
         measure_shape(mask_HxW, measure_contrast(canvas_SxS, lung_SxS)),
-        float(high - low),
+        measure_spread(canvas_SxS),
         bool((colour != colour[..., :1]).any()),
     )
 

@@ -46,7 +46,7 @@ def evaluate(
     Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
 
     Args:
-        workdir: a workdir of train.py or a bundled model's name; several are compared on the same
+        workdir: of `jaxlung train`, or a bundled model's name; several are compared on the same
             images.
         data: a folder or a prepared public set, as for `choose_split`; several make a table of
             models and sets. None: the run's own data.
@@ -74,7 +74,7 @@ def evaluate(
     models_named = _listed(workdir)
     folders: list[Path | None] = [Path(path) for path in _listed(data)] or [None]
     if not models_named:
-        raise InputError("--workdir: name at least one workdir of train.py")
+        raise InputError("--workdir: name at least one workdir of `jaxlung train`")
     if out is None and len(models_named) * len(folders) > 1:
         raise InputError("several models or sets need --out FOLDER for their common report")
     for name in filter(bundled.is_model_name, models_named):

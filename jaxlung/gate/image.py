@@ -24,12 +24,12 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.gate.features import features, small_square
-from jaxlung.io.grey import to_grey8
+from jaxlung.io.grey import BLANK, measure_spread, to_grey8
 
 WEIGHTS = Path(__file__).parents[1] / "weights" / "gate.npz"
 UPRIGHT = 0.15  # probability of the class below which a warning is given
 INVERTED = 0.95  # least probability, and of the negative being upright, to turn an image over
-BLANK = 8.0  # grey levels of 255 between the 1st and 99th percentile
+LOW_CONTRAST = 8.0  # grey levels of 255, of `measure_spread`
 TINY = 64  # pixels of the shorter side
 LONG = 3.0  # ratio of the sides; a picture of one lung reaches about 2.5
 COLOUR = 24.0  # grey levels between a pixel and a tint
@@ -141,9 +141,10 @@ def examine_grey(
     if min(height, width) < TINY:
         warnings.append(f"is tiny ({height}x{width} pixels): give the image at its full size")
     square_SxS, aspect = small_square(grey_HxW)
-    low, high = np.quantile(square_SxS, (0.01, 0.99))
-    if high - low < BLANK:
-        warnings.append("is blank or almost so: check that it is the right picture")
+    spread = measure_spread(square_SxS)
+    if spread < LOW_CONTRAST:
+        looks = "is blank or almost so" if spread < BLANK else "has low contrast"
+        warnings.append(f"{looks}: check that it is the right picture")
         return Verdict(False, tuple(warnings))
     if max(aspect, 1 / aspect) > LONG:
         warnings.append(

@@ -24,7 +24,8 @@ class Film(NamedTuple):
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
     modality: str = ""  # DICOM's term: CR, DX, CT...; "" where the file does not say
     mirrored: bool = False  # the picture's left is the patient's left, against the usual display
-    lossy: bool = False  # from a JPEG file, whose values are only near those that were written
+    lossy: bool = False  # as of JPEG, whose values are only near those that were written
+    in_alpha: bool = False  # one colour whose alpha varies: some tools draw masks like this
 
 
 def check_size(height: int, width: int, path: str | os.PathLike[str]) -> None:

@@ -5,13 +5,17 @@ from numpy.typing import DTypeLike
 
 from jaxlung.errors import InputError
 
+OUTLIERS = 0.02  # share of the values at either end that may be a marker or dead pixels
+BLANK = 2.0  # grey levels of 255, of `measure_spread`: noise is more, a film some 150
+
 
 def to_grey8(image: np.ndarray) -> np.ndarray:
     """Turns any image array into 8-bit grey.
 
     Args:
         image: [H, W], [H, W, 1] or [H, W, 3 or 4] (RGB, RGBA) of integers or floats. uint8 is taken
-            as it is; any other dtype is scaled from its own minimum and maximum to 0..255.
+            as it is; any other dtype is scaled from its own minimum and maximum to 0..255, but for
+            outliers (`find_range`).
 
     Returns:
         uint8 [H, W].
@@ -37,12 +41,68 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
         low, high = (float(end) for end in (image.min(), image.max()))
     if not np.isfinite((low, high)).all():  # an array that holds NaN has it as its least and most
         raise InputError("image holds NaN or infinite values; replace them first")
+    low, high = find_range(image)
     grey_HxW = np.zeros(image.shape, np.uint8)
     for rows in row_blocks(grey_HxW) if high > low else ():
-        values = image[rows].astype(np.float64)
+        values = image[rows].astype(np.float64).clip(low, high)
         # Halved before subtracting, so that no finite range overflows.
         grey_HxW[rows] = np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0)
     return grey_HxW
+
+
+def find_range(image: np.ndarray) -> tuple[float, float]:
+    """Finds the lowest and highest value to show: minimum and maximum, but for outliers.
+
+    A marker burned in at 65535 beside a film of 12 bits, or a dead pixel, would squeeze the film
+    into a few greys. Outliers are at most OUTLIERS of the values at either end, and further from
+    the others than these are from one another: no tail of a film's own values leaves such a gap,
+    and so an ordinary film keeps its minimum and maximum exactly.
+
+    Args:
+        image: finite numbers, of any shape.
+
+    Example:
+        >>> film = np.arange(100, 4100, dtype=np.uint16)
+        >>> find_range(film), find_range(np.append(film, [0, 65535]))
+        ((100.0, 4099.0), (0.0, 4099.0))
+    """
+    values_N = image.reshape(-1)
+    low, high = float(values_N.min()), float(values_N.max())
+    count = int(OUTLIERS * len(values_N))
+    if not count:
+        return low, high
+    order_N = np.partition(values_N, (count, len(values_N) - 1 - count))
+    inner_low, inner_high = float(order_N[count]), float(order_N[-1 - count])
+    width = inner_high - inner_low
+    if not 0 < width < max(high - inner_high, inner_low - low):
+        return low, high
+    below = -order_N[: count + 1].astype(np.float64)
+    above = order_N[len(values_N) - 1 - count :].astype(np.float64)
+    # First beside the inner values, then beside all that these leave on the other side.
+    first_low = -_end_before_gap(below, -inner_high)
+    first_high = _end_before_gap(above, inner_low)
+    return -_end_before_gap(below, -first_high), _end_before_gap(above, first_low)
+
+
+def _end_before_gap(tail_N: np.ndarray, other: float) -> float:
+    """Returns the last value before a gap that is wider than from `other` to the gap."""
+    rising = np.sort(tail_N)
+    ends = np.flatnonzero(np.diff(rising) > rising[:-1] - other)
+    return float(rising[ends[0] if len(ends) else -1])
+
+
+def measure_spread(grey: np.ndarray) -> float:
+    """Measures the grey levels between the 1st and the 99th percentile; below BLANK it is blank.
+
+    Args:
+        grey: [H, W], 0 to 255.
+
+    Example:
+        >>> measure_spread(np.full((9, 9), 7, np.uint8)) < BLANK
+        True
+    """
+    low, high = np.quantile(grey, (0.01, 0.99))
+    return float(high - low)
 
 
 def drop_colour(image: np.ndarray, luma_dtype: DTypeLike) -> np.ndarray:

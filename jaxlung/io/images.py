@@ -6,29 +6,33 @@ This is the one table of picture formats: another format needs a change here alo
 import contextlib
 import io
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom import file as dicom
+from jaxlung.io.dicom import signature
+from jaxlung.io.dicom.file import read_dicom, read_dicom_size
+from jaxlung.io.dicom.stream import read_stream_header
 from jaxlung.io.film import Film, check_file, check_size
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence, silence_stderr
 from jaxlung.system.threads import take_turn
 
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF")
+_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 _NPY, _JPEG = b"\x93NUMPY", b"\xff\xd8"  # how such files begin
+_ORIENTATION = 0x0112  # the Exif tag
 _MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
 _MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
 _LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".npy", *dicom.SUFFIXES)
+_PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+SUFFIXES = (*_PICTURES, ".jp2", ".j2k", ".npy", *signature.SUFFIXES)
 
 
 def read_film(path: str | os.PathLike[str]) -> Film:
-    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM with what the file says of the image.
+    """Reads PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NPY or DICOM, with what it says of itself.
 
     The content decides on the format, not the suffix.
 
@@ -36,7 +40,7 @@ def read_film(path: str | os.PathLike[str]) -> Film:
         image: as `read_image` says.
         spacing, modality, mirrored: as `dicom.file.read_dicom` says; other formats have None, ""
             and False.
-        lossy: whether the file is JPEG.
+        lossy, in_alpha: as `film.Film` says.
 
     Raises: as `read_image`.
 
@@ -48,21 +52,23 @@ def read_film(path: str | os.PathLike[str]) -> Film:
         >>> film.image.shape, film.spacing, film.modality
         ((4, 4), None, '')
     """
-    if dicom.is_dicom(path):
-        return dicom.read_dicom(path)
+    if signature.is_dicom(path):
+        return read_dicom(path)
     data = _read_bytes(path)
-    pixels = _read_npy(path, data) if data.startswith(_NPY) else _read_picture(path, data)
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+    is_npy = data.startswith(_NPY)
+    film = Film(_read_npy(path, data)) if is_npy else _read_picture(path, data)
+    if film.image.dtype.kind == "f" and not np.isfinite(film.image).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them first")
-    return Film(pixels, lossy=data.startswith(_JPEG))
+    return film
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Reads PNG, JPEG, TIFF, BMP, GIF, NPY or DICOM.
+    """Reads PNG, JPEG, TIFF, BMP, GIF, WebP, JPEG 2000, NPY or DICOM.
 
     Returns:
         of a picture: uint8 [H, W] or [H, W, 3 or 4], or uint16 / int32 / float32 [H, W], or uint16
-        [H, W, 3], as stored. Palettes are expanded to RGB.
+        [H, W, 3], as stored. Palettes are expanded to RGB. Exif's Orientation is applied: rows and
+        columns are those that a viewer shows.
         of NPY: the array itself, [H, W] or [H, W, 3 or 4] of integers or floats; bool becomes
         uint8 of 0 and 255.
         of DICOM: uint8 or float32 [H, W], as a screen shows it: see `dicom.file.read_dicom`.
@@ -107,7 +113,7 @@ def _read_npy(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
     return np.where(pixels, 255, 0).astype(np.uint8) if pixels.dtype == bool else pixels
 
 
-def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
+def _read_picture(path: str | os.PathLike[str], data: bytes) -> Film:
     try:
         with silence():  # Pillow warns of very large images and odd metadata; what matters raises
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -124,6 +130,9 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
                     pixels = _pixels(image)
                     if _is_deep_colour(image, data):
                         pixels = _decode_deep_colour(data)
+                    if image.format != "TIFF":  # libraries turn TIFF on their own
+                        pixels = _turn(pixels, _read_orientation(image))
+                    in_alpha = _is_in_alpha(image, pixels)
     except InputError:
         raise
     except Image.UnidentifiedImageError as error:
@@ -132,17 +141,17 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
         ) from error
     except Exception as error:  # Pillow's decoders raise many types on damaged data
         raise InputError(f"{path}: is damaged or truncated ({error}); replace the file") from error
-    return pixels
+    return Film(pixels, lossy=_is_lossy(data), in_alpha=in_alpha)
 
 
 def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Reads height and width, of a picture from its header alone, without decoding it.
+    """Reads height and width as `read_image` would return them, mostly without decoding.
 
     Raises:
         InputError: the file is missing, unreadable or not an image.
     """
-    if dicom.is_dicom(path):
-        return dicom.read_dicom_size(path)
+    if signature.is_dicom(path):
+        return read_dicom_size(path)
     try:
         check_file(path)
         with open(path, "rb") as file:
@@ -151,7 +160,8 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             height, width = read_image(path).shape[:2]
             return height, width
         with silence(), Image.open(path, formats=_FORMATS) as image:
-            return image.height, image.width
+            is_turned = image.format != "TIFF" and _read_orientation(image) > 4
+            return (image.width, image.height) if is_turned else (image.height, image.width)
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -164,6 +174,47 @@ def _pixels(image: Image.Image) -> np.ndarray:
     elif image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
         image = image.convert("RGB")
     return np.asarray(image)
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Returns Exif's Orientation, 1 to 8; 1 (as stored) without one, or where Exif is damaged."""
+    try:
+        code = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # it may be damaged in many ways, and the picture is none the worse
+        return 1
+    return code if code in range(1, 9) else 1
+
+
+def _turn(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turns stored pixels as Exif's Orientation says (Exif 2.32, 4.6.4 A)."""
+    if orientation > 4:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _is_lossy(data: bytes) -> bool:
+    if data[:4] == b"RIFF":  # WebP's chunk VP8L is the lossless one
+        return b"VP8L" not in data[:64]
+    start = data.find(b"\xff\x4f\xff\x51", 0, 4096)  # JPEG 2000's SOC and SIZ
+    if start >= 0:
+        style = data.find(b"\xff\x52", start)  # COD; its wavelet 0 is the irreversible one
+        return data[style + 13 : style + 14] != b"\1"
+    return data.startswith(_JPEG)
+
+
+def _is_in_alpha(image: Image.Image, pixels: np.ndarray) -> bool:
+    """Says whether a picture has one colour, and an alpha (or transparent entries) that varies."""
+    if not image.has_transparency_data:
+        return False
+    colour = pixels if pixels.ndim == 2 else pixels[..., :3]
+    if (colour != colour[:1, :1]).any():
+        return False
+    alpha = np.asarray(image.convert("RGBA"))[..., 3]
+    return bool(alpha.min() < alpha.max())
 
 
 def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
@@ -182,6 +233,9 @@ def _is_deep_colour(image: Image.Image, data: bytes) -> bool:
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(258, (8,))  # BitsPerSample
         return len(bits) > 1 and max(bits) > 8
+    if image.format == "JPEG2000":
+        header = read_stream_header(data)
+        return header.channels > 2 and header.bits > 8
     return False
 
 
@@ -210,7 +264,24 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 def is_image(path: Path) -> bool:
     """Says whether a file is an image: by its suffix; DICOM, which often has none, by content."""
-    return path.suffix.lower() in SUFFIXES or (path.name != "DICOMDIR" and dicom.is_dicom(path))
+    start = signature.read_start(path) if _may_be_dicom(path.name) else b""
+    return is_image_start(start, path.name)
+
+
+def is_image_start(start: bytes, name: str) -> bool:
+    """As `is_image`, for a file's name and first bytes; what is named as DICOM counts if damaged.
+
+    Args:
+        start: `signature.START` bytes; none are needed where the suffix decides.
+    """
+    if signature.starts_dicom(start, name):
+        return signature.starts_image(start, name)
+    return PurePath(name).suffix.lower() in SUFFIXES
+
+
+def _may_be_dicom(name: str) -> bool:
+    suffix = PurePath(name).suffix.lower()
+    return suffix not in SUFFIXES or suffix in signature.SUFFIXES
 
 
 def stem_of(path: Path) -> str:

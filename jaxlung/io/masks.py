@@ -6,7 +6,13 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.film import Film
-from jaxlung.io.images import read_film, read_image
+from jaxlung.io.images import read_film
+
+BORDER = 0.5  # a mask that marks more of the picture's frame than this marks what is no lung
+_FULL = 0.9  # of the highest value: JPEG's noise in a mask that marks everything
+# A second label among soft edges: this share of what is marked, within so many of 255 levels, away
+# from both ends. An edge's values are spread, so that a tenth of them lies as near at most.
+_LABEL, _NEAR, _INNER = 0.08, 4, (13, 243)
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
@@ -19,7 +25,9 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     Returns:
         bool [H, W], True is lung.
 
-    Raises: as `read_image`; also for a mask with mostly values in between.
+    Raises: as `read_image`; also for a mask that is drawn otherwise: with mostly values in between,
+        in its alpha channel, in colour on a light background, in two greys with soft edges, or
+        without a background of 0.
 
     Example:
         >>> import pathlib, tempfile
@@ -34,19 +42,61 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
 
 def to_lung(film: Film, path: str | os.PathLike[str]) -> np.ndarray:
     """Makes bool [H, W] of a mask's film; `read_mask` has the rules. Errors name the path."""
-    pixels = film.image
+    _refuse_alpha(film, path)
+    pixels, is_coloured = film.image, False
     if pixels.ndim == 3:
+        is_coloured = bool((pixels[..., :3] != pixels[..., :1]).any())
         pixels = pixels[..., :3].max(axis=-1)
+    lung = _cut(pixels, path, lossy=film.lossy)
+    if is_coloured and measure_frame(lung) > BORDER:
+        raise InputError(
+            f"{path}: is drawn in colour on a background that is not black; write a mask of 0 and "
+            f"255, 255 for lung"
+        )
+    low, high = float(pixels.min()), float(pixels.max())
+    if lung.all() and low < _FULL * high:
+        raise InputError(
+            f"{path}: has no background of 0 (its values go from {low:g} to {high:g}); write a "
+            f"mask of 0 and 255, 255 for lung"
+        )
+    return lung
+
+
+def _cut(pixels: np.ndarray, path: str | os.PathLike[str], *, lossy: bool) -> np.ndarray:
+    """Cuts grey [H, W] into background and lung: labels at 0, soft edges at half their range."""
     highest = float(pixels.max())
     is_integer = pixels.dtype.kind != "f"
-    if not film.lossy and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
+    if not lossy and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
         return pixels > 0
-    if ((pixels > 0) & (pixels < highest)).sum() > 0.5 * (pixels > 0).sum():
+    marked = pixels[pixels > 0]
+    between = marked[marked < highest]
+    if len(between) > 0.5 * len(marked):
         raise InputError(
             f"{path}: is neither labels nor an outline with soft edges (most values lie between 0 "
             f"and the highest, {highest:g}); write a mask of 0 and 255"
         )
+    # An edge passes through all values; a second label stays at one of them.
+    scaled = np.rint(between * (255 / highest)).astype(np.int64) if highest > 0 else between
+    counts = np.bincount(scaled, minlength=256)
+    near = np.convolve(counts, np.ones(2 * _NEAR + 1, int), "same")
+    near[: _INNER[0]] = near[_INNER[1] :] = 0
+    if near.max() > _LABEL * len(marked):
+        raise InputError(
+            f"{path}: holds two greys with soft edges (about {near.argmax() * highest / 255:.0f} "
+            f"and {highest:g}), of which one would be lost; write a mask of 0 and 255"
+        )
     return pixels > highest / 2
+
+
+def measure_frame(mask_HxW: np.ndarray) -> float:
+    """Returns the share of a mask's outermost pixels that it marks."""
+    frame = (mask_HxW[0], mask_HxW[-1], mask_HxW[:, 0], mask_HxW[:, -1])
+    return float(np.concatenate(frame).mean())
+
+
+def _refuse_alpha(film: Film, path: str | os.PathLike[str]) -> None:
+    if film.in_alpha:
+        raise InputError(f"{path}: is drawn in its alpha channel; write a mask of 0 and 255")
 
 
 def read_labels(path: str | os.PathLike[str], *, sides: bool = False) -> np.ndarray:
@@ -60,11 +110,10 @@ def read_labels(path: str | os.PathLike[str], *, sides: bool = False) -> np.ndar
 
     Raises: as `read_image`; also for a mask of more than two values, or of two without 0.
     """
-    pixels = read_image(path)
+    film = read_film(path)
+    _refuse_alpha(film, path)
+    pixels = film.image
     if pixels.ndim == 3:
-        blank = (pixels[..., :3] == pixels[:1, :1, :3]).all()
-        if blank and pixels.shape[-1] == 4 and len(np.unique(pixels[..., 3])) > 1:
-            raise InputError(f"{path}: is drawn in its alpha channel; write a mask of 0 and 255")
         if (pixels[..., :3] != pixels[..., :1]).any():
             raise InputError(f"{path}: is a colour image; write a mask of 0 and 255, one channel")
         pixels = pixels[..., 0]

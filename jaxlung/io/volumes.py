@@ -1,7 +1,7 @@
 """CT volumes as axial slices, and masks of them back on the file's own grid. Extra: jaxlung[ct].
 
-This is the one table of volume formats: another format to read needs a change here alone, in
-SUFFIXES and `_open`.
+This is the one table of volume formats, SUFFIXES and `_open`; NIfTI is read here, DICOM and raw
+volumes in modules of their own.
 
 A volume is turned, by flips and transpositions alone, into slices as a radiologist looks at them:
 [Z, H, W] from feet to head, rows from front to back, columns from the patient's right to left (the
@@ -17,13 +17,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct import raw_volumes
+from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
 
-SUFFIXES = (".nii", ".nii.gz")
+SUFFIXES = (".nii", ".nii.gz", *raw_volumes.SUFFIXES)
 _AXES = ("S", "P", "L")
+_RIGHT_ANGLE = 1e-3  # the largest cosine between axes that comes from rounded numbers
 _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
-_AIR = -500.0  # Hounsfield units; a chest holds air, at about -1000
 # What a NIfTI header says of the grid. Its free text may name a patient and is left behind.
 _GEOMETRY = """
 pixdim xyzt_units qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y qoffset_z
@@ -36,7 +38,7 @@ class Grid(NamedTuple):
 
     shape: tuple[int, int, int]
     affine_4x4: np.ndarray  # voxel indices to R-A-S, in the file's unit (mm, mostly)
-    header: Any  # nibabel's Nifti1Header or Nifti2Header, or None for DICOM
+    header: Any  # nibabel's Nifti1Header or Nifti2Header; None for other formats
 
 
 class Volume(NamedTuple):
@@ -45,6 +47,8 @@ class Volume(NamedTuple):
     voxels_ZxHxW: np.ndarray  # of a CT: Hounsfield units
     spacing: tuple[float, float, float]  # mm between slices, rows and columns
     grid: Grid
+    warnings: tuple[str, ...] = ()  # what is odd about it, in words
+    placed: bool = True  # False: the file does not tell sides and sizes; they are assumed
 
 
 def measure_voxel(volume: Volume) -> float:
@@ -80,7 +84,7 @@ def volume_stem(path: Path) -> str:
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Reads a NIfTI file, or a folder that holds one DICOM series.
+    """Reads a NIfTI, MetaImage or NRRD file, a DICOM series' folder, or its file of many frames.
 
     Returns:
         voxels [Z, H, W] as axial slices, in Hounsfield units for a CT; integers as stored, or
@@ -99,7 +103,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         >>> volume.voxels_ZxHxW.shape, volume.spacing
         ((2, 4, 3), (1.0, 1.0, 1.0))
     """
-    grid, read_voxels = _open(Path(path))
+    grid, read_voxels, warning = _open(Path(path))
     voxels = read_voxels()
     turn = _turn(grid.affine_4x4)
     unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
@@ -108,7 +112,16 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
     turned = import_nibabel().orientations.apply_orientation(voxels, turn)
     z, y, x = (float(side) for side in spacing)
-    return Volume(turned, (z, y, x), grid)
+    if _is_default(grid.affine_4x4):
+        warning = warning or "default header: spacing and sides unsure"
+    return Volume(turned, (z, y, x), grid, (warning,) if warning else (), placed=not warning)
+
+
+def _is_default(affine_4x4: np.ndarray) -> bool:
+    """Says whether it is what libraries write that know of no place: voxels of 1 at the origin."""
+    default_4x4 = np.eye(4)
+    default_4x4[:3, :3] = np.sign(affine_4x4[:3, :3]) * default_4x4[:3, :3]
+    return bool(np.allclose(affine_4x4, default_4x4, 0, 1e-6))
 
 
 def read_grid(path: Path) -> Grid:
@@ -116,20 +129,30 @@ def read_grid(path: Path) -> Grid:
 
     Raises: as `read_volume`, for what the header says.
     """
-    return _open(path)[0]
+    return _open(path).grid
 
 
-def _open(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
-    """Returns a volume's grid, and a function that reads its voxels in the file's own order."""
-    if not path.is_dir():
-        return _open_nifti(path)
-    from jaxlung.io.dicom.series import read_series
+class _Opened(NamedTuple):
+    """A file whose header was read."""
 
-    voxels, affine_4x4 = read_series(path)
-    return Grid(voxels.shape, affine_4x4, None), lambda: voxels
+    grid: Grid
+    read_voxels: Callable[[], np.ndarray]  # in the file's own order
+    warning: str = ""  # where the grid is assumed
 
 
-def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
+def _open(path: Path) -> _Opened:
+    if path.is_dir() or is_dicom(path):
+        from jaxlung.io.dicom.series import read_series
+
+        voxels, series = read_series(path)
+        return _Opened(Grid(voxels.shape, series.affine_4x4, None), lambda: voxels, series.warning)
+    if path.suffix.lower() in raw_volumes.SUFFIXES:
+        raw = raw_volumes.open_raw_volume(path)
+        return _Opened(Grid(raw.shape, raw.affine_4x4, None), raw.read_voxels)
+    return _open_nifti(path)
+
+
+def _open_nifti(path: Path) -> _Opened:
     """Opens a file whose header says all that is needed; errors quote none of its text."""
     nibabel = import_nibabel()
     if not path.is_file():
@@ -144,6 +167,8 @@ def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
     if not isinstance(header, nibabel.Nifti1Header):
         raise InputError(f"{path}: is {type(image).__name__} by its content; expected NIfTI")
     shape = image.shape[:3] if image.shape[3:] == (1,) else image.shape
+    if header.get_data_dtype().names:
+        raise InputError(f"{path}: is in colour; expected CT in Hounsfield units")
     if len(shape) != 3 or 0 in shape or header.get_data_dtype().kind not in "uif":
         raise InputError(f"{path}: has shape {image.shape}; expected one volume of numbers")
     placed = header["sform_code"] > 0 or header["qform_code"] > 0
@@ -165,7 +190,7 @@ def _open_nifti(path: Path) -> tuple[Grid, Callable[[], np.ndarray]]:
             raise InputError(f"{path}: holds NaN or infinite values; replace them first")
         return voxels.reshape(shape)
 
-    return Grid(shape, affine_4x4, header), read_voxels
+    return _Opened(Grid(shape, affine_4x4, header), read_voxels)
 
 
 def axial_shape(grid: Grid) -> tuple[int, int, int]:
@@ -174,33 +199,24 @@ def axial_shape(grid: Grid) -> tuple[int, int, int]:
     return z, y, x
 
 
+def is_sheared(grid: Grid) -> bool:
+    """Says whether the axes of the grid are not at right angles, as a tilted gantry leaves them.
+
+    Example:
+        >>> tilted = np.array([[1, 0, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+        >>> is_sheared(Grid((4, 4, 4), tilted, None)), is_sheared(Grid((4, 4, 4), np.eye(4), None))
+        (True, False)
+    """
+    axes_3x3 = grid.affine_4x4[:3, :3] / np.linalg.norm(grid.affine_4x4[:3, :3], axis=0)
+    return not np.allclose(axes_3x3.T @ axes_3x3, np.eye(3), 0, _RIGHT_ANGLE)
+
+
 def _turn(affine_4x4: np.ndarray) -> np.ndarray:
     """Returns nibabel's orientation transform from the file's axes to _AXES."""
     orientations = import_nibabel().orientations
     return orientations.ornt_transform(
         orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
     )
-
-
-def check_hounsfield(volume: Volume, path: Path) -> None:
-    """Raises InputError for a volume without air, such as one that is scaled to 8 bits."""
-    lowest = float(volume.voxels_ZxHxW.min())
-    if lowest > _AIR:
-        raise InputError(
-            f"{path}: its lowest value is {lowest:g}, so it holds no air in Hounsfield units; "
-            f"rescale it"
-        )
-
-
-def apply_window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Turns Hounsfield units into uint8 of the same shape: `low` becomes 0, `high` 255.
-
-    Example:
-        >>> apply_window(np.array([-3000, -600, 3000]), -1350, 150).tolist()
-        [0, 128, 255]
-    """
-    scaled = (np.clip(hu, low, high).astype(np.float32) - low) * (255.0 / (high - low))
-    return np.rint(scaled).astype(np.uint8)
 
 
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:

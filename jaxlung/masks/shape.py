@@ -10,8 +10,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from jaxlung.io.masks import BORDER, measure_frame
+
 SECOND_LUNG = 0.1  # a second lung has at least this share of the pixels it is compared with
-BORDER = 0.5  # an inverted mask covers more than this share of the frame
 ONE_LUNG = 0.12  # of the mask, in the emptier half of the picture: below it, a lung is missing
 STRAY_SHARE, STRAY_PIECES = 0.001, 3  # beyond the two largest pieces
 HOLES = 0.02  # of the filled mask
@@ -54,7 +55,6 @@ def measure_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
     area = int(np.count_nonzero(mask))
     if not area:
         return MaskShape(contrast=contrast)
-    frame = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
     count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
     largest = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
     areas = stats[largest, cv2.CC_STAT_AREA]
@@ -65,7 +65,7 @@ def measure_shape(mask_HxW: np.ndarray, contrast: float) -> MaskShape:
     holes = _count_hole_pixels(mask)
     return MaskShape(
         coverage=area / mask.size,
-        border=float(frame.mean()),
+        border=measure_frame(mask),
         pieces=count - 1,
         second=float(areas[1] / area) if len(areas) > 1 else 0.0,
         stray=float(1 - areas.sum() / area),

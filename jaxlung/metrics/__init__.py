@@ -7,6 +7,7 @@ from jaxlung.metrics.overlap import (
     dice,
     iou,
     pool,
+    pool_groups,
     precision,
     recall,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "iou",
     "nsd",
     "pool",
+    "pool_groups",
     "precision",
     "recall",
     "surface_distances",

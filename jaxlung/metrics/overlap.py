@@ -1,14 +1,15 @@
 """Overlap of masks from counts of pixels: of each image, or of all images with their counts summed.
 
 The functions take numpy or JAX arrays and return one value for each image. They run under jit and
-vmap, but for `pool`, which is for the host. Names and formulas are those of Metrics Reloaded
-(Maier-Hein et al. 2024, Nature Methods 21:195).
+vmap, but for `pool` and `pool_groups`, which are for the host. Names and formulas are those of
+Metrics Reloaded (Maier-Hein et al. 2024, Nature Methods 21:195).
 
 Empty masks: if truth and prediction are both empty, every metric is 1. If only one of them is
 empty, dice, iou, precision and recall are 0, also where the formula says 0/0: an image that a model
 failed on never scores. Distances between outlines are in `metrics.surface`.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -66,6 +67,26 @@ def pool(counts: Counts) -> Counts:
         ([0.9474, 0.0], [0.9])
     """
     return Counts(*(count.sum(keepdims=True, dtype=np.int64) for count in counts))
+
+
+def pool_groups(counts: Counts, names: Sequence[str]) -> tuple[Counts, np.ndarray]:
+    """Sums counts over the images of each group, such as the slices of a volume.
+
+    Args:
+        counts: numpy arrays [B].
+        names: of each image's group, [B].
+
+    Returns:
+        float64 [G], in the order of the groups' names, and each group's first image, int [G].
+
+    Example:
+        >>> counts = Counts(*np.array([[90, 0, 5], [10, 0, 0], [0, 10, 0], [0, 0, 0]]))
+        >>> pooled, first = pool_groups(counts, ("b", "b", "a"))
+        >>> dice(pooled).tolist(), first.tolist()
+        ([1.0, 0.9], [2, 0])
+    """
+    _, first_G, group_B = np.unique(names, return_index=True, return_inverse=True)
+    return Counts(*(np.bincount(group_B, count) for count in counts)), first_G
 
 
 def dice(counts: Counts) -> Array:

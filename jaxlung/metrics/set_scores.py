@@ -17,7 +17,7 @@ import numpy as np
 from jaxlung.metrics import calibration, statistics
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import FLAGS, FOUND, LOW_DICE, Tolerance
-from jaxlung.metrics.overlap import Counts
+from jaxlung.metrics.overlap import Counts, pool_groups
 from jaxlung.metrics.records import overlap_metrics, score_columns
 
 SCHEMA = "jaxlung-evaluation-1"
@@ -138,11 +138,12 @@ def _summarize_volumes(scores: Scores) -> dict[str, Any] | None:
     """Summarises the overlap of each scan: the voxels of its slices together."""
     if scores.volumes is None:
         return None
-    names, first_V, volume_N = np.unique(scores.volumes, return_index=True, return_inverse=True)
-    counts = Counts(*(np.bincount(volume_N, scores.original[name]) for name in Counts._fields))
+    counts, first_V = pool_groups(
+        Counts(*(scores.original[name] for name in Counts._fields)), scores.volumes
+    )
     values = {name: metric(counts) for name, metric in overlap_metrics().items()}
     patients = [scores.patients[i] for i in first_V]
-    return {"n": len(names), "per_volume": statistics.summarize(values, patients)}
+    return {"n": len(first_V), "per_volume": statistics.summarize(values, patients)}
 
 
 def _summarize_subgroup(scores: Scores, group: str, value: str) -> dict[str, Any]:

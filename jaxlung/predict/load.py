@@ -27,7 +27,7 @@ ModelLike = str | os.PathLike[str]
 
 
 def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
-    """Loads a bundled model by its name, or the best model of a run of train.py by its workdir.
+    """Loads a bundled model by its name, or the best model of a run by its workdir.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. Where a workdir has a bundled
     model's name, write "./cxr" or give a `Path`.
@@ -52,7 +52,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
     """
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     if not models:
-        raise InputError("no model named; name a workdir of train.py or a bundled model")
+        raise InputError("no model named; name a workdir of `jaxlung train` or a bundled model")
     read = [_read(one) for one in models]
     config = read[0].config
     for name, one in zip(models, read, strict=True):

@@ -13,10 +13,10 @@ from jaxlung.config import Config
 from jaxlung.errors import InputError
 from jaxlung.gate import check_mask
 from jaxlung.gate.image import Verdict, examine_grey, is_coloured, shows_sides
+from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import read_film
-from jaxlung.io.volumes import apply_window
 from jaxlung.masks.postprocess import keep_lungs
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice

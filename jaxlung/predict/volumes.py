@@ -5,10 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.drawing import draw_overlay, draw_sheet
-from jaxlung.io.volumes import Volume, apply_window, check_hounsfield, read_volume
+from jaxlung.io.volumes import Volume, measure_voxel, read_volume
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
+
+# Millilitres of both lungs. Only infants have less, and no reported total capacity is larger; a
+# spacing in cm, or of 1 mm by default, leads outside.
+_PLAUSIBLE = (300, 12000)
 
 
 def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, Volume]:
@@ -20,12 +25,11 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
 
     Raises:
         InputError: a model of X-rays, a volume that cannot be read, or one that is not in
-            Hounsfield units.
+            Hounsfield units, unless `to_hounsfield` can bring it there.
     """
     if model.config.modality != "ct":
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
-    volume = read_volume(path)
-    check_hounsfield(volume, path)
+    volume = to_hounsfield(read_volume(path), path)
     data = model.config.data
     _, height, width = volume.voxels_ZxHxW.shape
     geometry = canvas_geometry(height, width, data.size, data.fit)
@@ -41,6 +45,20 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
         probability_ZxHxW[z] = from_canvas(probability_SxS, geometry)
         mask_ZxHxW[z] = model.to_mask(probability_ZxHxW[z])
     return mask_ZxHxW, probability_ZxHxW, volume
+
+
+def check_lungs(mask_ZxHxW: np.ndarray, volume: Volume) -> list[str]:
+    """Returns what is odd about the lungs that were found, in words."""
+    if not mask_ZxHxW.any():
+        return ["no lung found"]
+    millilitres = np.count_nonzero(mask_ZxHxW) * measure_voxel(volume) / 1000
+    low, high = _PLAUSIBLE
+    if low <= millilitres <= high:
+        return []
+    return [
+        f"implausible volume: lungs of {millilitres:.3g} ml, expected {low} to {high} ml; is the "
+        f"spacing right, and the scan whole?"
+    ]
 
 
 def picture(model: Predictor, mask_ZxHxW: np.ndarray, volume: Volume) -> np.ndarray:

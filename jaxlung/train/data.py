@@ -1,13 +1,17 @@
 """The data of a run, read and checked before anything is written."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxlung.config import Config
 from jaxlung.data.datasets import load_splits
+from jaxlung.data.folder import count_passed_over
 from jaxlung.data.input_pipeline import Canvases, check_canvases, make_canvases
 from jaxlung.data.splits import Split
+from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError
+from jaxlung.io.passed_over import count_in_words
 from jaxlung.system.digests import is_example_digest
 from jaxlung.system.silence import import_tensorflow
 from jaxlung.train.data_warnings import find_warnings
@@ -91,6 +95,9 @@ def _prepare(
     config: Config, make: Callable[[Split], Canvases], known: Mapping[str, str] | None = None
 ) -> Data:
     splits = load_splits(config.data)
+    if config.data.name == "folder" and is_main():
+        if words := count_in_words(count_passed_over(Path(config.data.dir))):
+            print(f"{config.data.dir}: {words}")
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:
         raise InputError(

@@ -32,8 +32,8 @@ from jaxlung.workdir.record import Contents
 
 _DIVERGED = "diverged.txt"  # in a member's folder: why it was left behind
 _OVERLAP = {"dice": "Dice", "iou": "IoU", "accuracy": "accuracy"}  # functions of `metrics`
-_SHOWN = (*_OVERLAP, "pooled_dice")
-_SCORES = ("loss", *_SHOWN)
+_SHOWN = (*_OVERLAP, "pooled_dice", "volume_dice")
+_SCORES = ("loss", *_OVERLAP, "pooled_dice")
 
 Row = dict[str, Any]
 
@@ -134,6 +134,7 @@ def _write_results(
             f"optim.learning_rate"
         )
     name, values = varied_field(config)
+    names = (*_SCORES, "volume_dice") if config.modality == "ct" else _SCORES
     rows: list[Row] = []
     scores_M: list[Scores | None] = []
     for i, (member, best) in enumerate(zip(members, bests_M, strict=True)):
@@ -141,20 +142,20 @@ def _write_results(
         row = {"member": i, name: values[i], "best_epoch": "", "best_step": ""}
         saved = [int(path.name) for path in list_checkpoints(member.folder)]  # by steps
         row |= {"steps": max(saved, default=0), "diverged": int(diverged_M[i])}
-        row |= dict.fromkeys(_SCORES, "")
+        row |= dict.fromkeys(names, "")
         scores = None
         if best is not None:
             scores = _score_best(member, mesh, steps_per_epoch)
             row |= {"best_epoch": best // steps_per_epoch, "best_step": best, **scores.means()}
         rows.append(row)
         scores_M.append(scores)
-    rows += _summary_rows(rows)
+    rows += _summary_rows(rows, names)
     if is_main():
         _write_csv(workdir / "ensemble.csv", rows)
-        _print_table(rows, ("member", name, "best_epoch", *_SHOWN))
+        _print_table(rows, ("member", name, "best_epoch", *names[1:]))
         if config.ensemble.folds:
             _write_cross_validation(workdir, [member.data for member in members], scores_M)
-        print(f"{workdir / 'ensemble.csv'}; next: python eval.py --workdir {workdir}")
+        print(f"{workdir / 'ensemble.csv'}; next: jaxlung eval --workdir {workdir}")
     return rows
 
 
@@ -167,9 +168,9 @@ def _score_best(member: _Member, mesh: jax.sharding.Mesh, steps_per_epoch: int) 
     return scores
 
 
-def _summary_rows(rows: Sequence[Row]) -> list[Row]:
+def _summary_rows(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
     """Returns the rows "mean" and "sd" of the members that have scores; one has no SD."""
-    columns = {name: [row[name] for row in rows if row[name] != ""] for name in _SCORES}
+    columns = {name: [row[name] for row in rows if row[name] != ""] for name in names}
     blank = dict.fromkeys(rows[0], "")
     mean = {name: float(np.mean(values)) for name, values in columns.items() if values}
     sd = {name: float(np.std(v, ddof=1)) for name, v in columns.items() if len(v) > 1}
@@ -191,6 +192,8 @@ def _write_cross_validation(
 ) -> None:
     """Writes each image outside the test split as scored by the member that did not train on it.
 
+    CT is written by volumes: the voxels of their slices together.
+
     The images of a member without a best, as it diverged, have no scores; a warning counts them.
     """
     rows: list[Row] = []
@@ -200,10 +203,17 @@ def _write_cross_validation(
         if scores is None:
             missing[f"fold {fold}"] = len(split.ids)
             continue
-        columns = {name: getattr(metrics, name)(scores.counts) for name in _OVERLAP}
-        for i, (image_id, patient) in enumerate(patients_by_id(split).items()):
+        counts, names, first_N = scores.counts, split.ids, np.arange(len(split.ids))
+        if scores.volumes:
+            names = scores.volumes
+            counts, first_N = metrics.pool_groups(counts, names)
+        columns = {name: getattr(metrics, name)(counts) for name in _OVERLAP}
+        patient_by_id = patients_by_id(split)
+        for i, first in enumerate(first_N):
             values = {name: float(column[i]) for name, column in columns.items()}
-            rows.append({"id": image_id, "patient": patient, "fold": fold, **values})
+            patient = patient_by_id[split.ids[first]]
+            rows.append({"id": names[first], "patient": patient, "fold": fold, **values})
+    unit = "volumes" if any(scores and scores.volumes for scores in scores_M) else "images"
     _write_csv(workdir / "cross_validation.csv", rows)
     patients = [row["patient"] for row in rows]
     columns = {name: np.array([row[name] for row in rows]) for name in _OVERLAP}
@@ -215,10 +225,10 @@ def _write_cross_validation(
             f"have no scores"
         )
     for name, label in _OVERLAP.items():
-        print(f"cross-validation: {label} {_describe(summaries[name], len(set(patients)))}")
+        print(f"cross-validation: {label} {_describe(summaries[name], unit, len(set(patients)))}")
 
 
-def _describe(summary: Mapping[str, Any], patients: int) -> str:
+def _describe(summary: Mapping[str, Any], unit: str, patients: int) -> str:
     interval = "none, of so few patients"
     if summary["ci95"]:
         interval = f"{summary['ci95'][0]:.4f} to {summary['ci95'][1]:.4f}"
@@ -226,7 +236,7 @@ def _describe(summary: Mapping[str, Any], patients: int) -> str:
             interval += f" (which covers {FEW_COVERAGE} with so few patients)"
     return (
         f"{summary['mean']:.4f}, SD {summary['sd'] or 0:.4f}, 95 % CI {interval} "
-        f"({summary['n']} images of {patients} patients)"
+        f"({summary['n']} {unit} of {patients} patients)"
     )
 
 

@@ -15,6 +15,8 @@ from jaxlung.errors import TrainingError
 from jaxlung.io.images import write_png
 from jaxlung.system.files import write_whole
 
+_VOLUME_DICE = "validation_volume_dice"  # of CT
+
 
 class RunLog:
     """Shows progress, and writes a record for each validation.
@@ -110,9 +112,12 @@ class RunLog:
 
 def describe_epoch(values: Mapping[str, float], *, best: bool) -> str:
     """Returns the line that shows a validation."""
+    volumes = ""
+    if (dice := values.get(_VOLUME_DICE)) is not None:
+        volumes = f"of volumes {dice:.4f}, of slices "
     return (
         f"epoch {values['epoch']:.0f}: training loss {values['train_loss']:.4f}, "
-        f"validation Dice {values['validation_dice']:.4f} "
+        f"validation Dice {volumes}{values['validation_dice']:.4f} "
         f"IoU {values['validation_iou']:.4f} "
         f"accuracy {values['validation_accuracy']:.4f}, "
         f"{values['images_per_second']:.1f} images/s{', best so far' if best else ''}"
@@ -193,13 +198,15 @@ def write_learning_curve(path: Path, history: Sequence[Mapping[str, float]]) -> 
     lines += loss_axis.plot(
         epochs, [r["validation_loss"] for r in history], "C0:", label="validation loss"
     )
-    dice = [record["validation_dice"] for record in history]
+    of_volumes = all(_VOLUME_DICE in record for record in history)
+    name, unit = (_VOLUME_DICE, "volume") if of_volumes else ("validation_dice", "image")
+    dice = [record[name] for record in history]
     lines += dice_axis.plot(epochs, dice, "C1-", label="validation Dice")
     best = int(np.argmax(dice))
     dice_axis.plot(epochs[best], dice[best], "C1o")
     dice_axis.set_title(f"best validation Dice {dice[best]:.4f}, epoch {epochs[best]:.0f}")
     loss_axis.set(xlabel="epoch", ylabel="loss")
-    dice_axis.set(ylabel="Dice (per-image mean, network size)")
+    dice_axis.set(ylabel=f"Dice (per-{unit} mean, network size)")
     loss_axis.legend(handles=lines, loc="center right")
     canvas.draw()
     write_png(path, np.asarray(canvas.buffer_rgba())[..., :3].copy())

@@ -22,7 +22,7 @@ from jaxlung.train.log import RunLog, describe_epoch, device_memory, write_learn
 from jaxlung.train.profiling import StepTrace
 from jaxlung.train.run import check_run, open_run, restore_or_init
 from jaxlung.train.sigterm import Stop
-from jaxlung.train.validation import validate, write_overlays
+from jaxlung.train.validation import CHOOSING, validate, write_overlays
 from jaxlung.workdir import checkpoints
 from jaxlung.workdir.integrity import set_damaged_aside
 from jaxlung.workdir.progress import Progress
@@ -84,17 +84,19 @@ def train_on(
             scores = run.validate_epoch(state)
             if scores is None:
                 run.save_and_leave(state, progress)
-            progress = progress.add_validation(scores["dice"], int(state.step))
+            score = scores[CHOOSING[config.modality]]
+            progress = progress.add_validation(score, int(state.step))
             run.record_epoch(epoch, state, progress, scores)
             progress = progress.next_epoch()
-            checkpoints.save(run.managers.validated, state, progress, scores["dice"])
+            checkpoints.save(run.managers.validated, state, progress, score)
         run.managers.wait()
         checkpoints.delete_interim(run.managers)
     if is_main():
         best = progress.early_stop
+        unit = " of volumes" if config.modality == "ct" else ""
         print(
-            f"best validation Dice {best.best:.4f} at step {best.best_step}; "
-            f"next: python eval.py --workdir {workdir}"
+            f"best validation Dice{unit} {best.best:.4f} at step {best.best_step}; "
+            f"next: jaxlung eval --workdir {workdir}"
         )
     return state
 
@@ -227,11 +229,14 @@ def _open_training(
                 f"data: {source}: {sizes} {UNIT[config.modality]}; {steps_per_epoch} steps of "
                 f"{batch_size} an epoch{f', {rest} left over, others each time' if rest else ''}"
             )
-            if start_step:
-                complete = epoch_start == total_steps
+            stops = progress.early_stop.should_stop(config.train.patience)
+            if start_step and (stops or epoch_start == total_steps):
                 log.say(
-                    f"{workdir}: {'complete at' if complete else 'goes on from'} step {start_step}"
+                    f"{workdir}: complete at step {start_step}; to train on from its best "
+                    f"parameters: a new --workdir and --config.train.init_from={workdir}"
                 )
+            elif start_step:
+                log.say(f"{workdir}: goes on from step {start_step}")
             guard = epochs.Guard(train_ids, config.train.skip_nonfinite, log.say)
             yield (
                 _Training(

@@ -1,6 +1,6 @@
 """How a run begins: what is checked before anything is written, and where its first state is from.
 
-The state is its own checkpoint's, another run's, or a random draw.
+The state is its own checkpoint's, another run's, a bundled model's, or a random draw.
 """
 
 import contextlib
@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxlung.errors import InputError
 from jaxlung.steps import TrainState
 from jaxlung.system.digests import digest_splits
 from jaxlung.train.compiled import CompiledSteps
+from jaxlung.weights import bundled
 from jaxlung.workdir import checkpoints, record
 from jaxlung.workdir.best import best_step, restore_best
 from jaxlung.workdir.integrity import list_checkpoints
@@ -72,18 +74,22 @@ def open_run(
 
 
 def check_source(config: Config) -> None:
-    """Refuses a train.init_from that is not a run of this network; writes nothing.
+    """Refuses a train.init_from that is no model of this network; writes nothing.
 
     Raises:
         InputError: naming the field, and what is wrong with the run.
     """
-    if not config.train.init_from:
+    name = config.train.init_from
+    if not name:
         return
-    path = Path(config.train.init_from)
+    path = Path(name)
     try:
-        source = record.read_config(path)
-        if not source.is_ensemble:
-            best_step(path)
+        if bundled.is_model_name(name):
+            source = bundled.read_model(name).config
+        else:
+            source = record.read_config(path)
+            if not source.is_ensemble:
+                best_step(path)
     except InputError as error:
         raise InputError(f"train.init_from: {error}") from error
     if source.is_ensemble:
@@ -97,12 +103,26 @@ def check_source(config: Config) -> None:
         raise InputError(f"train.init_from={path}: its network is another ({'; '.join(differing)})")
 
 
+def _read_source(name: str, abstract_variables: Any) -> Any:
+    """Returns the variables of a bundled model or of a run's best checkpoint, where they belong."""
+    if not bundled.is_model_name(name):
+        return restore_best(Path(name), abstract_variables)[0]
+    variables = bundled.read_model(name).variables
+    return jax.tree.map(
+        lambda array, like: jax.make_array_from_callback(
+            array.shape, like.sharding, array.__getitem__
+        ),
+        variables,
+        abstract_variables,
+    )
+
+
 def restore_or_init(
     managers: checkpoints.Managers, compiled: CompiledSteps, key: jax.Array, config: Config
 ) -> tuple[TrainState, Progress]:
     """Returns the run's latest state, or a new run's first one.
 
-    That is `compiled.init(key)`, with the best parameters of train.init_from where that is set.
+    That is `compiled.init(key)`, with the parameters of train.init_from where that is set.
 
     Raises:
         InputError: a checkpoint is damaged, or of another model.
@@ -115,8 +135,7 @@ def restore_or_init(
         return checkpoints.restore(latest, step, compiled.abstract)
     state = compiled.init(key)
     if config.train.init_from:
-        source = Path(config.train.init_from)
-        variables, _ = restore_best(source, compiled.abstract.variables)
+        variables = _read_source(config.train.init_from, compiled.abstract.variables)
         params = variables["params"]
         # Buffers of its own: the step is given both to write to.
         average = jax.tree.map(jnp.copy, params) if state.average else {}

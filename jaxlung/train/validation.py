@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxlung import metrics
 from jaxlung.config import Config
+from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.input_pipeline import Canvases, batches, eval_indices
 from jaxlung.devices.distributed import is_main
 from jaxlung.devices.mesh import local_rows, to_devices
@@ -22,21 +23,34 @@ from jaxlung.train.sigterm import Stop
 SHOWN = 8  # images of validation.png
 
 
+# The mean that chooses the epoch. A slice without lung has a Dice of 1, or of 0 where one pixel is
+# stray: slices are no unit of CT.
+CHOOSING = {"xray": "dice", "ct": "volume_dice"}
+
+
 class Scores(NamedTuple):
     """Each image's scores at the network's size."""
 
     loss: np.ndarray  # float32 [N]
     counts: metrics.Counts  # of [N]
+    volumes: tuple[str, ...] | None = None  # the scan that each slice is of; None: X-rays
 
     def means(self) -> dict[str, float]:
-        """Returns the means over images, and pooled_dice, of all pixels."""
-        return {
+        """Returns the means over images (slices), and pooled_dice, of all pixels.
+
+        For CT also volume_dice, the mean over volumes of the Dice of all their voxels.
+        """
+        means = {
             "loss": float(self.loss.mean()),
             "dice": float(metrics.dice(self.counts).mean()),
             "iou": float(metrics.iou(self.counts).mean()),
             "accuracy": float(metrics.accuracy(self.counts).mean()),
             "pooled_dice": float(metrics.dice(metrics.pool(self.counts))[0]),
         }
+        if self.volumes:
+            by_volume, _ = metrics.pool_groups(self.counts, self.volumes)
+            means["volume_dice"] = float(metrics.dice(by_volume).mean())
+        return means
 
 
 def validate(
@@ -67,7 +81,9 @@ def validate(
             return None
     whole = jax.tree.map(lambda *parts: np.concatenate(parts), *results)
     loss, counts = jax.tree.map(lambda x: x[whole["valid"]], (whole["loss"], whole["counts"]))
-    return Scores(loss, counts)
+    is_ct = config.modality == "ct"
+    volumes = tuple(map(volume_name, canvases.split.ids)) if is_ct else None
+    return Scores(loss, counts, volumes)
 
 
 def write_overlays(

@@ -3,7 +3,7 @@
 A model is two files in jaxlung/weights/. NAME.npz holds its arrays as float16 under the paths of
 their tree. NAME.json holds its config, the digests of its training data, the SHA-256 of NAME.npz
 and, where it is known, `least_confidence`. Nothing is unpickled.
-`python -m tools.bundle_model WORKDIR NAME` makes one of a run of train.py.
+`python -m tools.bundle_model WORKDIR NAME` makes one of a run of `jaxlung train`.
 """
 
 import hashlib

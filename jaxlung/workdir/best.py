@@ -90,7 +90,7 @@ def _read_best(workdir: Path, read: Callable[[ocp.CheckpointManager, int], T]) -
 
 def _read_best_once(workdir: Path, read: Callable[[ocp.CheckpointManager, int], T]) -> T:
     if not (workdir / VALIDATED).is_dir():
-        raise NotValidated(f"{workdir}: holds no {VALIDATED}/; is it a workdir of train.py?")
+        raise NotValidated(f"{workdir}: holds no {VALIDATED}/; is it a workdir of `jaxlung train`?")
     with quiet_orbax(), open_manager(workdir, read_only=True) as manager:
         step = manager.best_step()
         if step is None:

@@ -40,7 +40,7 @@ def read_config(workdir: Path) -> Config:
     """
     path = workdir / "config.json"
     if not path.is_file():
-        raise InputError(f"{workdir}: holds no config.json; is it a workdir of train.py?")
+        raise InputError(f"{workdir}: holds no config.json; is it a workdir of `jaxlung train`?")
     try:
         return parse_config(json.loads(path.read_text()))
     except ValueError as error:  # InputError included: say which file the field is in
@@ -136,8 +136,7 @@ def _read_starts(path: Path) -> list[dict[str, Any]]:
 
 
 # Settings that cannot change the result, or by rounding alone: where the data lie (their
-# fingerprint says whether they are the same), how they are fed, what is recomputed, what becomes of
-# predictions.
+# fingerprint says whether they are the same), how they are fed, what is recomputed.
 _HARMLESS: tuple[str, ...] = (
     "data.dir",
     "data.loader",

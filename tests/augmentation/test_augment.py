@@ -90,7 +90,8 @@ def test_mask_follows_the_image():
     _, mask = batch()
     for seed in range(8):
         image_out, mask_out = augment_jit(jax.random.key(seed), mask, mask, GEOMETRY)
-        np.testing.assert_allclose(image_out, mask_out, atol=1e-6)
+        # XLA may compute the positions once for each; every operation rounds them to 2e-6 pixels.
+        np.testing.assert_allclose(image_out, mask_out, atol=1e-5)
         assert (mask_out != mask).any()
 
 

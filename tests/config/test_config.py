@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import pytest
 
 from configs import ensemble, tiny, unet, unet_large
-from jaxlung.config import Config, default_config, parse_config, parsing
+from jaxlung.config import (
+    Config,
+    default_config,
+    list_recipes,
+    load_recipe,
+    parse_config,
+    parsing,
+)
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
 from jaxlung.workdir.record import list_differences
@@ -76,10 +83,14 @@ def test_default_config_round_trips():
 
 def test_config_with_every_field_changed_round_trips_and_lists_each():
     values = {section: {} for section in Config().to_dict()}
-    # Public sets with a split refuse them: see tests/data/test_public.py.
+    # Public sets with a published split and folds refuse them: each has its turn below.
     alone = [
         "data.patient_pattern",
         "data.split_file",
+        "data.validation_fraction",
+        "data.test_fraction",
+        "data.window_low",
+        "data.window_high",
         *(path for path in DEFAULTS if path.startswith("ensemble.")),
     ]
     for path in DEFAULTS:
@@ -125,16 +136,21 @@ def test_settings_that_would_do_nothing_or_do_not_agree_are_refused(values, name
 
 
 def test_differing_fields_says_old_and_new():
-    new = parse_config({"model": {"width": 8}, "data": {"fit": "stretch"}})
-    assert list_differences(Config(), new) == [
-        "data.fit: 'letterbox' -> 'stretch'",
-        "model.width: 16 -> 8",
-    ]
+    new = parse_config({"model": {"width": 8}, "data": {"seed": 3}})
+    assert list_differences(Config(), new) == ["data.seed: 0 -> 3", "model.width: 16 -> 8"]
     assert list_differences(new, new) == []
-    folder = {"name": "folder", "dir": "d"}
-    for field in ("patient_pattern", "split_file"):
-        old, new = (parse_config({"data": folder | more}) for more in ({}, {field: "(x)"}))
-        assert list_differences(old, new) == [f"data.{field}: '' -> '(x)'"]
+    for field, default, other, name in (
+        ("patient_pattern", "", "(x)", "folder"),
+        ("split_file", "", "(x)", "folder"),
+        ("validation_fraction", 0.1, 0.2, "folder"),
+        ("test_fraction", 0.2, 0.1, "folder"),
+        ("fit", "letterbox", "stretch", "folder"),
+        ("window_low", -1350.0, -1000.0, "ct"),
+        ("window_high", 150.0, 200.0, "ct"),
+    ):
+        data = {"name": name, "dir": "d"}
+        old, new = (parse_config({"data": data | more}) for more in ({}, {field: other}))
+        assert list_differences(old, new) == [f"data.{field}: {default!r} -> {other!r}"]
     for field in Config().to_dict()["ensemble"]:  # one at most is not its default
         value = another_value(f"ensemble.{field}")
         old = parse_config({"data": {"folds": 3}})
@@ -142,6 +158,104 @@ def test_differing_fields_says_old_and_new():
         default = DEFAULTS[f"ensemble.{field}"]
         assert list_differences(old, new) == [f"ensemble.{field}: {default!r} -> {value!r}"]
         assert parse_config(json.loads(json.dumps(new.to_dict()))) == new
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "why"),
+    [
+        ("fit", {"fit": "stretch"}, "data.name='phantom'"),
+        ("split_file", {"split_file": "lists.json"}, "data.name='phantom'"),
+        ("patient_pattern", {"patient_pattern": "(x)"}, "data.name='phantom'"),
+        ("validation_fraction", {"validation_fraction": 0.3}, "data.name='phantom'"),
+        ("test_fraction", {"test_fraction": 0.3}, "data.name='phantom'"),
+        ("window_low", {"window_low": -900.0, "name": "folder", "dir": "d"}, "data.name='folder'"),
+        ("window_high", {"window_high": 90.0, "name": "montgomery"}, "data.name='montgomery'"),
+        (
+            "test_fraction",
+            {"test_fraction": 0.3, "split_file": "s.json", "name": "ct", "dir": "d"},
+            "data.name='ct', data.split_file='s.json'",
+        ),
+        (
+            "validation_fraction",
+            {"validation_fraction": 0.3, "folds": 5, "name": "folder", "dir": "d"},
+            "data.name='folder', data.folds=5",
+        ),
+        (
+            "validation_fraction",
+            {"validation_fraction": 0.3, "split": "published", "name": "montgomery"},
+            "data.name='montgomery', data.split='published'",
+        ),
+        (
+            "test_fraction",
+            {"test_fraction": 0.3, "split": "fold1", "name": "jsrt"},
+            "data.name='jsrt', data.split='fold1'",
+        ),
+        (
+            "allow_mixed_conventions",
+            {"allow_mixed_conventions": True, "name": "jsrt"},
+            "data.name='jsrt'",
+        ),
+    ],
+)
+def test_settings_of_data_without_effect_are_refused_by_name(field, values, why):
+    with pytest.raises(InputError) as caught:
+        parse_config({"data": values})
+    words = f"data.{field}={values[field]!r} has no effect with {why}; leave it out"
+    assert str(caught.value) == words
+
+
+def test_post_processing_cannot_change_in_a_run():
+    """It would have no effect there: predictions read the config that the run began with."""
+    new = parse_config({"train": {"postprocess": False}})
+    assert list_differences(Config(), new) == ["train.postprocess: True -> False"]
+
+
+def test_paths_of_the_home_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = parse_config(
+        {
+            "data": {"name": "folder", "dir": "~/films", "split_file": "~/lists.json"},
+            "train": {"init_from": "~/runs/a"},
+        }
+    )
+    assert config.data.dir == f"{tmp_path}/films"
+    assert config.data.split_file == f"{tmp_path}/lists.json"
+    assert config.train.init_from == f"{tmp_path}/runs/a"
+    assert parse_config({"data": {"name": "folder", "dir": "x/~"}}).data.dir == "x/~"
+
+
+def test_a_recipe_of_ones_own_starts_from_another(tmp_path):
+    """By name, wherever it lies; a file that fails is named with its reason."""
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from jaxlung.config import load_recipe\n"
+        "def get_config():\n"
+        "    config = load_recipe('cxr')\n"
+        "    config.train.num_epochs = 7\n"
+        "    return config\n"
+    )
+    config = load_recipe(own)
+    assert config.train.num_epochs == 7 and config.train.ema == load_recipe("cxr").train.ema > 0
+    for text, reason in (
+        ("x = 1\n", "get_config' is missing"),
+        ("def get_config(: 1\n", "line 1"),
+        ("import no_such_module\n", "no_such_module"),
+        ("def get_config(): return 3\n", "int"),
+    ):
+        own.write_text(text)
+        with pytest.raises(InputError, match=f"^{own}: .*{reason}") as caught:
+            load_recipe(own)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="^nope: no such recipe; name one of ct, cxr, ens"):
+        load_recipe("nope")
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_valid(name):
+    config = load_recipe(name)
+    if config.data.name == "ct":
+        config.data.dir = "d"
+    parse_config(config)
 
 
 def test_unknown_section_and_field():

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxlung.config import DataConfig
-from jaxlung.data.folder import find_pairs, load_folder_splits, load_pairs
+from jaxlung.data.folder import count_passed_over, find_pairs, load_folder_splits, load_pairs
 from jaxlung.data.splits import SPLITS
 from jaxlung.data.splitting import make_patient_finder, read_split_file, split_by_hash
 from jaxlung.errors import InputError
@@ -79,6 +79,7 @@ def test_hidden_and_other_files_are_ignored(folder):
         (folder / name / "Thumbs.db").write_bytes(b"")
         (folder / name / "more").mkdir()
     (folder / "index.csv").write_text("")
+    assert count_passed_over(folder) == {".txt": 2}
     assert [stem for stem, _, _ in find_pairs(folder)] == ["a", "b", "c", "d"]
 
 
@@ -255,6 +256,28 @@ def test_split_file_keeps_its_lists_and_may_leave_stems_out(tmp_path):
 def test_bad_split_file(tmp_path, lists, word):
     path = write_lists(tmp_path / "lists.json", lists)
     assert_refused(read_split_file, path, list("abcd"), words=[path, word])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("listed", ["Mu\u0308ller", "M\u00fcller"])
+def test_split_file_of_other_systems(tmp_path, encoding, listed):
+    path = tmp_path / "lists.json"
+    lists = {**GOOD, "test": [listed]}
+    path.write_bytes(json.dumps(lists, indent=0, ensure_ascii=False).encode(encoding))
+    expected = {**GOOD, "test": ["M\u00fcller"]}
+    assert read_split_file(path, ["a", "c", "d", "M\u00fcller"]) == expected
+
+
+def test_pairs_match_after_normalisation(tmp_path):
+    for folder, name in (("images", "Mu\u0308ller"), ("masks", "M\u00fcller_mask")):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / f"{name}.png")
+    [pair] = find_pairs(tmp_path)
+    assert pair.id == "M\u00fcller" and pair.image.stem == "Mu\u0308ller"
+    Image.new("L", (8, 8)).save(tmp_path / "images" / "M\u00fcller.png")
+    if len(list((tmp_path / "images").iterdir())) == 2:  # not on a file system that composes names
+        with pytest.raises(InputError, match="M\u00fcller.png: same stem as Mu\u0308ller.png"):
+            find_pairs(tmp_path)
 
 
 def test_split_file_that_is_missing_or_no_text(tmp_path):

@@ -1,6 +1,7 @@
 """The input is a function of (seed, step), whichever loader reads it."""
 
 import itertools
+import math
 import subprocess
 import sys
 
@@ -238,10 +239,25 @@ def test_check_fills_the_cache():
 
 
 def test_check_rejects_empty_masks_by_name():
-    images = [np.full((4, 4), 9, np.uint8)] * 3
+    images = [np.arange(0, 160, 10, np.uint8).reshape(4, 4)] * 3
     masks = [np.ones((4, 4)), np.zeros((4, 4)), np.ones((4, 4))]
     split = make_array_split("train", ["a", "hollow", "c"], images, masks)
     with pytest.raises(InputError, match="^hollow: .*train split is empty"):
+        check_canvases(canvases_of(split, reject_empty=True))
+    assert len(check_canvases(canvases_of(split))) == 3
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 8), (90, 40)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_check_rejects_blank_images_by_name(shape, dtype):
+    """White on a letterboxed canvas is blank too, as is one dead pixel of a large image."""
+    film = np.linspace(0, 200, math.prod(shape)).astype(dtype).reshape(shape)
+    blank = np.full(shape, 255, dtype)
+    if math.prod(shape) > 1000 and dtype == np.uint8:
+        blank[3, 3] = 0
+    masks = [np.ones(shape)] * 3
+    split = make_array_split("validation", ["a", "dark", "c"], [film, blank, film], masks)
+    with pytest.raises(InputError, match="^dark: this image of the validation split is blank"):
         check_canvases(canvases_of(split, reject_empty=True))
     assert len(check_canvases(canvases_of(split))) == 3
 
@@ -269,9 +285,8 @@ def test_a_split_of_more_than_1000_is_large(count, expected):
 def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
     masks = np.ones((12, 4, 4))
     masks[5] = 0
-    split = make_array_split(
-        "train", [f"{i}" for i in range(12)], np.zeros((12, 4, 4), np.uint8), masks
-    )
+    images = np.tile(np.arange(0, 160, 10, np.uint8).reshape(4, 4), (12, 1, 1))
+    split = make_array_split("train", [f"{i}" for i in range(12)], images, masks)
     canvases = canvases_of(split._replace(stat=lambda i: f"{i}"), reject_empty=True)
     assert len(check_canvases(canvases, limit=10, sample=2)) == 12
     with pytest.raises(InputError, match="^5: "):
@@ -343,7 +358,7 @@ except InputError as error:
     print(error)
 """
     lines = subprocess.check_output([sys.executable, "-c", code], text=True).splitlines()
-    assert lines[0] == f"{256 * 255} [True, False]"
+    assert lines[0] == "65280 [True, False]"
     assert len(lines) == 2 and "data.loader" in lines[1] and "TensorFlow" in lines[1]
 
 

@@ -95,6 +95,21 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
     assert read_metadata(path, ["a", "b"]).patients == ("Zoë", "q")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_text_of_other_systems(tmp_path, encoding):
+    path = table(tmp_path, "id,patient\r\na,Zoë\r\nb,q\r\n".encode(encoding))
+    assert read_metadata(path, ["a", "b"]).patients == ("Zoë", "q")
+
+
+def test_names_compare_composed(tmp_path):
+    path = table(tmp_path, "id,patient\nMu\u0308ller0,Zoe\u0308\nM\u00fcller1,Zo\u00eb\n")
+    for ids in (["M\u00fcller0", "M\u00fcller1"], ["Mu\u0308ller0", "Mu\u0308ller1"]):
+        assert read_metadata(path, ids).patients == ("Zo\u00eb", "Zo\u00eb")
+    path = table(tmp_path, "id,patient\nMu\u0308,1\nM\u00fc,2\n")
+    with pytest.raises(InputError, match="line 3 repeats id"):
+        read_metadata(path, ["M\u00fc"])
+
+
 @pytest.mark.parametrize(
     ("text", "word"),
     [
@@ -110,8 +125,9 @@ def test_byte_order_mark_and_windows_lines(tmp_path):
         ("id,sex\na,f\nb,m,1\n", "line 3"),
         ("id,sex\na\nb,m\n", "line 2"),
         ('id,sex\na,"f\nb,m\n', "CSV"),
-        ("id,sex\na,é\nb,m\n".encode("latin-1"), "CSV"),
-        ("id,sex\na,f\nb,m\n".encode("utf-16"), "CSV"),
+        ("id,sex\na,é\nb,m\n".encode("latin-1"), "neither UTF-8 nor UTF-16"),
+        ("id,sex\na,f\nb,m\n".encode("utf-16-le"), "neither UTF-8 nor UTF-16"),
+        ("id,sex\na,f\nb,\0m\n", "NUL"),
         *((f"id,spacing_mm\na,1\nb,{bad}\n", "'b'") for bad in ("0", "-2", "nan", "inf", "wide")),
         ("id,spacing_y_mm,spacing_x_mm\na,1,1\nb,1,\n", "'b'"),
         ("id,spacing_y_mm,spacing_x_mm\na,1,1\nb,,1\n", "'b'"),

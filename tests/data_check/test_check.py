@@ -90,6 +90,12 @@ def blank(folder, stem="p07"):
     write(folder, "images", stem, np.full((SIZE, SIZE), 40, np.uint8))
 
 
+def all_but_blank(folder, stem="p07"):
+    image = np.full((SIZE, SIZE), 40, np.uint8)
+    image[5, 5] = 255
+    write(folder, "images", stem, image)
+
+
 def resize_mask(folder, stem="p07"):
     write(folder, "masks", stem, read(folder, "masks", stem)[:-1])
 
@@ -131,6 +137,7 @@ ERRORS = {
     "empty_mask": empty,
     "full_mask": full,
     "blank_image": blank,
+    "blank_image ": all_but_blank,
     "size_mismatch": resize_mask,
     "mask_values": grey_mask,
     "no_mask": remove_mask,
@@ -240,9 +247,9 @@ def negative(folder):
 
 
 def squeeze(folder):
-    """16 bits, of which one pixel takes nearly the whole range."""
-    pixels = read(folder, "images", "p07").astype(np.uint16)
-    pixels[0, 0] = 65535
+    """8 bits, of which one pixel takes nearly the whole range."""
+    pixels = read(folder, "images", "p07") // 6
+    pixels[0, 0] = 255
     write(folder, "images", "p07", pixels)
 
 
@@ -264,6 +271,13 @@ WARNINGS = {
     "low_contrast": squeeze,
     "colour": draw_on,
 }
+
+
+def test_a_dead_pixel_of_16_bits_squeezes_nothing(folder):
+    pixels = read(folder, "images", "p07").astype(np.uint16)
+    pixels[0, 0] = 65535
+    write(folder, "images", "p07", pixels)
+    assert found(check(folder)) == {"mixed_formats": {"p07"}}
 
 
 @pytest.mark.parametrize("kind", WARNINGS)

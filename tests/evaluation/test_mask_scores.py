@@ -14,7 +14,7 @@ from PIL import Image
 from jaxlung import metrics
 from jaxlung.cli import main
 from jaxlung.errors import InputError
-from jaxlung.evaluation.mask_scores import score
+from jaxlung.evaluation.mask_scores import match_masks, score
 from jaxlung.metrics.image import Tolerance
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,14 @@ def test_scores_are_those_of_the_metrics(folders):
         assert float(row["assd_mm_original"]) == pytest.approx(metrics.assd(distances), abs=1e-6)
     assert rows(folders)[0]["dice_original"] == "1.000000"
     assert float(rows(folders)[3]["dice_original"]) < float(rows(folders)[1]["dice_original"]) < 1
+
+
+def test_names_match_after_normalisation(tmp_path):
+    for folder, stem in (("pred", "Mu\u0308ller_mask"), ("truth", "M\u00fcller")):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / folder / f"{stem}.png")
+    [files] = match_masks(tmp_path / "pred", tmp_path / "truth", None)
+    assert files.id == "M\u00fcller" and files.prediction is not None
 
 
 def test_a_missing_prediction_is_a_failure(folders):

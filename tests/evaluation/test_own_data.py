@@ -35,7 +35,8 @@ def small_config(folder: Path, **data):
 
     config = tiny.get_config()
     config.data.name, config.data.dir = "folder", str(folder)
-    config.data.validation_fraction, config.data.test_fraction = 0.25, 0.35
+    if "split_file" not in data:
+        config.data.validation_fraction, config.data.test_fraction = 0.25, 0.35
     config.data.loader, config.train.num_epochs = "memory", 1
     for name, value in data.items():
         config.data[name] = value

@@ -38,6 +38,9 @@ def test_import_needs_neither_jax_nor_tensorflow():
 def test_simulated_films_pass_in_every_form(phantoms):
     for image in phantoms:
         deep = image.astype(np.uint16) * 5 + 900
+        marked, dead = deep.copy(), deep.copy()
+        marked[3:15, 3:15] = 65535
+        dead[40, 40] = 65535
         tinted = np.stack([image * 0.8, image, image * 0.9], -1).astype(np.uint8)
         for form in (
             image,
@@ -45,6 +48,8 @@ def test_simulated_films_pass_in_every_form(phantoms):
             image[..., None],
             np.stack([image] * 4, -1),
             deep,
+            marked,
+            dead,
             image / 255.0 - 3,
             tinted,
             np.pad(image, ((0, 0), (30, 30))),
@@ -79,6 +84,7 @@ def test_inverted_films_are_turned_over_where_that_is_sure(phantoms):
         (np.full((200, 200), 900, np.uint16), "blank"),
         (np.full((200, 200, 3), 0.5), "blank"),
         (np.random.default_rng(0).normal(90, 1, (300, 300)).astype(np.uint8), "blank"),
+        (np.repeat(np.arange(90, 96, dtype=np.uint8), 50 * 300).reshape(300, 300), "low contrast"),
         (np.random.default_rng(0).random((300, 300)), "no frontal chest"),
         (np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8), "in colour"),
         (np.random.default_rng(0).random((40, 300)), "is tiny (40x300 pixels)"),

@@ -1,6 +1,8 @@
 """Files in and out: exact where the format is, an error that names the path where it is damaged."""
 
 import os
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -8,8 +10,9 @@ import pytest
 from PIL import Image
 
 from jaxlung.errors import InputError
+from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import SUFFIXES, read_film, read_image, read_size, write_png
-from jaxlung.io.masks import read_mask
+from jaxlung.io.masks import read_labels, read_mask
 from tests.helpers.refusals import assert_refused
 
 SHAPE = (48, 40)
@@ -133,6 +136,10 @@ FORMATS = [
     ("a.tif", {"compression": "tiff_adobe_deflate"}),
     ("a.bmp", {}),
     ("a.gif", {}),
+    ("a.webp", {}),
+    ("a.webp", {"lossless": True}),
+    ("a.jp2", {}),
+    ("a.j2k", {}),
 ]
 
 
@@ -351,9 +358,119 @@ def test_mask_of_many_labels_is_refused_rather_than_halved(tmp_path):
 
 
 def test_other_formats_are_refused_by_name(tmp_path):
-    Image.new("L", (8, 8)).save(tmp_path / "a.webp")
-    with pytest.raises(InputError, match=r"a\.webp"):
-        read_image(tmp_path / "a.webp")
+    Image.new("L", (8, 8)).save(tmp_path / "a.ppm")
+    with pytest.raises(InputError, match=r"a\.ppm"):
+        read_image(tmp_path / "a.ppm")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "lossy"),
+    [
+        ("a.webp", {"lossless": True}, False),
+        ("a.webp", {"quality": 90}, True),
+        ("a.jp2", {}, False),
+        ("a.j2k", {}, False),
+        ("a.jp2", {"irreversible": True, "quality_layers": [4]}, True),
+        ("a.jfif", {"format": "JPEG", "quality": 95}, True),
+    ],
+)
+def test_webp_and_jpeg_2000(tmp_path, name, options, lossy):
+    film = read_film(saved(tmp_path / name, picture(), **options))
+    grey = to_grey8(film.image)
+    assert film.lossy == lossy and grey.shape == SHAPE == read_size(tmp_path / name)
+    if lossy:
+        assert np.abs(grey.astype(int) - picture()).mean() < 4
+    else:
+        np.testing.assert_array_equal(grey, picture())
+
+
+def test_16_bit_jpeg_2000_is_exact(tmp_path):
+    deep = picture().astype(np.uint16) * 16 + 3
+    np.testing.assert_array_equal(read_image(saved(tmp_path / "a.jp2", deep)), deep)
+
+
+def test_moving_webp_is_refused(tmp_path):
+    frames = [Image.fromarray(np.roll(picture(), 5 * i, axis=0)) for i in range(3)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    assert_refused(read_image, tmp_path / "a.webp", "several frames")
+
+
+# What a viewer does with a stored picture, by Exif's Orientation.
+SHOWN = {
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(stored, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+def exif_of(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_orientation_is_honoured(tmp_path, name, orientation):
+    path, stored = tmp_path / name, lungs(SHAPE, (4, 40)).astype(np.uint8) * 255
+    stored[:9, :5] = 255
+    options = {"lossless": True} if name == "a.webp" else {"quality": 95}
+    if name == "a.tif":
+        options = {"tiffinfo": {0x0112: orientation}}
+    else:
+        options["exif"] = exif_of(orientation)
+    expected = SHOWN[orientation](stored) > 127
+    saved(path, stored, **options)
+    np.testing.assert_array_equal(to_grey8(read_image(path)) > 127, expected)
+    np.testing.assert_array_equal(read_mask(path), expected)
+    if name != "a.jpg":  # whose noise `read_labels` refuses
+        np.testing.assert_array_equal(read_labels(path) > 0, expected)
+    assert read_size(path) == expected.shape
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_orientation_of_16_bit_colour(tmp_path, orientation):
+    """OpenCV decodes these: they are turned once."""
+    grey = np.arange(48 * 40).reshape(48, 40).astype(np.uint16) * 30
+    rgb = np.stack([grey, grey + 1, grey + 2], axis=-1)
+    data = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes()
+    exif = exif_of(orientation).tobytes().removeprefix(b"Exif\0\0")
+    body = b"eXIf" + exif
+    chunk = struct.pack(">I", len(exif)) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), SHOWN[orientation](rgb))
+    plane = rgb.astype("<u2").tobytes()
+    short = {256: 40, 257: 48, 259: 1, 262: 2, 274: orientation, 277: 3, 278: 48, 284: 1}
+    where = 8 + 2 + 12 * 11 + 4
+    entries = {tag: struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in short.items()}
+    entries[258] = struct.pack("<HHII", 258, 3, 3, where)
+    entries[273] = struct.pack("<HHII", 273, 4, 1, where + 6)
+    entries[279] = struct.pack("<HHII", 279, 4, 1, len(plane))
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    table = b"".join(entries[tag] for tag in sorted(entries)) + struct.pack("<I", 0)
+    (tmp_path / "a.tif").write_bytes(head + table + struct.pack("<HHH", 16, 16, 16) + plane)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), SHOWN[orientation](rgb))
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_is_none_turns_nothing(tmp_path, value):
+    path = saved(tmp_path / "a.png", picture(), exif=exif_of(value))
+    np.testing.assert_array_equal(read_image(path), picture())
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.webp", "a.png"])
+def test_damaged_exif_is_passed_over(tmp_path, name):
+    plain = read_image(saved(tmp_path / f"plain_{name}", picture()))
+    whole = exif_of(6).tobytes()
+    for exif in (whole[:9], whole[:14], whole[:6] + b"XX" + whole[8:], b"Exif\0\0" + b"\xff" * 40):
+        path = saved(tmp_path / name, picture(), exif=exif)
+        np.testing.assert_array_equal(read_image(path), plain)
+        assert read_size(path) == SHAPE
 
 
 NUMBERS = [np.uint8, np.int8, np.uint16, ">u2", np.int32, np.int64, np.float16, np.float32, float]

@@ -1,11 +1,12 @@
-"""Masks that are to be scored are read strictly: what might be meant otherwise is refused."""
+"""Masks are read right or refused by name: those to be scored strictly, those to train on too."""
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
+from jaxlung.data.folder import load_folder
 from jaxlung.errors import InputError
-from jaxlung.io.masks import read_labels
+from jaxlung.io.masks import read_labels, read_mask
 
 BINARY = np.array([[0, 1, 1], [1, 0, 0]], np.uint8)
 LABELS = np.array([[0, 1, 1], [2, 2, 0]], np.uint8)
@@ -141,3 +142,117 @@ def test_a_mask_drawn_in_the_alpha_channel_is_refused(tmp_path):
     pixels[1:3, 1:4, 3] = 255
     with pytest.raises(InputError, match="alpha"):
         read_labels(save(tmp_path, pixels))
+
+
+# --- how people draw masks -----------------------------------------------------------------
+
+
+def two_lungs():
+    mask = np.zeros((128, 128), np.uint8)
+    mask[30:100, 15:55], mask[30:100, 70:110] = 1, 2
+    return mask
+
+
+def palette(colours, transparent=None):
+    image = Image.fromarray(two_lungs(), "P")
+    image.putpalette([value for colour in colours for value in colour])
+    if transparent is not None:
+        image.info["transparency"] = transparent
+    return image
+
+
+def coloured(background, *lungs):
+    return Image.fromarray(np.array([background, *lungs], np.uint8)[two_lungs()])
+
+
+def resampled(*values):
+    image = Image.fromarray(np.array([0, *values], np.uint8)[two_lungs()])
+    return image.resize((171, 171), Image.Resampling.BILINEAR)
+
+
+RED, GREEN, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (255,) * 3, (0,) * 3
+ALPHA = (two_lungs() > 0).astype(np.uint8) * 255
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp", "a.jpg"])
+@pytest.mark.parametrize(
+    "image",
+    [
+        coloured(WHITE, RED, GREEN),
+        coloured(WHITE, RED, RED),
+        coloured((200, 210, 190), RED, GREEN),
+        coloured((128, 128, 128), (255, 128, 0), (255, 128, 0)),
+        coloured(WHITE, BLACK, RED),
+    ],
+)
+def test_colour_on_a_light_background_is_refused(tmp_path, image, name):
+    image.save(tmp_path / name, **({} if name == "a.jpg" else {"lossless": True}))
+    with pytest.raises(InputError, match=r"in colour on a background|no background|neither labels"):
+        read_mask(tmp_path / name)
+
+
+def test_palette_with_a_white_background_is_refused(tmp_path):
+    palette([WHITE, RED, GREEN]).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: is drawn in colour on a background .* 255 for"):
+        read_mask(tmp_path / "a.png")
+    palette([BLACK, RED, GREEN]).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), two_lungs() > 0)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        Image.fromarray(np.stack([np.full_like(two_lungs(), 255)] * 3 + [ALPHA], -1)),
+        Image.fromarray(np.stack([np.zeros_like(two_lungs())] * 3 + [ALPHA], -1)),
+        Image.merge("LA", [Image.new("L", (128, 128), 255), Image.fromarray(ALPHA)]),
+        palette([RED, RED, RED], transparent=0),
+    ],
+)
+def test_masks_in_alpha_are_refused(tmp_path, image):
+    image.save(tmp_path / "a.png")
+    for read in (read_mask, read_labels):
+        with pytest.raises(InputError, match=r"a\.png: is drawn in its alpha channel"):
+            read(tmp_path / "a.png")
+
+
+def test_colour_that_alpha_repeats_is_read(tmp_path):
+    pixels = np.stack([ALPHA, ALPHA * 0, ALPHA * 0, ALPHA], -1)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), two_lungs() > 0)
+
+
+@pytest.mark.parametrize("values", [(127, 255), (255, 127), (100, 200), (85, 170), (60, 255)])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_two_greys_with_soft_edges_lose_no_lung(tmp_path, values, name):
+    resampled(*values).save(tmp_path / name, quality=90)
+    with pytest.raises(InputError, match=r"two greys with soft edges|neither labels nor"):
+        read_mask(tmp_path / name)
+
+
+@pytest.mark.parametrize("value", [255, 200, 100])
+@pytest.mark.parametrize("blur", [0, 1, 2])
+def test_one_grey_with_soft_edges_is_cut_at_half(tmp_path, value, blur):
+    image = resampled(value, value).filter(ImageFilter.GaussianBlur(blur))
+    image.save(tmp_path / "a.png")
+    np.testing.assert_array_equal(
+        read_mask(tmp_path / "a.png"), np.asarray(image) > np.asarray(image).max() / 2
+    )
+
+
+@pytest.mark.parametrize("values", [(50, 200), (1, 2), (100, 255)])
+def test_a_mask_without_a_background_of_0_is_refused(tmp_path, values):
+    pixels = np.array([values[0], values[1], values[1]], np.uint8)[two_lungs()]
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: has no background of 0 \(its values go from"):
+        read_mask(tmp_path / "a.png")
+
+
+def test_an_inverted_mask_is_refused_before_training(tmp_path):
+    for folder, pixels in (("images", 200 - 90 * ALPHA // 255), ("masks", 255 - ALPHA)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / "a.png")
+    split = load_folder(tmp_path)
+    with pytest.raises(InputError, match=r"masks/a\.png: is inverted, .* exchange 0 and the other"):
+        split.read(0)
+    Image.fromarray(ALPHA).save(tmp_path / "masks" / "a.png")
+    np.testing.assert_array_equal(split.read(0).mask, two_lungs() > 0)

@@ -1,6 +1,7 @@
 """CT volumes: orientation, grids, slices as examples, and masks back on the file's own grid."""
 
 import gzip
+import importlib.util
 import json
 from pathlib import Path
 
@@ -13,19 +14,22 @@ from jaxlung.config import parse_config
 from jaxlung.data.ct_folder import load_ct_folder, load_ct_splits
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.io.volumes import (
     _GEOMETRY,
     Grid,
     Volume,
-    apply_window,
     measure_voxel,
     read_volume,
     volume_stem,
     write_mask,
 )
+from jaxlung.metrics import Counts
 from jaxlung.predict.load import load
 from jaxlung.predict.volumes import predict_volume
+from jaxlung.train.log import describe_epoch
 from jaxlung.train.loop import train_and_evaluate
+from jaxlung.train.validation import Scores
 
 nibabel = pytest.importorskip("nibabel", reason='pip install -e ".[ct]"')
 AXES = ["RAS", "LPS", "LAS", "SPL", "ASR", "IRP"]
@@ -297,11 +301,39 @@ def test_refused_folders(folder, tmp_path):
         load_ct_folder(config, tmp_path)
 
 
+def test_a_stray_pixel_on_each_empty_slice_costs_a_volume_little():
+    """Scan a has 10 slices, 5 of them with 1000 pixels of lung, all found; scan b is right."""
+    tp, fp = np.array([1000] * 5 + [0] * 5 + [500]), np.array([0] * 5 + [1] * 5 + [0])
+    counts = Counts(tp, fp, np.zeros(11, int), np.full(11, 9000))
+    means = Scores(np.zeros(11), counts, ("a",) * 10 + ("b",)).means()
+    assert means["dice"] == pytest.approx(6 / 11)
+    assert means["volume_dice"] == pytest.approx((10000 / 10005 + 1) / 2)
+    assert "volume_dice" not in Scores(np.zeros(11), counts).means()
+
+
 @pytest.fixture(scope="module")
 def ct_run(folder, tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "ct"
     train_and_evaluate(config_of(folder), path)
     return path
+
+
+def test_the_epoch_is_chosen_by_the_dice_of_volumes(ct_run, capsys):
+    """Slices without lung score 0 or 1, so that the mean over slices says little."""
+    lines = (ct_run / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    best = max(records, key=lambda r: r["validation_volume_dice"])
+    assert load(ct_run).step == best["step"]
+    [entry] = evaluate(ct_run, split="validation", out=ct_run / "again")["results"]
+    volumes = entry["volumes"]["per_volume"]["dice"]["mean"]
+    assert volumes == pytest.approx(best["validation_volume_dice"], abs=0.1)  # of another grid
+    train_and_evaluate(json.loads((ct_run / "config.json").read_text()), ct_run)  # it is complete
+    assert f"best validation Dice of volumes {best['validation_volume_dice']:.4f} at step" in (
+        capsys.readouterr().out
+    )
+    line = describe_epoch(records[0], best=False)
+    shown = [f"{records[0][f'validation_{name}']:.4f}" for name in ("volume_dice", "dice")]
+    assert "validation Dice of volumes {}, of slices {} ".format(*shown) in line
 
 
 def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
@@ -330,6 +362,141 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     assert volumes["n"] == entry["patients"] and 0 < volumes["per_volume"]["dice"]["mean"] <= 1
     assert "Whole volumes" in (tmp_path / "out" / "report.html").read_text()
     assert entry["patients"] < entry["n"] and entry["grids"]["original"]["per_image"]["hd_mm"]["n"]
+
+
+LARGE = (10.0, 12.0, 25.0)  # mm: voxels of `body` with which its lungs hold a plausible volume
+
+
+@pytest.fixture(scope="module")
+def odd(ct_run, tmp_path_factory):
+    """What predicting scans with odd headers and values writes: rows by name, and the folder."""
+    scans, out = (tmp_path_factory.mktemp(name) for name in ("scans", "out"))
+    hu, _ = body()
+    sheared = affine_of(LARGE)
+    sheared[1, 2] = LARGE[2] * np.tan(np.radians(20))
+    for name, voxels, affine in (
+        ("plain", hu, affine_of(LARGE)),
+        ("identity", hu, np.eye(4)),
+        ("lps", hu, np.diag([-1, -1, 1, 1])),
+        ("stored", hu + 1024, affine_of(LARGE)),
+        ("sheared", hu, sheared),
+        ("centimetres", hu, affine_of((1.0, 1.2, 2.5))),
+        ("grey", np.clip(hu + 1000, 0, 255), affine_of(LARGE)),
+    ):
+        nibabel.save(nibabel.Nifti1Image(voxels.astype(np.int16), affine), scans / f"{name}.nii")
+    (scans / "notes.vtk").write_text("x")
+    with pytest.raises(SystemExit, match="1"):
+        main(["predict", str(scans), "--sides", "--workdir", str(ct_run), "--out", str(out)])
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["passed_over"] == {".vtk": 1}
+    return {row["name"]: row for row in summary["images"]}, out
+
+
+def mask_of(out, name):
+    return np.asanyarray(nibabel.load(out / f"{name}.nii.gz").dataobj)
+
+
+def test_a_plain_scan_has_no_warning(odd):
+    rows, out = odd
+    labels = mask_of(out, "plain")
+    assert rows["plain"]["warnings"] == []
+    assert rows["plain"]["lung_ml"] == pytest.approx(np.count_nonzero(labels) * 3.0, abs=0.1)
+    assert rows["plain"]["right_ml"] == pytest.approx((labels == 1).sum() * 3.0, abs=0.1)
+
+
+def test_values_that_were_shifted_give_the_same_mask_and_a_warning(odd):
+    rows, out = odd
+    np.testing.assert_array_equal(mask_of(out, "stored"), mask_of(out, "plain"))
+    [warning] = rows["stored"]["warnings"]
+    assert warning.startswith("not in Hounsfield units: 1024 was subtracted")
+    assert rows["grey"]["status"] == "failed" and "Hounsfield" in rows["grey"]["error"]
+
+
+@pytest.mark.parametrize("name", ["identity", "lps"])
+def test_a_default_header_leaves_sides_and_sizes_open(odd, name):
+    """The mask itself is right; --sides labels it by place, and the summary says no sides."""
+    rows, out = odd
+    row = rows[name]
+    default, implausible = row["warnings"]
+    assert default == "default header: spacing and sides unsure"
+    assert implausible.startswith("implausible volume: lungs of 0.")
+    assert row["lung_px"] == np.count_nonzero(mask_of(out, name)) > 0
+    assert {row[f] for f in ("lung_ml", "right_ml", "left_ml", "right_px", "right_to_left")} == {
+        None
+    }
+
+
+def test_an_implausible_lung_volume_is_warned_of(odd):
+    rows, _ = odd
+    [warning] = rows["centimetres"]["warnings"]
+    ml = rows["plain"]["lung_ml"] / 1000
+    assert f"implausible volume: lungs of {ml:.3g} ml, expected 300 to 12000 ml" in warning
+    assert rows["centimetres"]["lung_ml"] == pytest.approx(ml, abs=0.1)
+
+
+def test_a_sheared_grid_is_warned_of_and_kept(odd):
+    rows, out = odd
+    [warning] = rows["sheared"]["warnings"]
+    assert warning.startswith("tilted gantry: ITK") and "resample the scan" in warning
+    assert rows["sheared"]["lung_ml"] == rows["plain"]["lung_ml"]
+    np.testing.assert_array_equal(mask_of(out, "sheared"), mask_of(out, "plain"))
+    written = nibabel.load(out / "sheared.nii.gz").affine
+    assert written[1, 2] == pytest.approx(LARGE[2] * np.tan(np.radians(20)), rel=1e-5)
+
+
+def test_dicom_files_by_name(ct_run, tmp_path, capsys):
+    """A CT of many frames is predicted; a film, a single slice and a Segmentation are refused."""
+    pytest.importorskip("gdcm")
+    from tests.helpers.dicom_files import dicom, saved
+
+    stored_ZxHxW = (body()[0].transpose(2, 1, 0)[:, ::-1, ::-1] + 1024).astype(np.uint16)
+    frames = dicom(stored_ZxHxW[0], 12, Modality="CT", RescaleIntercept=-1024, RescaleSlope=1)
+    frames.NumberOfFrames, frames.PixelData = len(stored_ZxHxW), stored_ZxHxW.tobytes()
+    frames.PixelSpacing, frames.SpacingBetweenSlices = [12.0, 10.0], 25.0
+    saved(tmp_path / "frames.dcm", frames)
+    saved(tmp_path / "film.dcm", dicom(stored_ZxHxW[0], 12))
+    slices = {"Modality": "CT", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.2"}
+    places = {"ImagePositionPatient": [0, 0, 0], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+    one = dicom(stored_ZxHxW[0], 12, PixelSpacing=[1, 1], **slices, **places)
+    saved(tmp_path / "one.dcm", one)
+    out = tmp_path / "out"
+    names = ("frames.dcm", "film.dcm", "one.dcm")
+    with pytest.raises(SystemExit, match="1"):
+        main(
+            ["predict", *(str(tmp_path / n) for n in names), "--workdir", str(ct_run)]
+            + ["--out", str(out)]
+        )
+    rows = {r["name"]: r for r in json.loads((out / "summary.json").read_text())["images"]}
+    assert rows["frames"]["slices"] == 9 and rows["frames"]["lung_ml"] is None
+    [warning] = rows["frames"]["warnings"]
+    assert warning == "frames without places: taken in the file's order, spacing and sides unsure"
+    mask, _ = predict_volume(load(ct_run), tmp_path / "frames.dcm")[:2]
+    np.testing.assert_array_equal(mask_of(out, "frames") > 0, mask.transpose(2, 1, 0))
+    assert "film.dcm: Modality is DX; expected a series of CT" in rows["film"]["error"]
+    assert "one.dcm: holds one slice; expected a whole series" in rows["one"]["error"]
+    if importlib.util.find_spec("highdicom"):
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="1"):
+            main(
+                ["predict", str(tmp_path / "frames.dcm"), "--workdir", str(ct_run)]
+                + ["--out", str(tmp_path / "seg"), "--format", "dicom-seg"]
+            )
+        [line] = capsys.readouterr().err.strip().splitlines()
+        assert "has 9 frames, and DICOM SEG is not written of multi-frame CT" in line
+
+
+def test_training_says_once_what_is_odd_about_a_scan(folder, tmp_path, capsys):
+    hu, lungs = body()
+    save(tmp_path / "images" / "a.nii.gz", hu + 1024, affine_of())
+    save(tmp_path / "masks" / "a.nii.gz", lungs, affine_of())
+    split = load_ct_folder(parse_config(config_of(folder)).data, tmp_path)
+    data = parse_config(config_of(folder)).data
+    expected = apply_window(hu.transpose(2, 1, 0)[:, ::-1, ::-1], data.window_low, data.window_high)
+    for index in (0, 4, 8):
+        np.testing.assert_array_equal(split.read(index).image, expected[index])
+    [line] = capsys.readouterr().err.splitlines()
+    path = tmp_path / "images" / "a.nii.gz"
+    assert line.startswith(f"warning: {path}: not in Hounsfield units: 1024 was subtracted")
 
 
 def test_volume_of_a_voxel_of_a_tilted_gantry():

@@ -17,6 +17,7 @@ from jaxlung.config import member_configs, parse_config
 from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError, Stopped, TrainingError
 from jaxlung.evaluation import evaluate
+from jaxlung.preprocess import canvas_geometry
 from jaxlung.train import compiled, ensemble, loop
 from jaxlung.train.data import prepare_data, prepare_members
 from jaxlung.train.ensemble import _write_cross_validation, train_ensemble
@@ -154,7 +155,7 @@ def test_folds_read_each_example_once(monkeypatch, cache_gib):
 
     def counted(image, mask, **_):
         read.append(1)
-        return image, mask.astype(np.uint8), None
+        return image, 255 * mask.astype(np.uint8), canvas_geometry(*image.shape, len(image))
 
     monkeypatch.setattr("jaxlung.data.input_pipeline.to_canvas", counted)
     configs = member_configs(tiny_config(**FOLDS, data__cache_gib=cache_gib))

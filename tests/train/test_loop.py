@@ -12,18 +12,19 @@ import numpy as np
 import pytest
 
 from jaxlung import steps
-from jaxlung.config import parse_config
+from jaxlung.config import load_recipe, parse_config
 from jaxlung.data.input_pipeline import train_indices
 from jaxlung.devices.mesh import make_mesh, replicated, to_devices
 from jaxlung.errors import InputError, TrainingError
 from jaxlung.optimizer import make_schedule
 from jaxlung.predict.load import load
-from jaxlung.train.compiled import compile_steps
+from jaxlung.train.compiled import compile_steps, make_keys, make_run_mesh
 from jaxlung.train.data import prepare_data
 from jaxlung.train.epochs import Call, Guard, Watch, train_until
 from jaxlung.train.log import RunLog, read_history
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.train.profiling import StepTrace
+from jaxlung.train.run import check_source, restore_or_init
 from jaxlung.train.sigterm import Stop
 from jaxlung.train.validation import validate
 from jaxlung.workdir import checkpoints
@@ -134,6 +135,20 @@ def test_training_starts_from_another_runs_best(finished, tmp_path, monkeypatch)
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_training_starts_from_a_bundled_model(tmp_path):
+    config = load_recipe("cxr")
+    config.data.size, config.train.init_from = 32, "cxr"
+    config = parse_config(config)
+    check_source(config)
+    compiled = compile_steps(config, make_run_mesh(config), steps_per_epoch=1)
+    with checkpoints.open_managers(tmp_path) as managers:
+        state, progress = restore_or_init(managers, compiled, make_keys(0)[0], config)
+    assert int(state.step) == 0 and progress == Progress()
+    best = load("cxr").variables["params"]
+    assert_trees_equal(state.params, best)
+    assert_trees_equal(state.average, best)  # of train.ema
+
+
 def test_another_network_to_start_from_is_refused_before_anything_is_written(finished, tmp_path):
     _, source = finished
     config = tiny_config(train__init_from=str(source), model__width=8)
@@ -145,6 +160,13 @@ def test_another_network_to_start_from_is_refused_before_anything_is_written(fin
     config = tiny_config(train__init_from=str(tmp_path / "begun"))
     with pytest.raises(InputError, match="train.init_from: .*no checkpoints"):
         train_and_evaluate(config, tmp_path / "next")
+    for field, value in (("width", 8), ("norm", "batch"), ("standardize", False)):
+        config = load_recipe("unet")
+        config.train.init_from, config.model[field] = "cxr", value
+        with pytest.raises(
+            InputError, match=rf"init_from=cxr: .*\(model\.{field}: .* -> {value!r}\)"
+        ):
+            train_and_evaluate(config, tmp_path / "next")
     config = tiny_config(train__init_from=str(tmp_path / "nothing"))
     with pytest.raises(InputError, match="train.init_from"):
         train_and_evaluate(config, tmp_path / "next")

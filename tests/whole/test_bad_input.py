@@ -160,7 +160,12 @@ def test_changed_data_are_not_resumed_on(trained):
         (["--config.optim.learning_rate=-1"], "optim.learning_rate"),
         (["--config.train.batch_size=many"], "config.train.batch_size"),
         (["--config.data.name=folder", "--config.data.dir=no/such/place"], "no/such/place"),
-        (["--config=configs/none.py"], "configs/none.py"),
+        (["--config=configs/none.py"], "configs/none.py: no such recipe; name one of ct, cxr"),
+        (["--config.train.init_from=cxr"], "train.init_from=cxr: its network is another (model.wi"),
+        (["--config.data.fit=stretch"], "data.fit='stretch' has no effect with"),
+        (["--config.data.name=folder", "--config.data.dir=~/none"], str(Path.home() / "none")),
+        (["--processes=two"], "--processes: invalid int value: 'two'; see jaxlung train --help"),
+        (["--worker=1"], "--worker is no flag"),
         (["stray"], "stray"),
     ],
 )
@@ -175,12 +180,14 @@ def test_command_line_says_one_line_and_fails(tmp_path, flags, word):
 
 @pytest.mark.parametrize(
     ("script", "flag", "example"),
-    [("train.py", "--config", "configs/unet.py"), ("eval.py", "--workdir", "runs/unet")],
+    [("train.py", "--config", "unet"), ("eval.py", "--workdir", "runs/unet")],
 )
 def test_a_flag_that_is_left_out_is_named_with_an_example(script, flag, example):
     result = run(script)
     assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr == f"error: {flag} is needed, as in {flag} {example}; see --help\n"
+    command = f"jaxlung {script.removesuffix('.py')}"
+    words = f"{flag} is needed, as in {flag} {example}; see {command} --help"
+    assert result.stderr == f"error: {words}\n"
 
 
 @pytest.mark.parametrize("script", ["train.py", "eval.py"])
@@ -190,7 +197,7 @@ def test_help_is_no_error(script):
         [sys.executable, script, "--help"], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0 and result.stderr == ""
-    assert f"python {script}" in result.stdout
+    assert f"jaxlung {script.removesuffix('.py')} --" in result.stdout
     for flag in ("--workdir", "--coordinator", "--processes", "--process"):
         assert flag in result.stdout
 

@@ -5,7 +5,7 @@ if PhotometricInterpretation is MONOCHROME1 (its lowest value is white after the
 C.7.6.3.1.2) or if PresentationLUTShape is INVERSE (the output of the VOI stage is to be inverted,
 C.11.6.1.2). By C.7.6.1 INVERSE comes with MONOCHROME1 alone and IDENTITY with MONOCHROME2 alone, so
 that images which carry both attributes say one thing. Files where the two disagree break that
-rule; the one that asks for the inversion counts.
+rule; the one that asks for the inversion counts. Padding that the file names is black in the end.
 
 Functions take a pydicom data set and never quote its values in an error.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.grey import row_blocks
+from jaxlung.io.grey import find_range, row_blocks
 
 
 def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]) -> np.ndarray:
@@ -30,6 +30,7 @@ def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
         or dataset.get("PresentationLUTShape") == "INVERSE"
     )
     values, signed = apply_rescale(stored, dataset, path)
+    padding_HxW = _is_padding(stored, dataset)
     centers, widths = read_numbers(dataset, "WindowCenter"), read_numbers(dataset, "WindowWidth")
     function = str(dataset.get("VOILUTFunction") or "LINEAR")
     low = high = 0.0
@@ -38,8 +39,8 @@ def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
     )
     if not dataset.get("VOILUTSequence") and not has_window:
         if stored is values and stored.dtype == np.uint8 and int(dataset.BitsStored) == 8:
-            return 255 - stored if inverted else stored
-        low, high = _range(values, _is_padding(stored, dataset))
+            return np.where(padding_HxW, 0, 255 - stored if inverted else stored).astype(np.uint8)
+        low, high = _range(values, padding_HxW)
 
     def show(block: np.ndarray) -> np.ndarray:
         if dataset.get("VOILUTSequence"):
@@ -60,13 +61,13 @@ def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
             f"{path}: its window or VOI LUT turns the whole image into a single grey; correct "
             f"or remove it"
         )
+    shown_HxW[padding_HxW] = 0
     return shown_HxW
 
 
 def _range(values: np.ndarray, padding_HxW: np.ndarray) -> tuple[float, float]:
-    """Returns the lowest and highest of values [H, W], without padding unless all is padding."""
-    image_N = values if padding_HxW.all() else values[~padding_HxW]
-    return float(image_N.min()), float(image_N.max())
+    """Returns the `find_range` of values [H, W], without padding unless all is padding."""
+    return find_range(values if padding_HxW.all() else values[~padding_HxW])
 
 
 def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:
@@ -184,10 +185,18 @@ def window(
 
 
 def read_numbers(dataset: Any, keyword: str) -> tuple[float, ...]:
-    """Reads every value of a decimal attribute; () where it is absent, empty or not finite."""
+    """Reads every value of a decimal attribute; () where it is absent, empty or not finite.
+
+    A decimal comma, which some devices write against the standard, is read as a point.
+
+    Raises:
+        ValueError: a value is no number.
+    """
     value = dataset.get(keyword)
     if value is None or value == "":
         return ()
     many = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
-    values = tuple(float(number) for number in many if number is not None and number != "")
+    given = [number for number in many if number is not None and number != ""]
+    # pydicom leaves what is no number as text.
+    values = tuple(float(str(number).replace(",", ".")) for number in given)
     return values if np.isfinite(values).all() else ()

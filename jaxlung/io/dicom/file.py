@@ -9,7 +9,6 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from jaxlung.errors import InputError
@@ -20,8 +19,6 @@ from jaxlung.io.film import Film, check_file
 from jaxlung.io.grey import to_grey8
 from jaxlung.system.silence import silence
 from jaxlung.system.threads import take_turn
-
-SUFFIXES = (".dcm", ".dicom")
 
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_PARTIAL_420", "YBR_ICT", "YBR_RCT")
 _IMAGE = """
@@ -44,23 +41,6 @@ _ABOUT = """
 Modality PixelSpacing ImagerPixelSpacing EstimatedRadiographicMagnificationFactor PatientOrientation
 """
 _ATTRIBUTES = f"{_IMAGE} {_GREYS} {_PALETTE} {_ABOUT}".split()
-_BARE_STARTS = (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08")  # group 2 or 8, either byte order
-
-
-def is_dicom(path: str | os.PathLike[str]) -> bool:
-    """Says whether a file is DICOM by its content; False for one that cannot be read.
-
-    DICOM has DICM at byte 128; with the suffix .dcm or .dicom also a data set without that header.
-    """
-    try:
-        if not os.path.isfile(path):  # the start of a pipe may never come
-            return False
-        with open(path, "rb") as file:
-            start = file.read(132)
-    except OSError:
-        return False
-    named = Path(path).suffix.lower() in SUFFIXES
-    return start[128:] == b"DICM" or (named and start[:2] in _BARE_STARTS)
 
 
 def read_dicom(path: str | os.PathLike[str]) -> Film:
@@ -71,9 +51,9 @@ def read_dicom(path: str | os.PathLike[str]) -> Film:
 
     Returns:
         image: [H, W]. float32 in [0, 1], 0 is black: the VOI LUT or window's output, or, without
-            either, stretched from the image's minimum to its maximum, padding aside. uint8, as it
-            is, for 8-bit grey without any transformation, and for colour (RGB, YBR, palette): its
-            luma.
+            either, stretched over the image's range (`grey.find_range`), padding aside. uint8, as
+            it is, for 8-bit grey without any transformation, and for colour (RGB, YBR, palette):
+            its luma.
             The first window or VOI LUT counts where there are several, and a LUT before a window.
             A window without width, which the standard does not allow, does not count.
         spacing: PixelSpacing; else ImagerPixelSpacing, which the detector has, divided by

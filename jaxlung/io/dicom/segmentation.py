@@ -15,8 +15,10 @@ import numpy as np
 
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io.dicom.display import read_numbers
-from jaxlung.io.dicom.file import is_dicom, name_damage, read_dataset, read_modality
+from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
+from jaxlung.io.dicom.frames import EACH, count_frames, is_multiframe
 from jaxlung.io.dicom.series import sort_slices
+from jaxlung.io.dicom.signature import holds_image, is_dicom
 from jaxlung.io.film import check_xray
 from jaxlung.io.volumes import Grid, axial_shape, is_volume, to_grid
 from jaxlung.system.files import write_whole
@@ -96,10 +98,22 @@ def import_highdicom() -> Any:
 
 
 def check_source(source: Path) -> None:
-    """Raises InputError for a source that no segmentation can refer to, before work begins."""
+    """Raises InputError for a source that no segmentation can refer to, before work begins.
+
+    Frames of multi-frame CT are not referred to.
+    """
     if source.is_file() and not is_dicom(source):
         remedy = "" if is_volume(source) else "; use --format png"
         raise InputError(f"{source}: is no DICOM file; DICOM SEG needs a DICOM source{remedy}")
+    files = sorted(source.iterdir()) if source.is_dir() else [source]
+    if first := next(filter(holds_image, files), None):  # one file of a series tells
+        with silence(), name_damage(first):
+            dataset = read_dataset(first, (EACH, "ImagePositionPatient"))
+            if read_modality(dataset) == "CT" and is_multiframe(dataset):
+                raise InputError(
+                    f"{first}: has {count_frames(dataset)} frames, and DICOM SEG is not written of "
+                    f"multi-frame CT; leave out --format dicom-seg"
+                )
 
 
 def _radiograph(source: Path, label: np.ndarray) -> Any:
@@ -121,7 +135,9 @@ def _radiograph(source: Path, label: np.ndarray) -> Any:
 
 def _series(directory: Path, label: np.ndarray) -> tuple[list[Any], np.ndarray]:
     """Makes references to a folder's slices, and brings the label to [slices, rows, columns]."""
-    slices, affine_4x4 = sort_slices(directory, _READ)
+    check_source(directory)
+    slices, series = sort_slices(directory, _READ)
+    affine_4x4 = series.affine_4x4
     rows, columns = slices[0].shape
     grid = Grid((columns, rows, len(slices)), affine_4x4, None)
     _check_shape(directory, axial_shape(grid), label)

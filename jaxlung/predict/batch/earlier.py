@@ -17,6 +17,7 @@ class Earlier(NamedTuple):
     settings: Row | None  # that the predictions were made with; None: there are none
     rows: Mapping[str, Row]  # by the outputs' name
     pending: Mapping[str, str]  # name to source, of a batch that was interrupted
+    passed_over: Mapping[str, int]  # files of the last batch's folders that are no image, by kind
 
     @property
     def owners(self) -> dict[str, str]:
@@ -110,14 +111,14 @@ def read_earlier(folder: Path) -> Earlier:
         raise InputError(
             f"{folder / CSV}: exists, without {JSON}; remove it, or name another --out folder"
         )
-    return Earlier(None, {}, {})
+    return Earlier(None, {}, {}, {})
 
 
 def _read_journal(text: str) -> Earlier:
     head, *lines = text.split("\n")[:-1]  # the last may be torn
     start = json.loads(head)
     return Earlier(
-        dict(start["settings"]), _by_name(map(json.loads, lines)), dict(start["pending"])
+        dict(start["settings"]), _by_name(map(json.loads, lines)), dict(start["pending"]), {}
     )
 
 
@@ -125,7 +126,8 @@ def _read_summary(text: str) -> Earlier:
     summary = json.loads(text)
     if summary["schema"] != SCHEMA:
         raise ValueError(f"its schema is {summary['schema']!r}, not {SCHEMA!r}")
-    return Earlier(dict(summary["settings"]), _by_name(summary["images"]), {})
+    passed_over = dict(summary.get("passed_over", {}))
+    return Earlier(dict(summary["settings"]), _by_name(summary["images"]), {}, passed_over)
 
 
 def _by_name(rows: Iterable[Row]) -> dict[str, Row]:

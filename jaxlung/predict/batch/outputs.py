@@ -3,14 +3,16 @@
 import dataclasses
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io import images
+from jaxlung.io.ct.raw_volumes import SUFFIXES as RAW
 from jaxlung.io.drawing import draw_overlay
 from jaxlung.io.volumes import Grid, Volume, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
@@ -90,12 +92,14 @@ class Job(NamedTuple):
 
 
 def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[Job]:
-    """Decides where each source's outputs go.
+    """Decides where each source's outputs go; scans of one name in several formats keep theirs.
 
     Raises:
         InputError: two sources would write one file, or an output is an input.
     """
     inputs = {source.path.resolve() for source in sources}
+    if volumes:
+        sources = _tell_apart(sources)
     owner: dict[str, Source] = {}
     jobs = [Job(source, options, volumes) for source in sources]
     for job in jobs:
@@ -111,6 +115,18 @@ def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> 
             if target.resolve() in inputs:
                 raise InputError(f"{target} is an input image; name another --out folder")
     return jobs
+
+
+def _tell_apart(sources: Sequence[Source]) -> list[Source]:
+    """Gives scans of one name in several formats their whole file names: a.nii, a.mha, a.nrrd."""
+    counts = Counter(source.name for source in sources)
+    files = [PurePosixPath(source.member or source.path.as_posix()) for source in sources]
+    return [
+        source._replace(name=source.name.with_name(file.name))
+        if counts[source.name] > 1 and file.suffix.lower() in RAW
+        else source
+        for source, file in zip(sources, files, strict=True)
+    ]
 
 
 def write_image(job: Job, found: Prediction) -> None:

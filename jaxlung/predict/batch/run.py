@@ -4,13 +4,15 @@ import contextlib
 import errno
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxlung.errors import InputError, one_line, print_error
-from jaxlung.io.volumes import is_volume, measure_voxel
+from jaxlung.io.dicom.signature import is_dicom
+from jaxlung.io.passed_over import count_in_words
+from jaxlung.io.volumes import is_sheared, is_volume, measure_voxel
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.batch import summary
@@ -22,7 +24,7 @@ from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import Done, timed
-from jaxlung.predict.volumes import predict_volume
+from jaxlung.predict.volumes import check_lungs, predict_volume
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.threads import take_turn
 from jaxlung.version import __version__
@@ -30,10 +32,18 @@ from jaxlung.version import __version__
 _SHOWN = 20  # images that get a line each; of more only what is odd, and a bar
 
 
-def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> int:
+def run_batch(
+    model: Predictor,
+    sources: Sequence[Source],
+    options: Options,
+    passed_over: Mapping[str, int] | None = None,
+) -> int:
     """Writes the outputs and the summary of every source, or of a share of them.
 
     A bad source is reported, and the others go on.
+
+    Args:
+        passed_over: files that are no image, by kind, to be counted at the end.
 
     Returns:
         How many failed.
@@ -59,7 +69,7 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
         else:
             results = _images(model, todo, BATCH if len(planned) > 1 else 1)
         failed = _follow(results, todo, journal)
-        rows = journal.close(job.name for job in jobs)
+        rows = journal.close((job.name for job in jobs), passed_over or {})
     if len(planned) > 1:
         counts = f"share {share.number}/{share.of}: " if share else ""
         counts += summary.count_rows(rows, before=len(jobs) - len(todo))
@@ -67,6 +77,8 @@ def run_batch(model: Predictor, sources: Sequence[Source], options: Options) -> 
         if failed and len(todo) > _SHOWN:  # of fewer the lines are still in sight
             listed = [*failed[:_SHOWN], *(["..."] if len(failed) > _SHOWN else [])]
             print("\n".join(["failed:", *(f"  {one_line(message)}" for message in listed)]))
+    if words := count_in_words(passed_over or {}):
+        print(words)
     return len(failed)
 
 
@@ -162,19 +174,28 @@ def _volumes(model: Predictor, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
 def _volume(model: Predictor, job: Job) -> Row:
     with _any_error_named(job), on_disk(job.source) as path:
         stamp = job.source.stamp
-        if not is_volume(path):
+        if not (is_volume(path) or is_dicom(path)):
             raise InputError(
-                f"{path}: is a single image, but the model was trained on CT volumes; name a NIfTI "
-                f"file or the folder of a DICOM series"
+                f"{path}: is no volume, but the model was trained on CT volumes; name a NIfTI, "
+                f"MetaImage or NRRD file, or the folder of a DICOM series"
             )
         job.format.check_source(path)
         mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
-        warnings = () if mask_ZxHxW.any() else ("no lung found",)
+        warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
+        if is_sheared(volume.grid) and job.format.suffix == ".nii.gz":
+            way_out = "resample the scan"
+            if volume.grid.header is None:
+                way_out += " or take --format dicom-seg"
+            warnings.append(
+                f"tilted gantry: ITK and its viewers may refuse a sheared NIfTI; {way_out}"
+            )
         _refuse(job, warnings)
         # Columns run from the patient's right to left, as in the usual display of a radiograph.
         labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
         write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
     sizes = summary.measure_lungs(labels_ZxHxW, measure_voxel(volume))
+    if not volume.placed:
+        sizes |= {field: None for field in sizes if field != "lung_px"}
     confidence = expected_dice(probability_ZxHxW, mask_ZxHxW)
     return _describe(job, stamp, labels_ZxHxW, sizes, confidence, warnings)
 

@@ -134,7 +134,8 @@ def join(out: Path) -> int:
                 (folder / path).unlink()
         for _, row in chosen.values():
             journal.add(row)
-        joined = journal.close(chosen)
+        every = next(iter(shares.values()))  # each share has walked all folders
+        joined = journal.close(chosen, every.passed_over)
         (out / _JOINED).touch()
         _remove_shares(out)
     return _say(out, joined)

@@ -1,8 +1,8 @@
 """Finds the images that a user names: files, folders, globs, zip archives, lists.
 
-A folder or an archive gives every image in it and below it, in order of name. Hidden files, and
-what is no image by suffix or content, are passed over. An archive's members name outputs; no file
-is written under their own path.
+A folder or an archive gives every image in it and below it, in order of name. What is no image by
+suffix or content is passed over and counted, but for hidden files. An archive's members name
+outputs; no file is written under their own path.
 """
 
 import contextlib
@@ -13,17 +13,27 @@ import hashlib
 import itertools
 import os
 import tempfile
-import zipfile
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.file import SUFFIXES as DICOM
-from jaxlung.io.dicom.file import is_dicom
-from jaxlung.io.images import SUFFIXES, is_image, stem_of
+from jaxlung.io.dicom.series import holds_slices, name_aside, name_file
+from jaxlung.io.dicom.signature import read_start, starts_image
+from jaxlung.io.images import is_image, is_image_start, stem_of
+from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
+from jaxlung.io.text import decode_text
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import is_volume, volume_stem
+from jaxlung.predict.batch.archives import (
+    list_files,
+    list_members,
+    open_archive,
+    place_of,
+    read_member_start,
+    unpack,
+)
 
 _LARGEST = 2**31  # bytes unpacked at once: a bomb must not fill the disk
 
@@ -52,8 +62,8 @@ class Source(NamedTuple):
         """
         try:
             if self.member:
-                archive = _opened(self.path)
-                infos = [archive.getinfo(member) for member in _members(archive, self.member)]
+                archive = open_archive(self.path)
+                infos = [archive.getinfo(member) for member in list_members(archive, self.member)]
                 parts = [f"{info.filename}-{info.file_size}-{info.CRC}" for info in infos]
             else:
                 files = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
@@ -64,72 +74,97 @@ class Source(NamedTuple):
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def read_list(lines: Iterable[str]) -> list[Path]:
-    """Reads a path from each line that is not empty."""
-    return [Path(line.rstrip("\r\n")) for line in lines if line.strip()]
+def read_list(data: bytes, name: str) -> list[Path]:
+    """Reads a path from each line that is not empty; or those that NUL parts, as of find -print0.
+
+    Args:
+        name: of the list, for an error.
+
+    Raises:
+        InputError: the list is in another encoding than UTF-8 or UTF-16; but for names of any
+            bytes in UTF-8, as Linux has them.
+    """
+    text = decode_text(data, name, errors="surrogateescape")
+    lines = text.split("\0") if "\0" in text else [line.rstrip("\r") for line in text.split("\n")]
+    return [Path(line) for line in lines if line.strip()]
 
 
 def find_sources(
-    paths: Sequence[Path], *, volumes: bool, but_not: Path | None = None
+    paths: Sequence[Path],
+    *,
+    volumes: bool,
+    but_not: Path | None = None,
+    passed_over: Counter[str] | None = None,
 ) -> list[Source]:
     """Finds every image that the paths lead to, once, in the order given.
 
     Args:
         volumes: find CT volumes (NIfTI files, folders that hold a DICOM series) instead.
         but_not: a folder to pass over: that of the outputs, which may lie in one of the inputs.
+        passed_over: counts, by `name_kind`, the files of folders and archives that are no image.
 
     Raises:
         InputError: a path leads to nothing (a glob without match, a folder or an archive without an
             image), it is the folder to pass over, or an archive is damaged.
     """
+    search = _Search(volumes, but_not, Counter() if passed_over is None else passed_over)
     sources: list[Source] = []
     for path in paths:
         is_glob = glob.has_magic(str(path)) and not path.exists()
         # A missing file is reported when its turn comes.
-        found = _matching(path, volumes, but_not) if is_glob else _at(path, volumes, but_not)
+        found = _matching(path, search) if is_glob else _at(path, search)
         if not found:
             verb, kind = "matches" if is_glob else "holds", "CT volume" if volumes else "image"
-            raise InputError(f"{path}: {verb} no {kind}")
+            counts = count_in_words(search.passed_over)
+            raise InputError(f"{path}: {verb} no {kind}{'; ' if counts else ''}{counts}")
         sources += found
     # A glob may name a folder and the files in it.
     return list({(source.path, source.member): source for source in sources}.values())
 
 
-def _matching(pattern: Path, volumes: bool, but_not: Path | None) -> list[Source]:
+class _Search(NamedTuple):
+    """What `find_sources` looks for; and what it has passed over."""
+
+    volumes: bool
+    but_not: Path | None
+    passed_over: Counter[str]
+
+    def passes_over(self, path: Path) -> bool:
+        return self.but_not is not None and path.resolve().is_relative_to(self.but_not.resolve())
+
+
+def _matching(pattern: Path, search: _Search) -> list[Source]:
     """Finds what a glob matches; outputs are named by the path below its first wildcard."""
     plain_parts = itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts)
     root = Path(*plain_parts)
     found = []
     for match in map(Path, sorted(glob.glob(str(pattern), recursive=True))):
-        if not _is_within(match, but_not):
+        if not search.passes_over(match):
             folder = match if match.is_dir() else match.parent
             below = PurePosixPath(folder.relative_to(root).as_posix())
-            for source in _at(match, volumes, but_not):
+            for source in _at(match, search):
                 found.append(source._replace(name=below / source.name))
     return found
 
 
-def _is_within(path: Path, folder: Path | None) -> bool:
-    return folder is not None and path.resolve().is_relative_to(folder.resolve())
-
-
-def _at(path: Path, volumes: bool, but_not: Path | None) -> list[Source]:
+def _at(path: Path, search: _Search) -> list[Source]:
     if path.suffix.lower() == ".zip" and path.is_file():
-        return _in_archive(path, volumes)
-    if path.is_dir() and not (volumes and _is_series(path)):
-        if but_not is not None and path.resolve() == but_not.resolve():
+        return _in_archive(path, search)
+    if path.is_dir() and not (search.volumes and holds_slices(path)):
+        if search.but_not is not None and path.resolve() == search.but_not.resolve():
             raise InputError(f"{path}: is the folder of the images; name another --out folder")
-        stem_in = volume_stem if volumes else stem_of
+        stem_in = volume_stem if search.volumes else stem_of
         return [
             Source(file, "", PurePosixPath(file.relative_to(path).with_name(stem_in(file))))
-            for file in _below(path, volumes)
-            if not _is_within(file, but_not)
+            for file in _below(path, search)
         ]
+    if path.is_dir():
+        _count_beside_series(path, search)
     stem = volume_stem(path) if is_volume(path) else stem_of(path)
     return [Source(path, "", PurePosixPath(stem))]
 
 
-def _below(folder: Path, volumes: bool) -> Iterator[Path]:
+def _below(folder: Path, search: _Search) -> Iterator[Path]:
     """Yields the images in a folder and below; with volumes, NIfTI files and folders of series."""
 
     def refuse(error: OSError) -> None:
@@ -138,95 +173,59 @@ def _below(folder: Path, volumes: bool) -> Iterator[Path]:
     seen = set()  # links may lead in a circle
     for where, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(where)
-        if real in seen:
+        if real in seen or search.passes_over(Path(where)):
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        if volumes and Path(where) != folder and _is_series(Path(where)):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        if search.volumes and Path(where) != folder and holds_slices(Path(where)):
             yield Path(where)
+            _count_beside_series(Path(where), search)
+            files = [name for name in files if name.lower().endswith(VOLUMES)]
         for name in sorted(files):
             file = Path(where, name)
-            if _is_hidden(name):
+            if is_hidden(name) or search.passes_over(file):
                 continue
-            if name.lower().endswith(VOLUMES) if volumes else is_image(file):
+            if name.lower().endswith(VOLUMES) if search.volumes else is_image(file):
                 yield file
+            elif kind := name_file(file) if search.volumes else name_kind(read_start(file), name):
+                search.passed_over[kind] += 1
 
 
-def _is_series(folder: Path) -> bool:
-    """Tells whether DICOM files lie in the folder itself."""
-    return any(
-        file.is_file() and is_dicom(file) and file.name != "DICOMDIR"
-        for file in sorted(folder.iterdir())
-        if not _is_hidden(file.name)
-    )
+def _count_beside_series(folder: Path, search: _Search) -> None:
+    """Counts the files of a DICOM series' folder that are no slice."""
+    for file in folder.iterdir():
+        if file.is_file() and not is_hidden(file.name):
+            if not file.name.lower().endswith(VOLUMES) and (kind := name_file(file)):
+                search.passed_over[kind] += 1
 
 
-def _is_hidden(name: str) -> bool:
-    return (name.startswith(".") and name != "..") or name == "__MACOSX"
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    """Opens an archive, and keeps it open: reading its list of members for each takes long.
-
-    Raises:
-        InputError: the archive cannot be read.
-    """
-    try:
-        return _open_archive(path, path.stat().st_mtime_ns)
-    except Exception as error:  # as above
-        raise InputError(f"{path}: is no zip archive that can be read ({error})") from error
-
-
-@functools.lru_cache(maxsize=8)  # an archive that falls out is closed by its finaliser
-def _open_archive(path: Path, _: int) -> zipfile.ZipFile:
-    return zipfile.ZipFile(path)
-
-
-def _in_archive(path: Path, volumes: bool) -> list[Source]:
-    archive = _opened(path)
-    names = [info.filename for info in archive.infolist() if not info.is_dir()]
-    if len(set(names)) < len(names):
+def _in_archive(path: Path, search: _Search) -> list[Source]:
+    archive = open_archive(path)
+    names = list_files(archive)
+    if len({*map(place_of, names)}) < len(names):
         raise InputError(f"{path}: holds two members of one name; repack it")
     found: dict[str, PurePosixPath] = {}
     for member in sorted(names):
-        place = PurePosixPath(member)
-        if any(map(_is_hidden, place.parts)):
+        place = place_of(member)
+        if any(map(is_hidden, place.parts)):
             continue
-        if place.is_absolute() or ".." in place.parts or "\\" in member:
+        if place.is_absolute() or ".." in place.parts or PureWindowsPath(place).drive:
             raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
-        if volumes and member.lower().endswith(VOLUMES):
+        start = read_member_start(archive, member)
+        if search.volumes and member.lower().endswith(VOLUMES):
             found[member] = place.with_name(volume_stem(Path(place)))
-        elif volumes and _is_dicom_member(archive, member):
+        elif search.volumes and starts_image(start, place.name):
+            if kind := name_aside(start, functools.partial(archive.open, member)):
+                search.passed_over[kind] += 1
+                continue
             folder = place.parent
             found[f"{folder}/"] = folder if folder.name else PurePosixPath(path.stem)
-        elif not volumes and (
-            place.suffix.lower() in SUFFIXES or _is_dicom_member(archive, member)
-        ):
+        elif not search.volumes and is_image_start(start, place.name):
             found[member] = place.with_name(stem_of(Path(place)))
+        else:
+            search.passed_over[name_kind(start, place.name)] += 1
     return [Source(path, member, name) for member, name in found.items()]
-
-
-def _is_dicom_member(archive: zipfile.ZipFile, member: str) -> bool:
-    path = PurePosixPath(member)
-    if path.name == "DICOMDIR":
-        return False
-    if path.suffix.lower() in DICOM:
-        return True
-    try:
-        with archive.open(member) as file:
-            return file.read(132)[128:] == b"DICM"
-    except Exception:  # as above; its error is reported when its turn comes
-        return False
-
-
-def _members(archive: zipfile.ZipFile, member: str) -> list[str]:
-    """Returns a file's own name, or the names of the files in a folder of the archive."""
-    if not member.endswith("/"):
-        return [member]
-    folder = PurePosixPath(member)
-    names = [name for name in archive.namelist() if not name.endswith("/")]
-    return [name for name in names if PurePosixPath(name).parent == folder]
 
 
 @contextlib.contextmanager
@@ -240,18 +239,18 @@ def on_disk(source: Source) -> Iterator[Path]:
     if not source.member:
         yield source.path
         return
-    archive = _opened(source.path)
+    archive = open_archive(source.path)
     with tempfile.TemporaryDirectory(prefix="jaxlung-") as name:
-        path = Path(name, PurePosixPath(source.member).name or source.path.stem)
+        path = Path(name, place_of(source.member).name or source.path.stem)
         try:
-            members = _members(archive, source.member)
+            members = list_members(archive, source.member)
             if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
                 raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
             is_series = source.member.endswith("/")
             if is_series:
                 path.mkdir()
             for member in members:
-                _unpack(archive, member, path / PurePosixPath(member).name if is_series else path)
+                unpack(archive, member, path / place_of(member).name if is_series else path)
         except InputError:
             raise
         except Exception as error:  # as above
@@ -262,13 +261,3 @@ def on_disk(source: Source) -> Iterator[Path]:
             yield path
         except InputError as error:
             raise InputError(str(error).replace(str(path), str(source))) from error
-
-
-def _unpack(archive: zipfile.ZipFile, member: str, path: Path) -> None:
-    left = archive.getinfo(member).file_size
-    with archive.open(member) as packed, open(path, "wb") as file:
-        while block := packed.read(2**20):
-            left -= len(block)
-            if left < 0:  # whatever the archive says of its size
-                raise InputError(f"{archive.filename}/{member}: is larger than it says")
-            file.write(block)

@@ -72,11 +72,12 @@ class Journal:
         with open(self.folder / JOURNAL, "a", encoding="utf-8") as file:
             file.write(_line(row))
 
-    def close(self, order: Iterable[str]) -> list[Row]:
+    def close(self, order: Iterable[str], passed_over: Mapping[str, int]) -> list[Row]:
         """Writes the summaries and drops the journal.
 
         Args:
             order: the names of this batch, which come first; other rows follow.
+            passed_over: files of this batch's folders that are no image, by kind.
 
         Returns:
             The rows of this batch.
@@ -85,9 +86,8 @@ class Journal:
         rows = list({row["name"]: row for row in [*own, *self.rows.values()]}.values())
         text = to_csv(rows).encode(errors="backslashreplace")  # of names that are no UTF-8
         write_text(self.folder / CSV, text.decode())
-        write_json(
-            self.folder / JSON, {"schema": SCHEMA, "settings": self.settings, "images": rows}
-        )
+        summary = {"schema": SCHEMA, "settings": self.settings, "images": rows}
+        write_json(self.folder / JSON, {**summary, "passed_over": dict(passed_over)})
         os.remove(self.folder / JOURNAL)
         return own
 

@@ -32,7 +32,8 @@ from jaxlung.data.folder import find_pairs, list_images, load_pairs  # noqa: E40
 from jaxlung.data.metadata import read_metadata  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
 from jaxlung.io.dicom.display import window  # noqa: E402
-from jaxlung.io.dicom.file import is_dicom, read_dicom  # noqa: E402
+from jaxlung.io.dicom.file import read_dicom  # noqa: E402
+from jaxlung.io.dicom.signature import is_dicom  # noqa: E402
 from jaxlung.io.film import check_xray  # noqa: E402
 from jaxlung.io.images import read_film, read_image, read_size  # noqa: E402
 from jaxlung.io.masks import read_mask  # noqa: E402
@@ -108,14 +109,56 @@ def test_without_transformation_16_bits_are_stretched_from_lowest_to_highest(tmp
     ],
 )
 def test_padding_has_no_part_in_the_stretch(tmp_path, dtype, fill, attributes):
-    """A frame of fill about values of 100 to 300, which alone go from black to white."""
+    """A black frame about values of 100 to 300, which alone go from black to white."""
     pixels = np.full(SHAPE, fill, dtype)
     pixels[4:-4, 4:-4] = np.linspace(100, 300, 16 * 12).reshape(16, 12).astype(dtype)
     image = shown(tmp_path, pixels, 12, **attributes)
     inner = (pixels[4:-4, 4:-4] - 100) / 200
     inverted = attributes.get("RescaleSlope") == -1
     np.testing.assert_allclose(image[4:-4, 4:-4], 1 - inner if inverted else inner, **FLOAT32)
-    assert image[0, 0] == (fill > 300) ^ inverted
+    assert image[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+    "window", [{}, {"WindowCenter": 2000, "WindowWidth": 3000}, {"VOILUTSequence": "identity"}]
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("fill", [0, 4095])
+def test_named_padding_is_black(tmp_path, window, photometric, fill):
+    if "VOILUTSequence" in window:
+        window = {"VOILUTSequence": table(np.arange(4096), 0, 12)}
+    pixels = film12().clip(1, 4094)
+    attributes = {"PhotometricInterpretation": photometric, **window}
+    inner = shown(tmp_path, pixels, 12, **attributes)[4:-4, 4:-4]
+    pixels[:4] = pixels[-4:] = pixels[:, :4] = pixels[:, -4:] = fill
+    far = 9 if fill == 0 else 4090
+    for padding in ({}, {"PixelPaddingRangeLimit": far}):
+        if padding:
+            pixels[5, 5] = far
+        image = shown(tmp_path, pixels, 12, **attributes, **padding, PixelPaddingValue=fill)
+        assert not image[pixels == fill].any() and image.max() > 0.5
+        assert (image[5, 5] == 0) == bool(padding)
+        if window:  # else the image's own values are stretched
+            np.testing.assert_allclose(image[6:-6, 6:-6], inner[2:-2, 2:-2], **FLOAT32)
+
+
+def test_named_padding_of_8_bits_is_black(tmp_path):
+    pixels = film8()
+    pixels[:4] = 0
+    attributes = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": 0}
+    expected = np.where(pixels == 0, 0, 255 - pixels)
+    np.testing.assert_array_equal(shown(tmp_path, pixels, **attributes), expected)
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_a_marker_at_full_range_does_not_darken_the_film(tmp_path, count):
+    pixels = film12()
+    pixels = np.tile(pixels, (2, 2))
+    plain = shown(tmp_path, pixels, 16)
+    pixels[0, :count] = 65535
+    marked = shown(tmp_path, pixels, 16)
+    assert (marked[0, :count] == 1).all()
+    np.testing.assert_array_equal(marked[1:], plain[1:])
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
@@ -856,6 +899,39 @@ def test_told_by_content_not_by_suffix(tmp_path):
     Image.fromarray(film8()).save(tmp_path / "b.dcm", format="PNG")
     np.testing.assert_array_equal(read_image(tmp_path / "b.dcm"), film8())
     assert is_dicom(path) and not is_dicom(tmp_path / "b.dcm")
+
+
+COMMAS = {
+    "PixelSpacing": ["0.143", "0.287"],
+    "WindowCenter": "2000.25",
+    "WindowWidth": "3000.75",
+    "RescaleSlope": "2.0000",
+    "RescaleIntercept": "-7.25",
+    "EstimatedRadiographicMagnificationFactor": "1.125",
+}
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+@pytest.mark.parametrize("names", [(name,) for name in COMMAS] + [tuple(COMMAS)])
+def test_decimal_commas_are_points(tmp_path, syntax, names):
+    whole = saved(tmp_path / "a.dcm", dicom(film12(), 12, **COMMAS), syntax)
+    data = whole.read_bytes()
+    for name in names:
+        for value in np.atleast_1d(COMMAS[name]):
+            assert value.encode() in data
+            data = data.replace(value.encode(), value.replace(".", ",").encode())
+    (tmp_path / "b.dcm").write_bytes(data)
+    expected, film = read_film(whole), read_film(tmp_path / "b.dcm")
+    assert film.spacing == expected.spacing == (0.143, 0.287)
+    np.testing.assert_array_equal(film.image, expected.image)
+
+
+@pytest.mark.parametrize("value", [b"0,1,43\\0,143", b"0,143\\a,143", b"0.1,43\\0.143"])
+def test_other_commas_are_refused(tmp_path, value):
+    path = saved(tmp_path / "a.dcm", dicom(film12(), 12, PixelSpacing=["0.143", "0.143"]))
+    data = path.read_bytes().replace(b"0.143\\0.143", value.ljust(11)[:11])
+    path.write_bytes(data)
+    assert_refused(read_film, path, "damaged or incomplete")
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])

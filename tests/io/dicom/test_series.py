@@ -7,6 +7,7 @@ import pytest
 
 from jaxlung.errors import InputError
 from jaxlung.io import volumes
+from jaxlung.io.dicom import series
 from jaxlung.system.silence import silence
 
 pydicom = pytest.importorskip("pydicom", reason='pip install -e ".[ct]"')
@@ -117,6 +118,13 @@ def test_slices_of_a_tilted_gantry_stay_where_they_are(tmp_path):
     np.testing.assert_allclose(written.affine, volume.grid.affine_4x4, atol=1e-5)
 
 
+def test_a_sheared_grid_is_known(tmp_path):
+    tilted = write_series(tmp_path / "tilted", ImageOrientationPatient=[1, 0, 0, 0, 0.94, -0.342])
+    straight = write_series(tmp_path / "straight", (0.0, 1.2, 2.5, 3.8, 5.0))
+    grids = [volumes.read_volume(directory).grid for directory in (tilted, straight)]
+    assert [volumes.is_sheared(grid) for grid in grids] == [True, False]
+
+
 def test_positions_rounded_by_the_scanner_are_even(tmp_path):
     volume = volumes.read_volume(write_series(tmp_path / "s", (0.0, 1.2, 2.5, 3.8, 5.0)))
     assert volume.spacing[0] == pytest.approx(1.25)
@@ -147,6 +155,51 @@ def test_what_is_no_image_beside_the_slices_is_passed_over(tmp_path):
     write_slice(directory / "report.dcm", stored()[:, :, 0].T, 0.0, Modality="SR", PixelData=None)
     (directory / "VERSION").write_text("1")
     assert len(volumes.read_volume(directory).voxels_ZxHxW) == SHAPE[2]
+
+
+def test_a_localizer_and_a_screenshot_are_no_slices(tmp_path):
+    directory = write_series(tmp_path / "s")
+    lying = {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}
+    write_slice(
+        directory / "scout.dcm",
+        stored()[:4, :, 0].T,
+        50.0,
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
+        **lying,
+    )
+    write_slice(
+        directory / "dose.dcm",
+        stored()[:, :, 0].T,
+        0.0,
+        SOPClassUID=pydicom.uid.SecondaryCaptureImageStorage,
+        ImagePositionPatient=None,
+        series="9.9",
+    )
+    (directory / "notes.txt").write_text("no DICOM")
+    assert series.read_series(directory)[0].shape == SHAPE
+    for path in directory.glob("[5-9].dcm"):
+        path.unlink()
+    with pytest.raises(InputError, match="no slice of a scan, but 1 localizer and 1 screenshot"):
+        series.read_series(directory)
+
+
+def test_slices_without_preamble_and_suffix_are_all_read(tmp_path):
+    whole = volumes.read_volume(write_series(tmp_path / "s")).voxels_ZxHxW
+    for path in sorted((tmp_path / "s").iterdir())[:3]:
+        dataset = pydicom.dcmread(path)
+        del dataset.file_meta
+        dataset.preamble = None
+        path.unlink()
+        dataset.save_as(path.with_suffix(""), implicit_vr=True, little_endian=True)
+    assert (tmp_path / "s" / "5").read_bytes()[128:132] != b"DICM"
+    np.testing.assert_array_equal(volumes.read_volume(tmp_path / "s").voxels_ZxHxW, whole)
+
+
+def test_two_slices_at_one_position_are_named(tmp_path):
+    directory = write_series(tmp_path / "s")
+    twice(directory)
+    with pytest.raises(InputError, match=r"s: 8.dcm and again.dcm lie at one position; keep one"):
+        volumes.read_volume(directory)
 
 
 def second_series(directory):
@@ -240,7 +293,7 @@ def nothing(directory):
         (last(400), "9.dcm: holds no image"),
         (empty_file_without_suffix, "IM0009: is no DICOM"),
         (fields(PixelData=None), "holds no image"),
-        (fields(NumberOfFrames=2), "2 frames"),
+        (fields(NumberOfFrames=2), "truncated pixel data"),
         (colour, "colour"),
         (fields(Modality="DX"), "DX"),
         (nothing, "no DICOM"),

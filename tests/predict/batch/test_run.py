@@ -93,7 +93,8 @@ def test_archive_list_and_folder_give_the_same(workdir, films, tmp_path, monkeyp
         for path in films.rglob("*.png"):
             archive.write(path, path.relative_to(films))
     paths = sorted(films.rglob("*.png"))
-    monkeypatch.setattr("sys.stdin", io.StringIO("".join(f"{path}\n" for path in paths)))
+    listed = "".join(f"{path}\n" for path in paths).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed)))
     for out, named in zip(outs, (films, tmp_path / "films.zip", "-"), strict=True):
         predict(named, "--model", workdir, "--out", out)
     assert contents(outs[0]) == contents(outs[1])
@@ -108,6 +109,8 @@ def test_bad_files_are_told_at_the_end_and_in_the_summary(workdir, films, tmp_pa
         (folder / name).write_bytes(good.read_bytes())
     (folder / "2.png").write_bytes(good.read_bytes()[:200])
     (folder / "4.dcm").write_bytes(b"no DICOM")
+    for name in ("5.heic", "6.IMG", "README"):
+        (folder / name).write_bytes(b"no image")
     predict(folder, "--model", workdir, "--out", tmp_path / "out", code=1)
     captured = capsys.readouterr()
     assert [line.split(":")[1].strip() for line in captured.err.splitlines()] == [
@@ -117,6 +120,9 @@ def test_bad_files_are_told_at_the_end_and_in_the_summary(workdir, films, tmp_pa
     assert "4 in all: 2 predicted" in captured.out and "2 failed" in captured.out
     assert [row["status"] for row in rows(tmp_path / "out")] == ["ok", "failed", "ok", "failed"]
     assert "2.png" in rows(tmp_path / "out")[1]["error"]
+    assert captured.out.endswith("3 files passed over (.heic 1, .img 1, no suffix 1)\n")
+    whole = json.loads((tmp_path / "out" / summary.JSON).read_text())
+    assert whole["passed_over"] == {".heic": 1, ".img": 1, "no suffix": 1}
 
 
 def test_resume_does_what_is_missing_changed_or_failed_and_no_more(workdir, films, tmp_path):
@@ -403,7 +409,7 @@ def test_a_torn_line_of_the_journal_is_passed_over(tmp_path):
         journal.add(summary.make_row(name=name, status="ok", source=f"/{name}"))
     path = tmp_path / summary.JOURNAL
     os.truncate(path, path.stat().st_size - 5)
-    settings, found, pending = read_earlier(tmp_path)
+    settings, found, pending, _ = read_earlier(tmp_path)
     assert settings == {"model": "m"} and list(found) == ["a"] and list(pending) == ["a", "b"]
 
 
@@ -428,7 +434,7 @@ def test_what_is_left_to_do(tmp_path, same, resume, overwrite, todo, kept):
             return row is not None and row["status"] == "ok"
 
     rows = {name: {"status": "failed" if name == "b" else "ok"} for name in "abx"}
-    earlier = Earlier({"tta": True, "model": "runs/a"}, rows, {})
+    earlier = Earlier({"tta": True, "model": "runs/a"}, rows, {}, {})
     settings = {"tta": same, "model": "elsewhere/a"}
     options = outputs.Options(out=tmp_path, resume=resume, overwrite=overwrite)
     found, keep = earlier.split([StubJob(name) for name in "abc"], settings, options)

@@ -261,7 +261,7 @@ def test_a_journal_that_becomes_its_summary_meanwhile_is_still_read(tmp_path, mo
 
     def closed_first(self, *args, **kwargs):
         if self == path and path.exists():
-            journal.close(["a"])
+            journal.close(["a"], {})
         return read(self, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_text", closed_first)

@@ -1,6 +1,7 @@
 """From what a user names to images one by one."""
 
 import zipfile
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,16 @@ from PIL import Image
 
 from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
+from jaxlung.io.passed_over import count_in_words
+from jaxlung.predict.batch.outputs import Options, plan_jobs
 from jaxlung.predict.batch.sources import find_sources, on_disk, read_list
 
 pytest.importorskip("pydicom")
 pytest.importorskip("gdcm")
 from tests.helpers.dicom_files import dicom, saved  # noqa: E402
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+FILM = np.arange(480, dtype=np.uint16).reshape(24, 20) * 8
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ def test_globs_files_and_lists(films):
         everything
     )
     assert names(find_sources([films / "sub" / "b.png"], volumes=False)) == ["b"]
-    assert read_list(["a b.png\n", "\n", "c.png"]) == [Path("a b.png"), Path("c.png")]
+    assert read_list(b"a b.png\n\nc.png", "-") == [Path("a b.png"), Path("c.png")]
 
 
 def test_a_name_with_the_signs_of_a_glob_is_a_file_where_there_is_one(tmp_path):
@@ -118,7 +124,15 @@ def test_paths_that_lead_to_nothing_are_refused_by_name(tmp_path, name):
 
 
 def test_members_that_lead_out_of_the_archive_are_refused(tmp_path):
-    for member in ("../a.png", "/a.png", "x/../../a.png"):
+    leading_out = (
+        "..\\a.png",
+        "x\\..\\..\\a.png",
+        "\\a.png",
+        "C:\\a.png",
+        "c:/a.png",
+        "\\\\b\\c\\a.png",
+    )
+    for member in ("../a.png", "/a.png", "x/../../a.png", *leading_out):
         path = tmp_path / "evil.zip"
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr(member, b"")
@@ -173,3 +187,154 @@ def test_volumes_are_files_and_folders_of_a_series(tmp_path):
     assert sorted(packed) == expected
     with on_disk(packed["patient1/series1"]) as path:
         assert sorted(file.name for file in path.iterdir()) == ["1", "2"]
+
+
+def test_scans_of_one_name_in_several_formats_are_told_apart(tmp_path):
+    for name in ("a.nii.gz", "a.mha", "b.nrrd", "d/a.nrrd"):
+        (tmp_path / "scans" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "scans" / name).write_bytes(b"")
+    archive = pack(tmp_path / "scans", tmp_path / "scans.zip")
+    for place in (tmp_path / "scans", archive):
+        sources = find_sources([place], volumes=True)
+        jobs = plan_jobs(sources, Options(out=tmp_path / "out"), volumes=True)
+        assert sorted(job.name for job in jobs) == ["a", "a.mha", "b", "d/a"]
+
+
+def test_voxels_beside_their_header_are_not_passed_over(tmp_path):
+    for name in ("1.2.3.mhd", "1.2.3.raw", "b.nhdr", "b.raw.gz", "lonely.raw"):
+        (tmp_path / name).write_bytes(b"x")
+    passed_over = Counter()
+    found = find_sources([tmp_path], volumes=True, passed_over=passed_over)
+    assert names(found) == ["1.2.3", "b"] and passed_over == {".raw": 1}
+
+
+@pytest.fixture
+def mixed(tmp_path) -> Path:
+    """A film of each kind that is read, and other files."""
+    folder = tmp_path / "mixed"
+    (folder / "below").mkdir(parents=True)
+    for name in ("a.png", "b.webp", "c.jp2", "below/d.jfif"):
+        Image.new("L", (8, 6), 9).save(folder / name, "JPEG" if name.endswith("jfif") else None)
+    for name in ("e.heic", "f.HEIC", "JPCLN001.IMG", "below/README", "Thumbs.db", "below/.hidden"):
+        (folder / name).write_bytes(bytes(500))
+    saved(folder / "whole.dcm", dicom(FILM, 12))
+    bare = dicom(FILM, 12)
+    del bare.file_meta
+    bare.save_as(folder / "below" / "IM1", implicit_vr=True, little_endian=True)
+    saved(folder / "dicomdir", dicom(FILM, 12))
+    for name, uid in (("report.dcm", "88.11"), ("below/PR1", "11.1")):
+        report = dicom(FILM, 12, SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{uid}")
+        saved(folder / name, report)
+    return folder
+
+
+MIXED = ["a", "b", "below/IM1", "below/d", "c", "whole"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_is_passed_over_is_counted(mixed, tmp_path, packed):
+    place = pack(mixed, tmp_path / "mixed.zip") if packed else mixed
+    passed_over = Counter()
+    found = find_sources([place], volumes=False, passed_over=passed_over)
+    assert sorted(names(found)) == MIXED
+    assert passed_over == {
+        ".heic": 2,
+        ".img": 1,
+        "no suffix": 1,
+        "DICOMDIR": 1,
+        "DICOM without image": 2,
+    }
+    assert count_in_words(passed_over) == (
+        "7 files passed over (.heic 2, .img 1, DICOM without image 2, DICOMDIR 1, no suffix 1)"
+    )
+    for source in found:
+        with on_disk(source) as path:
+            assert read_image(path).ndim >= 2
+
+
+def test_a_folder_of_other_files_alone_says_what_they_are(tmp_path):
+    (tmp_path / "a.heic").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"holds no image; 1 file passed over \(\.heic 1\)$"):
+        find_sources([tmp_path], volumes=False)
+
+
+def test_the_outputs_are_not_counted(mixed):
+    (mixed / "out").mkdir()
+    (mixed / "out" / "summary.csv").write_text("x")
+    passed_over = Counter()
+    find_sources([mixed], volumes=False, but_not=mixed / "out", passed_over=passed_over)
+    assert ".csv" not in passed_over
+
+
+def test_files_beside_the_slices_of_a_series_are_counted(tmp_path):
+    for name in ("study/a/IM1", "study/a/IM2", "study/b/IM1"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        saved(tmp_path / name, dicom(FILM, 12, Modality="CT", SOPClassUID=CT))
+    for name, more in (
+        ("scout", {"SOPClassUID": CT, "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}),
+        ("a", {"ImageType": ["DERIVED", "SECONDARY"]}),  # a dose report, drawn: Secondary Capture
+    ):
+        (tmp_path / "study" / name).mkdir(exist_ok=True)
+        saved(tmp_path / "study" / name / "IM9", dicom(FILM, 12, Modality="CT", **more))
+    report = dicom(FILM, 12, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.67", Modality="SR")
+    (tmp_path / "study" / "dose").mkdir()
+    for name in ("study/a/IM3", "study/dose/IM1"):
+        saved(tmp_path / name, report)
+    saved(tmp_path / "study" / "dicomdir", dicom(FILM, 12))
+    (tmp_path / "study" / "a" / "notes.txt").write_text("x")
+    for place in (tmp_path / "study", pack(tmp_path / "study", tmp_path / "study.zip")):
+        passed_over = Counter()
+        found = find_sources([place], volumes=True, passed_over=passed_over)
+        assert names(found) == ["a", "b"]
+        assert passed_over == {
+            "DICOM without image": 2,
+            "DICOMDIR": 1,
+            ".txt": 1,
+            "localizer": 1,
+            "screenshot": 1,
+        }
+    with pytest.raises(InputError, match=r"holds no CT volume; 1 file passed over \(localizer 1\)"):
+        find_sources([tmp_path / "study" / "scout"], volumes=True)
+
+
+def test_an_archive_of_windows_is_read(tmp_path):
+    Image.new("L", (8, 6), 9).save(tmp_path / "a.png")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for member in ("films\\", "films\\1.png", "films\\below\\2.png"):
+            data = b"" if member.endswith("\\") else (tmp_path / "a.png").read_bytes()
+            archive.writestr(zipfile.ZipInfo(member), data)
+    found = find_sources([tmp_path / "a.zip"], volumes=False)
+    assert names(found) == ["films/1", "films/below/2"]
+    for source in found:
+        with on_disk(source) as path:
+            assert path.name in ("1.png", "2.png") and read_image(path).shape == (6, 8)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a b.png\r\nM\xc3\xbc.png\r\n",
+        b"\xef\xbb\xbfa b.png\r\nM\xc3\xbc.png\r\n",
+        b"a b.png\0M\xc3\xbc.png\0",
+        "a b.png\r\nM\u00fc.png\r\n".encode("utf-16"),
+        "a b.png\nM\u00fc.png".encode("utf-32"),
+    ],
+)
+def test_lists_of_any_system(data):
+    assert read_list(data, "-") == [Path("a b.png"), Path("M\u00fc.png")]
+
+
+def test_lists_of_other_encodings_are_refused():
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32-le"):
+        with pytest.raises(InputError, match="^stdin: is neither UTF-8 nor UTF-16"):
+            read_list("a.png\nb.png\n".encode(encoding), "stdin")
+    assert read_list(b"a\xff.png\n", "-") == [Path("a\udcff.png")]  # any bytes are a name on Linux
+
+
+def test_two_members_whose_names_become_one_are_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for member in ("M\u00fc.png", "Mu\u0308.png"):
+            archive.writestr(member, b"")
+    sources = find_sources([tmp_path / "a.zip"], volumes=False)
+    with pytest.raises(InputError, match="Mu?.*png and .*M.*png would both write"):
+        plan_jobs(sources, Options(out=tmp_path / "out"), volumes=False)

@@ -32,12 +32,10 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type:
     DEPTH = 8
     """8 or 16, the bits that an image may have. Each example's own bits are in `bits`: an 8-bit
     image in a 16-bit feature keeps its values."""
-    MASK_NAMES: Sequence[
-        str
-    ] = ()  # features beside `mask`, such as mask_right (the patient's right)
-    TEXT_NAMES: Sequence[
-        str
-    ] = ()  # beside finding, view and sex. Each becomes a subgroup of the set
+    # Features beside `mask`, such as mask_right (the patient's right).
+    MASK_NAMES: Sequence[str] = ()
+    # Features beside finding, view and sex. Each becomes a subgroup of the set.
+    TEXT_NAMES: Sequence[str] = ()
     OTHERS: Mapping[str, Any] = {}  # any further features
 
     def __init_subclass__(cls, **options: Any) -> None:

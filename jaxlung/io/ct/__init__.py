@@ -1,0 +1,1 @@
+"""CT volumes: their units, and formats beside NIfTI and DICOM."""
