@@ -189,7 +189,9 @@ def write_learning_curve(path: Path, history: Sequence[Mapping[str, float]]) -> 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 4), layout="constrained")
+    figure = Figure(figsize=(7, 4))
+    # Fixed margins: to find them would take longer than to draw, after each epoch.
+    figure.subplots_adjust(left=0.1, right=0.89, bottom=0.12, top=0.92)
     canvas = FigureCanvasAgg(figure)  # no pyplot: no global state, no display
     loss_axis = figure.add_subplot()
     dice_axis = loss_axis.twinx()

@@ -107,7 +107,7 @@ def _read_source(name: str, abstract_variables: Any) -> Any:
     """Returns the variables of a bundled model or of a run's best checkpoint, where they belong."""
     if not bundled.is_model_name(name):
         return restore_best(Path(name), abstract_variables)[0]
-    variables = bundled.read_model(name).variables
+    [variables] = bundled.read_model(name).variables  # `check_source` refuses several
     return jax.tree.map(
         lambda array, like: jax.make_array_from_callback(
             array.shape, like.sharding, array.__getitem__

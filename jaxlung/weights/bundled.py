@@ -30,9 +30,7 @@ class Model(NamedTuple):
     step: int  # updates behind the parameters
     data: Contents  # of its training
     variables: list[Any]  # what `UNet.apply` takes, for each member; a single model has one
-    least_confidence: float | None = (
-        None  # what its confidence reaches on good images; None: not known
-    )
+    least_confidence: float | None = None  # on good images; None: not known
 
 
 def list_models() -> list[str]:

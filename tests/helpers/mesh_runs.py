@@ -98,6 +98,7 @@ def equal_runs(names):
                 np.linalg.norm(ravel_pytree(params)[0] - ravel_pytree(first_params)[0])
                 / np.linalg.norm(ravel_pytree(first_params)[0])
             ),
+            "moved": float(np.linalg.norm(ravel_pytree(params)[0] - ravel_pytree(start.params)[0])),
             "share_of_state": share,
         }
     return found

@@ -174,7 +174,8 @@ def test_large_folds_have_the_digests_of_their_runs(monkeypatch):
 
     def make_split(name, numbers):
         ids = [f"{i}" for i in numbers]
-        images = [np.full((16, 16), i + 1, np.uint8) for i in numbers]
+        ramp = np.arange(1, 17, dtype=np.uint8)
+        images = [np.full((16, 16), i + 1, np.uint8) * ramp for i in numbers]
         split = make_array_split(name, ids, images, images)
         return split._replace(stat=lambda i: f"file {ids[i]}")
 
@@ -310,6 +311,7 @@ def test_what_is_no_ensemble_or_one_to_start_from_is_refused(seeds, tmp_path):
     assert table(workdir) == before and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow  # the options themselves have their tests in test_loop and test_survival
 def test_an_ensemble_has_every_option_of_a_run(tmp_path, monkeypatch):
     """Data on the device, several steps a call, saves within an epoch, and a stop there."""
     config = tiny_config(

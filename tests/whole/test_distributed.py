@@ -124,6 +124,7 @@ def run_of_a_pair(workdir: Path, epochs: int) -> Path:
     return workdir
 
 
+@pytest.mark.slow  # of two processes, as are the next: each joins and compiles anew
 def test_losses_are_those_of_one_process(one, two):
     assert len(records(two)) == EPOCHS
     for ours, theirs in zip(records(two), records(one), strict=True):
