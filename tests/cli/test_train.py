@@ -13,11 +13,11 @@ SMALL = ["--config.data.loader=memory", "--config.data.size=16", "--config.model
 def test_train_by_name_go_on_and_evaluate(tmp_path, monkeypatch, capsys):
     """Each prints the next command; a finished run says how to train on."""
     monkeypatch.chdir(tmp_path)
-    train = ["train", "--config", "tiny", *SMALL, "--config.train.num_epochs=1"]
+    train = ["train", "--config", "tiny", *SMALL]
     main(train)
     assert "next: jaxlung eval --workdir runs/tiny\n" in capsys.readouterr().out
     config = json.loads((tmp_path / "runs/tiny/config.json").read_text())
-    assert config["model"]["width"] == 2 and config["train"]["num_epochs"] == 1
+    assert config["model"]["width"] == 2 and config["data"]["size"] == 16
     main(train)
     said = capsys.readouterr().out
     assert "complete at step 2; to train on" in said

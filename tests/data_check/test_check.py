@@ -542,6 +542,7 @@ def test_little_is_kept_of_a_pair(clean):
         assert sum(array.nbytes for array in arrays) < 8 * 1024
 
 
+@pytest.mark.slow  # each fault is planted in phantoms above
 def test_shenzhen_with_planted_faults(shared_data, tmp_path):
     """Each is named, and the clean set itself has no error."""
     for name in ("images", "masks"):

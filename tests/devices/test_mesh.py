@@ -140,7 +140,14 @@ def test_validation_takes_no_more_images_at_once_than_a_step(monkeypatch):
         seen.append(len(batch["image"]))
         zeros = np.zeros(len(batch["image"]))
         counts = metrics.Counts(*(zeros + 1,) * 4)
-        return {"loss": zeros, "counts": counts, "valid": batch["valid"]}
+        masks = np.zeros(batch["image"].shape, bool)
+        return {
+            "loss": zeros,
+            "counts": counts,
+            "valid": batch["valid"],
+            "prediction": masks,
+            "truth": masks,
+        }
 
     def predict(_, image_BxSxS):
         seen.append(len(image_BxSxS))

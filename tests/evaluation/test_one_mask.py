@@ -90,6 +90,7 @@ def test_the_picture_shows_the_mask_that_was_scored(model):
         assert scores.grids["network"]["dice"][i] == scores.grids["network"]["dice"][0]
 
 
+@pytest.mark.slow  # the property holds for phantoms above
 def test_montgomery_negatives(shared_data, tmp_path):
     names = sorted(path.name for path in (shared_data / "montgomery/images").iterdir())[:6]
     folder = shared_data / "montgomery"

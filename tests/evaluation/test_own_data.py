@@ -181,6 +181,7 @@ def test_a_run_without_hashes_says_less(run, films, tmp_path):
     assert entry["warnings"] == []
 
 
+@pytest.mark.slow  # films of 512x512; the copies of phantoms are above
 def test_copies_of_real_films_are_noted(shared_data, tmp_path):
     """The run is a record alone: what it knows of its images is what training writes."""
     for name in ("images", "masks"):

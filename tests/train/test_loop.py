@@ -319,6 +319,7 @@ def test_checkpoints_keep_the_average_beside_the_parameters(tmp_path):
     assert_trees_equal(variables["params"], state.average)
 
 
+@pytest.mark.slow  # a program of its own; without them test_survival resumes at any step
 def test_batch_norm_and_dropout_resume_too(tmp_path):
     config = tiny_config(train__checkpoint_steps=1, **BATCH_NORM)
     with pytest.MonkeyPatch.context() as patch:
