@@ -20,7 +20,7 @@ def test_train_by_name_go_on_and_evaluate(tmp_path, monkeypatch, capsys):
     assert config["model"]["width"] == 2 and config["data"]["size"] == 16
     main(train)
     said = capsys.readouterr().out
-    assert "complete at step 2; to train on" in said
+    assert "complete at step 6; to train on" in said
     assert "--config.train.init_from=runs/tiny\n" in said
     main(["eval", "--workdir", "runs/tiny", "--no-tta", "--tolerance-px=3"])
     report = json.loads((tmp_path / "runs/tiny/eval/phantom_test/metrics.json").read_text())
