@@ -7,11 +7,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 # Many tests compile the same small steps, in several workers and in processes of their own.
-# The controller makes one cache before the workers start, so that each program compiles once.
+# One cache, which the next run of the tests finds too, lets each program compile once.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _SHARED = tempfile.TemporaryDirectory(prefix="jaxlung-tests-")
     os.environ["JAXLUNG_TESTS_SHARED"] = _SHARED.name
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{_SHARED.name}/xla"
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{Path(__file__).parents[1]}/.pytest_cache/xla"
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     # Compiling is most of the suite's work, and its programs run for moments: half of it is spared.
     # At level 0 the gradient of a maximum over equal values comes out NaN.

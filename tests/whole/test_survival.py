@@ -139,8 +139,8 @@ def test_damaged_latest_checkpoints_give_way_to_the_one_before(straight, tmp_pat
     metrics = workdir / "interim" / "5" / "progress" / "metadata"
     metrics.write_bytes(metrics.read_bytes()[:9])
     assert_goes_on_as(straight, workdir)
-    said = [line for line in capsys.readouterr().out.splitlines() if "damaged" in line]
-    assert len(said) == 2 and all("warning" in line for line in said)
+    said = [line for line in capsys.readouterr().out.splitlines() if "is damaged" in line]
+    assert len(said) == 2 and all(line.startswith("warning: ") for line in said)
     assert sorted(path.name for path in (workdir / "damaged").iterdir()) == ["5", "6"]
     for path in list_checkpoints(workdir):
         spoil(path)
