@@ -83,9 +83,13 @@ class _Counts(NamedTuple):
         return float(some / self.counts_N.sum())
 
     def peak(self, low: int, high: int) -> int:
-        """Returns the value about which most voxels of a range lie, but for its commonest value."""
+        """Returns the value in a range about which most voxels lie.
+
+        The commonest value may be padding, and does not count where there are others.
+        """
         counts = self._between(low, high).copy()
-        counts[np.argmax(counts)] = 0  # it may be padding
+        if self.share(low, high, but_commonest=True) >= _NONE:
+            counts[np.argmax(counts)] = 0
         return low + int(np.argmax(np.convolve(counts, np.ones(2 * _PEAK + 1), "same")))
 
     def is_air_near_0(self) -> bool:
