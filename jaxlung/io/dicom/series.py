@@ -208,7 +208,8 @@ def _read_headers(place: Path, also: Sequence[str]) -> tuple[list[tuple[Path, An
             continue  # notes, thumbnails
         if not starts_image(start, path.name):
             continue  # a DICOMDIR, reports
-        if kind := name_aside(start, functools.partial(open, path, "rb")):
+        kind = name_aside(start, functools.partial(open, path, "rb"))
+        if kind == "localizer" or (kind and path != place):  # of a named film: the modality
             aside[kind] += 1
             continue
         dataset = read_dataset(path, (*_READ, *also))
