@@ -144,7 +144,7 @@ def _shift(volume: Volume, counts: _Counts, shift: int, path: Path) -> Volume:
         and share >= _SOME
         and counts.share(-500, -300, shift) < share / 8
         and counts.share(300, 1000, shift) < share / 4
-        and counts.share(air - 600, air - 100, but_commonest=True) < _NONE
+        and counts.share(air - 1000, air - 100, but_commonest=True) < _NONE
     )
     if not is_certain:
         raise InputError(

@@ -98,6 +98,7 @@ def eight_bits(hu):
     [
         (eight_bits, "air near -1000"),
         (lambda hu: -hu, "apply its rescale intercept"),
+        (lambda hu: -np.where(abs(hu - 150) < 150, hu - 150, hu), "apply its rescale intercept"),
         (lambda hu: 1024 - hu, "Hounsfield units"),
         (lambda hu: hu * 10, "soft tissue near .* rescale it"),
         (lambda hu: padded(hu * 10, -1024), "soft tissue near .* rescale it"),
