@@ -419,7 +419,7 @@ def test_a_dead_pixel_of_0_in_a_bright_film():
     "change",
     [
         lambda film: film,
-        lambda film: np.where(np.arange(100) < 3, 12000, film),  # 3 %: too much for a marker
+        lambda film: np.where(np.arange(100) < 6, 12000, film),  # 6 %: too much for a marker
         lambda film: np.where(film > 4000, 7900, film),  # a gap narrower than the film is wide
         lambda film: np.where(film > 4050, 4095, film),
         lambda film: np.where(film < 300, 0, film),
@@ -432,3 +432,47 @@ def test_other_films_keep_minimum_and_maximum(change):
     expected = np.rint((film - film.min()) / np.ptp(film) * 255)
     np.testing.assert_allclose(to_grey8(film), expected, rtol=0, atol=1)
     assert find_range(film) == (film.min(), film.max())
+
+
+def soft_marker(kind):
+    """A noisy film of 200 to 4000 with an L at 65535, and the same film without it."""
+    rows, columns = np.mgrid[:600, :500]
+    film = 2100 + 1900 * np.sin(rows / 90) * np.cos(columns / 70)
+    film = film + np.random.default_rng(0).normal(0, 30, film.shape)
+    film = film.clip(200, 4000).astype(np.float32)
+    ink = np.zeros((2400, 2000), np.float32)
+    side = {"small": 4, "wide": 40}.get(kind.split()[1])
+    cv2.line(ink, (200, 200), (200, 200 + 8 * side), 1, side)
+    cv2.line(ink, (200, 200 + 8 * side), (200 + 5 * side, 200 + 8 * side), 1, side)
+    ink = cv2.resize(ink, (500, 600), interpolation=cv2.INTER_AREA)
+    if kind.startswith("blurred"):
+        ink = cv2.GaussianBlur(ink, (0, 0), 1)
+    return (film + (65535 - film) * ink).astype(np.uint16), film.astype(np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["smooth small", "smooth wide", "blurred small", "blurred wide"])
+def test_a_marker_with_soft_edges_leaves_the_film_its_greys(kind):
+    marked, film = soft_marker(kind)
+    low, high = find_range(marked)
+    assert low == 200 and 3900 <= high <= 4400
+    is_film = marked == film
+    assert is_film.mean() > 0.9
+    difference = to_grey8(marked)[is_film].astype(int) - to_grey8(film)[is_film]
+    assert abs(difference).max() <= 24
+    assert (to_grey8(marked)[marked > 5000] == 255).all()
+
+
+def test_a_hard_marker_of_4_percent_leaves_the_film_its_greys():
+    film = FILM.copy()
+    film[10:30, 10:30] = 65535
+    assert find_range(film) == (100, 4060)
+
+
+def test_one_dead_pixel_of_a_large_film_is_found():
+    film = np.tile(FILM, (30, 20))
+    for i in (0, 1, 12345, film.size - 1):  # whatever a sample of the values passes over
+        dead = film.copy()
+        dead.flat[i] = 65535
+        assert find_range(dead) == (100, 4060)
+    noise = np.random.default_rng(0).normal(2000, 300, (1500, 2000)).astype(np.float32)
+    assert find_range(noise) == (noise.min(), noise.max())

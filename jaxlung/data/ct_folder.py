@@ -19,7 +19,8 @@ from jaxlung.errors import InputError, print_warning
 from jaxlung.io import volumes
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 
-Slices = tuple[np.ndarray, np.ndarray, tuple[float, float]]  # uint8 and bool [Z, H, W], spacing
+# uint8 and bool [Z, H, W], and the spacing in mm; None where the header does not tell it
+Slices = tuple[np.ndarray, np.ndarray, tuple[float, float] | None]
 
 
 def load_ct_splits(config: DataConfig) -> dict[str, Split]:
@@ -129,7 +130,7 @@ def _cached_loader(
             )
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
         image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
-        return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:]
+        return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:] if volume.placed else None
 
     def load_alone(stem: str) -> Slices:
         with lock:

@@ -95,8 +95,9 @@ def _prepare(
     config: Config, make: Callable[[Split], Canvases], known: Mapping[str, str] | None = None
 ) -> Data:
     splits = load_splits(config.data)
-    if config.data.name == "folder" and is_main():
-        if words := count_in_words(count_passed_over(Path(config.data.dir))):
+    if config.data.name in ("folder", "ct") and is_main():
+        ct = config.data.name == "ct"
+        if words := count_in_words(count_passed_over(Path(config.data.dir), ct=ct)):
             print(f"{config.data.dir}: {words}")
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:

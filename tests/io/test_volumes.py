@@ -3,6 +3,7 @@
 import gzip
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from jaxlung.io.volumes import (
 from jaxlung.metrics import Counts
 from jaxlung.predict.load import load
 from jaxlung.predict.volumes import predict_volume
+from jaxlung.train.data import prepare_data
 from jaxlung.train.log import describe_epoch
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.train.validation import Scores
@@ -497,6 +499,24 @@ def test_training_says_once_what_is_odd_about_a_scan(folder, tmp_path, capsys):
     [line] = capsys.readouterr().err.splitlines()
     path = tmp_path / "images" / "a.nii.gz"
     assert line.startswith(f"warning: {path}: not in Hounsfield units: 1024 was subtracted")
+
+
+def test_assumed_sizes_are_no_spacing_of_an_example(tmp_path, folder):
+    hu, lungs = body()
+    data = parse_config(config_of(folder)).data
+    for affine, spacing in ((np.eye(4), None), (affine_of(), (2.0, 1.5))):
+        save(tmp_path / "images" / "a.nii.gz", hu, affine)
+        save(tmp_path / "masks" / "a.nii.gz", lungs, affine)
+        assert load_ct_folder(data, tmp_path).read(0).spacing == spacing
+
+
+def test_what_a_training_passes_over_is_counted(tmp_path, folder, capsys):
+    shutil.copytree(folder, tmp_path / "data")
+    for name in ("notes.txt", "x.mhd.txt", "lonely.raw"):
+        (tmp_path / "data" / "images" / name).write_text("x")
+    prepare_data(parse_config(config_of(tmp_path / "data")))
+    words = "3 files passed over (.raw 1, .txt 2)"
+    assert f"{tmp_path / 'data'}: {words}\n" in capsys.readouterr().out
 
 
 def test_volume_of_a_voxel_of_a_tilted_gantry():

@@ -16,9 +16,12 @@ from jaxlung.io.volumes import Volume
 _LARGEST = 4096  # values beyond are metal or padding
 _AIR = (-1300, -500)  # lung is in it
 _TISSUE = (-300, 300)
+_AIR_PEAK = (-1060, -550)  # where the peak of air, or of lung where there is none, may lie
+_TISSUE_PEAK = 150  # HU to either side of 0: fat lies near -100, muscle near 50
 _SHIFT = 1024  # DICOM stores CT with this intercept, by custom
 _NONE = 0.001  # a smaller share of the voxels is none
 _SOME = 0.03  # the least share of a peak; cortical bone and metal together hold 0.002
+_NEAR_0 = 10  # HU that air may lie from 0 to be told from air that 1024 was added to
 _PEAK = 4  # HU to either side of a value, over which counts are summed to find a peak
 
 
@@ -29,7 +32,8 @@ def to_hounsfield(volume: Volume, path: Path) -> Volume:
     it was applied twice, are shifted where both peaks show it.
 
     Raises:
-        InputError: the volume is in other units, 8 bits say, or the shift is not certain.
+        InputError: the volume is in other units, 8 bits say, on another scale (HU times 10) or
+            inverted, or the shift is not certain.
     """
     counts = _count_values(volume.voxels_ZxHxW)
     air = counts.share(*_AIR, but_commonest=True)
@@ -47,6 +51,9 @@ def to_hounsfield(volume: Volume, path: Path) -> Volume:
                 f"{path}: its values, {lowest:g} to {highest:g}, are no Hounsfield units, in which "
                 f"a chest has {what} near {place}; rescale it"
             )
+    peaks = _find_peaks(counts, 0)
+    if not (_AIR_PEAK[0] <= peaks.air <= _AIR_PEAK[1] and abs(peaks.tissue) <= _TISSUE_PEAK):
+        raise InputError(f"{path}: is not in Hounsfield units: {peaks}; rescale it")
     return volume
 
 
@@ -76,9 +83,39 @@ class _Counts(NamedTuple):
         return float(some / self.counts_N.sum())
 
     def peak(self, low: int, high: int) -> int:
-        """Returns the value in a range about which most voxels lie."""
-        sums = np.convolve(self._between(low, high), np.ones(2 * _PEAK + 1), "same")
-        return low + int(np.argmax(sums))
+        """Returns the value in a range about which most voxels lie.
+
+        The commonest value may be padding, and does not count where there are others.
+        """
+        counts = self._between(low, high).copy()
+        if self.share(low, high, but_commonest=True) >= _NONE:
+            counts[np.argmax(counts)] = 0
+        return low + int(np.argmax(np.convolve(counts, np.ones(2 * _PEAK + 1), "same")))
+
+    def is_air_near_0(self) -> bool:
+        """Says whether 1000 was added to air near -1000 HU, or to air that was clipped there.
+
+        With 1024 added it lies at 12 to 24. Lung, which may make a larger peak, lies higher.
+        """
+        about_0 = (-4 * _NEAR_0, 2 * _NEAR_0)
+        is_any = self.share(*about_0, but_commonest=True) >= _NONE
+        return is_any and self.peak(*about_0) <= _NEAR_0
+
+
+class _Peaks(NamedTuple):
+    """The values of the volume about which most air and most soft tissue lie."""
+
+    air: int
+    tissue: int
+
+    def __str__(self) -> str:
+        where = f"its air lies near {self.air} and its soft tissue near {self.tissue}"
+        return f"{where}, not near -1000 and 0"
+
+
+def _find_peaks(counts: _Counts, shift: int) -> _Peaks:
+    air, tissue = (counts.peak(low + shift, high + shift) for low, high in (_AIR, _TISSUE))
+    return _Peaks(air, tissue)
 
 
 def _count_values(voxels_ZxHxW: np.ndarray) -> _Counts:
@@ -94,29 +131,30 @@ def _shift(volume: Volume, counts: _Counts, shift: int, path: Path) -> Volume:
     """Takes the shift back where the peaks leave no doubt.
 
     Soft tissue lies close together, with little between it and air and little above it. The values
-    of an MR or of another scale do not.
+    of an MR or of another scale do not. Nothing lies below air; where values are inverted, bone
+    would.
     """
-    air = counts.peak(_AIR[0] + shift, _AIR[1] + shift)
-    tissue = counts.peak(_TISSUE[0] + shift, _TISSUE[1] + shift)
+    peaks = _find_peaks(counts, shift)
+    air, tissue = peaks
     share = counts.share(*_TISSUE, shift)
     is_certain = (
         -1060 <= air - shift <= -700
-        and abs(tissue - shift) <= 150
+        and abs(tissue - shift) <= _TISSUE_PEAK
         and counts.share(*_AIR, shift) >= _SOME
         and share >= _SOME
         and counts.share(-500, -300, shift) < share / 8
         and counts.share(300, 1000, shift) < share / 4
+        and counts.share(air - 1000, air - 100, but_commonest=True) < _NONE
     )
-    about = f"its air lies near {air} and its soft tissue near {tissue}, not near -1000 and 0"
     if not is_certain:
         raise InputError(
-            f"{path}: is not in Hounsfield units: {about}; apply its rescale intercept first"
+            f"{path}: is not in Hounsfield units: {peaks}; apply its rescale intercept first"
         )
-    if shift > 0 and air < -_PEAK:  # there is no air below -1024 HU: these were shifted by 1000
+    if shift > 0 and counts.is_air_near_0():
         shift = 1000
     # Wider than int16, which could overflow, and as exact as the file.
     kind = np.float32 if volume.voxels_ZxHxW.dtype.kind == "f" else np.int32
     voxels = np.subtract(volume.voxels_ZxHxW, shift, dtype=kind, casting="unsafe")
     verb = "subtracted" if shift > 0 else "added"
-    said = f"not in Hounsfield units: {abs(shift)} was {verb}, as {about}"
+    said = f"not in Hounsfield units: {abs(shift)} was {verb}, as {peaks}"
     return volume._replace(voxels_ZxHxW=voxels, warnings=(*volume.warnings, said))

@@ -95,6 +95,18 @@ def is_voxel_file(path: Path) -> bool:
     return bool(end) and any((path.parent / (stem + s)).is_file() for s in (".mhd", ".nhdr"))
 
 
+def name_voxel_file(start: bytes) -> str:
+    """Returns the name of the file that a header says its voxels are in; LOCAL or "" of itself.
+
+    Example:
+        >>> name_voxel_file(b"NDims = 3\\nElementDataFile = scan.raw\\n")
+        'scan.raw'
+    """
+    line = rb"^(?:ElementDataFile[ \t]*=|data ?file:)[ \t]*([^\r\n]*?)[ \t]*\r?$"
+    found = re.search(line, start, re.MULTILINE | re.IGNORECASE)
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
 def _open_meta(path: Path, file: BinaryIO) -> RawVolume:
     file.seek(0)
     fields: dict[str, str] = {}

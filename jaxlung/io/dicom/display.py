@@ -67,7 +67,8 @@ def apply_display(stored: np.ndarray, dataset: Any, path: str | os.PathLike[str]
 
 def _range(values: np.ndarray, padding_HxW: np.ndarray) -> tuple[float, float]:
     """Returns the `find_range` of values [H, W], without padding unless all is padding."""
-    return find_range(values if padding_HxW.all() else values[~padding_HxW])
+    is_mixed = padding_HxW.any() and not padding_HxW.all()
+    return find_range(values[~padding_HxW] if is_mixed else values)
 
 
 def _is_padding(stored: np.ndarray, dataset: Any) -> np.ndarray:

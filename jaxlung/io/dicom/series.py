@@ -26,6 +26,7 @@ from jaxlung.io.dicom.signature import (
     starts_dicom,
     starts_image,
     starts_localizer,
+    starts_slice,
 )
 from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.system.silence import silence
@@ -137,11 +138,10 @@ def name_aside(start: bytes, open_file: Callable[[], Any]) -> str:
         import pydicom
 
         with silence(), open_file() as file:
-            tags = ["Modality", "ImagePositionPatient", "NumberOfFrames"]
+            tags = ["ImagePositionPatient", "NumberOfFrames"]
             dataset = pydicom.dcmread(file, force=True, stop_before_pixels=True, specific_tags=tags)
             is_slice = "ImagePositionPatient" in dataset or is_multiframe(dataset)
-        is_ct = read_modality(dataset) in ("", "CT")
-        return "screenshot" if is_ct and not is_slice else ""
+        return "" if is_slice else "screenshot"
     except Exception:  # reading the image says what is wrong
         return ""
 
@@ -202,12 +202,14 @@ def _read_headers(place: Path, also: Sequence[str]) -> tuple[list[tuple[Path, An
         start = read_start(path)
         if not starts_dicom(start, path.name):
             # This may be a slice, without which the scan would be shorter.
-            if path.suffix.lower() in SUFFIXES or path.stat().st_size == 0:
+            has_suffix = path.suffix and not path.suffix[1:].isdigit()  # 1.2.840.7 has none
+            if path.suffix.lower() in SUFFIXES or not (has_suffix or path.stat().st_size):
                 raise InputError(f"{path}: is no DICOM file, or a damaged one; replace it")
             continue  # notes, thumbnails
         if not starts_image(start, path.name):
             continue  # a DICOMDIR, reports
-        if kind := name_aside(start, functools.partial(open, path, "rb")):
+        kind = name_aside(start, functools.partial(open, path, "rb"))
+        if kind == "localizer" or (kind and path != place):  # of a named film: the modality
             aside[kind] += 1
             continue
         dataset = read_dataset(path, (*_READ, *also))
@@ -215,7 +217,7 @@ def _read_headers(place: Path, also: Sequence[str]) -> tuple[list[tuple[Path, An
             modality = read_modality(dataset)
         if "PixelData" in dataset:
             images.append((path, dataset))
-        elif modality in ("", "CT"):
+        elif modality in ("", "CT") and starts_slice(start):
             raise InputError(f"{path}: holds no image, or is truncated; replace or remove it")
     return images, aside
 

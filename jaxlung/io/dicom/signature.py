@@ -14,13 +14,17 @@ SUFFIXES = (".dcm", ".dicom")
 START = 4096  # bytes that `starts_dicom` and `starts_image` look at
 
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory
-# SOP classes without an image (PS3.4 B.5): reports and key objects, presentation states, waveforms,
-# raw data and registrations, documents, and what radiotherapy plans.
+# SOP classes without a film or slice (PS3.4 B.5): reports and key objects, presentation states,
+# waveforms, raw data, registrations and segmentations, documents, and what radiotherapy plans, its
+# dose included; worklists (PS3.4 CC); and what Siemens keeps beside its images (CSA non-image).
 _NO_IMAGE = re.compile(
     r"1\.2\.840\.10008\.5\.1\.4\.1\.1\."
-    r"(88\.|11\.[1-46-9]|9\.|66$|66\.[1-356]|104\.|481\.(?!1$|2$)|67$|68\.|78\.|79\.|80\.|90\.)"
+    r"(88\.|11\.[1-46-9]|9\.|66$|66\.|104\.|481\.(?!1$)|67$|68\.|78\.|79\.|80\.|90\.)"
+    r"|1\.2\.840\.10008\.5\.1\.4\.34\.|1\.3\.12\.2\.1107\.5\.9\.1$"
 )
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+# CT, Enhanced CT and Legacy Converted Enhanced CT.
+_CT = [f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "2.1", "2.2")]
 _IMAGE_TYPE = (0x0008, 0x0008)
 _CLASSES = ((0x0002, 0x0002), (0x0008, 0x0016))  # of the stored object: in the header, in the data
 # Value representations, by the bytes of their length: 4 and 2 (PS3.5 7.1.2).
@@ -80,6 +84,11 @@ def starts_localizer(start: bytes) -> bool:
 def starts_capture(start: bytes) -> bool:
     """Says whether the image is a Secondary Capture, as dose reports and screenshots are."""
     return _read_text(start, _CLASSES[1]).startswith(_CAPTURE)
+
+
+def starts_slice(start: bytes) -> bool:
+    """Says whether the class may be that of a CT slice: CT, Secondary Capture, or not known."""
+    return starts_capture(start) or _read_text(start, _CLASSES[1]) in ("", *_CT)
 
 
 def _read_text(start: bytes, tag: tuple[int, int]) -> str:

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.raw_volumes import SUFFIXES, name_voxel_file
 from jaxlung.io.dicom.signature import START
 
 
@@ -45,11 +46,18 @@ def read_member_start(archive: zipfile.ZipFile, member: str) -> bytes:
 
 
 def list_members(archive: zipfile.ZipFile, member: str) -> list[str]:
-    """Returns a file's own name, or the names of the files in a folder of the archive."""
-    if not member.endswith("/"):
+    """Returns the names of the files in a folder of the archive; else a file's own name.
+
+    The header of a MetaImage or NRRD volume is followed by the file of its voxels, if it has one.
+    """
+    if member.endswith("/"):
+        folder = PurePosixPath(member)
+        return [name for name in list_files(archive) if place_of(name).parent == folder]
+    place = place_of(member)
+    if place.suffix.lower() not in SUFFIXES:
         return [member]
-    folder = PurePosixPath(member)
-    return [name for name in list_files(archive) if place_of(name).parent == folder]
+    voxels = place.parent / name_voxel_file(read_member_start(archive, member))
+    return [member, *(name for name in list_files(archive) if place_of(name) == voxels != place)]
 
 
 def unpack(archive: zipfile.ZipFile, member: str, path: Path) -> None:

@@ -206,12 +206,15 @@ def _in_archive(path: Path, search: _Search) -> list[Source]:
     if len({*map(place_of, names)}) < len(names):
         raise InputError(f"{path}: holds two members of one name; repack it")
     found: dict[str, PurePosixPath] = {}
+    voxels = {other for name in names for other in list_members(archive, name) if other != name}
     for member in sorted(names):
         place = place_of(member)
         if any(map(is_hidden, place.parts)):
             continue
         if place.is_absolute() or ".." in place.parts or PureWindowsPath(place).drive:
             raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
+        if search.volumes and member in voxels:  # of a header, which is found itself
+            continue
         start = read_member_start(archive, member)
         if search.volumes and member.lower().endswith(VOLUMES):
             found[member] = place.with_name(volume_stem(Path(place)))
@@ -246,11 +249,10 @@ def on_disk(source: Source) -> Iterator[Path]:
             members = list_members(archive, source.member)
             if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
                 raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
-            is_series = source.member.endswith("/")
-            if is_series:
-                path.mkdir()
+            folder = path if source.member.endswith("/") else path.parent
+            folder.mkdir(exist_ok=True)
             for member in members:
-                unpack(archive, member, path / place_of(member).name if is_series else path)
+                unpack(archive, member, folder / place_of(member).name)
         except InputError:
             raise
         except Exception as error:  # as above

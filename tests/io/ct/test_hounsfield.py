@@ -70,6 +70,12 @@ def test_a_shift_by_1000_is_told_by_air_below_0():
     np.testing.assert_array_equal(check(hu + 1000).voxels_ZxHxW, hu)
 
 
+def test_a_shift_by_1000_of_clipped_units_is_told_by_air_near_0():
+    hu = chest().clip(-1000, 400)
+    np.testing.assert_array_equal(check(hu + 1000).voxels_ZxHxW, hu)
+    assert check(hu + 1000).warnings[0].startswith("not in Hounsfield units: 1000 was subtracted")
+
+
 def test_an_intercept_that_was_applied_twice_is_taken_back():
     for padding in (None, -2000, -3024, 0):
         found = check(padded(chest() - 1024, padding))
@@ -91,6 +97,13 @@ def eight_bits(hu):
     ("change", "words"),
     [
         (eight_bits, "air near -1000"),
+        (lambda hu: -hu, "apply its rescale intercept"),
+        (lambda hu: -np.where(abs(hu - 150) < 150, hu - 150, hu), "apply its rescale intercept"),
+        (lambda hu: 1024 - hu, "Hounsfield units"),
+        (lambda hu: hu * 10, "soft tissue near .* rescale it"),
+        (lambda hu: padded(hu * 10, -1024), "soft tissue near .* rescale it"),
+        (lambda hu: hu * 2, "Hounsfield units"),
+        (lambda hu: hu // 2, "rescale it"),
         (lambda hu: padded(eight_bits(hu).astype(np.int16), -1000), "air near -1000"),
         (lambda hu: padded(eight_bits(hu).astype(np.int16), -2000), "air near -1000"),
         (lambda hu: eight_bits(hu) / np.float32(255), "air near -1000"),
@@ -120,3 +133,8 @@ def test_real_scans(shared_data):
             voxels = hu + np.int16(offset)
             voxels[edge] = padding
             np.testing.assert_array_equal(check(voxels).voxels_ZxHxW[~edge], hu[~edge])
+    for wrong in (-hu, hu * 10, hu * 2, hu // 2):
+        with pytest.raises(InputError, match=r"^scan.nii: .*Hounsfield units"):
+            check(wrong)
+    clipped = hu.clip(-1000, 400)
+    np.testing.assert_array_equal(check(clipped + 1000).voxels_ZxHxW, clipped)

@@ -31,6 +31,7 @@ from pydicom.uid import (  # noqa: E402
 from jaxlung.data.folder import find_pairs, list_images, load_pairs  # noqa: E402
 from jaxlung.data.metadata import read_metadata  # noqa: E402
 from jaxlung.errors import InputError  # noqa: E402
+from jaxlung.io.dicom import display  # noqa: E402
 from jaxlung.io.dicom.display import window  # noqa: E402
 from jaxlung.io.dicom.file import read_dicom  # noqa: E402
 from jaxlung.io.dicom.signature import is_dicom  # noqa: E402
@@ -159,6 +160,13 @@ def test_a_marker_at_full_range_does_not_darken_the_film(tmp_path, count):
     marked = shown(tmp_path, pixels, 16)
     assert (marked[0, :count] == 1).all()
     np.testing.assert_array_equal(marked[1:], plain[1:])
+
+
+def test_values_without_padding_are_not_copied(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(display, "find_range", lambda values: seen.append(values.shape) or (0, 1))
+    shown(tmp_path, film12(), 12)
+    assert seen == [film12().shape]  # a selection has one axis
 
 
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])

@@ -183,6 +183,30 @@ def test_a_localizer_and_a_screenshot_are_no_slices(tmp_path):
         series.read_series(directory)
 
 
+@pytest.mark.parametrize(
+    ("uid", "modality"),
+    [
+        ("1.2.840.10008.5.1.4.1.1.481.2", "RTDOSE"),
+        ("1.2.840.10008.5.1.4.1.1.66.4", "SEG"),
+        ("1.2.840.10008.5.1.4.1.1.7", "OT"),
+        ("1.3.12.2.1107.5.9.1", "CT"),
+        ("1.2.840.10008.5.1.4.34.5", "CT"),
+        ("1.2.840.10008.5.1.4.1.1.1000.7", "CT"),  # a class that is no slice, and without pixels
+    ],
+)
+def test_other_objects_beside_the_slices_are_passed_over(tmp_path, uid, modality):
+    directory = write_series(tmp_path / "s")
+    more = {"SOPClassUID": uid, "Modality": modality, "series": "9.9", "ImagePositionPatient": None}
+    if modality == "CT":
+        more["PixelData"] = None
+    write_slice(directory / "other.dcm", stored()[:4, :, 0].T, 0.0, **more)
+    (directory / "notes.txt").touch()
+    assert series.read_series(directory)[0].shape == SHAPE
+    if not uid.endswith("1000.7"):
+        expected = "screenshot" if modality == "OT" else "DICOM without image"
+        assert series.name_file(directory / "other.dcm") == expected
+
+
 def test_slices_without_preamble_and_suffix_are_all_read(tmp_path):
     whole = volumes.read_volume(write_series(tmp_path / "s")).voxels_ZxHxW
     for path in sorted((tmp_path / "s").iterdir())[:3]:
@@ -242,6 +266,11 @@ def empty_file_without_suffix(directory):
     (directory / "IM0009").touch()
 
 
+def empty_file_of_a_number(directory):
+    (directory / "9.dcm").unlink()
+    (directory / "1.2.840.9").touch()
+
+
 def colour(directory):
     for path in directory.iterdir():
         path.unlink()
@@ -292,6 +321,7 @@ def nothing(directory):
         (last(0), "9.dcm: is no DICOM"),
         (last(400), "9.dcm: holds no image"),
         (empty_file_without_suffix, "IM0009: is no DICOM"),
+        (empty_file_of_a_number, "1.2.840.9: is no DICOM"),
         (fields(PixelData=None), "holds no image"),
         (fields(NumberOfFrames=2), "truncated pixel data"),
         (colour, "colour"),

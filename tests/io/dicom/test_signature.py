@@ -83,7 +83,12 @@ def test_other_bytes_are_not_dicom(tmp_path):
         (CLASSES + "1.1", True),
         (CLASSES + "2", True),
         (CLASSES + "7", True),
-        (CLASSES + "66.4", True),  # a segmentation has pixels
+        (CLASSES + "66.4", False),  # a segmentation has pixels, and shows no film
+        (CLASSES + "66.7", False),  # one of labels
+        (CLASSES + "481.2", False),  # dose
+        ("1.2.840.10008.5.1.4.34.5", False),  # a step of a worklist
+        ("1.2.840.10008.5.1.4.34.5.1", False),
+        ("1.3.12.2.1107.5.9.1", False),  # Siemens' CSA non-image
         (CLASSES + "481.1", True),
         ("1.2.3.4", True),
     ],

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.raw_volumes import open_raw_volume
 from jaxlung.io.images import read_image
 from jaxlung.io.passed_over import count_in_words
 from jaxlung.predict.batch.outputs import Options, plan_jobs
@@ -176,7 +177,7 @@ def test_volumes_are_files_and_folders_of_a_series(tmp_path):
     folder = tmp_path / "scans"
     for name in ("patient1/series1/1", "patient1/series1/2", "patient2/1"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        saved(folder / name, dicom(np.zeros((6, 8), np.uint16)))
+        saved(folder / name, dicom(np.zeros((6, 8), np.uint16), Modality="CT", SOPClassUID=CT))
     (folder / "x.nii.gz").write_bytes(b"")
     (folder / "film.png").write_bytes(b"")
     expected = ["patient1/series1", "patient2", "x"]
@@ -208,6 +209,37 @@ def test_voxels_beside_their_header_are_not_passed_over(tmp_path):
     assert names(found) == ["1.2.3", "b"] and passed_over == {".raw": 1}
 
 
+def test_voxels_in_an_archive_come_with_their_header(tmp_path):
+    meta = b"NDims = 3\r\nDimSize = 2 3 4\r\nElementSpacing = 1 1 1\r\nElementType = MET_UCHAR\r\n"
+    nrrd = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 3 4\nencoding: raw\nspace: ras\n"
+    nrrd += b"space directions: (1,0,0) (0,1,0) (0,0,1)\n"
+    voxels = np.arange(24, dtype=np.uint8)
+    files = {
+        "a/1.2.mhd": meta + b"ElementDataFile = voxels of 1.raw\r\n",
+        "a/voxels of 1.raw": voxels.tobytes(),
+        "a/b.nhdr": nrrd + b"data file: b.raw\n",
+        "a/b.raw": voxels.tobytes(),
+        "a/c.mha": meta + b"ElementDataFile = LOCAL\r\n" + voxels.tobytes(),
+        "lonely.raw": b"x",
+    }
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    passed_over = Counter()
+    found = find_sources([tmp_path / "scans.zip"], volumes=True, passed_over=passed_over)
+    assert names(found) == ["a/1.2", "a/b", "a/c"] and passed_over == {".raw": 1}
+    for source in found:
+        with on_disk(source) as path:
+            read = open_raw_volume(path).read_voxels()
+            np.testing.assert_array_equal(read.reshape(-1, order="F"), voxels)
+    first = found[0].stamp
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data[::-1] if name.endswith("1.raw") else data)
+    (other, *_) = find_sources([tmp_path / "other.zip"], volumes=True)
+    assert other.stamp != first
+
+
 @pytest.fixture
 def mixed(tmp_path) -> Path:
     """A film of each kind that is read, and other files."""
@@ -222,7 +254,8 @@ def mixed(tmp_path) -> Path:
     del bare.file_meta
     bare.save_as(folder / "below" / "IM1", implicit_vr=True, little_endian=True)
     saved(folder / "dicomdir", dicom(FILM, 12))
-    for name, uid in (("report.dcm", "88.11"), ("below/PR1", "11.1")):
+    others = {"report.dcm": "88.11", "below/PR1": "11.1", "seg.dcm": "66.4", "dose": "481.2"}
+    for name, uid in others.items():
         report = dicom(FILM, 12, SOPClassUID=f"1.2.840.10008.5.1.4.1.1.{uid}")
         saved(folder / name, report)
     return folder
@@ -242,10 +275,10 @@ def test_what_is_passed_over_is_counted(mixed, tmp_path, packed):
         ".img": 1,
         "no suffix": 1,
         "DICOMDIR": 1,
-        "DICOM without image": 2,
+        "DICOM without image": 4,
     }
     assert count_in_words(passed_over) == (
-        "7 files passed over (.heic 2, .img 1, DICOM without image 2, DICOMDIR 1, no suffix 1)"
+        "9 files passed over (.heic 2, .img 1, DICOM without image 4, DICOMDIR 1, no suffix 1)"
     )
     for source in found:
         with on_disk(source) as path:
