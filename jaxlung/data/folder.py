@@ -23,7 +23,7 @@ from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import measure_frame, read_mask
 from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.io.text import compose, is_utf8
-from jaxlung.masks.shape import is_inverted, measure_contrast, measure_shape
+from jaxlung.masks.shape import HOLES, is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 
 # Lungs hold 7 % of a picture's frame at most in 704 radiographs, and 19 % of the frame of their own
@@ -215,8 +215,8 @@ def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> Non
     assert mask_SxS is not None
     contrast = measure_contrast(canvas_SxS, is_lung(mask_SxS).astype(np.uint8))
     shape = measure_shape(mask, contrast)
-    # Lungs drawn as rectangles fill their box too, but are dark.
-    if is_inverted(shape) and (mask.size == mask_HxW.size or contrast < 0):
+    # Lungs drawn as rectangles fill their box too, but leave no holes.
+    if is_inverted(shape) and (mask.size == mask_HxW.size or shape.holes > HOLES):
         raise InputError(
             f"{path}: is inverted, as it marks {shape.border:.0%} of the picture's frame and not "
             f"the lungs; exchange 0 and the other value"
