@@ -19,7 +19,8 @@ def list_recipes() -> list[str]:
 def load_recipe(recipe: str | Path) -> ConfigDict:
     """Returns what `get_config()` of a recipe returns.
 
-    A recipe that starts from another one calls this too: it finds it wherever the file lies.
+    A recipe that starts from another one calls this too: it finds it wherever the file lies. A name
+    is always that of the package's recipe, though a file of that name lies beside the caller's.
 
     Args:
         recipe: a name, as "cxr"; or the path of a Python file.

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.data.duplicates import digest_canvas, hash_image
-from jaxlung.data.splits import Block, Split, refuse_empty
+from jaxlung.data.splits import Block, Split, refuse_unusable
 from jaxlung.errors import InputError
+from jaxlung.io.grey import to_grey8
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.silence import import_tensorflow
 from jaxlung.system.threads import count_cores
@@ -58,7 +59,8 @@ def make_canvases(
         size: S, the side of the canvas in pixels.
         fit: "letterbox" or "stretch", as in `to_canvas`.
         cache_gib: memory for the canvases in GiB; they are kept if all fit, and none otherwise.
-        reject_empty: reading an example without lung, or with a blank image, raises InputError.
+        reject_empty: reading an example without lung, or of lung alone, or with a blank image,
+            raises InputError.
         hashed: keep the perceptual hash of each image that is read, unless the split is so large
             that `check_canvases` reads a sample alone.
 
@@ -81,16 +83,18 @@ def make_canvases(
         if not done_N[index]:
             example = split.read(index)
             try:
+                grey_HxW = to_grey8(example.image)
                 image_SxS, mask_SxS, geometry = to_canvas(
-                    example.image, example.mask, size=size, fit=fit
+                    grey_HxW, example.mask, size=size, fit=fit
                 )
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
             assert mask_SxS is not None
             if reject_empty:
-                refuse_empty(split, index, geometry.box_of(image_SxS), is_lung(mask_SxS))
+                box = geometry.box_of
+                refuse_unusable(split, index, box(image_SxS), is_lung(box(mask_SxS)))
             if hashes is not None and split.ids[index] not in hashes:
-                hashes[split.ids[index]] = hash_image(example.image)
+                hashes[split.ids[index]] = hash_image(grey_HxW)
             if not cached:
                 return image_SxS, mask_SxS
             images_NxSxS[index], masks_NxSxS[index] = image_SxS, mask_SxS

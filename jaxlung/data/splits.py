@@ -5,6 +5,7 @@ Each makes one split of all its images; `splitting` says which of them are for w
 `select_examples` makes the three splits.
 """
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -76,20 +77,25 @@ def patients_by_id(split: Split) -> dict[str, str]:
     return dict(zip(split.ids, split.patients or split.ids, strict=True))
 
 
-def refuse_empty(split: Split, index: int, image: np.ndarray, mask: np.ndarray) -> None:
-    """Refuses an example to learn from.
+def refuse_unusable(split: Split, index: int, image: np.ndarray, mask: np.ndarray) -> None:
+    """Refuses an example that teaches nothing.
 
     Args:
         image: uint8 [H, W], without the bars of a letterbox.
-        mask: bool [H, W].
+        mask: bool [H, W], likewise.
 
     Raises:
-        InputError: the mask is empty, or the image blank.
+        InputError: the mask is empty or marks the whole image, or the image is blank.
     """
     if not mask.any():
         raise InputError(
             f"{split.sources[index]}: this mask of the {split.name} split is empty (no lung "
             f"pixel); mend the mask or remove the pair"
+        )
+    if mask.all():
+        raise InputError(
+            f"{split.sources[index]}: this mask of the {split.name} split marks the whole image as "
+            f"lung; mend the mask or remove the pair"
         )
     if measure_spread(image) < BLANK:
         raise InputError(
@@ -112,6 +118,27 @@ def select_examples(whole: Split, ids: Sequence[str], name: str) -> Split:
         {group: tuple(values[i] for i in chosen) for group, values in whole.groups.items()},
         None if stat is None else lambda i: stat(chosen[i]),
     )
+
+
+def keep_once(split: Split, limit: int) -> Split:
+    """Makes a split that keeps what it reads for the next reading, up to a limit in bytes."""
+    kept: dict[int, Example] = {}
+    free, lock = limit, threading.Lock()
+
+    def read(index: int) -> Example:
+        nonlocal free
+        earlier = kept.pop(index, None)
+        example = earlier or split.read(index)
+        size = example.image.nbytes + example.mask.nbytes
+        with lock:
+            if earlier:
+                free += size
+            elif size <= free:
+                free -= size
+                kept[index] = example
+        return example
+
+    return split._replace(read=read)
 
 
 def join_splits(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split:

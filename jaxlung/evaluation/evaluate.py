@@ -13,7 +13,7 @@ from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits, load_whole_folder
 from jaxlung.data.public import load_one_set, load_whole_set
-from jaxlung.data.splits import SPLITS, Split, select_examples
+from jaxlung.data.splits import SPLITS, Split, keep_once, select_examples
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.evaluation.model_scores import Task, score_split
@@ -23,10 +23,12 @@ from jaxlung.io.page import make_report_folder
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
-from jaxlung.system.digests import digest_weights
+from jaxlung.system.digests import digest_weights, is_example_digest
 from jaxlung.system.environment import describe_environment
 from jaxlung.weights import bundled
 from jaxlung.workdir.record import Digests
+
+_KEPT = 2**30  # bytes of a folder's examples that are kept from recognition to scoring
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -199,9 +201,10 @@ def choose_split(
         )
     warning = "these data hold the images that the model was trained on" if own else None
     if not named and not own and split != "all" and recorded:
-        moved, warning = _moved_split(config, data, split or "test", recorded)
-        if moved:
-            return moved, warning
+        whole = keep_once(load_whole_folder(config, data), _KEPT)
+        moved, warning = _moved_split(config, data, whole, split or "test", recorded)
+        if moved or split is None:
+            return moved or whole, warning
     if split in SPLITS:
         raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
     if not named:
@@ -213,25 +216,27 @@ def choose_split(
 
 
 def _moved_split(
-    config: DataConfig, folder: Path, name: str, recorded: Digests
+    config: DataConfig, folder: Path, whole: Split, name: str, recorded: Digests
 ) -> tuple[Split | None, str | None]:
-    """Finds a split of the run in a folder that its data may have moved to.
+    """Finds a split of the run in a folder, all of which is `whole`, that may be its data's.
 
     Returns:
         the split, None where the folder holds less than half of it; and what to say of it.
     """
-    whole, wanted = load_whole_folder(config, folder), recorded.get(name, {})
+    wanted = recorded.get(name, {})
+    by = "content" if all(map(is_example_digest, wanted.values())) else "name and size of file"
     ids, count = find_recorded(whole, wanted, config), len(wanted)
     if 2 * len(ids) < count or not ids:
-        few = f"{len(ids)} of the run's {count} {name} images are among these, by content"
+        few = f"{len(ids)} of the run's {count} {name} images are among these, by {by}"
         return None, few if ids else None
     if config.patient_pattern and set(ids) <= set(wanted):  # the files have their names
-        whole = load_whole_folder(config, folder, config.patient_pattern)
+        patients = load_whole_folder(config, folder, config.patient_pattern).patients
+        whole = whole._replace(patients=patients)
     missing = f"; the other {count - len(ids)} are not there" if len(ids) < count else ""
     used = "" if name == "test" else ", which was used in training"
     return select_examples(whole, ids, name), (
         f"the run's own {name} split{used}: {len(ids)} of its {count} images, recognised by "
-        f"content{missing}"
+        f"{by}{missing}"
     )
 
 
@@ -245,7 +250,8 @@ def _own_split(config: DataConfig, name: str, recorded: Digests | None) -> tuple
                 f"by --data"
             )
         if config.split_file and not Path(config.split_file).exists():
-            found, warning = _moved_split(config, folder, name, recorded)
+            whole = keep_once(load_whole_folder(config, folder), _KEPT)
+            found, warning = _moved_split(config, folder, whole, name, recorded)
             if found:
                 return found, warning
     chosen = load_splits(config)[name]

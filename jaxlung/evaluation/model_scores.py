@@ -145,15 +145,14 @@ class _Placed(NamedTuple):
 def _place(split: Split, predictor: Predictor, index: int) -> _Placed:
     example, data = split.read(index), predictor.config.data
     try:
-        canvas_SxS, mask_SxS, _ = to_canvas(
-            example.image, example.mask, size=data.size, fit=data.fit
-        )
         prepared = predictor.prepare(example.image)
+        grey_HxW = 255 - prepared.image if prepared.turned else prepared.image  # as in training
+        canvas_SxS, mask_SxS, _ = to_canvas(grey_HxW, example.mask, size=data.size, fit=data.fit)
     except InputError as error:
         raise InputError(f"{split.sources[index]}: {error}") from error
     assert mask_SxS is not None
     digest = digest_canvas(canvas_SxS, mask_SxS)
-    hashed = hash_image(example.image) if predictor.data.hashes else ""
+    hashed = hash_image(grey_HxW) if predictor.data.hashes else ""
     return _Placed(example, prepared, mask_SxS, digest, hashed)
 
 
@@ -166,10 +165,6 @@ def _score(
     prediction_HxW = predictor.finish(prepared, probability_SxS).mask
     prediction_SxS = predictor.to_mask(probability_SxS)
     lungs = sides.split_lungs(prediction_HxW, truth_HxW)
-    box = np.s_[
-        geometry.top : geometry.top + geometry.box_height,
-        geometry.left : geometry.left + geometry.box_width,
-    ]
     spacing = example.spacing
     canvas_spacing = spacing and (
         spacing[0] * geometry.height / geometry.box_height,
@@ -191,7 +186,9 @@ def _score(
     stray = image.count_stray_pieces(prediction_HxW, truth_HxW)
     digest = digest_example(example.image, example.mask)
     # Not the letterbox's bars: they are no part of the image.
-    reliability = calibration.count_reliability(probability_SxS[box], truth_SxS[box])
+    reliability = calibration.count_reliability(
+        geometry.box_of(probability_SxS), geometry.box_of(truth_SxS)
+    )
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest)
     return _Scored(scores, reliability, canvas_digest, hashed, prepared.turned)
 

@@ -160,7 +160,9 @@ def read_size(path: str | os.PathLike[str]) -> tuple[int, int]:
             height, width = read_image(path).shape[:2]
             return height, width
         with silence(), Image.open(path, formats=_FORMATS) as image:
-            is_turned = image.format != "TIFF" and _read_orientation(image) > 4
+            # Pillow decodes a PNG whole to look for an Exif chunk behind its pixels.
+            has_exif = image.format != "TIFF" and (image.format != "PNG" or "exif" in image.info)
+            is_turned = has_exif and _read_orientation(image) > 4
             return (image.width, image.height) if is_turned else (image.height, image.width)
     except InputError:
         raise
@@ -264,7 +266,7 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
 
 def is_image(path: Path) -> bool:
     """Says whether a file is an image: by its suffix; DICOM, which often has none, by content."""
-    start = signature.read_start(path) if _may_be_dicom(path.name) else b""
+    start = signature.read_start(path) if may_be_dicom(path.name) else b""
     return is_image_start(start, path.name)
 
 
@@ -279,7 +281,8 @@ def is_image_start(start: bytes, name: str) -> bool:
     return PurePath(name).suffix.lower() in SUFFIXES
 
 
-def _may_be_dicom(name: str) -> bool:
+def may_be_dicom(name: str) -> bool:
+    """Says whether the suffix leaves open that a file is DICOM, so that its content decides."""
     suffix = PurePath(name).suffix.lower()
     return suffix not in SUFFIXES or suffix in signature.SUFFIXES
 

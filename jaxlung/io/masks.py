@@ -2,6 +2,7 @@
 
 import os
 
+import cv2
 import numpy as np
 
 from jaxlung.errors import InputError
@@ -13,6 +14,9 @@ _FULL = 0.9  # of the highest value: JPEG's noise in a mask that marks everythin
 # A second label among soft edges: this share of what is marked, within so many of 255 levels, away
 # from both ends. An edge's values are spread, so that a tenth of them lies as near at most.
 _LABEL, _NEAR, _INNER = 0.08, 4, (13, 243)
+# A piece of more than this share of what is marked is no crumb of resampling or JPEG; it is lung
+# for certain where one value is above this one of 255.
+_PIECE, _CERTAIN = 0.01, 153
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
@@ -26,8 +30,8 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         bool [H, W], True is lung.
 
     Raises: as `read_image`; also for a mask that is drawn otherwise: with mostly values in between,
-        in its alpha channel, in colour on a light background, in two greys with soft edges, or
-        without a background of 0.
+        in its alpha channel, in colour on a light background, in two greys with soft edges,
+        without a background of 0, or without a value above it.
 
     Example:
         >>> import pathlib, tempfile
@@ -65,6 +69,11 @@ def to_lung(film: Film, path: str | os.PathLike[str]) -> np.ndarray:
 def _cut(pixels: np.ndarray, path: str | os.PathLike[str], *, lossy: bool) -> np.ndarray:
     """Cuts grey [H, W] into background and lung: labels at 0, soft edges at half their range."""
     highest = float(pixels.max())
+    if highest <= 0 and pixels.min() < 0:
+        raise InputError(
+            f"{path}: has no value above 0 (they go from {pixels.min():g} to {highest:g}); write a "
+            f"mask of 0 and 255, 255 for lung"
+        )
     is_integer = pixels.dtype.kind != "f"
     if not lossy and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):
         return pixels > 0
@@ -75,17 +84,35 @@ def _cut(pixels: np.ndarray, path: str | os.PathLike[str], *, lossy: bool) -> np
             f"{path}: is neither labels nor an outline with soft edges (most values lie between 0 "
             f"and the highest, {highest:g}); write a mask of 0 and 255"
         )
-    # An edge passes through all values; a second label stays at one of them.
-    scaled = np.rint(between * (255 / highest)).astype(np.int64) if highest > 0 else between
-    counts = np.bincount(scaled, minlength=256)
-    near = np.convolve(counts, np.ones(2 * _NEAR + 1, int), "same")
-    near[: _INNER[0]] = near[_INNER[1] :] = 0
-    if near.max() > _LABEL * len(marked):
+    if highest == 0:
+        return pixels > 0
+    lesser = _find_label(between * (255 / highest), len(marked)) or _find_piece(
+        pixels * (255 / highest), len(marked)
+    )
+    if lesser:
         raise InputError(
-            f"{path}: holds two greys with soft edges (about {near.argmax() * highest / 255:.0f} "
-            f"and {highest:g}), of which one would be lost; write a mask of 0 and 255"
+            f"{path}: holds two greys with soft edges (about {lesser * highest / 255:.0f} and "
+            f"{highest:g}), of which one would be lost; write a mask of 0 and 255"
         )
     return pixels > highest / 2
+
+
+def _find_label(between: np.ndarray, marked: int) -> int:
+    """Finds a second label of the values of 255, where an edge passes through all; 0 if none."""
+    counts = np.bincount(np.rint(between).astype(np.int64), minlength=256)
+    near = np.convolve(counts, np.ones(2 * _NEAR + 1, int), "same")
+    near[: _INNER[0]] = near[_INNER[1] :] = 0
+    return int(near.argmax()) if near.max() > _LABEL * marked else 0
+
+
+def _find_piece(scaled_HxW: np.ndarray, marked: int) -> float:
+    """Finds the highest of 255 of a piece that a cut at half would lose or halve; 0 if none."""
+    _, pieces_HxW = cv2.connectedComponents((scaled_HxW > _INNER[0]).astype(np.uint8))
+    areas = np.bincount(pieces_HxW.ravel())
+    areas[0] = areas[np.unique(pieces_HxW[scaled_HxW > _CERTAIN])] = 0
+    if areas.max() <= _PIECE * marked:
+        return 0
+    return float(scaled_HxW[pieces_HxW == areas.argmax()].max())
 
 
 def measure_frame(mask_HxW: np.ndarray) -> float:

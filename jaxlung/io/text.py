@@ -14,7 +14,9 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_WIDE = 0.4  # share of NUL among the bytes at even or odd places: UTF-16 without its mark
+# Share of pieces of a byte at most between NULs: UTF-16 without its mark. Lists of `find -print0`
+# have NULs too, between names.
+_WIDE = 0.5
 
 
 def read_text(path: Path) -> str:
@@ -46,13 +48,23 @@ def decode_text(data: bytes, name: object, *, errors: str = "strict") -> str:
     """
     encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "")
     try:
-        if not encoding and max(data[i::2].count(0) for i in (0, 1)) > _WIDE * (len(data) // 2 + 1):
+        pieces = data.split(b"\0")
+        if not encoding and sum(len(piece) < 2 for piece in pieces[1:]) > _WIDE * len(pieces):
             raise UnicodeError
         return data.decode(encoding or "utf-8", "strict" if encoding else errors)
     except UnicodeError:
         raise InputError(
             f"{name}: is neither UTF-8 nor UTF-16 with a byte order mark; save it as UTF-8"
         ) from None
+
+
+def is_utf8(name: str) -> bool:
+    """Says whether a name can be written as UTF-8; no JSON or report could hold stray bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def compose(name: str) -> str:

@@ -103,7 +103,7 @@ def import_tensorflow() -> Any:
     except ImportError as error:
         raise InputError(
             "reading by tf.data (data.loader='tfdata', or a split larger than the cache) needs "
-            "TensorFlow, which is not installed: pip install tensorflow-cpu, or set "
+            "TensorFlow, which is not installed: pip install tensorflow, or set "
             "data.loader='memory'"
         ) from error
     # TensorFlow only reads files here; on a GPU it would take the memory that JAX needs.

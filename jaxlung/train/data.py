@@ -48,13 +48,19 @@ def prepare_data(config: Config) -> Data:
             hashed=config.modality == "xray" and config.data.name != "phantom",
         )
 
-    return _prepare(config, make)
+    splits = load_splits(config.data)
+    if config.data.name in ("folder", "ct") and is_main():
+        ct = config.data.name == "ct"
+        if words := count_in_words(count_passed_over(Path(config.data.dir), ct=ct)):
+            print(f"{config.data.dir}: {words}")
+    return _prepare(config, splits, make)
 
 
 def prepare_members(configs: Sequence[Config]) -> list[Data]:
     """Prepares the data of each member of an ensemble; each example is read and kept once.
 
-    Members with the same settings of data share all. Folds divide the same examples otherwise.
+    Members with the same settings of data share all. Folds divide the same examples otherwise, and
+    each warns of what no earlier one has.
 
     Raises:
         InputError: see `prepare_data`.
@@ -85,20 +91,23 @@ def prepare_members(configs: Sequence[Config]) -> list[Data]:
         for image_id, digest in digests.items()
         if is_example_digest(digest)
     }
-    return [
-        first if config.data == configs[0].data else _prepare(config, share, known)
-        for config in configs
-    ]
+    members, said = [], set(first.warnings)
+    for config in configs:
+        data = first
+        if config.data != configs[0].data:
+            data = _prepare(config, load_splits(config.data), share, known)
+            data = data._replace(warnings=[text for text in data.warnings if text not in said])
+            said.update(data.warnings)
+        members.append(data)
+    return members
 
 
 def _prepare(
-    config: Config, make: Callable[[Split], Canvases], known: Mapping[str, str] | None = None
+    config: Config,
+    splits: Mapping[str, Split],
+    make: Callable[[Split], Canvases],
+    known: Mapping[str, str] | None = None,
 ) -> Data:
-    splits = load_splits(config.data)
-    if config.data.name in ("folder", "ct") and is_main():
-        ct = config.data.name == "ct"
-        if words := count_in_words(count_passed_over(Path(config.data.dir), ct=ct)):
-            print(f"{config.data.dir}: {words}")
     count, batch_size = len(splits["train"].ids), config.train.batch_size
     if count < batch_size:
         raise InputError(

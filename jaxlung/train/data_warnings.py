@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from jaxlung.config import Config
+from jaxlung.config import Config, DataConfig
 from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.duplicates import find_duplicates, read_hashes
 from jaxlung.data.folder import count_images_below
@@ -29,10 +29,10 @@ def find_warnings(config: Config, splits: Mapping[str, Split], contents: Content
     split_of = {unit_of(i): name for name, split in splits.items() for i in split.ids}
     warnings = []
     count = sum(name == "validation" for name in split_of.values())
-    if config.modality == "xray" and count < FEW:
+    if config.modality == "xray" and config.data.name != "phantom" and count < FEW:
         warnings.append(
             f"the validation split has {count} images, fewer than {FEW}: the epoch that it chooses "
-            f"is chosen by chance; raise data.validation_fraction"
+            f"is chosen by chance; {_advise_more(config.data)}"
         )
     if config.data.name == "folder":
         images = Path(config.data.dir) / "images"
@@ -68,6 +68,17 @@ def find_warnings(config: Config, splits: Mapping[str, Split], contents: Content
             f"({_name(named)}); leave one set out"
         )
     return warnings
+
+
+def _advise_more(data: DataConfig) -> str:
+    """Says how to have more images for validation: by the field that counts."""
+    if data.folds:
+        return "lower data.folds"
+    if data.split_file:
+        return f"list more of them in {data.split_file}"
+    if data.split == "published":
+        return "leave out data.split='published' and raise data.validation_fraction"
+    return "raise data.validation_fraction"
 
 
 def _name(groups: Iterable[Iterable[str]]) -> str:

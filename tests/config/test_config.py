@@ -236,6 +236,15 @@ def test_a_recipe_of_ones_own_starts_from_another(tmp_path):
     )
     config = load_recipe(own)
     assert config.train.num_epochs == 7 and config.train.ema == load_recipe("cxr").train.ema > 0
+    # A name is the package's, whatever lies beside; an edited copy goes by its path.
+    (tmp_path / "cxr.py").write_text(own.read_text())
+    assert load_recipe("cxr").train.num_epochs == 60
+    own.write_text(
+        "import pathlib\n"
+        "from jaxlung.config import load_recipe\n"
+        "def get_config(): return load_recipe(pathlib.Path(__file__).with_name('cxr.py'))\n"
+    )
+    assert load_recipe(own).train.num_epochs == 7
     for text, reason in (
         ("x = 1\n", "get_config' is missing"),
         ("def get_config(: 1\n", "line 1"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxlung.data.duplicates import hash_image
 from jaxlung.data.folder import find_pairs, load_pairs
 from jaxlung.data.input_pipeline import (
     CHECK_LIMIT,
@@ -23,6 +24,7 @@ from jaxlung.data.input_pipeline import (
 from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
+from jaxlung.system.silence import import_tensorflow
 
 LOADERS = ("memory", "tfdata")
 SIZE = 16
@@ -240,7 +242,7 @@ def test_check_fills_the_cache():
 
 def test_check_rejects_empty_masks_by_name():
     images = [np.arange(0, 160, 10, np.uint8).reshape(4, 4)] * 3
-    masks = [np.ones((4, 4)), np.zeros((4, 4)), np.ones((4, 4))]
+    masks = [np.eye(4), np.zeros((4, 4)), np.eye(4)]
     split = make_array_split("train", ["a", "hollow", "c"], images, masks)
     with pytest.raises(InputError, match="^hollow: .*train split is empty"):
         check_canvases(canvases_of(split, reject_empty=True))
@@ -255,7 +257,7 @@ def test_check_rejects_blank_images_by_name(shape, dtype):
     blank = np.full(shape, 255, dtype)
     if math.prod(shape) > 1000 and dtype == np.uint8:
         blank[3, 3] = 0
-    masks = [np.ones(shape)] * 3
+    masks = [np.tri(*shape)] * 3
     split = make_array_split("validation", ["a", "dark", "c"], [film, blank, film], masks)
     with pytest.raises(InputError, match="^dark: this image of the validation split is blank"):
         check_canvases(canvases_of(split, reject_empty=True))
@@ -283,7 +285,7 @@ def test_a_split_of_more_than_1000_is_large(count, expected):
 
 
 def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
-    masks = np.ones((12, 4, 4))
+    masks = np.tile(np.eye(4), (12, 1, 1))
     masks[5] = 0
     images = np.tile(np.arange(0, 160, 10, np.uint8).reshape(4, 4), (12, 1, 1))
     split = make_array_split("train", [f"{i}" for i in range(12)], images, masks)
@@ -291,6 +293,30 @@ def test_an_empty_mask_of_a_large_split_is_found_in_its_turn():
     assert len(check_canvases(canvases, limit=10, sample=2)) == 12
     with pytest.raises(InputError, match="^5: "):
         collect(canvases, eval_indices(12, 3), "memory")
+
+
+def test_a_mask_of_the_whole_image_is_rejected():
+    """Also one of a film that is letterboxed, whose bars it does not mark."""
+    film = np.arange(20 * 40, dtype=np.uint16).reshape(20, 40)
+    split = make_array_split("train", ["full"], [film], [np.ones((20, 40), bool)])
+    with pytest.raises(InputError, match="^full: .*train split marks the whole image as lung"):
+        check_canvases(canvases_of(split, reject_empty=True))
+    check_canvases(canvases_of(split._replace(name="test")))
+
+
+def test_grey_is_made_once(monkeypatch):
+    made = []
+
+    def find_range(image):
+        made.append(image.shape)
+        return float(image.min()), float(image.max())
+
+    monkeypatch.setattr("jaxlung.io.grey.find_range", find_range)
+    film = np.arange(200 * 140, dtype=np.uint16).reshape(200, 140)
+    split = make_array_split("train", ["a"], [film], [film > 9])
+    canvases = canvases_of(split, hashed=True)
+    check_canvases(canvases)
+    assert made == [film.shape] and canvases.hashes == {"a": hash_image(film)}
 
 
 def test_mask_that_vanishes_on_the_canvas_counts_as_empty():
@@ -371,3 +397,10 @@ def test_auto_takes_tfdata_only_for_what_is_not_in_memory():
     sampled = canvases_of(split._replace(ids=ids, sources=ids, stat=str))
     assert sampled.loader("auto") == "tfdata"
     assert [small.loader(choice) for choice in LOADERS] == list(LOADERS)
+
+
+def test_advice_to_install_tensorflow_works_on_every_machine(monkeypatch):
+    """`tensorflow-cpu` has no wheels for Apple silicon and ARM Linux."""
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(InputError, match="pip install tensorflow, or set data.loader='memory'$"):
+        import_tensorflow()

@@ -1,5 +1,6 @@
 """A run recognises its own images: moved, renamed, and as changed copies."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,13 +12,20 @@ import pytest
 from PIL import Image
 
 from jaxlung.config import DataConfig, parse_config
+from jaxlung.config.members import member_configs
+from jaxlung.data.duplicates import digest_canvas, hash_image
+from jaxlung.data.folder import load_folder
 from jaxlung.data.input_pipeline import check_canvases, make_canvases
-from jaxlung.data.splits import make_array_split
+from jaxlung.data.splits import keep_once, make_array_split
 from jaxlung.errors import InputError
-from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.evaluation.evaluate import choose_split, evaluate
+from jaxlung.evaluation.model_scores import _place
 from jaxlung.evaluation.own_data import find_recorded
+from jaxlung.io.images import read_film
 from jaxlung.phantom import radiographs
-from jaxlung.train.data import prepare_data
+from jaxlung.predict.load import load
+from jaxlung.preprocess import to_canvas
+from jaxlung.train.data import prepare_data, prepare_members
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.workdir.record import read_contents
 
@@ -224,7 +232,7 @@ def test_training_says_what_is_odd_about_its_splits(films, tmp_path, capsys):
     config = small_config(folder, split_file=str(tmp_path / "lists.json"))
     expected = [
         "the validation split has 6 images, fewer than 10: the epoch that it chooses is chosen by "
-        "chance; raise data.validation_fraction",
+        f"chance; list more of them in {tmp_path / 'lists.json'}",
         f"{folder / 'images'}: 3 images in folders below it are not read; move them up to use them",
         "patients with images in two splits: 1 (00 in train and 25 in test); put all images of a "
         "patient in one",
@@ -237,3 +245,91 @@ def test_training_says_what_is_odd_about_its_splits(films, tmp_path, capsys):
     assert all(f"warning: {sentence}" in printed for sentence in expected)
     [start] = json.loads((tmp_path / "run/run.json").read_text())["starts"]
     assert start["warnings"] == expected
+
+
+def test_advice_for_a_small_validation_split_is_what_the_config_takes(films, tmp_path):
+    config = small_config(write_films(tmp_path / "data", *(array[:24] for array in films)))
+    [warning] = prepare_data(parse_config(config)).warnings
+    assert warning.endswith("by chance; raise data.validation_fraction")
+    config = small_config(tmp_path / "data", split_file="")
+    config.data.folds, config.data.test_fraction = 4, 0.35
+    [warning] = prepare_data(parse_config(config)).warnings
+    assert warning.endswith("by chance; lower data.folds")
+    phantoms = DataConfig(size=32, phantom_train=8, phantom_validation=3, phantom_test=3)
+    from configs import tiny
+
+    config = dataclasses.replace(parse_config(tiny.get_config()), data=phantoms)
+    assert prepare_data(config).warnings == []
+
+
+def test_folds_say_once_what_is_odd(films, tmp_path, capsys):
+    folder = write_films(tmp_path / "data", *(array[:24] for array in films))
+    (folder / "images/notes.txt").write_text("x")
+    (folder / "images/more").mkdir()
+    shutil.copy(folder / "images/02.png", folder / "images/more")
+    config = small_config(folder, split_file="")
+    config.data.folds, config.data.test_fraction, config.ensemble.folds = 3, 0.35, True
+    members = prepare_members(member_configs(parse_config(config)))
+    assert capsys.readouterr().out == f"{folder}: 1 file passed over (.txt 1)\n"
+    said = [text for member in members for text in member.warnings]
+    assert len(said) == len(set(said)) and sum("below it" in text for text in said) == 1
+    assert sum("by chance" in text for text in members[0].warnings) == 1
+
+
+def test_an_image_is_read_once_to_be_recognised_and_scored(run, films, tmp_path, monkeypatch):
+    read, paths = read_film, []
+
+    def count(path):
+        paths.append(path)
+        return read(path)
+
+    monkeypatch.setattr("jaxlung.data.folder.read_film", count)
+    other = write_films(tmp_path / "other", 255 - films[0][:4], films[1][:4])
+    split, _ = choose_split(load(run[0]).config.data, other, None, read_contents(run[0]).digests)
+    assert len(paths) == 4
+    [split.read(i) for i in range(4)]
+    assert len(paths) == 4
+    [split.read(i) for i in range(4)]  # for the report's pictures
+    assert len(paths) == 8
+
+
+def test_examples_are_kept_up_to_a_limit():
+    images = np.zeros((3, 4, 4), np.uint8)
+    split, indices = make_array_split("all", "abc", images, images), []
+
+    def read(index):
+        indices.append(index)
+        return split.read(index)
+
+    kept = keep_once(split._replace(read=read), limit=64)
+    for index in (0, 1, 2, 0, 1, 2, 0):
+        kept.read(index)
+    assert indices == [0, 1, 2, 2, 0]
+
+
+def test_images_of_a_large_split_are_said_to_be_known_by_name_and_size(run, films, tmp_path):
+    config, folder = load(run[0]).config.data, write_films(tmp_path / "moved", *films)
+    whole = load_folder(folder)
+    stats = {whole.ids[i]: whole.stat(i) for i in range(20, 32)}
+    chosen, warning = choose_split(config, folder, None, {"test": stats})
+    assert len(chosen.ids) == 12 and warning == (
+        "the run's own test split: 12 of its 12 images, recognised by name and size of file"
+    )
+
+
+def test_grey_is_made_once_to_score(run, films, monkeypatch):
+    made = []
+
+    def find_range(image):
+        made.append(image.shape)
+        return float(image.min()), float(image.max())
+
+    monkeypatch.setattr("jaxlung.io.grey.find_range", find_range)
+    for film in (films[0][0], 255 - films[0][0]):
+        image = film.astype(np.uint16) * 16
+        split = make_array_split("test", ["a"], [image], [films[1][0]])
+        placed = _place(split, load(run[0]), 0)
+        canvas, mask, _ = to_canvas(image, films[1][0], size=32)
+        assert placed.digest == digest_canvas(canvas, mask)
+        assert placed.hash == hash_image(image)
+    assert made == [(128, 128)] * 6  # of each, one to score and two in this test

@@ -549,3 +549,16 @@ def test_film_of_a_picture_knows_no_spacing_and_no_modality(tmp_path):
         film = read_film(path)
         np.testing.assert_array_equal(film.image, picture())
         assert film.spacing is None and film.modality == ""
+
+
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_the_size_of_a_png_is_read_without_decoding(tmp_path, monkeypatch, orientation):
+    exif = Image.Exif()
+    if orientation:
+        exif[0x0112] = orientation
+    Image.new("L", (8, 6)).save(tmp_path / "a.png", **({"exif": exif} if orientation else {}))
+
+    decoded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: decoded.append(image))
+    assert read_size(tmp_path / "a.png") == ((8, 6) if orientation else (6, 8))
+    assert not decoded

@@ -256,3 +256,41 @@ def test_an_inverted_mask_is_refused_before_training(tmp_path):
         split.read(0)
     Image.fromarray(ALPHA).save(tmp_path / "masks" / "a.png")
     np.testing.assert_array_equal(split.read(0).mask, two_lungs() > 0)
+
+
+@pytest.mark.parametrize("bars", [((20, 0), (0, 0)), ((0, 0), (30, 30)), ((0, 12), (5, 0))])
+def test_an_inverted_mask_of_a_film_with_black_bars_is_refused(tmp_path, bars):
+    """As padding to a square makes them: the mask of lungs is 0 there, and its inverse too."""
+    for folder, pixels in (("images", 200 - 90 * (ALPHA // 255)), ("masks", 255 - ALPHA)):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.pad(pixels, bars)).save(tmp_path / folder / "a.png")
+    split = load_folder(tmp_path)
+    with pytest.raises(InputError, match=r"masks/a\.png: is inverted, .* exchange 0 and the other"):
+        split.read(0)
+    Image.fromarray(np.pad(ALPHA, bars)).save(tmp_path / "masks" / "a.png")
+    assert split.read(0).mask.sum() == (two_lungs() > 0).sum()
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+@pytest.mark.parametrize("lesser", [60, 110, 126])
+def test_a_small_second_lung_in_a_lesser_grey_is_not_lost(tmp_path, name, lesser):
+    pixels = np.zeros((128, 128), np.uint8)
+    pixels[20:110, 10:60], pixels[60:75, 80:95] = 255, lesser
+    blurred = Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1))
+    blurred.save(tmp_path / name, quality=90)
+    with pytest.raises(InputError, match=r"two greys with soft edges \(about \d+ and 25\d\)"):
+        read_mask(tmp_path / name)
+    pixels[pixels == lesser] = 255
+    Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(1)).save(tmp_path / name, quality=90)
+    assert read_mask(tmp_path / name)[60:75, 80:95].mean() > 0.9
+
+
+@pytest.mark.parametrize("values", [[-1.0, -0.5, 0.0], np.linspace(-9, 0, 50)])
+def test_a_mask_without_a_value_above_0_is_refused(tmp_path, values):
+    np.save(tmp_path / "a.npy", np.resize(np.float32(values), (10, 10)))
+    with pytest.raises(InputError, match=r"a\.npy: has no value above 0 \(they go from -[19] to"):
+        read_mask(tmp_path / "a.npy")
+
+
+def test_an_empty_jpeg_is_an_empty_mask(tmp_path):
+    assert not read_mask(save(tmp_path, np.zeros((16, 16), np.uint8), "a.jpg")).any()

@@ -21,9 +21,9 @@ from typing import NamedTuple
 from jaxlung.errors import InputError
 from jaxlung.io.dicom.series import holds_slices, name_aside, name_file
 from jaxlung.io.dicom.signature import read_start, starts_image
-from jaxlung.io.images import is_image, is_image_start, stem_of
+from jaxlung.io.images import is_image, is_image_start, may_be_dicom, stem_of
 from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
-from jaxlung.io.text import decode_text
+from jaxlung.io.text import decode_text, is_utf8
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import is_volume, volume_stem
 from jaxlung.predict.batch.archives import (
@@ -81,11 +81,17 @@ def read_list(data: bytes, name: str) -> list[Path]:
         name: of the list, for an error.
 
     Raises:
-        InputError: the list is in another encoding than UTF-8 or UTF-16; but for names of any
-            bytes in UTF-8, as Linux has them.
+        InputError: the list is in another encoding than UTF-8 or UTF-16. Names of any bytes, as
+            Linux has them, count where a file of such a name exists.
     """
     text = decode_text(data, name, errors="surrogateescape")
     lines = text.split("\0") if "\0" in text else [line.rstrip("\r") for line in text.split("\n")]
+    undecodable = [line for line in lines if not is_utf8(line)]
+    if undecodable and not any(map(os.path.exists, undecodable)):
+        raise InputError(
+            f"{name}: is not UTF-8, and none of its {len(undecodable)} names in other bytes is a "
+            f"file here; save it as UTF-8"
+        )
     return [Path(line) for line in lines if line.strip()]
 
 
@@ -107,17 +113,21 @@ def find_sources(
         InputError: a path leads to nothing (a glob without match, a folder or an archive without an
             image), it is the folder to pass over, or an archive is damaged.
     """
-    search = _Search(volumes, but_not, Counter() if passed_over is None else passed_over)
+    aside: dict[str, str] = {}
     sources: list[Source] = []
     for path in paths:
+        search = _Search(volumes, but_not, {})
         is_glob = glob.has_magic(str(path)) and not path.exists()
         # A missing file is reported when its turn comes.
         found = _matching(path, search) if is_glob else _at(path, search)
         if not found:
             verb, kind = "matches" if is_glob else "holds", "CT volume" if volumes else "image"
-            counts = count_in_words(search.passed_over)
+            counts = count_in_words(Counter(search.passed_over.values()))
             raise InputError(f"{path}: {verb} no {kind}{'; ' if counts else ''}{counts}")
         sources += found
+        aside |= search.passed_over
+    if passed_over is not None:
+        passed_over.update(aside.values())
     # A glob may name a folder and the files in it.
     return list({(source.path, source.member): source for source in sources}.values())
 
@@ -127,10 +137,13 @@ class _Search(NamedTuple):
 
     volumes: bool
     but_not: Path | None
-    passed_over: Counter[str]
+    passed_over: dict[str, str]  # the kind by place, as `Source.place`
 
     def passes_over(self, path: Path) -> bool:
         return self.but_not is not None and path.resolve().is_relative_to(self.but_not.resolve())
+
+    def put_aside(self, path: Path, kind: str) -> None:
+        self.passed_over[os.path.abspath(path)] = kind
 
 
 def _matching(pattern: Path, search: _Search) -> list[Source]:
@@ -189,7 +202,7 @@ def _below(folder: Path, search: _Search) -> Iterator[Path]:
             if name.lower().endswith(VOLUMES) if search.volumes else is_image(file):
                 yield file
             elif kind := name_file(file) if search.volumes else name_kind(read_start(file), name):
-                search.passed_over[kind] += 1
+                search.put_aside(file, kind)
 
 
 def _count_beside_series(folder: Path, search: _Search) -> None:
@@ -197,7 +210,7 @@ def _count_beside_series(folder: Path, search: _Search) -> None:
     for file in folder.iterdir():
         if file.is_file() and not is_hidden(file.name):
             if not file.name.lower().endswith(VOLUMES) and (kind := name_file(file)):
-                search.passed_over[kind] += 1
+                search.put_aside(file, kind)
 
 
 def _in_archive(path: Path, search: _Search) -> list[Source]:
@@ -215,19 +228,20 @@ def _in_archive(path: Path, search: _Search) -> list[Source]:
             raise InputError(f"{path}: its member {member!r} leads out of it; repack it")
         if search.volumes and member in voxels:  # of a header, which is found itself
             continue
-        start = read_member_start(archive, member)
+        is_open = search.volumes or may_be_dicom(place.name)
+        start = read_member_start(archive, member) if is_open else b""
         if search.volumes and member.lower().endswith(VOLUMES):
             found[member] = place.with_name(volume_stem(Path(place)))
         elif search.volumes and starts_image(start, place.name):
             if kind := name_aside(start, functools.partial(archive.open, member)):
-                search.passed_over[kind] += 1
+                search.put_aside(path / member, kind)
                 continue
             folder = place.parent
             found[f"{folder}/"] = folder if folder.name else PurePosixPath(path.stem)
         elif not search.volumes and is_image_start(start, place.name):
             found[member] = place.with_name(stem_of(Path(place)))
         else:
-            search.passed_over[name_kind(start, place.name)] += 1
+            search.put_aside(path / member, name_kind(start, place.name))
     return [Source(path, member, name) for member, name in found.items()]
 
 

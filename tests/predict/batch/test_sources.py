@@ -12,6 +12,7 @@ from jaxlung.errors import InputError
 from jaxlung.io.ct.raw_volumes import open_raw_volume
 from jaxlung.io.images import read_image
 from jaxlung.io.passed_over import count_in_words
+from jaxlung.predict.batch.archives import read_member_start
 from jaxlung.predict.batch.outputs import Options, plan_jobs
 from jaxlung.predict.batch.sources import find_sources, on_disk, read_list
 
@@ -361,7 +362,27 @@ def test_lists_of_other_encodings_are_refused():
     for encoding in ("utf-16-le", "utf-16-be", "utf-32-le"):
         with pytest.raises(InputError, match="^stdin: is neither UTF-8 nor UTF-16"):
             read_list("a.png\nb.png\n".encode(encoding), "stdin")
-    assert read_list(b"a\xff.png\n", "-") == [Path("a\udcff.png")]  # any bytes are a name on Linux
+
+
+def test_names_in_other_bytes_are_read_where_they_exist(tmp_path, monkeypatch):
+    """On Linux any bytes are a name; elsewhere, and in a list in Latin-1, they name no file."""
+    monkeypatch.chdir(tmp_path)
+    data = "a.png\nM\u00fcller.png\nB\u00f6hm.png\n".encode("latin-1")
+    with pytest.raises(
+        InputError, match="^stdin: is not UTF-8, and none of its 2 names in .* UTF-8$"
+    ):
+        read_list(data, "stdin")
+    try:
+        Path("M\udcfcller.png").touch()
+    except OSError:
+        pytest.skip("this file system has names of UTF-8 alone")
+    names = ["a.png", "M\udcfcller.png", "B\udcf6hm.png"]
+    assert read_list(data, "stdin") == list(map(Path, names))
+
+
+def test_short_names_between_nuls_are_no_utf_16():
+    names = [f"./{i}" for i in range(5)]
+    assert read_list("\0".join([*names, ""]).encode(), "-") == list(map(Path, names))
 
 
 def test_two_members_whose_names_become_one_are_refused(tmp_path):
@@ -371,3 +392,31 @@ def test_two_members_whose_names_become_one_are_refused(tmp_path):
     sources = find_sources([tmp_path / "a.zip"], volumes=False)
     with pytest.raises(InputError, match="Mu?.*png and .*M.*png would both write"):
         plan_jobs(sources, Options(out=tmp_path / "out"), volumes=False)
+
+
+def test_counts_are_of_the_path_that_is_named(tmp_path):
+    """An empty folder is not blamed with another's files, and no file is counted twice."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    Image.new("L", (8, 6), 9).save(tmp_path / "a" / "1.png")
+    (tmp_path / "a" / "2.heic").write_bytes(b"x")
+    with pytest.raises(InputError, match=f"^{tmp_path / 'b'}: holds no image$"):
+        find_sources([tmp_path / "a", tmp_path / "b"], volumes=False)
+    archive, passed_over = pack(tmp_path / "a", tmp_path / "a.zip"), Counter()
+    places = [tmp_path / "a", tmp_path / "b" / ".." / "a", archive, archive]
+    find_sources(places, volumes=False, passed_over=passed_over)
+    assert passed_over == {".heic": 2}
+
+
+def test_members_are_opened_where_their_suffix_does_not_decide(mixed, tmp_path, monkeypatch):
+    opened = []
+
+    def read_start(archive, member):
+        opened.append(member)
+        return read_member_start(archive, member)
+
+    monkeypatch.setattr("jaxlung.predict.batch.sources.read_member_start", read_start)
+    found = find_sources([pack(mixed, tmp_path / "mixed.zip")], volumes=False)
+    assert sorted(names(found)) == MIXED
+    assert "whole.dcm" in opened and "below/IM1" in opened
+    assert not [name for name in opened if name.endswith((".png", ".webp", ".jp2", ".jfif"))]
