@@ -174,7 +174,7 @@ def test_large_folds_have_the_digests_of_their_runs(monkeypatch):
 
     def make_split(name, numbers):
         ids = [f"{i}" for i in numbers]
-        ramp = np.arange(1, 17, dtype=np.uint8)
+        ramp = np.arange(16, dtype=np.uint8)
         images = [np.full((16, 16), i + 1, np.uint8) * ramp for i in numbers]
         split = make_array_split(name, ids, images, images)
         return split._replace(stat=lambda i: f"file {ids[i]}")
