@@ -138,7 +138,7 @@ def _shift(volume: Volume, counts: _Counts, shift: int, path: Path) -> Volume:
     air, tissue = peaks
     share = counts.share(*_TISSUE, shift)
     is_certain = (
-        -1060 <= air - shift <= -700
+        _AIR_PEAK[0] <= air - shift <= -700
         and abs(tissue - shift) <= _TISSUE_PEAK
         and counts.share(*_AIR, shift) >= _SOME
         and share >= _SOME

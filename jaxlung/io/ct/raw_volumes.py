@@ -20,10 +20,10 @@ import numpy as np
 from jaxlung.errors import InputError
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # the axes of ITK and DICOM to NIfTI's
 
 _LONGEST_HEADER = 2**16  # bytes
 _MOST_VOXELS = 2**30
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _META_TYPES = {
     **{"MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2"},
     **{"MET_INT": "i4", "MET_UINT": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8"},
@@ -134,7 +134,7 @@ def _open_meta(path: Path, file: BinaryIO) -> RawVolume:
     data = _Data(path, file.tell(), kind, packing)
     if name.upper() != "LOCAL":
         data = _Data(_beside(path, name), start, kind, packing)
-    return _volume(path, fields["DimSize"], _LPS_TO_RAS @ affine_4x4, data)
+    return _volume(path, fields["DimSize"], LPS_TO_RAS @ affine_4x4, data)
 
 
 def _open_nrrd(path: Path, file: BinaryIO) -> RawVolume:

@@ -177,8 +177,7 @@ def _reference(dataset: Any, path: Path, uids: Sequence[str]) -> Any:
     """
     from pydicom import Dataset
 
-    frames = int((*read_numbers(dataset, "NumberOfFrames"), 1)[0])
-    if frames > 1:
+    if (frames := count_frames(dataset)) > 1:
         raise InputError(f"{path}: has {frames} frames; expected one image")
     reference = Dataset()
     for keyword in uids:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.ct.raw_volumes import is_voxel_file
+from jaxlung.io.ct.raw_volumes import LPS_TO_RAS, is_voxel_file
 from jaxlung.io.dicom.display import apply_rescale, read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.frames import ATTRIBUTES, EACH, is_multiframe, place_frames, split_frames
@@ -33,7 +33,6 @@ from jaxlung.system.silence import silence
 
 _PLACE = ("SeriesInstanceUID", "ImageOrientationPatient", "ImagePositionPatient")
 _READ = (*_PLACE, *ATTRIBUTES)
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's axes to NIfTI's
 # How far a slice may lie from its even place, as a share of the step: scanners that round to
 # 0.1 mm are off by a twelfth of a thin slice, a missing slice by a half of the step or more.
 _UNEVEN = 0.1
@@ -104,7 +103,7 @@ def sort_slices(place: Path, also: Sequence[str] = ()) -> tuple[list[Slice], Ser
     affine_4x4[:3, 1] = column_3 * height
     affine_4x4[:3, 2] = step_3
     affine_4x4[:3, 3] = slices[0].position_3
-    return slices, Series(_LPS_TO_RAS @ affine_4x4, warning)
+    return slices, Series(LPS_TO_RAS @ affine_4x4, warning)
 
 
 def holds_slices(folder: Path) -> bool:
