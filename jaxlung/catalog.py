@@ -3,8 +3,8 @@
 A new set needs an entry here and a builder in `jaxlung.data.builders`, nothing else. The builder
 takes citation, terms and instructions from here; docs/datasets.md says more of each set.
 
-A label convention says which parts of the thorax a mask calls lung. Sets of different conventions
-teach a model contradictions, so a user has to ask for a mixture of them.
+A label convention says which parts of the thorax a mask calls lung: it is the structure that the
+mask marks. Sets of different conventions teach outputs of their own.
 """
 
 import difflib
@@ -14,16 +14,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxlung.errors import InputError
-
-LUNG_FIELD = "lung_field"  # heart, mediastinum and the lung behind them are OUT
-LUNG_AND_HEART = "lung_and_heart"  # they are IN
+from jaxlung.structures import (
+    HEART,
+    LEFT_CLAVICLE,
+    LEFT_LUNG,
+    LUNG,
+    LUNG_AND_HEART,
+    RIGHT_CLAVICLE,
+    RIGHT_LUNG,
+)
 
 
 class NamedSet(NamedTuple):
     name: str
     description: str  # one line
     n: int  # images that have a mask
-    convention: str  # LUNG_FIELD or LUNG_AND_HEART
+    convention: str  # the structure that its masks mark: LUNG or LUNG_AND_HEART
     terms: str  # the licence, and what it forbids
     instructions: str  # what to fetch and where to put it, under the folder of manual downloads
     homepage: str
@@ -34,6 +40,7 @@ class NamedSet(NamedTuple):
     folds: bool = False  # the set has two official folds
     same_images: tuple[str, ...] = ()  # other sets whose images it holds, all of them
     shared_images: tuple[str, ...] = ()  # other sets with which it has some images in common
+    others: tuple[str, ...] = ()  # further structures that each image has a mask of
     findings: Mapping[str, str] = {}  # pattern of an image's stem to the finding that it tells
 
 
@@ -53,7 +60,7 @@ _COVID_CXR = NamedSet(
     name="covid_cxr",
     description="COVID-19 and other pneumonias; radiologists' outlines of lungs and heart",
     n=99,
-    convention=LUNG_FIELD,
+    convention=LUNG,
     terms="annotations CC BY 4.0; each image its own licence, in metadata.csv: some forbid "
     "commercial use",
     instructions="Run, in the folder of manual downloads: git clone --depth 1 "
@@ -65,6 +72,7 @@ _COVID_CXR = NamedSet(
     "J. P. Cohen et al. COVID-19 image data collection: prospective predictions are the future. "
     "2020. arXiv:2006.11988",
     builder="covid_cxr",
+    others=(RIGHT_LUNG, LEFT_LUNG, HEART),
 )
 
 CATALOG: dict[str, NamedSet] = {
@@ -74,7 +82,7 @@ CATALOG: dict[str, NamedSet] = {
             name="montgomery",
             description="tuberculosis screening, Montgomery County, USA; clean manual masks",
             n=138,
-            convention=LUNG_FIELD,
+            convention=LUNG,
             terms=_NLM,
             manual=False,
             instructions="The archive is downloaded (0.6 GB). Where the host cannot be reached, "
@@ -84,13 +92,14 @@ CATALOG: dict[str, NamedSet] = {
             citation=_NLM_CITATION,
             builder="montgomery",
             published=(96, 14, 28),
+            others=(RIGHT_LUNG, LEFT_LUNG),
             findings={r"MCUCXR_\d+_0": "normal", r"MCUCXR_\d+_1": "tuberculosis"},
         ),
         NamedSet(
             name="shenzhen",
             description="tuberculosis screening, Shenzhen, China; noisy masks of volunteers",
             n=566,
-            convention=LUNG_FIELD,
+            convention=LUNG,
             terms=f"images {_NLM}; masks CC BY-NC-SA 4.0: no commercial use, share alike",
             instructions="Download the masks from "
             "https://www.kaggle.com/datasets/yoctoman/shcxr-lung-mask (log-in) and unpack them "
@@ -107,7 +116,7 @@ CATALOG: dict[str, NamedSet] = {
             name="jsrt",
             description="films with and without a lung nodule, Japan; SCR's masks of five organs",
             n=247,
-            convention=LUNG_FIELD,
+            convention=LUNG,
             terms="images by JSRT's terms of registration; masks for research and education: no "
             "redistribution, no commercial use",
             instructions="Register at http://db.jsrt.or.jp/eng.php, download the images and unpack "
@@ -125,19 +134,21 @@ using supervised methods. Medical Image Analysis 10(1), 2006. doi:10.1016/j.medi
             builder="jsrt",
             published=(172, 25, 50),
             folds=True,
+            others=(RIGHT_LUNG, LEFT_LUNG, HEART, RIGHT_CLAVICLE, LEFT_CLAVICLE),
         ),
         _COVID_CXR,
         _COVID_CXR._replace(
             name="covid_cxr_lung_and_heart",
             description="covid_cxr with the cardiomediastinum counted as lung",
             convention=LUNG_AND_HEART,
+            others=(LUNG, RIGHT_LUNG, LEFT_LUNG, HEART),
             same_images=("covid_cxr",),
         ),
         NamedSet(
             name="covid19_radiography",
             description="COVID-19, lung opacity, viral pneumonia and normal; masks by a model",
             n=21165,
-            convention=LUNG_FIELD,
+            convention=LUNG,
             terms="academic and non-commercial use only (check the page before you download)",
             instructions="Download "
             "https://www.kaggle.com/datasets/tawsifurrahman/covid19-radiography-database (log-in) "
@@ -161,7 +172,7 @@ doi:10.1016/j.compbiomed.2021.104319
             name="chest_xray_masks_and_labels",
             description="Montgomery and Shenzhen as merged on Kaggle: do not mix with either",
             n=704,
-            convention=LUNG_FIELD,
+            convention=LUNG,
             terms=f"images {_NLM}; masks CC BY-NC-SA 4.0 (Shenzhen): no commercial use, share "
             "alike",
             instructions="Download "
@@ -177,7 +188,7 @@ doi:10.1016/j.compbiomed.2021.104319
             name="chexmask",
             description="ChestX-ray14 with CheXmask's masks, by a model (n: before its filter)",
             n=112120,
-            convention=LUNG_FIELD,
+            convention=LUNG,
             terms="masks CC BY 4.0; images free, with a link to the NIH's page, Wang 2017 cited "
             "and the NIH Clinical Center named as the provider",
             instructions="Download OriginalResolution/ChestX-Ray8.csv from "
@@ -193,6 +204,7 @@ X. Wang et al. ChestX-ray8: hospital-scale chest X-ray database and benchmarks o
 classification and localization of common thorax diseases. CVPR 2017. doi:10.1109/CVPR.2017.369
 """.strip(),
             builder="chexmask",
+            others=(RIGHT_LUNG, LEFT_LUNG, HEART),
         ),
     )
 }
@@ -221,6 +233,16 @@ def set_names(name: str) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise InputError(f"data.name={name!r} names a set twice; weigh it by data.weights")
     return names
+
+
+def taught_by(name: str) -> tuple[str, ...]:
+    """Returns the conventions of the sets that a data.name joins, without repetition.
+
+    Example:
+        >>> taught_by("montgomery+jsrt"), taught_by("phantom")
+        (('lung',), ('lung',))
+    """
+    return tuple(dict.fromkeys(CATALOG[own].convention for own in set_names(name))) or (LUNG,)
 
 
 def is_set(path: Path) -> bool:

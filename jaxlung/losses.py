@@ -1,8 +1,10 @@
 """Losses of each image, from logits; the caller takes their mean.
 
 A mask may be soft: the share of each pixel that lung covers. The losses are least where the
-probability is that share.
+probability is that share. Each loss is of one structure; `mean_over_labelled` joins several.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -116,3 +118,36 @@ def segmentation_loss(
     if bce:
         loss_B += bce * bce_loss(logits_BxHxWx1, mask_BxHxWx1, robust=robust, edge=edge)
     return loss_B
+
+
+def mean_over_labelled(
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+    logits_BxHxWxC: jax.Array,
+    mask_BxHxWxC: jax.Array,
+    labelled_BxC: jax.Array,
+) -> jax.Array:
+    """Computes a loss for each structure, and each image's mean over those that it labels.
+
+    Args:
+        loss: of logits and mask [B, H, W, 1], such as `soft_dice_loss`; it returns [B].
+        logits_BxHxWxC: float32.
+        mask_BxHxWxC: float32 in [0, 1]; it may hold anything where nothing is labelled.
+        labelled_BxC: bool, True where a mask of the structure was drawn for the image.
+
+    Returns:
+        float32 [B]; 0 for an image that labels nothing.
+
+    Example:
+        >>> logits, mask = jnp.zeros((1, 4, 4, 2)), jnp.stack([jnp.ones((1, 4, 4))] * 2, -1)
+        >>> both, one = jnp.array([[True, True]]), jnp.array([[False, True]])
+        >>> means_2 = [mean_over_labelled(bce_loss, logits, mask, of)[0] for of in (both, one)]
+        >>> [round(float(mean), 4) for mean in means_2]
+        [0.6931, 0.6931]
+    """
+    if logits_BxHxWxC.shape[-1] == 1:
+        return jnp.where(labelled_BxC[:, 0], loss(logits_BxHxWxC, mask_BxHxWxC), 0.0)
+    loss_BxC = jax.vmap(loss, in_axes=-1, out_axes=-1)(
+        logits_BxHxWxC[..., None, :], mask_BxHxWxC[..., None, :]
+    )
+    count_B = labelled_BxC.sum(1)
+    return jnp.where(labelled_BxC, loss_BxC, 0.0).sum(1) / jnp.maximum(count_B, 1)

@@ -97,14 +97,33 @@ def to_canvas(
     height, width = grey_HxW.shape
     geometry = canvas_geometry(height, width, size, fit)
     canvas_SxS = _paste(_resize(grey_HxW, geometry.box_height, geometry.box_width), geometry)
-    if mask is None:
-        return canvas_SxS, None, geometry
-    if mask.shape != (height, width):
-        sides, image_sides = format_shape(mask.shape), format_shape(grey_HxW.shape)
+    return canvas_SxS, None if mask is None else mask_to_canvas(mask, geometry), geometry
+
+
+def mask_to_canvas(mask: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Places a mask on the canvas of its image: `to_canvas` for further masks.
+
+    Args:
+        mask: [height, width] of any dtype, non-zero is marked.
+        geometry: of the image, as `to_canvas` returns it.
+
+    Returns:
+        uint8 [S, S], the share of each pixel that the mask covers, 0 to 255.
+
+    Raises:
+        InputError: the mask has another size than its image.
+
+    Example:
+        >>> geometry = canvas_geometry(100, 200, size=64)
+        >>> int(is_lung(mask_to_canvas(np.ones((100, 200), bool), geometry)).sum())
+        2048
+    """
+    if mask.shape != (geometry.height, geometry.width):
+        sides, image_sides = format_shape(mask.shape), f"{geometry.height}x{geometry.width}"
         raise InputError(f"mask is {sides} but its image is {image_sides} (height x width)")
     coverage_HxW = np.where(np.asarray(mask) != 0, np.float32(255), np.float32(0))
     box = np.rint(_resize(coverage_HxW, geometry.box_height, geometry.box_width))
-    return canvas_SxS, _paste(box.astype(np.uint8), geometry), geometry
+    return _paste(box.astype(np.uint8), geometry)
 
 
 def is_lung(coverage: Array) -> Array:
@@ -166,7 +185,17 @@ def normalize(canvas_BxSxS: Array) -> Array:
         >>> image.shape, image.dtype, round(float(image.max()), 3)
         ((2, 16, 16, 1), dtype('float32'), 0.2)
     """
-    return canvas_BxSxS.astype("float32")[..., None] / np.float32(255)
+    return to_share(canvas_BxSxS)[..., None]
+
+
+def to_share(coverage: Array) -> Array:
+    """Scales a mask's coverage, uint8 of 0 to 255, to the share of each pixel, float32 in [0, 1].
+
+    Example:
+        >>> to_share(np.array([0, 255], np.uint8)).tolist()
+        [0.0, 1.0]
+    """
+    return coverage.astype("float32") / np.float32(255)
 
 
 def preprocess_image(

@@ -1,12 +1,14 @@
 """The state of a training and the pure steps on it; `jaxlung.devices.mesh` jits them.
 
-A batch is a dict of arrays: image uint8 [B, S, S], mask uint8 [B, S, S] of 0 to 255, the coverage
-by lung, and, for evaluation, valid bool [B], False for the padding of the last batch.
+A batch is a dict of arrays. image is uint8 [B, S, S]. mask is uint8 [B, S, S, C] of 0 to 255, the
+coverage by each of the C structures in `model.outputs`. labelled is bool [B, C], True where a mask
+of the structure was drawn for the image: losses and scores count no other. For evaluation, valid is
+bool [B], False for the padding of the last batch.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax
@@ -17,9 +19,9 @@ import optax
 from jaxlung import metrics
 from jaxlung.augmentation import augment
 from jaxlung.config import AugmentConfig, LossConfig
-from jaxlung.losses import segmentation_loss
-from jaxlung.model import UNet, lung_probability, to_mask
-from jaxlung.preprocess import is_lung, normalize
+from jaxlung.losses import mean_over_labelled, segmentation_loss
+from jaxlung.model import UNet, to_mask, to_probability
+from jaxlung.preprocess import is_lung, normalize, to_share
 
 Batch = dict[str, jax.Array]
 
@@ -59,7 +61,12 @@ class Recipe:
     # whole, so that the update depends on it by rounding, dropout and batch statistics alone.
     accumulate: int = 1
     threshold: float = 0.5  # a pixel is lung where its probability is at least this
+    mirror: tuple[int, ...] = ()  # of the outputs: `structures.mirror_order`; (): none has a side
     keeps_masks: bool = False  # `eval_step` returns its masks, which the host cleans up and counts
+
+    def loss_of_one(self, logits_BxSxSx1: jax.Array, mask_BxSxSx1: jax.Array) -> jax.Array:
+        """Computes each image's loss for one structure, float32 [B]."""
+        return segmentation_loss(logits_BxSxSx1, mask_BxSxSx1, **dataclasses.asdict(self.loss))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +102,7 @@ def train_step(
 
     Args:
         state: float32 parameters and what belongs to them.
-        batch: image and mask, uint8 [B, S, S] each.
+        batch: image uint8 [B, S, S], mask uint8 [B, S, S, C], labelled bool [B, C].
         key: of the whole run.
         recipe: what to do.
         place: where images and parameters lie meanwhile.
@@ -105,7 +112,8 @@ def train_step(
 
     Example:
         >>> recipe, key = Recipe(UNet(width=2, depth=1), optax.sgd(0.1)), jax.random.key(0)
-        >>> batch = {name: jnp.ones((2, 16, 16), jnp.uint8) for name in ("image", "mask")}
+        >>> image, labelled = jnp.ones((2, 16, 16), jnp.uint8), jnp.ones((2, 1), bool)
+        >>> batch = {"image": image, "mask": image[..., None], "labelled": labelled}
         >>> init = functools.partial(init_state, recipe=recipe, size=16)
         >>> step = functools.partial(train_step, recipe=recipe)
         >>> jax.eval_shape(lambda: step(init(key), batch, key)[1]["loss"])  # jax.jit computes it
@@ -113,12 +121,15 @@ def train_step(
     """
     augment_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
     image_BxSxSx1 = normalize(batch["image"])
-    mask_BxSxSx1 = normalize(batch["mask"])
-    image_BxSxSx1, mask_BxSxSx1 = augment(augment_key, image_BxSxSx1, mask_BxSxSx1, recipe.augment)
-    examples = place.spread_rows(image_BxSxSx1), place.spread_rows(mask_BxSxSx1)
+    mask_BxSxSxC = to_share(batch["mask"])
+    image_BxSxSx1, mask_BxSxSxC = augment(
+        augment_key, image_BxSxSx1, mask_BxSxSxC, recipe.augment, recipe.mirror
+    )
+    images_and_masks = place.spread_rows(image_BxSxSx1), place.spread_rows(mask_BxSxSxC)
+    examples = *images_and_masks, batch["labelled"]
 
     def mean_loss(params: Any, batch_stats: Any, examples: Any, key: jax.Array) -> Any:
-        image_BxSxSx1, mask_BxSxSx1 = examples
+        image_BxSxSx1, mask_BxSxSxC, labelled_BxC = examples
         logits, updated = recipe.model.apply(
             {"params": place.gather_params(params), "batch_stats": batch_stats},
             image_BxSxSx1,
@@ -126,7 +137,7 @@ def train_step(
             rngs={"dropout": key},
             mutable=["batch_stats"],
         )
-        loss_B = segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(recipe.loss))
+        loss_B = mean_over_labelled(recipe.loss_of_one, logits, mask_BxSxSxC, labelled_BxC)
         return loss_B.mean(), updated.get("batch_stats", {})
 
     value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
@@ -171,7 +182,8 @@ def _accumulate(
     def add_part(carry: Any, numbered: Any) -> Any:
         loss, batch_stats, grads = carry
         i, part = numbered
-        part = jax.tree.map(place.spread_rows, part)
+        image_BxSxSx1, mask_BxSxSxC, labelled_BxC = part
+        part = place.spread_rows(image_BxSxSx1), place.spread_rows(mask_BxSxSxC), labelled_BxC
         (part_loss, batch_stats), part_grads = value_and_grad(
             state.params, batch_stats, part, jax.random.fold_in(key, i)
         )
@@ -196,22 +208,23 @@ def eval_step(
 
     Args:
         variables: `TrainState.variables`.
-        batch: image and mask, uint8 [B, S, S] each, and valid, bool [B].
+        batch: image uint8 [B, S, S], mask uint8 [B, S, S, C], labelled bool [B, C], valid bool [B].
         recipe: its model, loss and threshold count here.
         place: where images and parameters lie meanwhile.
 
     Returns:
-        loss float32 [B], counts (`metrics.Counts` of [B]), valid bool [B]; where the recipe keeps
-        masks also the prediction and the truth, bool [B, S, S].
+        loss float32 [B], counts (`metrics.Counts` of [B, C]), labelled and valid as given; where
+        the recipe keeps masks also the prediction and the truth, bool [B, S, S, C].
     """
     logits = _logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
-    mask_BxSxSx1 = normalize(batch["mask"])
-    truth_BxSxS = is_lung(batch["mask"])
-    prediction_BxSxS = to_mask(lung_probability(logits), recipe.threshold)
-    masks = {"prediction": prediction_BxSxS, "truth": truth_BxSxS}
+    mask_BxSxSxC, labelled_BxC = to_share(batch["mask"]), batch["labelled"]
+    truth_BxSxSxC = is_lung(batch["mask"])
+    prediction_BxSxSxC = to_mask(to_probability(logits), recipe.threshold)
+    masks = {"prediction": prediction_BxSxSxC, "truth": truth_BxSxSxC}
     return {
-        "loss": segmentation_loss(logits, mask_BxSxSx1, **dataclasses.asdict(recipe.loss)),
-        "counts": metrics.count_pixels(prediction_BxSxS, truth_BxSxS),
+        "loss": mean_over_labelled(recipe.loss_of_one, logits, mask_BxSxSxC, labelled_BxC),
+        "counts": metrics.count_pixels_of_each(prediction_BxSxSxC, truth_BxSxSxC),
+        "labelled": labelled_BxC,
         "valid": batch["valid"],
         **(masks if recipe.keeps_masks else {}),
     }
@@ -224,8 +237,9 @@ def predict_step(
     place: Placement = WHOLE,
     *,
     tta: bool = False,
+    mirror: Sequence[int] = (),
 ) -> jax.Array:
-    """Returns lung probabilities, float32 [B, S, S], of uint8 canvases.
+    """Returns the probabilities of each output, float32 [B, S, S, C], of uint8 canvases.
 
     Args:
         variables: `TrainState.variables`.
@@ -233,14 +247,17 @@ def predict_step(
         model: the network.
         place: where images and parameters lie meanwhile.
         tta: test-time augmentation: the mean of an image's probabilities and of its mirror
-            image's, mirrored back.
+            image's, mirrored back; left and right structures change places in it.
+        mirror: as in `Recipe`.
     """
     image_BxSxS = place.spread_rows(image_BxSxS)
-    probability_BxSxS = lung_probability(_logits(variables, image_BxSxS, model, place))
+    probability_BxSxSxC = to_probability(_logits(variables, image_BxSxS, model, place))
     if not tta:
-        return probability_BxSxS
-    mirrored_BxSxS = lung_probability(_logits(variables, image_BxSxS[:, :, ::-1], model, place))
-    return (probability_BxSxS + mirrored_BxSxS[:, :, ::-1]) / 2
+        return probability_BxSxSxC
+    mirrored_BxSxSxC = to_probability(_logits(variables, image_BxSxS[:, :, ::-1], model, place))
+    if any(i != of for i, of in enumerate(mirror)):
+        mirrored_BxSxSxC = mirrored_BxSxSxC[..., jnp.array(mirror)]
+    return (probability_BxSxSxC + mirrored_BxSxSxC[:, :, ::-1]) / 2
 
 
 def _logits(variables: Any, image_BxSxS: jax.Array, model: UNet, place: Placement) -> Any:

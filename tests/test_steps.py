@@ -27,7 +27,7 @@ class OneLayer(nn.Module):
 
 @pytest.fixture
 def without_augmentation(monkeypatch):
-    monkeypatch.setattr(steps, "augment", lambda key, image, mask, config: (image, mask))
+    monkeypatch.setattr(steps, "augment", lambda key, image, mask, config, mirror: (image, mask))
 
 
 def compiled(recipe):
@@ -42,7 +42,8 @@ def batches(count, size=8):
     for _ in range(count):
         yield {
             "image": rng.integers(0, 255, (4, size, size)).astype(np.uint8),
-            "mask": 255 * rng.integers(0, 2, (4, size, size)).astype(np.uint8),
+            "mask": 255 * rng.integers(0, 2, (4, size, size)).astype(np.uint8)[..., None],
+            "labelled": np.ones((4, 1), bool),
         }
 
 

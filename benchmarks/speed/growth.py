@@ -71,7 +71,8 @@ def programs(task: str, size: int = 256, batch: int = 8, width: int = 16) -> Any
     init = functools.partial(steps.init_state, recipe=recipe, size=size)
     state = jit_init(init, mesh)(jax.random.key(0))
     plane = np.random.default_rng(0).integers(0, 255, (batch, size, size)).astype(np.uint8)
-    arrays = to_devices({"image": plane, "mask": plane}, mesh)
+    labelled = np.ones((batch, 1), bool)
+    arrays = to_devices({"image": plane, "mask": plane[..., None], "labelled": labelled}, mesh)
     if task == "train":
         step = functools.partial(steps.train_step, recipe=recipe)
         key = jax.random.key(0)

@@ -28,8 +28,9 @@ def main() -> None:
 
     from benchmarks.speed.peers import jaxlung_unet
     from benchmarks.speed.peers.contender import Spec
+    from jaxlung.data.canvases import check_canvases, make_canvases
     from jaxlung.data.folder import load_folder
-    from jaxlung.data.input_pipeline import batches, check_canvases, make_canvases, train_indices
+    from jaxlung.data.input_pipeline import batches, train_indices
 
     split = load_folder(arguments.directory)
     start = time.perf_counter()

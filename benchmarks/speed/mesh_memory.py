@@ -34,7 +34,12 @@ def measure(size: int, batch: int, mesh: dict, width: int, patch: int) -> dict[s
     state = jax.eval_shape(compiled.init, jax.random.key(0))
     shape = jax.ShapeDtypeStruct((batch, size, size), "uint8")
     key = jax.eval_shape(lambda: jax.random.key(0))
-    program = compiled.train.lower(state, {"image": shape, "mask": shape}, key).compile()
+    examples = {
+        "image": shape,
+        "mask": jax.ShapeDtypeStruct((*shape.shape, 1), "uint8"),
+        "labelled": jax.ShapeDtypeStruct((batch, 1), bool),
+    }
+    program = compiled.train.lower(state, examples, key).compile()
     memory = program.memory_analysis()
     peak = (
         memory.argument_size_in_bytes

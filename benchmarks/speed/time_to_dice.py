@@ -86,8 +86,8 @@ def keras(directory: Path) -> Iterator[float]:
     from benchmarks.speed.peers.contender import Spec
     from configs.unet import get_config
     from jaxlung.config import parse_config
+    from jaxlung.data.canvases import check_canvases, make_canvases
     from jaxlung.data.datasets import load_splits
-    from jaxlung.data.input_pipeline import check_canvases, make_canvases
 
     settings = get_config()
     settings.data.update({"name": "folder", "dir": str(directory)})
@@ -98,7 +98,8 @@ def keras(directory: Path) -> Iterator[float]:
         canvases = make_canvases(split, size=config.data.size, fit=config.data.fit)
         check_canvases(canvases)
         pairs = [canvases.read(i) for i in range(len(split.ids))]
-        arrays[name] = tuple(np.stack(plane)[..., None] for plane in zip(*pairs, strict=True))
+        images, masks, _ = zip(*pairs, strict=True)
+        arrays[name] = np.stack(images)[..., None], np.stack(masks)
 
     import tensorflow as tf
     from keras import layers, optimizers

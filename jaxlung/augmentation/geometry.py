@@ -43,6 +43,13 @@ def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig)
     return jnp.concatenate([linear_2x2, offset_2[:, None]], axis=1)
 
 
+def is_mirrored(matrix_2x3: jax.Array) -> jax.Array:
+    """Says whether an affine map turns an image over, bool []: its determinant is negative."""
+    (a, b, _), (c, d, _) = matrix_2x3
+    mirrored: jax.Array = a * d - b * c < 0
+    return mirrored
+
+
 def random_bend(key: jax.Array, shape: tuple[int, ...], largest: ArrayLike) -> jax.Array:
     """Draws smooth displacements, float32 [2, H, W] in pixels, for `shape` (H, W).
 

@@ -73,6 +73,15 @@ def add_eval_command(commands: Any) -> None:
         help="average with the mirror image's prediction (default); --no-tta: predict once",
     )
     evaluation.add_argument("--notta", dest="tta", action="store_false", help=argparse.SUPPRESS)
+    evaluation.add_argument(
+        "--output", metavar="NAME", help="the structure to score (default: each that images label)"
+    )
+    evaluation.add_argument(
+        "--convention",
+        metavar="NAME",
+        help="the structure that the masks of --data folders mark, as in lung_and_heart (default: "
+        "by their metadata.csv, else the run's data.convention)",
+    )
     evaluation.add_argument("--overwrite", action="store_true", help="replace an earlier report")
     add_process_flags(evaluation)
     evaluation.set_defaults(run=run_eval)
@@ -106,4 +115,6 @@ def run_eval(arguments: argparse.Namespace) -> None:
             tolerance=Tolerance(arguments.tolerance_px, arguments.tolerance_mm),
             overwrite=arguments.overwrite,
             tta=arguments.tta,
+            output=arguments.output,
+            convention=arguments.convention,
         )

@@ -39,6 +39,12 @@ def add_predict_command(commands: Any) -> None:
         help="a workdir of `jaxlung train`, or a bundled model's name (default cxr: frontal chest "
         "X-rays); several times: their mean",
     )
+    predict.add_argument(
+        "--output",
+        metavar="NAME",
+        help="the structure to mark, one of the model's outputs, as in lung or lung_and_heart "
+        "(default lung, where the model has it)",
+    )
     predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
     predict.add_argument(
         "--sides",
@@ -129,6 +135,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     models = arguments.model or ["cxr"]
     model = load(models[0] if len(models) == 1 else models, tta=arguments.tta)
+    model = model.for_output(arguments.output)
+    if arguments.sides and model.output != "lung":
+        raise InputError(f"--sides tells two lungs apart, not {model.output}; leave it out")
     is_ct, passed_over = model.config.modality == "ct", Counter[str]()
     sources = find_sources(paths, volumes=is_ct, but_not=arguments.out, passed_over=passed_over)
     options = Options(
@@ -137,6 +146,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         overlay=not arguments.no_overlay,
         probabilities=arguments.probabilities,
         model="+".join(Path(one).name for one in models),
+        output=model.output,
         format=arguments.format,
         strict=arguments.strict,
         resume=arguments.resume,

@@ -1,8 +1,24 @@
 """Checks that fields of a config agree, after `parsing` has checked each by itself."""
 
-from jaxlung.catalog import CATALOG, FOLDERS, set_names
+import dataclasses
+
+from jaxlung.catalog import CATALOG, FOLDERS, set_names, taught_by
 from jaxlung.config.settings import Config, DataConfig
 from jaxlung.errors import InputError
+from jaxlung.structures import LUNG, mirror_name
+
+
+def fill_outputs(config: Config) -> Config:
+    """Gives a network of unchanged `model.outputs` the outputs that its data teach.
+
+    These are the conventions of the sets or of the folder; a folder whose metadata.csv names
+    several needs them named.
+    """
+    if config.model.outputs != (LUNG,) or config.data.allow_mixed_conventions:
+        return config
+    data = config.data
+    outputs = (data.convention,) if data.name == "folder" else taught_by(data.name)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, outputs=outputs))
 
 
 def check_combinations(config: Config) -> None:
@@ -33,6 +49,7 @@ def check_combinations(config: Config) -> None:
     if config.data.name == "phantom" and config.data.size % 16:
         raise InputError(f"data.size must be a multiple of 16 for phantoms, got {config.data.size}")
     _check_sets(config.data)
+    _check_outputs(config)
     _check_folds(config.data)
     _check_ensemble(config)
     if config.data.validation_fraction + config.data.test_fraction >= 1:
@@ -77,6 +94,7 @@ def _check_unused(data: DataConfig) -> None:
         "patient_pattern": data.name in FOLDERS,
         "validation_fraction": by_hash and not data.folds,
         "test_fraction": by_hash and data.split == "hash",
+        "convention": data.name == "folder",
         "allow_mixed_conventions": len(sets) > 1,
         "window_low": data.name == "ct",
         "window_high": data.name == "ct",
@@ -162,15 +180,28 @@ def _check_sets(data: DataConfig) -> None:
                     f"that one may train and test; name one, or set data.allow_shared_images to "
                     f"train on both all the same"
                 )
-    conventions = {entry.name: entry.convention for entry in sets}
-    if len(set(conventions.values())) > 1 and not data.allow_mixed_conventions:
-        listed = ", ".join(f"{name} is {value}" for name, value in conventions.items())
-        raise InputError(
-            f"data.name={data.name!r} joins masks that differ in what they call lung ({listed}); "
-            f"set data.allow_mixed_conventions to train on them all the same"
-        )
     for entry in sets:
         if data.split == "published" and entry.published is None:
             raise InputError(f"data.split='published': no sizes are published for {entry.name}")
         if data.split.startswith("fold") and not entry.folds:
             raise InputError(f"data.split={data.split!r}: {entry.name} has no official folds")
+
+
+def _check_outputs(config: Config) -> None:
+    outputs, data = config.model.outputs, config.data
+    for name in outputs:
+        if mirror_name(name) not in outputs:
+            raise InputError(
+                f"model.outputs={outputs}: {name} becomes {mirror_name(name)} where an image is "
+                f"mirrored; name both"
+            )
+    if data.allow_mixed_conventions:
+        return
+    for set_name in set_names(data.name):
+        entry = CATALOG[set_name]
+        marked = (entry.convention, *entry.others)
+        if not set(marked) & set(outputs):
+            raise InputError(
+                f"data.name={data.name!r}: the masks of {set_name} mark {', '.join(marked)}, and "
+                f"model.outputs={outputs} has none of these; name one in model.outputs"
+            )

@@ -7,9 +7,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxlung.config.checks import check_combinations
+from jaxlung.config.checks import check_combinations, fill_outputs
 from jaxlung.config.settings import Config
 from jaxlung.errors import InputError
+from jaxlung.structures import is_structure_name
 
 
 def default_config() -> ConfigDict:
@@ -56,7 +57,7 @@ def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
         name: _parse_section(name, section_type, values.get(name, {}))
         for name, section_type in section_types.items()
     }
-    config = Config(**sections)
+    config = fill_outputs(Config(**sections))
     check_combinations(config)
     return config
 
@@ -77,7 +78,8 @@ def _parse_section(name: str, section_type: Any, values: Mapping[str, Any]) -> A
 def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
     expected = type(field.default)
     if expected is tuple:
-        return _check_numbers(path, field, value)
+        check = _check_names if "structures" in field.metadata else _check_numbers
+        return check(path, field, value)
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         # Python converts no int above 1.8e308; 1e300 is out of every range as well.
         value = float(min(max(value, -(10**300)), 10**300))
@@ -85,6 +87,8 @@ def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
         raise InputError(f"{path} must be of type {expected.__name__}, got {value!r}")
     if field.metadata.get("path"):
         return os.path.expanduser(str(value))  # a shell leaves the ~ of --config.data.dir=~/x
+    if "structures" in field.metadata:
+        return _check_names(path, field, (value,))[0]
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         options = " or ".join(repr(choice) for choice in choices)
@@ -94,6 +98,22 @@ def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
         if not low <= value <= high:  # NaN included
             raise InputError(f"{path} must be between {low:g} and {high:g}, got {value!r}")
     return value
+
+
+def _check_names(path: str, _: dataclasses.Field[Any], value: Any) -> tuple[str, ...]:
+    """Checks the names of a tuple, of a list, or of a text with commas, as flags have it."""
+    named = value.split(",") if isinstance(value, str) else value
+    if not isinstance(named, tuple | list) or not named:
+        raise InputError(f"{path} must hold names, as in ('lung', 'heart'), got {value!r}")
+    for name in named:
+        if not isinstance(name, str) or not is_structure_name(name):
+            raise InputError(
+                f"{path} must hold names of lower-case letters, digits and underscores, got "
+                f"{name!r}"
+            )
+    if len(set(named)) < len(named):
+        raise InputError(f"{path} names a structure twice: {', '.join(named)}")
+    return tuple(named)
 
 
 def _check_numbers(path: str, field: dataclasses.Field[Any], value: Any) -> tuple[float, ...]:

@@ -1,11 +1,14 @@
 """Every setting of a run with its default, its valid values and its meaning: the single definition.
 
 A field's `metadata` holds `range` (inclusive low and high, for a number or for each number of a
-tuple) or `choices`, and `help`, its meaning in a line. `path` marks a path, which may begin with ~.
+tuple) or `choices`, and `help`, its meaning in a line. `path` marks a path, which may begin with ~,
+and `structures` the name of a structure, or several.
 """
 
 import dataclasses
 from typing import Any, Literal, TypeVar
+
+from jaxlung.structures import LUNG
 
 T = TypeVar("T")
 
@@ -26,6 +29,11 @@ def between(default: T, low: float, high: float, help: str) -> T:
     return setting(default, help, range=(low, high))
 
 
+def structures(default: T, help: str) -> T:
+    """A field that holds a structure's name, or different ones: see `jaxlung.structures`."""
+    return setting(default, help, structures=True)
+
+
 def one_of(default: T, choices: tuple[T, ...], help: str) -> T:
     """A field that holds one of the choices."""
     return setting(default, help, choices=choices)
@@ -44,7 +52,10 @@ class DataConfig:
     weights: tuple[float, ...] = between(
         (), 1e-6, 1e6, "joined sets: shares of an epoch; (): by size"
     )
-    allow_mixed_conventions: bool = setting(False, "joined sets may differ in what they call lung")
+    convention: str = structures(LUNG, "folder: the structure that its masks mark")
+    allow_mixed_conventions: bool = setting(
+        False, "joined sets that differ in what they call lung all teach the first output"
+    )
     allow_shared_images: bool = setting(False, "joined sets may have images in common")
     split: str = one_of("hash", ("hash", "published", "fold1", "fold2"), "public sets; folds: JSRT")
     size: int = between(256, 16, 8192, "side of the network's square canvas, pixels")
@@ -99,6 +110,8 @@ class AugmentConfig:
 class ModelConfig:
     """The U-Net; `jaxlung.model.UNet` has the same fields and defaults."""
 
+    # The default stands for what the data teach: see `jaxlung.config.checks.fill_outputs`.
+    outputs: tuple[str, ...] = structures((LUNG,), "structures to mark, a channel each")
     width: int = between(16, 1, 4096, "channels at the first level; doubled at each level below")
     depth: int = between(4, 1, 8, "number of 2x poolings")
     patch: int = one_of(2, (1, 2, 4), "side of the patch stem: features at 1/patch the resolution")

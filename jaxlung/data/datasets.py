@@ -28,9 +28,9 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
 
     Example:
         >>> config = DataConfig(size=32, phantom_train=2, phantom_validation=1, phantom_test=1)
-        >>> image, mask, spacing = load_splits(config)["train"].read(0)
-        >>> image.shape, image.dtype, mask.dtype, spacing
-        ((32, 32), dtype('uint8'), dtype('bool'), None)
+        >>> example = load_splits(config)["train"].read(0)
+        >>> example.image.shape, example.image.dtype, example.mask.dtype, example.marks
+        ((32, 32), dtype('uint8'), dtype('bool'), 'lung')
     """
     match config.name:
         case "phantom":
@@ -49,7 +49,7 @@ def load_whole_folder(config: DataConfig, directory: Path, patient_pattern: str 
         return load_ct_folder(
             dataclasses.replace(config, patient_pattern=patient_pattern), directory
         )
-    return load_folder(directory, patient_pattern)
+    return load_folder(directory, patient_pattern, config.convention)
 
 
 def phantom_splits(config: DataConfig) -> dict[str, Split]:

@@ -26,9 +26,10 @@ class Duplicates(NamedTuple):
     change: str  # "", "mirrored" or "inverted": what the closest match of some pair needed
 
 
-def digest_canvas(image_SxS: np.ndarray, mask_SxS: np.ndarray) -> str:
-    """Returns `digest_example` of a canvas and of its mask of 0 and 1."""
-    return digest_example(image_SxS, is_lung(mask_SxS).astype(np.uint8))
+def digest_canvas(image_SxS: np.ndarray, mask_SxSxC: np.ndarray) -> str:
+    """Returns `digest_example` of a canvas and of its masks of 0 and 1; a single one is [S, S]."""
+    mask = mask_SxSxC[..., 0] if mask_SxSxC.shape[-1] == 1 else mask_SxSxC
+    return digest_example(image_SxS, is_lung(mask).astype(np.uint8))
 
 
 def standardise(grey_SxS: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.io.text import compose, is_utf8
 from jaxlung.masks.shape import HOLES, is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
+from jaxlung.structures import LUNG
 
 # Lungs hold 7 % of a picture's frame at most in 704 radiographs, and 19 % of the frame of their own
 # box in 500: their inverse holds this share.
@@ -44,7 +45,7 @@ def load_folder_splits(config: DataConfig) -> dict[str, Split]:
     Raises:
         InputError: the folder, its metadata or the lists cannot be used.
     """
-    whole = load_folder(Path(config.dir), config.patient_pattern)
+    whole = load_folder(Path(config.dir), config.patient_pattern, config.convention)
     stems_by_split = split_stems(config, whole.ids, patients_by_id(whole))
 
     def read_or_advise(index: int) -> Example:
@@ -58,11 +59,18 @@ def load_folder_splits(config: DataConfig) -> dict[str, Split]:
     return {name: select_examples(advising, stems, name) for name, stems in stems_by_split.items()}
 
 
-def load_folder(directory: Path, patient_pattern: str = "") -> Split:
-    """Loads every pair of a folder as one split, "all"."""
+def load_folder(directory: Path, patient_pattern: str = "", convention: str = LUNG) -> Split:
+    """Loads every pair of a folder as one split, "all".
+
+    Args:
+        directory: holds images/ and masks/.
+        patient_pattern: as in `make_patient_finder`; "": none.
+        convention: the structure that the masks mark, where metadata.csv does not say.
+    """
     pairs = find_pairs(directory)
     stems = [pair.id for pair in pairs]
-    return load_pairs("all", pairs, read_folder_metadata(directory, stems, patient_pattern))
+    metadata = read_folder_metadata(directory, stems, patient_pattern)
+    return load_pairs("all", pairs, metadata, convention)
 
 
 def read_folder_metadata(directory: Path, stems: Sequence[str], patient_pattern: str) -> Metadata:
@@ -234,7 +242,9 @@ def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> Non
         )
 
 
-def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = None) -> Split:
+def load_pairs(
+    name: str, pairs: Sequence[Pair], metadata: Metadata | None = None, convention: str = LUNG
+) -> Split:
     """Makes a split of files, which are read and checked when asked for.
 
     An example's spacing is that of metadata, which a person wrote down for these images, else the
@@ -243,6 +253,7 @@ def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
     """
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)
+    marks = tuple(own or convention for own in metadata.conventions)
 
     def read(index: int) -> Example:
         _, image_path, mask_path = pairs[index]
@@ -255,11 +266,15 @@ def load_pairs(name: str, pairs: Sequence[Pair], metadata: Metadata | None = Non
                 f"{format_shape(image.shape[:2])} (height x width); give both one size"
             )
         _refuse_inverted(image, mask, mask_path)
-        return Example(image, mask, metadata.spacings[index] or film.spacing)
+        spacing = metadata.spacings[index] or film.spacing
+        return Example(image, mask, spacing, marks[index])
 
     def stat(index: int) -> str:
         _, image_path, mask_path = pairs[index]
         return f"{image_path.stat().st_size}:{mask_path.stat().st_size} bytes"
 
     sources = tuple(str(mask) for _, _, mask in pairs)
-    return Split(name, stems, sources, read, metadata.patients, metadata.groups, stat)
+    labels = tuple((own,) for own in marks)
+    return Split(
+        name, stems, sources, read, metadata.patients, metadata.groups, stat, labels=labels
+    )

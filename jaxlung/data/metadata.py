@@ -6,6 +6,8 @@ An optional `metadata.csv` has a row for each image:
     patient                   images of one patient are split together and resampled together
     spacing_mm                of square pixels; or spacing_y_mm and spacing_x_mm. They win over
                               what a DICOM file says; where they are empty, the file counts
+    convention                the structure that the image's mask marks, as in data.convention,
+                              which counts where it is empty
     finding, view, site, sex  subgroups for evaluation, as is any column that begins with group_,
                               where they have 2 to 12 different values
 
@@ -23,10 +25,11 @@ from typing import NamedTuple
 from jaxlung.catalog import find_finding
 from jaxlung.errors import InputError
 from jaxlung.io.text import compose, read_text
+from jaxlung.structures import is_structure_name
 
 GROUPS = ("finding", "view", "site", "sex")
 MAX_GROUPS = 12  # a column with more different values is an identifier or a measurement
-_RESERVED = ("patient", "spacing_mm", "spacing_y_mm", "spacing_x_mm")
+_RESERVED = ("patient", "convention", "spacing_mm", "spacing_y_mm", "spacing_x_mm")
 
 
 class Metadata(NamedTuple):
@@ -35,6 +38,7 @@ class Metadata(NamedTuple):
     patients: tuple[str, ...] | None  # None: the set does not say
     spacings: tuple[tuple[float, float] | None, ...]  # height and width of a pixel, mm
     groups: Mapping[str, tuple[str, ...]]  # column to value of each image, "" where not known
+    conventions: tuple[str, ...]  # "": not told
 
 
 def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
@@ -52,7 +56,7 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
     # The stems of some public sets tell the finding; a folder of their images keeps it.
     groups = useful_groups({"finding": tuple(map(find_finding, ids))})
     if path is None or not ids:
-        return Metadata(None, (None,) * len(ids), groups)
+        return Metadata(None, (None,) * len(ids), groups, ("",) * len(ids))
     rows = _rows(path)
     for image_id in ids:
         if compose(image_id) not in rows:
@@ -74,7 +78,8 @@ def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:
             if name in GROUPS or name.startswith("group_")
         }
     )
-    return Metadata(patients, tuple(_spacing(path, row) for row in chosen), groups)
+    spacings = tuple(_spacing(path, row) for row in chosen)
+    return Metadata(patients, spacings, groups, tuple(_convention(path, row) for row in chosen))
 
 
 def _rows(path: Path) -> dict[str, dict[str, str]]:
@@ -111,6 +116,16 @@ def _rows(path: Path) -> dict[str, dict[str, str]]:
     if not rows:
         raise InputError(f"{path}: has no rows")
     return rows
+
+
+def _convention(path: Path, row: Mapping[str, str]) -> str:
+    convention = row.get("convention", "")
+    if convention and not is_structure_name(convention):
+        raise InputError(
+            f"{path}: the row of {row['id']!r} has convention {convention!r}; name a structure in "
+            f"lower-case letters, digits and underscores, such as lung or lung_and_heart"
+        )
+    return convention
 
 
 def _spacing(path: Path, row: Mapping[str, str]) -> tuple[float, float] | None:

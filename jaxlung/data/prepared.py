@@ -7,6 +7,7 @@ each text beside id and patient is a subgroup.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import json
@@ -18,17 +19,34 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
-from jaxlung.catalog import CATALOG, LUNG_AND_HEART, NamedSet
+from jaxlung.catalog import CATALOG, NamedSet
 from jaxlung.data.splits import Example, Split
 from jaxlung.errors import InputError
+from jaxlung.structures import (
+    HEART,
+    LEFT_CLAVICLE,
+    LEFT_LUNG,
+    LUNG_AND_HEART,
+    RIGHT_CLAVICLE,
+    RIGHT_LUNG,
+)
 from jaxlung.system.files import write_text
 from jaxlung.system.silence import quiet_tensorflow
 
 DEFAULT_DATA_DIR = "~/tensorflow_datasets"  # as TFDS has it, and its variable TFDS_DATA_DIR
 INDEX = "jaxlung_index.json"
-_PLANES = ("image", "mask", "heart")  # the images that `to_example` looks at
+# The features that hold the structures beside `mask`.
+_FEATURES = {
+    RIGHT_LUNG: "mask_right",
+    LEFT_LUNG: "mask_left",
+    HEART: "heart",
+    RIGHT_CLAVICLE: "clavicle_right",
+    LEFT_CLAVICLE: "clavicle_left",
+}
+_PLANES = ("image", "mask", "heart")  # the images that a record's digest goes by
 _DIGEST = "digest"  # the index's column that names the content of a record's planes
 
 
@@ -98,7 +116,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
 
     def read(position: int) -> Example:
         try:
-            return to_example(fetch(order[position]), entry.convention)
+            return to_example(fetch(order[position]), entry)
         except Exception as error:  # array_record and the decoders raise many types
             raise InputError(
                 f"{sources[position]}: cannot be read ({error}); delete the folder and prepare the "
@@ -106,7 +124,9 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
             ) from error
 
     sources = tuple(f"{builder.data_path}: {image_id}" for image_id in ids)
-    return Split("all", ids, sources, read, patients, columns, stat=digests.__getitem__)
+    labels = ((entry.convention, *entry.others),) * len(ids)
+    stat = digests.__getitem__
+    return Split("all", ids, sources, read, patients, columns, stat=stat, labels=labels)
 
 
 def open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], dict[str, Any]]]:
@@ -114,7 +134,7 @@ def open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], di
 
     Returns:
         the index, as `read_index` returns it, and a function from a record's position to its
-        decoded features, which several threads may call.
+        features, which several threads may call. Images that few ask for stay encoded, bytes.
 
     Raises:
         InputError: files were deleted or cut short.
@@ -144,18 +164,30 @@ def _skip_images(features: Any, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: tfds.decode.SkipDecoding() for name in images if name not in but}
 
 
-def to_example(features: dict[str, Any], convention: str) -> Example:
+def to_example(features: dict[str, Any], entry: NamedSet) -> Example:
     """Turns a builder's decoded features into the example that the pipeline takes."""
+
+    def plane(name: str) -> np.ndarray:
+        image = features[name]
+        if isinstance(image, bytes):
+            decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
+            assert decoded is not None  # TFDS has written it
+            image = decoded[..., None]
+        mask_HxW: np.ndarray = image[..., 0] > 0
+        return mask_HxW
+
     image_HxW = features["image"][..., 0]
     if features["bits"] == 8:
         image_HxW = image_HxW.astype(np.uint8)
-    mask_HxW = features["mask"][..., 0] > 0
-    if convention == LUNG_AND_HEART:
-        mask_HxW |= features["heart"][..., 0] > 0
+    mask_HxW = plane("mask")
+    others = {name: functools.partial(plane, _FEATURES.get(name, "mask")) for name in entry.others}
+    if entry.convention == LUNG_AND_HEART and HEART in others:  # the set keeps them apart
+        mask_HxW |= plane("heart")
     # Spacings are float32 on disk: rounding makes 0.175 of them 0.175 again.
     height, width = (round(float(side), 6) for side in features["spacing_mm"])
     known = math.isfinite(height) and math.isfinite(width)
-    return Example(image_HxW, mask_HxW, (height, width) if known else None)
+    spacing = (height, width) if known else None
+    return Example(image_HxW, mask_HxW, spacing, entry.convention, others)
 
 
 def read_index(builder: Any, records: Sequence[bytes]) -> dict[str, list[str]]:

@@ -13,7 +13,15 @@ from jaxlung.catalog import CATALOG, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import useful_groups
 from jaxlung.data.prepared import open_set
-from jaxlung.data.splits import SPLITS, Block, Split, join_splits, patients_by_id, select_examples
+from jaxlung.data.splits import (
+    SPLITS,
+    Block,
+    Example,
+    Split,
+    join_splits,
+    patients_by_id,
+    select_examples,
+)
 from jaxlung.data.splitting import read_split_file, split_by_hash, split_by_size, split_into_folds
 from jaxlung.errors import InputError
 
@@ -29,6 +37,9 @@ def load_public_splits(config: DataConfig) -> dict[str, Split]:
             weight is so low that its set would never be visited.
     """
     wholes = {name: open_set(name, config.dir) for name in set_names(config.name)}
+    if config.allow_mixed_conventions:
+        first = CATALOG[next(iter(wholes))].convention
+        wholes = {name: _teach(whole, first) for name, whole in wholes.items()}
     refuse_doubles(wholes)
     lists = None
     if config.split_file:
@@ -49,6 +60,15 @@ def load_public_splits(config: DataConfig) -> dict[str, Split]:
         counts = {name: len(ids_by_split["train"]) for name, ids_by_split in ids_by_set.items()}
         joined["train"] = joined["train"]._replace(blocks=_make_blocks(counts, config.weights))
     return joined
+
+
+def _teach(whole: Split, structure: str) -> Split:
+    """Makes a split whose masks count as those of a structure, whatever they mark."""
+
+    def read(index: int) -> Example:
+        return whole.read(index)._replace(marks=structure, others={})
+
+    return whole._replace(read=read, labels=((structure,),) * len(whole.ids))
 
 
 def _split_ids(

@@ -14,14 +14,24 @@ import numpy as np
 from jaxlung.data.metadata import useful_groups
 from jaxlung.errors import InputError
 from jaxlung.io.grey import BLANK, measure_spread
+from jaxlung.structures import LUNG
 
 SPLITS = ("train", "validation", "test")
 
 
 class Example(NamedTuple):
     image: np.ndarray  # as `images.read_image` returns it, on the original grid
-    mask: np.ndarray  # bool [H, W], True is lung
+    mask: np.ndarray  # bool [H, W], True is the structure that it marks, by its set's convention
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
+    marks: str = LUNG
+    # Further structures that are labelled: functions that read their masks, bool [H, W].
+    others: Mapping[str, Callable[[], np.ndarray]] = {}
+
+    def mask_of(self, structure: str) -> np.ndarray | None:
+        """Returns the mask of a structure, bool [H, W]; None where it is not labelled."""
+        if structure == self.marks:
+            return self.mask
+        return self.others[structure]() if structure in self.others else None
 
 
 class Block(NamedTuple):
@@ -42,6 +52,11 @@ class Split(NamedTuple):
     groups: Mapping[str, tuple[str, ...]] = {}  # subgroups: column to the value of each example
     stat: Callable[[int], str] | None = None  # identifies an example's files without reading them
     blocks: tuple[Block, ...] = ()  # the sets of a weighted mixture, in order; (): all alike
+    labels: tuple[tuple[str, ...], ...] = ()  # the structures that each labels; (): LUNG for all
+
+    def labels_of(self, index: int) -> tuple[str, ...]:
+        """Returns the structures that an example's masks mark, its convention first."""
+        return self.labels[index] if self.labels else (LUNG,)
 
 
 def make_array_split(
@@ -117,6 +132,7 @@ def select_examples(whole: Split, ids: Sequence[str], name: str) -> Split:
         tuple(whole.patients[i] for i in chosen) if whole.patients else None,
         {group: tuple(values[i] for i in chosen) for group, values in whole.groups.items()},
         None if stat is None else lambda i: stat(chosen[i]),
+        labels=tuple(map(whole.labels_of, chosen)),
     )
 
 
@@ -183,4 +199,5 @@ def join_splits(name: str, sets: Sequence[str], parts: Sequence[Split]) -> Split
         tuple(f"{s}:{patient}" for s, patient in zip(set_of_each, patients, strict=True)),
         groups,
         stat,
+        labels=tuple(part.labels_of(i) for part, i in places),
     )

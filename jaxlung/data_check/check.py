@@ -94,7 +94,7 @@ def check(
         item = item_of[image_id]
         if isinstance(item, Pair):
             return read_image(item.image), read_mask(item.mask)
-        image, mask_HxW, _ = whole.read(item)
+        image, mask_HxW, *_ = whole.read(item)
         return image, mask_HxW
 
     splits, by = _split(patients, split_file, validation_fraction, test_fraction, findings)

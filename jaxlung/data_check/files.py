@@ -155,7 +155,7 @@ def read_example(split: Split, index: int) -> Record:
     reading = _Reading(split.ids[index])
     image = mask_HxW = None
     with reading.keep_fault("unreadable", ""):
-        image, mask_HxW, _ = split.read(index)
+        image, mask_HxW, *_ = split.read(index)
     return _measure_pair(reading, image, mask_HxW, "bool, grey, 0 and 1")
 
 

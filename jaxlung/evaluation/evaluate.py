@@ -9,26 +9,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import CATALOG, FOLDERS, did_you_mean, is_set, set_names
+from jaxlung.catalog import FOLDERS
 from jaxlung.config import DataConfig
-from jaxlung.data.datasets import load_splits, load_whole_folder
-from jaxlung.data.public import load_one_set, load_whole_set
-from jaxlung.data.splits import SPLITS, Split, keep_once, select_examples
+from jaxlung.data.splits import Split, select_examples
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
+from jaxlung.evaluation.choice import choose_split
 from jaxlung.evaluation.model_scores import Task, score_split
-from jaxlung.evaluation.own_data import find_recorded
 from jaxlung.evaluation.report import OUTPUTS, write_report
 from jaxlung.io.page import make_report_folder
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
-from jaxlung.system.digests import digest_weights, is_example_digest
+from jaxlung.system.digests import digest_weights
 from jaxlung.system.environment import describe_environment
 from jaxlung.weights import bundled
-from jaxlung.workdir.record import Digests
-
-_KEPT = 2**30  # bytes of a folder's examples that are kept from recognition to scoring
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -42,6 +37,8 @@ def evaluate(
     tolerance: Tolerance = DEFAULT_TOLERANCE,
     overwrite: bool = False,
     tta: bool = True,
+    output: str | None = None,
+    convention: str | None = None,
 ) -> dict[str, Any]:
     """Scores the best checkpoint of each run on each set of images.
 
@@ -57,6 +54,9 @@ def evaluate(
         tolerance: distances within which NSD takes outlines for equal.
         overwrite: replace an earlier report.
         tta: predict with test-time augmentation, as `load` does.
+        output: the structure to score; None: each of the model's outputs that images label.
+        convention: the structure that the masks of folders mark, where their metadata.csv does not
+            say; None: as in the run's data.convention.
 
     Returns:
         What metrics.json holds. Of several processes the first alone writes and returns it; the
@@ -82,9 +82,10 @@ def evaluate(
     for name in filter(bundled.is_model_name, models_named):
         if out is None or data is None:
             raise InputError(f"--workdir {name}: a bundled model needs --data and --out")
-    tasks = _plan(models_named, folders, split, tta)
+    tasks = _plan(models_named, folders, split, tta, output, convention)
     if out is None:
-        out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
+        name = tasks[0].data.split(" (")[0]
+        out = Path(models_named[0]) / "eval" / f"{name}_{tasks[0].split.name}"
     if distributed.is_main():
         make_report_folder(Path(out), OUTPUTS, overwrite=overwrite)
     for task in tasks:
@@ -108,6 +109,8 @@ def _plan(
     folders: Sequence[Path | None],
     split: str | None,
     tta: bool,
+    output: str | None,
+    convention: str | None,
 ) -> list[Task]:
     """Loads the models and lists the images of every pair of model and set."""
     workdirs = [bundled.WEIGHTS / m if bundled.is_model_name(m) else Path(m) for m in models]
@@ -121,9 +124,40 @@ def _plan(
     labels = dict(zip(places, short_names(places), strict=True))
     tasks = []
     for ((name, predictor), folder), source in zip(pairs, sources, strict=True):
-        chosen, warning = _choose_for(predictor, folder, split)
-        label = labels[source.resolve()]
-        tasks.append(Task(name, predictor, label, str(source), chosen, warning))
+        chosen, warning = _choose_for(predictor, folder, split, convention)
+        task = Task(name, predictor, labels[source.resolve()], str(source), chosen, warning)
+        tasks += _for_outputs(task, output)
+    return tasks
+
+
+def _for_outputs(task: Task, output: str | None) -> list[Task]:
+    """Makes a task of each structure that the model marks and that images label.
+
+    Where they label none of the model's, one task compares what they label with what it marks, and
+    warns. Sets are named with the structure where it is not the lung.
+    """
+    split, outputs = task.split, task.predictor.config.model.outputs
+    wanted = (task.predictor.for_output(output).output,) if output else outputs
+    tasks = []
+    for structure in wanted:
+        ids = [own for i, own in enumerate(split.ids) if structure in split.labels_of(i)]
+        if not ids:
+            continue
+        part = split if len(ids) == len(split.ids) else select_examples(split, ids, split.name)
+        tasks.append(task.of(structure, part))
+    unscored = sum(not set(wanted) & set(split.labels_of(i)) for i in range(len(split.ids)))
+    if not tasks:
+        marked = sorted({split.labels_of(i)[0] for i in range(len(split.ids))})
+        if len(marked) > 1:
+            raise InputError(
+                f"{task.source}: its masks mark {' and '.join(marked)}, and {task.model} "
+                f"{', '.join(wanted)}; name masks of one structure"
+            )
+        text = f"its masks mark {marked[0]}, and the model marks {wanted[0]}"
+        return [task.of(wanted[0], split, marked[0], text)]
+    if unscored:
+        text = f"{unscored} of these {len(split.ids)} images label no output that is scored"
+        tasks = [one.of(one.predictor.output, one.split, warning=text) for one in tasks]
     return tasks
 
 
@@ -132,7 +166,7 @@ def _own_source(data: DataConfig) -> Path:
 
 
 def _choose_for(
-    predictor: Predictor, folder: Path | None, split: str | None
+    predictor: Predictor, folder: Path | None, split: str | None, convention: str | None
 ) -> tuple[Split, str | None]:
     data = predictor.config.data
     if predictor.bundled:  # a folder here may have the name of its own data without being these
@@ -145,7 +179,8 @@ def _choose_for(
         )
     # A bundled model's images have no names: a folder that holds them is scored whole.
     recorded = None if predictor.bundled else predictor.data.digests
-    return choose_split(data, folder, split, recorded)
+    data = dataclasses.replace(data, convention=convention or data.convention)
+    return choose_split(data, folder, split, recorded, predictor.config.model.outputs)
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
@@ -157,120 +192,6 @@ def short_names(paths: Sequence[Path]) -> list[str]:
         lengths = (n for n in range(1, len(own)) if all(o[-n:] != own[-n:] for o in others))
         names.append("/".join(own[-next(lengths, len(own)) :]))
     return names
-
-
-def choose_split(
-    config: DataConfig, data: Path | None, split: str | None, recorded: Digests | None = None
-) -> tuple[Split, str | None]:
-    """Chooses the images to evaluate on.
-
-    Args:
-        config: the run's own data.
-        data: a folder as the run reads them, or a prepared public set by name (where no such
-            folder exists); None for the run's own data.
-        split: "train", "validation", "test", or "all" (a folder's every pair); None means "test"
-            of the run's own data, by --data too (of a mixture: the part of the set named), and
-            "all" of others. A folder that holds at least half of the split's images is the run's
-            own, wherever it lies.
-        recorded: the digests of the run's data, from `record.read_contents`.
-
-    Returns:
-        The split, and a warning or None.
-
-    Raises:
-        InputError: there are no such data or no such split, or the run's own data have changed.
-    """
-    if split not in (None, "all", *SPLITS):
-        raise InputError(f"--split must be all, {', '.join(SPLITS)}, got {split!r}")
-    in_folder = config.name in FOLDERS
-    named = data is not None and is_set(data)
-    own = (
-        data is None
-        or (in_folder and data.resolve() == Path(config.dir).resolve())
-        or (named and str(data) in set_names(config.name))
-    )
-    if data is None and split == "all":
-        raise InputError("--split all needs --data FOLDER: the run's own data were trained on")
-    if data is None or (own and split != "all"):
-        chosen, warning = _own_split(config, split or "test", recorded)
-        return (load_one_set(chosen, str(data)) if named else chosen), warning
-    if not named and not data.exists():
-        raise InputError(
-            f"--data {data}: no such folder, nor a set of `jaxlung data list` (several: by "
-            f"commas){did_you_mean(str(data))}"
-        )
-    warning = "these data hold the images that the model was trained on" if own else None
-    if not named and not own and split != "all" and recorded:
-        whole = keep_once(load_whole_folder(config, data), _KEPT)
-        moved, warning = _moved_split(config, data, whole, split or "test", recorded)
-        if moved or split is None:
-            return moved or whole, warning
-    if split in SPLITS:
-        raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
-    if not named:
-        return load_whole_folder(config, data, config.patient_pattern if own else ""), warning
-    if config.name == "ct":
-        raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
-    whole = load_whole_set(str(data), "" if in_folder else config.dir)
-    return whole, warning or _other_convention(config, str(data))
-
-
-def _moved_split(
-    config: DataConfig, folder: Path, whole: Split, name: str, recorded: Digests
-) -> tuple[Split | None, str | None]:
-    """Finds a split of the run in a folder, all of which is `whole`, that may be its data's.
-
-    Returns:
-        the split, None where the folder holds less than half of it; and what to say of it.
-    """
-    wanted = recorded.get(name, {})
-    by = "content" if all(map(is_example_digest, wanted.values())) else "name and size of file"
-    ids, count = find_recorded(whole, wanted, config), len(wanted)
-    if 2 * len(ids) < count or not ids:
-        few = f"{len(ids)} of the run's {count} {name} images are among these, by {by}"
-        return None, few if ids else None
-    if config.patient_pattern and set(ids) <= set(wanted):  # the files have their names
-        patients = load_whole_folder(config, folder, config.patient_pattern).patients
-        whole = whole._replace(patients=patients)
-    missing = f"; the other {count - len(ids)} are not there" if len(ids) < count else ""
-    used = "" if name == "test" else ", which was used in training"
-    return select_examples(whole, ids, name), (
-        f"the run's own {name} split{used}: {len(ids)} of its {count} images, recognised by "
-        f"{by}{missing}"
-    )
-
-
-def _own_split(config: DataConfig, name: str, recorded: Digests | None) -> tuple[Split, str | None]:
-    """Loads a split of the run's own data, as they were."""
-    folder = Path(config.dir)
-    if config.name in FOLDERS and recorded:
-        if not folder.is_dir():
-            raise InputError(
-                f"{folder}: the run's data are no longer there; name the folder where they are now "
-                f"by --data"
-            )
-        if config.split_file and not Path(config.split_file).exists():
-            whole = keep_once(load_whole_folder(config, folder), _KEPT)
-            found, warning = _moved_split(config, folder, whole, name, recorded)
-            if found:
-                return found, warning
-    chosen = load_splits(config)[name]
-    if recorded and set(chosen.ids) != set(recorded[name]):
-        raise InputError(
-            f"{config.dir or config.name}: its {name} split is no longer that of the run "
-            f"({len(chosen.ids)} images for {len(recorded[name])}); restore its files and "
-            f"metadata.csv"
-        )
-    return chosen, None if name == "test" else f"the {name} split was used in training"
-
-
-def _other_convention(config: DataConfig, name: str) -> str | None:
-    """Warns where a set calls something else lung than the sets of the training."""
-    trained = {CATALOG[own].convention for own in set_names(config.name)}
-    convention = CATALOG[name].convention
-    if not trained or convention in trained:
-        return None
-    return f"its masks are {convention}, those that were trained on {' and '.join(sorted(trained))}"
 
 
 def _about(predictor: Predictor) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import is_lung, to_canvas
+from jaxlung.structures import LUNG
 from jaxlung.system.digests import digest_example, digest_splits
 
 
@@ -39,6 +40,22 @@ class Task(NamedTuple):
     source: str  # where the images come from
     split: Split
     warning: str | None
+    truth: str = LUNG  # the structure that the true masks mark: what the model marks, mostly
+
+    def of(
+        self, output: str, split: Split, truth: str | None = None, warning: str | None = None
+    ) -> "Task":
+        """Returns a task that scores one output on some of the images."""
+        truth = truth or output
+        name = self.data.split(" (")[0]
+        texts = [text for text in (self.warning, warning) if text]
+        return self._replace(
+            predictor=self.predictor.for_output(output),
+            data=name if truth == LUNG else f"{name} ({truth})",
+            split=split,
+            warning="; ".join(texts) or None,
+            truth=truth,
+        )
 
 
 class _Scored(NamedTuple):
@@ -61,7 +78,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     predictor, split = task.predictor, task.split
     own = range(jax.process_index(), len(split.ids), jax.process_count())
 
-    place = functools.partial(_place, split, predictor)
+    place = functools.partial(_place, split, predictor, task.truth)
     score = functools.partial(_score, predictor=predictor, tolerance=tolerance)
     scored: list[_Scored] = []
     with tqdm(
@@ -82,6 +99,8 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     facts = {
         "source": task.source,
         "split": split.name,
+        "output": predictor.output,
+        "truth": task.truth,
         "fingerprint": digest_splits({split.name: digests}),
         "warnings": [
             *([task.warning] if task.warning else []),
@@ -98,11 +117,12 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         probabilities = predictor.probabilities(one.canvas for one in placed)
         for one, probability_SxS in zip(again, probabilities, strict=True):
             found = predictor.finish(one.prepared, probability_SxS)
-            yield Picture(found.image, found.mask, one.example.mask)
+            yield Picture(found.image, found.mask, one.truth_HxW)
 
     return Scores(
         model=task.model,
         data=task.data,
+        output=predictor.output,
         ids=split.ids,
         patients=split.patients or split.ids,
         groups=split.groups,
@@ -131,8 +151,9 @@ class _Placed(NamedTuple):
     """One image and its true mask on both grids."""
 
     example: Example
+    truth_HxW: np.ndarray  # bool
     prepared: Prepared  # for the network, as `jaxlung predict` prepares it
-    mask_SxS: np.ndarray  # uint8, as `to_canvas` returns it
+    mask_SxS: np.ndarray  # of the truth, uint8, as `to_canvas` returns it
     digest: str  # of the canvas and the mask, as training records it
     hash: str
 
@@ -142,26 +163,28 @@ class _Placed(NamedTuple):
         return self.prepared.canvas
 
 
-def _place(split: Split, predictor: Predictor, index: int) -> _Placed:
+def _place(split: Split, predictor: Predictor, structure: str, index: int) -> _Placed:
     example, data = split.read(index), predictor.config.data
+    truth_HxW = example.mask_of(structure)
+    if truth_HxW is None:
+        raise InputError(f"{split.sources[index]}: has no mask of {structure}")
     try:
         prepared = predictor.prepare(example.image)
         grey_HxW = 255 - prepared.image if prepared.turned else prepared.image  # as in training
-        canvas_SxS, mask_SxS, _ = to_canvas(grey_HxW, example.mask, size=data.size, fit=data.fit)
+        canvas_SxS, mask_SxS, _ = to_canvas(grey_HxW, truth_HxW, size=data.size, fit=data.fit)
     except InputError as error:
         raise InputError(f"{split.sources[index]}: {error}") from error
     assert mask_SxS is not None
-    digest = digest_canvas(canvas_SxS, mask_SxS)
+    digest = digest_canvas(canvas_SxS, mask_SxS[..., None])
     hashed = hash_image(grey_HxW) if predictor.data.hashes else ""
-    return _Placed(example, prepared, mask_SxS, digest, hashed)
+    return _Placed(example, truth_HxW, prepared, mask_SxS, digest, hashed)
 
 
 def _score(
     placed: _Placed, probability_SxS: np.ndarray, predictor: Predictor, tolerance: Tolerance
 ) -> _Scored:
-    example, prepared, mask_SxS, canvas_digest, hashed = placed
-    geometry = prepared.geometry
-    truth_SxS, truth_HxW = is_lung(mask_SxS), example.mask
+    example, truth_HxW, prepared, mask_SxS, canvas_digest, hashed = placed
+    geometry, truth_SxS = prepared.geometry, is_lung(mask_SxS)
     prediction_HxW = predictor.finish(prepared, probability_SxS).mask
     prediction_SxS = predictor.to_mask(probability_SxS)
     lungs = sides.split_lungs(prediction_HxW, truth_HxW)
@@ -184,7 +207,7 @@ def _score(
     }
     flags = image.flag_failures(prediction_HxW, truth_HxW, lungs)
     stray = image.count_stray_pieces(prediction_HxW, truth_HxW)
-    digest = digest_example(example.image, example.mask)
+    digest = digest_example(example.image, truth_HxW)
     # Not the letterbox's bars: they are no part of the image.
     reliability = calibration.count_reliability(
         geometry.box_of(probability_SxS), geometry.box_of(truth_SxS)

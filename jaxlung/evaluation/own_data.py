@@ -4,16 +4,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from jaxlung.config import DataConfig
+from jaxlung.data.canvases import make_canvases
 from jaxlung.data.duplicates import digest_canvas, find_copies
-from jaxlung.data.input_pipeline import make_canvases
 from jaxlung.data.splits import Split
 from jaxlung.errors import InputError
+from jaxlung.structures import LUNG
 from jaxlung.system.digests import is_example_digest
 from jaxlung.system.threads import count_cores
 from jaxlung.workdir.record import Contents
 
 
-def find_recorded(whole: Split, recorded: Mapping[str, str], config: DataConfig) -> list[str]:
+def find_recorded(
+    whole: Split,
+    recorded: Mapping[str, str],
+    config: DataConfig,
+    outputs: Sequence[str] = (LUNG,),
+) -> list[str]:
     """Finds the images of a folder that are those of a run's split.
 
     Images are compared by id and content first, and then, where some are missing, by content alone.
@@ -23,11 +29,12 @@ def find_recorded(whole: Split, recorded: Mapping[str, str], config: DataConfig)
         whole: the folder's images.
         recorded: id to digest, of a split in the run's data.json.
         config: of the run's data.
+        outputs: of the run's model.
 
     Returns:
         their ids in `whole`, in the order of `recorded`, without those that are missing.
     """
-    canvases = make_canvases(whole, size=config.size, fit=config.fit, cache_gib=0)
+    canvases = make_canvases(whole, size=config.size, fit=config.fit, outputs=outputs, cache_gib=0)
     index_of = {image_id: i for i, image_id in enumerate(whole.ids)}
 
     def digest(i: int) -> str:
@@ -35,7 +42,8 @@ def find_recorded(whole: Split, recorded: Mapping[str, str], config: DataConfig)
         try:
             if text and not is_example_digest(text):
                 return whole.stat(i) if whole.stat else ""
-            return digest_canvas(*canvases.read(i))
+            image_SxS, mask_SxSxC, _ = canvases.read(i)
+            return digest_canvas(image_SxS, mask_SxSxC)
         except InputError:  # scoring names a damaged file when its turn comes
             return ""
 

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from jaxlung.masks.shape import has_one_lung, measure_shape
+from jaxlung.structures import LUNG
 
 SHAPE_SIDE = 256  # pixels: enough to measure a mask's shape, and faster than the whole mask
 # In 468 training masks (Shenzhen 381, Montgomery 87) the lungs take 10 % to 41 % of the picture.
@@ -13,7 +14,10 @@ LUNG_RATIO = 3.6  # larger over smaller lung: at most 3.56 in those masks, 2.6 i
 
 
 def check_mask(
-    mask_HxW: np.ndarray, confidence: float, least_confidence: float | None = None
+    mask_HxW: np.ndarray,
+    confidence: float,
+    least_confidence: float | None = None,
+    structure: str = LUNG,
 ) -> tuple[str, ...]:
     """Finds what is odd about a predicted mask, without looking at the image.
 
@@ -22,6 +26,8 @@ def check_mask(
         confidence: the Dice to expect, by `calibration.expected_dice`.
         least_confidence: what the model's confidence reaches on good images; None: not known, so
             that no confidence is too low.
+        structure: what the mask marks. Of another than the lungs only emptiness and confidence
+            tell.
 
     Returns:
         A sentence for each fault; none for two lungs of likely sizes with certain outlines.
@@ -31,7 +37,17 @@ def check_mask(
         ('no lung was found: check that the image shows a chest',)
     """
     if not mask_HxW.any():
-        return ("no lung was found: check that the image shows a chest",)
+        return (f"no {structure} was found: check that the image shows a chest",)
+    warnings = _check_lungs(mask_HxW) if structure == LUNG else []
+    if least_confidence is not None and confidence < least_confidence:
+        warnings.append(
+            f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
+        )
+    return tuple(warnings)
+
+
+def _check_lungs(mask_HxW: np.ndarray) -> list[str]:
+    """Finds what is odd about the sizes of two lungs."""
     scale = min(1.0, SHAPE_SIDE / max(mask_HxW.shape))
     height, width = (max(1, round(side * scale)) for side in mask_HxW.shape)
     grey = mask_HxW.astype(np.uint8) * 255
@@ -46,8 +62,4 @@ def check_mask(
     first, second = 1 - shape.second - shape.stray, shape.second
     if second and first > LUNG_RATIO * second:
         warnings.append(f"one lung is {first / second:.1f} times the other's size: check the mask")
-    if least_confidence is not None and confidence < least_confidence:
-        warnings.append(
-            f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
-        )
-    return tuple(warnings)
+    return warnings

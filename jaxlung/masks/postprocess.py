@@ -1,13 +1,38 @@
-"""From a network's mask to lungs: at most two pieces, without holes. Pure functions of numpy."""
+"""From a network's mask to what a film can show: few pieces, without holes. Functions of numpy."""
 
 import cv2
 import numpy as np
 
 from jaxlung.masks.shape import SECOND_LUNG
+from jaxlung.structures import PIECES
+
+
+def clean_up(mask_HxW: np.ndarray, structure: str) -> np.ndarray:
+    """Keeps as many pieces of a structure's mask as a film shows: see `keep_pieces`.
+
+    The mask of a structure that jaxlung does not know stays as it is.
+
+    Example:
+        >>> mask = np.array([[1, 0, 1]], bool)
+        >>> clean_up(mask, "heart").tolist(), clean_up(mask, "ribs").tolist()
+        ([[True, False, False]], [[True, False, True]])
+    """
+    pieces = PIECES.get(structure)
+    return mask_HxW if pieces is None else keep_pieces(mask_HxW, pieces)
 
 
 def keep_lungs(mask_HxW: np.ndarray) -> np.ndarray:
-    """Keeps the two largest pieces of a mask and fills their holes.
+    """Keeps the two largest pieces of a mask and fills their holes: see `keep_pieces`.
+
+    Example:
+        >>> keep_lungs(np.array([[1, 0, 1, 0, 1, 1]], bool)).astype(int).tolist()
+        [[1, 0, 0, 0, 1, 1]]
+    """
+    return keep_pieces(mask_HxW, 2)
+
+
+def keep_pieces(mask_HxW: np.ndarray, count: int) -> np.ndarray:
+    """Keeps the largest pieces of a mask and fills their holes.
 
     A frontal radiograph shows two lungs. Further pieces are the dark field beside the body, or gas
     in the stomach. Holes are what an opacity hides. A second piece that has less than SECOND_LUNG
@@ -16,6 +41,7 @@ def keep_lungs(mask_HxW: np.ndarray) -> np.ndarray:
 
     Args:
         mask_HxW: bool [H, W].
+        count: pieces to keep at most.
 
     Returns:
         bool [H, W]. It is empty only if the argument is empty. Applying the function twice changes
@@ -23,7 +49,7 @@ def keep_lungs(mask_HxW: np.ndarray) -> np.ndarray:
 
     Example:
         >>> mask = np.array([[1, 1, 1, 0, 1, 1], [1, 0, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0]], bool)
-        >>> keep_lungs(mask).astype(int).tolist()
+        >>> keep_pieces(mask, 2).astype(int).tolist()
         [[1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0]]
     """
     out_HxW = np.zeros(mask_HxW.shape, bool)
@@ -33,10 +59,10 @@ def keep_lungs(mask_HxW: np.ndarray) -> np.ndarray:
     _, label_HxW, stats, _ = cv2.connectedComponentsWithStats(
         mask_HxW.astype(np.uint8), connectivity=4
     )
-    largest_two = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:2]
-    boxes = [_box(stats[label]) for label in largest_two]
+    largest = 1 + np.argsort(-stats[1:, cv2.CC_STAT_AREA], kind="stable")[:count]
+    boxes = [_box(stats[label]) for label in largest]
     # Filled before they are compared, so that what is kept once is kept again.
-    pieces = [_fill(label_HxW[box] == label) for label, box in zip(largest_two, boxes, strict=True)]
+    pieces = [_fill(label_HxW[box] == label) for label, box in zip(largest, boxes, strict=True)]
     enough = SECOND_LUNG * max(piece.sum() for piece in pieces)
     for piece, box in zip(pieces, boxes, strict=True):
         if piece.sum() >= enough:

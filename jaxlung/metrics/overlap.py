@@ -52,6 +52,28 @@ def count_pixels(prediction: Array, truth: Array) -> Counts:
     )
 
 
+def count_pixels_of_each(prediction_BxHxWxC: Array, truth_BxHxWxC: Array) -> Counts:
+    """Counts the pixels of each image for each structure.
+
+    Args:
+        prediction_BxHxWxC, truth_BxHxWxC: bool.
+
+    Returns:
+        integers [B, C].
+
+    Example:
+        >>> counts = count_pixels_of_each(np.ones((1, 2, 2, 3), bool), np.zeros((1, 2, 2, 3), bool))
+        >>> counts.fp.tolist()
+        [[4, 4, 4]]
+    """
+    xp = jnp if isinstance(prediction_BxHxWxC, jax.Array) else np
+    planes = [
+        count_pixels(prediction_BxHxWxC[..., i], truth_BxHxWxC[..., i])
+        for i in range(truth_BxHxWxC.shape[-1])
+    ]
+    return Counts(*(xp.stack(counts, axis=-1) for counts in zip(*planes, strict=True)))
+
+
 def pool(counts: Counts) -> Counts:
     """Sums counts over images. Metrics of the sums are called *pooled*.
 

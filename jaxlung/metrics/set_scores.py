@@ -19,6 +19,7 @@ from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import FLAGS, FOUND, LOW_DICE, Tolerance
 from jaxlung.metrics.overlap import Counts, pool_groups
 from jaxlung.metrics.records import overlap_metrics, score_columns
+from jaxlung.structures import LUNG
 
 SCHEMA = "jaxlung-evaluation-1"
 COMPARED = ("dice", "hd95_px", "assd_px", "nsd_px")  # columns in which models are compared
@@ -58,6 +59,7 @@ class Scores:
     reliability: Reliability | None  # None: the masks come without probabilities
     facts: Mapping[str, Any]  # for metrics.json: source, split, fingerprint, warnings, seconds
     pictures: Callable[[Sequence[int]], Iterator[Picture]]  # of these images, in this order
+    output: str = LUNG  # the structure that the model marks
     volumes: tuple[str, ...] | None = None  # the scan that each image is a slice of; None: X-rays
 
     @functools.cached_property
@@ -169,7 +171,7 @@ def compare_models(results: Sequence[Scores]) -> list[dict[str, Any]]:
     """
     comparisons = []
     for a, b in itertools.combinations(results, 2):
-        if a.data != b.data:
+        if (a.data, a.output) != (b.data, b.output):
             continue
         place = {content: i for i, content in enumerate(b.contents)}
         pairs = [(i, place[content]) for i, content in enumerate(a.contents) if content in place]

@@ -1,5 +1,5 @@
 """The U-Net: image in [0, 1] to logits."""
 
-from jaxlung.model.unet import UNet, build_model, lung_probability, standardize, to_mask
+from jaxlung.model.unet import UNet, build_model, standardize, to_mask, to_probability
 
-__all__ = ["UNet", "build_model", "lung_probability", "standardize", "to_mask"]
+__all__ = ["UNet", "build_model", "standardize", "to_mask", "to_probability"]

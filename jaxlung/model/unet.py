@@ -12,6 +12,7 @@ import numpy as np
 from jaxlung.config import ModelConfig
 from jaxlung.model import conv
 from jaxlung.model.layers import GroupNorm, PatchStem, UpConv, he_normal, max_pool
+from jaxlung.structures import LUNG
 
 Array = TypeVar("Array", np.ndarray, jax.Array)
 
@@ -34,7 +35,7 @@ class UNet(nn.Module):
             "batch_stats").
 
     Returns:
-        logits float32 [B, H, W, 1]; the probability of lung is their sigmoid.
+        logits float32 [B, H, W, C], C as in `outputs`; the probabilities are their sigmoid.
 
     Raises:
         ValueError: the image has another rank, or sides that are no such multiples.
@@ -47,6 +48,7 @@ class UNet(nn.Module):
         (1, 16, 16, 1)
     """
 
+    outputs: tuple[str, ...] = (LUNG,)
     width: int = 16
     depth: int = 4
     patch: int = 2
@@ -86,9 +88,9 @@ class UNet(nn.Module):
             x = jnp.concatenate([skip, x], axis=-1)
             x = block(self, x, self.width * 2**level, f"decoder{level}", train)
         if self.patch > 1:
-            x = UpConv(1, self.dtype, self.patch, name="head")(x)
+            x = UpConv(len(self.outputs), self.dtype, self.patch, name="head")(x)
         else:
-            x = nn.Conv(1, (1, 1), dtype=self.dtype, name="head")(x)
+            x = nn.Conv(len(self.outputs), (1, 1), dtype=self.dtype, name="head")(x)
         return x.astype(jnp.float32)
 
     def _block(self, x: jax.Array, features: int, name: str, train: bool) -> jax.Array:
@@ -157,14 +159,16 @@ def standardize(image_BxHxWxC: jax.Array) -> jax.Array:
     return (image_BxHxWxC - mean) * jax.lax.rsqrt(variance + 1e-6)
 
 
-def lung_probability(logits_BxHxWx1: jax.Array) -> jax.Array:
-    """Returns the sigmoid of the logits, without the channel axis: float32 [B, H, W] in [0, 1].
+def to_probability(logits_BxHxWxC: jax.Array) -> jax.Array:
+    """Returns the sigmoid of the logits, float32 [B, H, W, C] in [0, 1], for each output alone.
+
+    Structures may overlap, as the heart and the lung behind it do: they do not compete.
 
     Example:
-        >>> lung_probability(jnp.zeros((1, 1, 2, 1))).tolist()
-        [[[0.5, 0.5]]]
+        >>> to_probability(jnp.zeros((1, 1, 2, 1))).tolist()
+        [[[[0.5], [0.5]]]]
     """
-    return jax.nn.sigmoid(logits_BxHxWx1[..., 0])
+    return jax.nn.sigmoid(logits_BxHxWxC)
 
 
 def to_mask(probability: Array, threshold: float = 0.5) -> Array:

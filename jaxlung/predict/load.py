@@ -17,6 +17,7 @@ from jaxlung.devices.mesh import jit_predict_step, make_mesh, replicated, to_dev
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
 from jaxlung.predict.predictor import Predictor
+from jaxlung.structures import LUNG, mirror_order
 from jaxlung.system.threads import largest_divisor
 from jaxlung.weights import bundled
 from jaxlung.workdir.best import NotValidated, restore_best
@@ -74,6 +75,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         # The mean of several models has a confidence of its own.
         least_confidence=read[0].least_confidence if len(read) == 1 else None,
         predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
+        output=LUNG if LUNG in config.model.outputs else config.model.outputs[0],
     )
 
 
@@ -148,7 +150,12 @@ def _canvas_predictor(
     workdir: Path, config: Config, variables: Any, members: int, tta: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
     devices = jax.local_devices()
-    step = functools.partial(steps.predict_step, model=build_model(config.model), tta=tta)
+    step = functools.partial(
+        steps.predict_step,
+        model=build_model(config.model),
+        tta=tta,
+        mirror=mirror_order(config.model.outputs),
+    )
     compiled = jit_predict_step(step if members == 1 else steps.mean_of_members(step))
 
     @functools.cache
@@ -160,9 +167,9 @@ def _canvas_predictor(
     def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
         placed, mesh = on_devices(largest_divisor(len(canvas_BxSxS), len(devices)))
         batch = to_devices({"image": canvas_BxSxS}, mesh)
-        probability_BxSxS = np.asarray(compiled(placed, batch["image"]))
-        if not np.isfinite(probability_BxSxS).all():  # it would pass for a mask without lung
+        probability_BxSxSxC = np.asarray(compiled(placed, batch["image"]))
+        if not np.isfinite(probability_BxSxSxC).all():  # it would pass for a mask without lung
             raise InputError(f"{workdir}: the model's output is not finite; retrain it")
-        return probability_BxSxS
+        return probability_BxSxSxC
 
     return predict_canvases

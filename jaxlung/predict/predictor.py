@@ -17,13 +17,14 @@ from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import read_film
-from jaxlung.masks.postprocess import keep_lungs
+from jaxlung.masks.postprocess import clean_up
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.model import to_mask
 from jaxlung.predict.prediction import Prediction, Prepared
 from jaxlung.predict.stream import Done, stream
 from jaxlung.preprocess import from_canvas, to_canvas
+from jaxlung.structures import LUNG
 from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.workdir.record import Contents
 
@@ -52,15 +53,36 @@ class Predictor:
     tta: bool  # predictions are the mean with those of the mirror image
     least_confidence: float | None  # what confidence reaches on good images; None: not known
     predict_canvases: Callable[[np.ndarray], np.ndarray]
-    """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
+    """Probabilities float32 [B, S, S, C] of canvases uint8 [B, S, S]; one compile for each B."""
+    output: str = LUNG  # the structure that it marks, one of config.model.outputs
 
     def __repr__(self) -> str:
         kind = f"ensemble of {self.members}" if self.members > 1 else "model"
         size = self.config.data.size
         return f"<Predictor: {kind} {self.workdir}, {self.config.modality}, {size}x{size}>"
 
-    def predict(self, image: Any) -> Any:
-        """Predicts the lungs' mask on the image's own grid: bool, True is lung.
+    def for_output(self, output: str | None) -> "Predictor":
+        """Returns the same model marking another structure; None: the one that it marks now.
+
+        Raises:
+            InputError: the model has no such output.
+
+        Example:
+            >>> from jaxlung import load
+            >>> load("cxr").for_output("lung").output
+            'lung'
+        """
+        if output is None or output == self.output:
+            return self
+        if output not in self.config.model.outputs:
+            raise InputError(
+                f"{self.workdir}: has no output {output!r}; it marks "
+                f"{', '.join(self.config.model.outputs)}"
+            )
+        return dataclasses.replace(self, output=output)
+
+    def predict(self, image: Any, *, output: str | None = None) -> Any:
+        """Predicts a structure's mask on the image's own grid: bool, True is lung.
 
         Args and Raises: as `predict_proba`. Returns: of the same shape.
 
@@ -70,9 +92,9 @@ class Predictor:
             >>> load("cxr").predict(films_BxHxWxC).shape
             (1, 64, 64, 1)
         """
-        return self._field("mask", image)
+        return self.for_output(output)._field("mask", image)
 
-    def predict_proba(self, image: Any) -> Any:
+    def predict_proba(self, image: Any, *, output: str | None = None) -> Any:
         """Predicts each pixel's probability of lung on the image's own grid.
 
         An inverted film (see `gate.examine`) is turned over first.
@@ -84,6 +106,8 @@ class Predictor:
                 `volumes.predict_volume` reads files.
                 Or several: an array [B, H, W] (H and W from 16) or [B, H, W, C], or a list of
                 paths and arrays.
+            output: the structure to mark, one of the model's outputs; None: `self.output`, which
+                is "lung" where the model has it.
 
         Returns:
             float32 [H, W] in [0, 1]; [B, H, W] for an array of several images, and a list for a
@@ -91,7 +115,7 @@ class Predictor:
 
         Raises:
             InputError: no image, a damaged one, DICOM that is no X-ray, a path for a model of
-                CT, or an array of another shape.
+                CT, an array of another shape, or an output that the model has not.
 
         Example:
             >>> from jaxlung import load
@@ -99,7 +123,7 @@ class Predictor:
             >>> probability.shape, bool((probability <= 1).all())
             ((64, 80), True)
         """
-        return self._field("probability", image)
+        return self.for_output(output)._field("probability", image)
 
     def prediction(self, image: ImageLike) -> Prediction:
         """Predicts mask, probability, lungs, confidence and warnings of one image.
@@ -176,7 +200,7 @@ class Predictor:
     def probabilities(
         self, canvases: Iterable[np.ndarray], batch_size: int = BATCH
     ) -> Iterator[np.ndarray]:
-        """Yields the lung probabilities, float32 [S, S], of each canvas, uint8 [S, S], in order.
+        """Yields the output's probabilities, float32 [S, S], of each canvas, uint8 [S, S].
 
         The last batch is filled up with black canvases, so that there is one compiled shape.
         """
@@ -184,7 +208,8 @@ class Predictor:
         while batch := list(itertools.islice(canvases, batch_size)):
             canvas_BxSxS = np.stack(batch)
             padded = np.pad(canvas_BxSxS, ((0, batch_size - len(batch)), (0, 0), (0, 0)))
-            yield from self.predict_canvases(padded)[: len(batch)]
+            channel = self.config.model.outputs.index(self.output)
+            yield from self.predict_canvases(padded)[: len(batch), ..., channel]
 
     def prepare(self, image: ImageLike) -> Prepared:
         """Reads an image, examines it and places it on the canvas. Raises as `predict_proba`."""
@@ -231,13 +256,16 @@ class Predictor:
         """Brings a prediction from the canvas back to the image's own grid."""
         probability_HxW = from_canvas(probability_SxS, prepared.geometry)
         mask_HxW = self.to_mask(probability_HxW)
-        labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
+        labels_HxW = mask_HxW.astype(np.uint8)
+        if self.output == LUNG:
+            labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
         confidence = expected_dice(probability_HxW, mask_HxW)
         warnings = prepared.warnings
         if self.config.modality != "ct":
-            warnings += check_mask(mask_HxW, confidence, self.least_confidence)
+            warnings += check_mask(mask_HxW, confidence, self.least_confidence, self.output)
         # The left half of a film shows the right lung in the picture's right half.
-        sides_known = shows_sides(warnings) and (labels_HxW == 1).any() and (labels_HxW == 2).any()
+        has_sides = self.output == LUNG and shows_sides(warnings)
+        sides_known = has_sides and (labels_HxW == 1).any() and (labels_HxW == 2).any()
         return Prediction(
             image=prepared.image,
             probability=probability_HxW,
@@ -254,10 +282,10 @@ class Predictor:
         """Makes the mask that `predict` returns, bool [H, W], of probabilities on any grid.
 
         The threshold is the config's `train.threshold`. On X-rays with `train.postprocess` at most
-        two pieces are kept, and their holes filled (`postprocess.keep_lungs`).
+        two lungs are kept, and their holes filled (`postprocess.clean_up`).
         """
         mask_HxW = to_mask(probability_HxW, self.config.train.threshold)
-        return keep_lungs(mask_HxW) if self.config.keeps_lungs else mask_HxW
+        return clean_up(mask_HxW, self.output) if self.config.keeps_lungs else mask_HxW
 
     def _field(self, name: str, image: Any) -> Any:
         if not _is_several(image):

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxlung.config import Config
+from jaxlung.data.canvases import Canvas, Canvases, check_canvases, make_canvases
 from jaxlung.data.datasets import load_splits
 from jaxlung.data.folder import count_passed_over
-from jaxlung.data.input_pipeline import Canvases, check_canvases, make_canvases
 from jaxlung.data.splits import Split
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError
@@ -40,6 +40,7 @@ def prepare_data(config: Config) -> Data:
             split,
             size=config.data.size,
             fit=config.data.fit,
+            outputs=config.model.outputs,
             cache_gib=config.data.cache_gib,
             # An X-ray's empty mask is nearly always a mistake, though a test set may hold one. Of
             # a CT's slices many are without lung.
@@ -72,17 +73,18 @@ def prepare_members(configs: Sequence[Config]) -> list[Data]:
         for i, image_id in enumerate(canvases.split.ids)
     }
     cached = all(canvases.cached for canvases in first.canvases.values())
+    outputs = configs[0].model.outputs
 
     def share(split: Split) -> Canvases:
         places = [place[image_id] for image_id in split.ids]
 
-        def read(index: int) -> tuple:
+        def read(index: int) -> Canvas:
             canvases, i = places[index]
             return canvases.read(i)
 
         hashes = first.contents.hashes
         own = {i: hashes[i] for i in split.ids if i in hashes}
-        return Canvases(split, configs[0].data.size, read, cached, own)
+        return Canvases(split, configs[0].data.size, outputs, read, cached, own)
 
     # Of a large split the digests name files: its examples are read where another split is not.
     known = {

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from jaxlung.config import Config
-from jaxlung.data.input_pipeline import Canvases, batches, train_indices
+from jaxlung.data.canvases import Canvases
+from jaxlung.data.input_pipeline import batches, stack_canvases, train_indices
 from jaxlung.devices.mesh import local_rows, replicated, to_devices
 from jaxlung.errors import TrainingError
 from jaxlung.steps import TrainState
@@ -82,7 +83,7 @@ def _resident_calls(
     split is in the cache: `prepare_data` has seen to it.
     """
     count, batch_size = len(canvases.split.ids), config.train.batch_size
-    resident = jax.device_put(_stack_examples(canvases), replicated(mesh))
+    resident = jax.device_put(stack_canvases(canvases), replicated(mesh))
     steps_per_epoch, longest = count // batch_size, config.train.steps_per_call
     indices = train_indices(config.data.seed, start_step, count, batch_size, canvases.split.blocks)
     step = start_step
@@ -92,12 +93,6 @@ def _resident_calls(
         indices_KxB[:steps] = [next(indices) for _ in range(steps)]
         yield Call((resident, indices_KxB, np.int32(steps)), list(indices_KxB[:steps]))
         step += steps
-
-
-def _stack_examples(canvases: Canvases) -> dict[str, np.ndarray]:
-    """Returns a split's images and masks, uint8 [N, S, S] each."""
-    images, masks = zip(*(canvases.read(i) for i in range(len(canvases.split.ids))), strict=True)
-    return {"image": np.stack(images), "mask": np.stack(masks)}
 
 
 class Guard:

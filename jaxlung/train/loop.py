@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import jax
 
 from jaxlung.config import Config, parse_config
-from jaxlung.data.input_pipeline import Canvases
+from jaxlung.data.canvases import Canvases
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, Stopped
 from jaxlung.optimizer import count_updates

@@ -1,6 +1,6 @@
 """The scores and the picture at an epoch's end."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,13 +9,14 @@ import numpy as np
 
 from jaxlung import metrics
 from jaxlung.config import Config
+from jaxlung.data.canvases import Canvases
 from jaxlung.data.ct_folder import volume_name
-from jaxlung.data.input_pipeline import Canvases, batches, eval_indices
+from jaxlung.data.input_pipeline import batches, eval_indices
 from jaxlung.devices.distributed import is_main
 from jaxlung.devices.mesh import local_rows, to_devices
 from jaxlung.io import drawing
 from jaxlung.io.images import write_png
-from jaxlung.masks.postprocess import keep_lungs
+from jaxlung.masks.postprocess import clean_up
 from jaxlung.model import to_mask
 from jaxlung.preprocess import is_lung
 from jaxlung.train.sigterm import Stop
@@ -23,7 +24,7 @@ from jaxlung.train.sigterm import Stop
 SHOWN = 8  # images of validation.png
 
 
-# The mean that chooses the epoch. A slice without lung has a Dice of 1, or of 0 where one pixel is
+# The score that chooses the epoch. A slice without lung has a Dice of 1, or of 0 where one pixel is
 # stray: slices are no unit of CT.
 CHOOSING = {"xray": "dice", "ct": "volume_dice"}
 
@@ -32,23 +33,41 @@ class Scores(NamedTuple):
     """Each image's scores at the network's size."""
 
     loss: np.ndarray  # float32 [N]
-    counts: metrics.Counts  # of [N]
+    counts: metrics.Counts  # of [N, C]
+    labelled: np.ndarray  # bool [N, C]
+    outputs: tuple[str, ...]  # C structures
     volumes: tuple[str, ...] | None = None  # the scan that each slice is of; None: X-rays
 
     def means(self) -> dict[str, float]:
         """Returns the means over images (slices), and pooled_dice, of all pixels.
 
-        For CT also volume_dice, the mean over volumes of the Dice of all their voxels.
+        For CT also volume_dice, the mean over volumes of the Dice of all their voxels. An image
+        counts for the outputs that it labels. With several outputs each score is the mean of the
+        outputs' own, so that a large set does not outweigh a small one; each output's Dice is there
+        too, as dice_NAME. An output that no image labels has none.
         """
+        of_each = {
+            name: self._means_of(i)
+            for i, name in enumerate(self.outputs)
+            if self.labelled[:, i].any()
+        }
+        names = next(iter(of_each.values()))
+        means = {name: float(np.mean([one[name] for one in of_each.values()])) for name in names}
+        if len(self.outputs) > 1:
+            means |= {f"dice_{output}": one["dice"] for output, one in of_each.items()}
+        return {"loss": float(self.loss.mean()), **means}
+
+    def _means_of(self, output: int) -> dict[str, float]:
+        chosen = np.flatnonzero(self.labelled[:, output])
+        counts = metrics.Counts(*(count[chosen, output] for count in self.counts))
         means = {
-            "loss": float(self.loss.mean()),
-            "dice": float(metrics.dice(self.counts).mean()),
-            "iou": float(metrics.iou(self.counts).mean()),
-            "accuracy": float(metrics.accuracy(self.counts).mean()),
-            "pooled_dice": float(metrics.dice(metrics.pool(self.counts))[0]),
+            "dice": float(metrics.dice(counts).mean()),
+            "iou": float(metrics.iou(counts).mean()),
+            "accuracy": float(metrics.accuracy(counts).mean()),
+            "pooled_dice": float(metrics.dice(metrics.pool(counts))[0]),
         }
         if self.volumes:
-            by_volume, _ = metrics.pool_groups(self.counts, self.volumes)
+            by_volume, _ = metrics.pool_groups(counts, [self.volumes[i] for i in chosen])
             means["volume_dice"] = float(metrics.dice(by_volume).mean())
         return means
 
@@ -74,16 +93,26 @@ def validate(
         placed = to_devices(batch, mesh, batch_size)
         result = jax.device_get(eval_step(variables, placed))
         if config.keeps_lungs:  # every process has all masks of the batch
-            cleaned = np.stack([keep_lungs(mask) for mask in result.pop("prediction")])
-            result["counts"] = metrics.count_pixels(cleaned, result.pop("truth"))
+            cleaned = clean_up_outputs(result.pop("prediction"), config.model.outputs)
+            result["counts"] = metrics.count_pixels_of_each(cleaned, result.pop("truth"))
         results.append(result)
         if stop.asked:
             return None
     whole = jax.tree.map(lambda *parts: np.concatenate(parts), *results)
-    loss, counts = jax.tree.map(lambda x: x[whole["valid"]], (whole["loss"], whole["counts"]))
+    valid_N = whole.pop("valid")
+    kept = jax.tree.map(lambda array: array[valid_N], whole)
     is_ct = config.modality == "ct"
     volumes = tuple(map(volume_name, canvases.split.ids)) if is_ct else None
-    return Scores(loss, counts, volumes)
+    return Scores(kept["loss"], kept["counts"], kept["labelled"], config.model.outputs, volumes)
+
+
+def clean_up_outputs(masks_BxSxSxC: np.ndarray, outputs: Sequence[str]) -> np.ndarray:
+    """Cleans up each mask as `predict` does: bool [B, S, S, C]."""
+    cleaned = [
+        np.stack([clean_up(mask_SxSxC[..., i], name) for i, name in enumerate(outputs)], axis=-1)
+        for mask_SxSxC in masks_BxSxSxC
+    ]
+    return np.stack(cleaned)
 
 
 def write_overlays(
@@ -94,25 +123,30 @@ def write_overlays(
     config: Config,
     mesh: jax.sharding.Mesh,
 ) -> None:
-    """Writes validation.png: up to 8 validation images with truth and prediction."""
+    """Writes validation.png: up to 8 validation images with truth and prediction.
+
+    Of several outputs each image shows the first that it labels.
+    """
     count = min(SHOWN, len(canvases.split.ids))
-    images, truths = zip(*(canvases.read(i) for i in range(count)), strict=True)
+    examples = [canvases.read(i) for i in range(count)]
     at_once = mesh.shape["data"]  # an image a device, or a group of devices
     rows = local_rows(mesh, at_once)
     probabilities: list[np.ndarray] = []
     for start in range(0, count, at_once):
         # The last image fills up the last batch: one shape, one program.
-        batch = np.stack([images[min(start + row, count - 1)] for row in rows])
+        batch = np.stack([examples[min(start + row, count - 1)].image_SxS for row in rows])
         placed = to_devices({"image": batch}, mesh, at_once)
         probabilities += list(np.asarray(predict_step(variables, placed["image"])))
-    predictions = to_mask(np.stack(probabilities[:count]), config.train.threshold)
+    masks_NxSxSxC = to_mask(np.stack(probabilities[:count]), config.train.threshold)
     if config.keeps_lungs:
-        predictions = np.stack([keep_lungs(mask) for mask in predictions])
+        masks_NxSxSxC = clean_up_outputs(masks_NxSxSxC, config.model.outputs)
     pictures, captions = [], []
-    for i in range(count):
-        truth = is_lung(truths[i])
-        pictures.append(drawing.draw_overlay(images[i], predictions[i], truth))
-        counts = metrics.count_pixels(predictions[i : i + 1], truth[None])
-        captions.append(f"{canvases.split.ids[i]} Dice {metrics.dice(counts)[0]:.3f}")
+    for i, (image_SxS, mask_SxSxC, labelled_C) in enumerate(examples):
+        shown = int(labelled_C.argmax())
+        truth_SxS, prediction_SxS = is_lung(mask_SxSxC[..., shown]), masks_NxSxSxC[i, ..., shown]
+        pictures.append(drawing.draw_overlay(image_SxS, prediction_SxS, truth_SxS))
+        dice = metrics.dice(metrics.count_pixels(prediction_SxS[None], truth_SxS[None]))[0]
+        name = f"{config.model.outputs[shown]}, " if len(config.model.outputs) > 1 else ""
+        captions.append(f"{canvases.split.ids[i]} {name}Dice {dice:.3f}")
     if is_main():
         write_png(workdir / "validation.png", drawing.draw_sheet(pictures, captions))

@@ -63,6 +63,8 @@ def another_value(path):
         "model.depth": 3,
         "model.norm": "none",
         "loss.bce": 0.5,
+        "model.outputs": ("heart", "right_lung", "left_lung"),
+        "data.convention": "heart",
     }
     if path in special:
         return special[path]
@@ -91,6 +93,7 @@ def test_config_with_every_field_changed_round_trips_and_lists_each():
         "data.test_fraction",
         "data.window_low",
         "data.window_high",
+        "data.convention",
         *(path for path in DEFAULTS if path.startswith("ensemble.")),
     ]
     for path in DEFAULTS:
@@ -352,13 +355,13 @@ def test_values_that_make_no_run(path, value):
 
 def test_every_field_has_its_check_and_its_meaning():
     for path, field in FIELDS.items():
-        kinds = {"range", "choices"} & set(field.metadata)
+        kinds = {"range", "choices", "structures"} & set(field.metadata)
         if isinstance(field.default, bool) or path in FREE_TEXT:
             assert not kinds, path
         elif isinstance(field.default, str):
-            assert kinds == {"choices"}, path
+            assert kinds in ({"choices"}, {"structures"}), path
         elif isinstance(field.default, tuple):
-            assert kinds == {"range"}, path
+            assert kinds in ({"range"}, {"structures"}), path
         else:
             assert len(kinds) == 1, path
         assert field.metadata["help"], path

@@ -9,18 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxlung.data.canvases import CHECK_LIMIT, check_canvases, make_canvases
 from jaxlung.data.duplicates import hash_image
 from jaxlung.data.folder import find_pairs, load_pairs
-from jaxlung.data.input_pipeline import (
-    CHECK_LIMIT,
-    PADDING,
-    batches,
-    check_canvases,
-    epoch_order,
-    eval_indices,
-    make_canvases,
-    train_indices,
-)
+from jaxlung.data.input_pipeline import PADDING, batches, epoch_order, eval_indices, train_indices
 from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError
 from jaxlung.preprocess import to_canvas
@@ -61,7 +53,7 @@ def collect(canvases, indices, loader, count=None):
 def assert_batches_equal(left, right):
     assert len(left) == len(right)
     for a, b in zip(left, right, strict=True):
-        assert set(a) == set(b) == {"image", "mask", "valid"}
+        assert set(a) == set(b) == {"image", "mask", "labelled", "valid"}
         for name in a:
             assert a[name].dtype == b[name].dtype
             np.testing.assert_array_equal(a[name], b[name])
@@ -118,7 +110,8 @@ def test_batches_hold_the_canvases(loader):
     for batch in found:
         assert {name: (array.shape, array.dtype) for name, array in batch.items()} == {
             "image": ((3, SIZE, SIZE), np.uint8),
-            "mask": ((3, SIZE, SIZE), np.uint8),
+            "mask": ((3, SIZE, SIZE, 1), np.uint8),
+            "labelled": ((3, 1), np.bool_),
             "valid": ((3,), np.bool_),
         }
     rows = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
@@ -126,8 +119,9 @@ def test_batches_hold_the_canvases(loader):
         example = split.read(i)
         image, mask, _ = to_canvas(example.image, example.mask, size=SIZE)
         np.testing.assert_array_equal(rows["image"][i], image)
-        np.testing.assert_array_equal(rows["mask"][i], mask)
+        np.testing.assert_array_equal(rows["mask"][i, ..., 0], mask)
     np.testing.assert_array_equal(rows["valid"], [True] * 7 + [False] * 2)
+    np.testing.assert_array_equal(rows["labelled"][:, 0], rows["valid"])
     assert not rows["image"][7:].any() and not rows["mask"][7:].any()
 
 
@@ -372,7 +366,8 @@ import sys
 sys.modules["tensorflow"] = None
 import numpy as np
 from jaxlung.errors import InputError
-from jaxlung.data.input_pipeline import batches, eval_indices, make_canvases
+from jaxlung.data.canvases import make_canvases
+from jaxlung.data.input_pipeline import batches, eval_indices
 from jaxlung.data.splits import make_array_split
 split = make_array_split("test", ["a"], [np.zeros((8, 8), np.uint8)], [np.ones((8, 8))])
 canvases = make_canvases(split, size=16, fit="stretch")

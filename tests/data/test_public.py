@@ -9,19 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxlung.catalog import CATALOG, LUNG_AND_HEART, LUNG_FIELD, NO_SETS
+from jaxlung.catalog import CATALOG, NO_SETS
 from jaxlung.cli import data
 from jaxlung.config import DataConfig, parse_config
 from jaxlung.data import prepared
 from jaxlung.data.builders import jsrt
+from jaxlung.data.canvases import check_canvases, make_canvases
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.input_pipeline import (
-    batches,
-    check_canvases,
-    epoch_order,
-    make_canvases,
-    train_indices,
-)
+from jaxlung.data.input_pipeline import batches, epoch_order, train_indices
 from jaxlung.data.prepare import prepare
 from jaxlung.data.prepared import (
     INDEX,
@@ -36,7 +31,8 @@ from jaxlung.data.public import load_public_splits, refuse_doubles
 from jaxlung.data.splits import SPLITS, Block, Example, Split, join_splits, select_examples
 from jaxlung.data.splitting import split_by_size
 from jaxlung.errors import InputError
-from jaxlung.evaluation.evaluate import choose_split
+from jaxlung.evaluation.choice import choose_split
+from jaxlung.structures import LUNG, LUNG_AND_HEART
 from tests.helpers import official_layouts as layouts
 
 # TFDS and TensorFlow warn of their own deprecations.
@@ -175,7 +171,7 @@ def test_both_conventions_of_covid_cxr(data_dir):
         np.testing.assert_array_equal(fields.read(i).mask, (right | left) & ~heart)
         np.testing.assert_array_equal(hearts.read(i).mask, right | left | heart)
     conventions = {CATALOG[name].convention for name in ("covid_cxr", "covid_cxr_lung_and_heart")}
-    assert conventions == {LUNG_FIELD, LUNG_AND_HEART}
+    assert conventions == {LUNG, LUNG_AND_HEART}
 
 
 def test_a_set_that_is_not_prepared_says_how(tmp_path):
@@ -413,12 +409,68 @@ def test_sets_with_some_images_in_common_have_to_be_asked_for(other):
     assert parse_config({"data": {**config, "allow_shared_images": True}})
 
 
-def test_mixed_conventions_have_to_be_asked_for(data_dir):
+@pytest.fixture(scope="module")
+def lists(data_dir, tmp_path_factory):
+    """A split file of ten Montgomery films and all films of covid_cxr to train on."""
+    montgomery, covid = (open_set(name, data_dir).ids for name in ("montgomery", "covid_cxr"))
+    path = tmp_path_factory.mktemp("lists") / "lists.json"
+    train = [*montgomery[:10], *covid]
+    path.write_text(
+        json.dumps({"train": train, "validation": montgomery[10:12], "test": montgomery[12:14]})
+    )
+    return str(path)
+
+
+def test_sets_of_two_conventions_teach_two_outputs(data_dir, lists):
     name = "montgomery+covid_cxr_lung_and_heart"
-    config = {"name": name, "dir": data_dir}
-    refused(config, "montgomery is lung_field", "is lung_and_heart", "allow_mixed_conventions")
-    assert parse_config({"data": {**config, "allow_mixed_conventions": True}})
-    assert parse_config({"data": {"name": "montgomery+shenzhen"}})
+    config = {"name": name, "dir": data_dir, "split_file": lists}
+    parsed = parse_config({"data": config})
+    assert parsed.model.outputs == ("lung", "lung_and_heart")
+    whole = load_public_splits(parsed.data)
+    canvases = make_canvases(whole["train"], size=16, fit="letterbox", outputs=parsed.model.outputs)
+    for i, its_set in enumerate(whole["train"].groups["set"]):
+        _, mask_SxSx2, labelled_2 = canvases.read(i)
+        # The second set keeps heart and lung apart, and so labels both.
+        assert labelled_2.tolist() == [True, its_set != "montgomery"]
+        assert mask_SxSx2[..., 1].any() == (its_set != "montgomery")
+        assert (mask_SxSx2[..., 0] <= mask_SxSx2[..., 1]).all() or its_set == "montgomery"
+
+
+def test_sets_may_teach_one_output_all_the_same(data_dir, lists):
+    name = "montgomery+covid_cxr_lung_and_heart"
+    config = {"name": name, "dir": data_dir, "split_file": lists, "allow_mixed_conventions": True}
+    parsed = parse_config({"data": config})
+    assert parsed.model.outputs == ("lung",)
+    train = load_public_splits(parsed.data)["train"]
+    last = len(train.ids) - 1
+    assert train.labels_of(last) == ("lung",)
+    mask = open_set("covid_cxr_lung_and_heart", data_dir)
+    index = mask.ids.index(train.ids[last])
+    np.testing.assert_array_equal(train.read(last).mask_of("lung"), mask.read(index).mask)
+
+
+def test_a_set_that_teaches_no_output_is_refused(data_dir):
+    config = {"data": {"name": "shenzhen+jsrt", "dir": data_dir}, "model": {"outputs": ("heart",)}}
+    with pytest.raises(InputError, match="masks of shenzhen mark lung, and model.outputs"):
+        parse_config(config)
+    config["data"]["name"] = "jsrt"
+    assert parse_config(config).model.outputs == ("heart",)
+
+
+def test_the_five_masks_of_jsrt_are_outputs(data_dir):
+    outputs = ("lung", "right_lung", "left_lung", "heart", "right_clavicle", "left_clavicle")
+    canvases = make_canvases(open_set("jsrt", data_dir), size=32, fit="stretch", outputs=outputs)
+    _, mask_SxSx6, labelled_6 = canvases.read(0)
+    assert labelled_6.all()
+    lung, right, left, heart, *clavicles = np.moveaxis(mask_SxSx6 > 127, -1, 0)
+    np.testing.assert_array_equal(lung, right | left)
+    assert heart.any() and all(one.any() for one in clavicles)
+    np.testing.assert_array_equal(np.moveaxis(mask_SxSx6, -1, 0)[0], lung * 255)
+
+
+def test_left_and_right_need_each_other():
+    with pytest.raises(InputError, match="left_lung becomes right_lung where an image is mirrored"):
+        parse_config({"model": {"outputs": ("lung", "left_lung")}})
 
 
 @pytest.mark.parametrize(
@@ -543,7 +595,7 @@ def test_a_weighted_mixture_is_the_same_from_both_loaders(data_dir):
 def test_a_mixture_of_one_read_is_read_from_its_own_part():
     parts = [Split(n, (n,), (n,), lambda i, n=n: Example(n, i)) for n in "abc"]
     joined = join_splits("train", "abc", parts)
-    assert [joined.read(i) for i in range(3)] == [(n, 0, None) for n in "abc"]
+    assert [joined.read(i)[:2] for i in range(3)] == [(n, 0) for n in "abc"]
 
 
 def test_training_on_a_name(data_dir, tmp_path):
@@ -570,14 +622,6 @@ def test_a_set_can_be_evaluated_by_name(data_dir, monkeypatch):
         split, warning = choose_split(config, Path("jsrt"), None)
         assert len(split.ids) == 12 and split.name == "all" and warning is None
         assert split.groups == {"fold": ("fold1", "fold2") * 6}
-
-
-def test_another_convention_is_warned_of(data_dir, monkeypatch):
-    monkeypatch.chdir(data_dir)
-    config = DataConfig(name="montgomery", dir=data_dir)
-    _, warning = choose_split(config, Path("covid_cxr_lung_and_heart"), None)
-    assert "lung_and_heart" in warning and "lung_field" in warning
-    assert choose_split(config, Path("covid_cxr"), None)[1] is None
 
 
 def test_list_says_what_there_is(data_dir):

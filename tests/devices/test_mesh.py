@@ -14,8 +14,8 @@ import pytest
 from configs import tiny
 from jaxlung import metrics
 from jaxlung.config import MeshConfig, parse_config
+from jaxlung.data.canvases import make_canvases
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.input_pipeline import make_canvases
 from jaxlung.devices.mesh import local_rows, make_mesh, to_devices
 from jaxlung.errors import InputError
 from jaxlung.train import validation

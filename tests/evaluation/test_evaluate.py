@@ -16,7 +16,8 @@ from jaxlung.config import parse_config
 from jaxlung.data.datasets import load_splits
 from jaxlung.data.splits import make_array_split
 from jaxlung.errors import InputError
-from jaxlung.evaluation.evaluate import choose_split, evaluate, short_names
+from jaxlung.evaluation.choice import choose_split
+from jaxlung.evaluation.evaluate import evaluate, short_names
 from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.masks import sides
 from jaxlung.metrics import image

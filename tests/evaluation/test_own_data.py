@@ -13,12 +13,13 @@ from PIL import Image
 
 from jaxlung.config import DataConfig, parse_config
 from jaxlung.config.members import member_configs
+from jaxlung.data.canvases import check_canvases, make_canvases
 from jaxlung.data.duplicates import digest_canvas, hash_image
 from jaxlung.data.folder import load_folder
-from jaxlung.data.input_pipeline import check_canvases, make_canvases
 from jaxlung.data.splits import keep_once, make_array_split
 from jaxlung.errors import InputError
-from jaxlung.evaluation.evaluate import choose_split, evaluate
+from jaxlung.evaluation.choice import choose_split
+from jaxlung.evaluation.evaluate import evaluate
 from jaxlung.evaluation.model_scores import _place
 from jaxlung.evaluation.own_data import find_recorded
 from jaxlung.io.images import read_film
@@ -328,8 +329,8 @@ def test_grey_is_made_once_to_score(run, films, monkeypatch):
     for film in (films[0][0], 255 - films[0][0]):
         image = film.astype(np.uint16) * 16
         split = make_array_split("test", ["a"], [image], [films[1][0]])
-        placed = _place(split, load(run[0]), 0)
+        placed = _place(split, load(run[0]), "lung", 0)
         canvas, mask, _ = to_canvas(image, films[1][0], size=32)
-        assert placed.digest == digest_canvas(canvas, mask)
+        assert placed.digest == digest_canvas(canvas, mask[..., None])
         assert placed.hash == hash_image(image)
     assert made == [(128, 128)] * 6  # of each, one to score and two in this test

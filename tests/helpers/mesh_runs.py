@@ -63,7 +63,8 @@ def five_steps(start, devices, changes):
     for _ in range(5):
         batch = {
             "image": rng.integers(0, 255, (8, 32, 32)).astype(np.uint8),
-            "mask": 255 * rng.integers(0, 2, (8, 32, 32)).astype(np.uint8),
+            "mask": 255 * rng.integers(0, 2, (8, 32, 32)).astype(np.uint8)[..., None],
+            "labelled": np.ones((8, 1), bool),
         }
         state, metrics = compiled.train(state, to_devices(batch, mesh), jax.random.key(1))
         losses.append(float(metrics["loss"]))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxlung.config import ModelConfig
-from jaxlung.model import UNet, build_model, lung_probability, standardize, to_mask
+from jaxlung.model import UNet, build_model, standardize, to_mask, to_probability
 from jaxlung.model.layers import GroupNorm, UpConv, max_pool
 
 # Compiling takes most of the time, and half of it with fewer of LLVM's optimisations. (Level 0 is
@@ -448,13 +448,13 @@ def test_receptive_field_covers_the_image():
     assert np.abs(gradient[0, :2, :2]).max() > 0 and np.abs(gradient[0, -2:, -2:]).max() > 0
 
 
-def test_lung_probability_and_mask():
+def test_probability_and_mask():
     logits = jnp.array([-1000.0, -1.0, 0.0, 1.0, 1000.0]).reshape(1, 1, 5, 1)
-    probability = lung_probability(logits)
-    assert probability.shape == (1, 1, 5) and probability.dtype == jnp.float32
+    probability = to_probability(logits)
+    assert probability.shape == (1, 1, 5, 1) and probability.dtype == jnp.float32
     expected = 1 / (1 + np.exp([[[np.inf, 1, 0, -1, -np.inf]]]))
-    np.testing.assert_allclose(probability, expected, rtol=1e-6)
-    np.testing.assert_array_equal(to_mask(probability), [[[0, 0, 1, 1, 1]]])
+    np.testing.assert_allclose(probability[..., 0], expected, rtol=1e-6)
+    np.testing.assert_array_equal(to_mask(probability)[..., 0], [[[0, 0, 1, 1, 1]]])
 
 
 @pytest.mark.parametrize("library", [np, jnp])

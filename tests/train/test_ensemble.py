@@ -157,7 +157,7 @@ def test_folds_read_each_example_once(monkeypatch, cache_gib):
         read.append(1)
         return image, 255 * mask.astype(np.uint8), canvas_geometry(*image.shape, len(image))
 
-    monkeypatch.setattr("jaxlung.data.input_pipeline.to_canvas", counted)
+    monkeypatch.setattr("jaxlung.data.canvases.to_canvas", counted)
     configs = member_configs(tiny_config(**FOLDS, data__cache_gib=cache_gib))
     data_M = prepare_members(configs)
     assert len(read) == 16 + 3 + 3
@@ -189,7 +189,7 @@ def test_large_folds_have_the_digests_of_their_runs(monkeypatch):
         return {name: make_split(name, chosen) for name, chosen in numbers.items()}
 
     monkeypatch.setattr("jaxlung.train.data.load_splits", load_some)
-    monkeypatch.setattr("jaxlung.data.input_pipeline.check_canvases.__defaults__", (5, 2))
+    monkeypatch.setattr("jaxlung.data.canvases.check_canvases.__defaults__", (5, 2))
     configs = member_configs(tiny_config(**FOLDS))
     for shared, config in zip(prepare_members(configs), configs, strict=True):
         assert shared.contents.digests == prepare_data(config).contents.digests

@@ -235,7 +235,8 @@ def test_remat_recomputes_blocks_and_leaves_the_gradients():
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 255, (4, 16, 16)).astype(np.uint8),
-        "mask": 255 * rng.integers(0, 2, (4, 16, 16)).astype(np.uint8),
+        "mask": 255 * rng.integers(0, 2, (4, 16, 16)).astype(np.uint8)[..., None],
+        "labelled": np.ones((4, 1), bool),
     }
     found = []
     for remat in (False, True):
@@ -449,7 +450,8 @@ def test_sharded_equals_unsharded(changes):
     rng = np.random.default_rng(0)
     batch = {
         "image": rng.integers(0, 256, (4, 16, 16), np.uint8),
-        "mask": 255 * rng.integers(0, 2, (4, 16, 16), np.uint8),
+        "mask": 255 * rng.integers(0, 2, (4, 16, 16), np.uint8)[..., None],
+        "labelled": np.ones((4, 1), bool),
         "valid": np.array([True, True, True, False]),
     }
     results = []

@@ -36,7 +36,7 @@ def build(spec: Spec, mode: str) -> Contender:
         to_devices,
     )
     from jaxlung.losses import soft_dice_loss
-    from jaxlung.model import build_model, lung_probability
+    from jaxlung.model import build_model, to_probability
     from jaxlung.system.threads import largest_divisor
 
     if spec.device == "gpu" and jax.default_backend() == "cpu":
@@ -79,7 +79,7 @@ def build(spec: Spec, mode: str) -> Contender:
 
     def forward(params: Any, image_BxSxS: jax.Array) -> jax.Array:
         logits: Any = model.apply({"params": params}, image_BxSxS[..., None])
-        return lung_probability(logits)
+        return to_probability(logits)[..., 0]
 
     predict_step = jit_predict_step(forward)
     devices = jax.local_devices()
@@ -104,7 +104,8 @@ def build(spec: Spec, mode: str) -> Contender:
         step = functools.partial(steps.train_step, recipe=recipe)
         raw = {
             "image": (image_BxSxS * 255).astype(np.uint8),
-            "mask": (mask_BxSxS * 255).astype(np.uint8),
+            "mask": (mask_BxSxS * 255).astype(np.uint8)[..., None],
+            "labelled": np.ones((len(mask_BxSxS), 1), bool),
         }
         moved = jax.jit(
             lambda step, image, mask: augment(

@@ -35,7 +35,17 @@ PatientName PatientID PatientBirthDate PatientSex AccessionNumber StudyID StudyD
 ReferringPhysicianName
 """.split()
 _SIDES = (("3341006", "Right lung"), ("44029006", "Left lung"))  # SNOMED CT, by label
-_BOTH = (("39607008", "Lung"),)
+# By structure. No code is of lung and heart together: the chest holds both.
+_WHOLE = {
+    "lung": ("39607008", "Lung"),
+    "lung_and_heart": ("51185008", "Lung and heart"),
+    "heart": ("80891009", "Heart"),
+    "right_lung": _SIDES[0],
+    "left_lung": _SIDES[1],
+    "right_clavicle": ("51299004", "Right clavicle"),
+    "left_clavicle": ("51299004", "Left clavicle"),
+}
+_ANY = "91723000"  # Anatomical structure
 
 
 def write_segmentation(
@@ -45,6 +55,7 @@ def write_segmentation(
     *,
     sides: bool = True,
     model: str = "cxr",
+    structure: str = "lung",
 ) -> None:
     """Writes a mask as a binary DICOM Segmentation; the file appears whole or not at all.
 
@@ -63,9 +74,10 @@ def write_segmentation(
         source: a file of one radiograph, or a folder that holds one CT series.
         label: uint8 [H, W], on the radiograph's own grid, or [Z, H, W], the axial slices that
             `volumes.read_volume` makes of the series: 1 is the patient's right lung, 2 the left.
-        sides: False where the label has 0 and 1 alone, and 1 is lung: one segment, "Lung".
+        sides: False where the label has 0 and 1 alone, and 1 is the structure: one segment.
         model: the name of the model that made the mask; it follows "jaxlung" in the algorithm's
             name.
+        structure: what the mask marks, where sides is False; it names the segment.
 
     Raises:
         InputError: an extra is not installed; or the source is not DICOM, not a radiograph or CT
@@ -82,7 +94,8 @@ def write_segmentation(
             references, frames_SxRxC = _series(source, label)
         else:
             references, frames_SxRxC = [_radiograph(source, label)], label[None]
-        segmentation = _segmentation(highdicom, references, frames_SxRxC, sides, model)
+        named = _SIDES if sides else (_WHOLE.get(structure, (_ANY, structure)),)
+        segmentation = _segmentation(highdicom, references, frames_SxRxC, named, model)
         with write_whole(path) as partial:
             segmentation.save_as(partial)
 
@@ -216,7 +229,11 @@ def _check_shape(source: Path, shape: tuple[int, ...], label: np.ndarray) -> Non
 
 
 def _segmentation(
-    highdicom: Any, references: list[Any], label_SxRxC: np.ndarray, sides: bool, model: str
+    highdicom: Any,
+    references: list[Any],
+    label_SxRxC: np.ndarray,
+    named: Sequence[tuple[str, str]],
+    model: str,
 ) -> Any:
     from pydicom.sr.coding import Code
     from pydicom.uid import CTImageStorage, SecondaryCaptureImageStorage, generate_uid
@@ -241,7 +258,7 @@ def _segmentation(
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
         )
-        for number, (code, meaning) in enumerate(_SIDES if sides else _BOTH, 1)
+        for number, (code, meaning) in enumerate(named, 1)
     ]
     segmentation = highdicom.seg.Segmentation(
         source_images=references,

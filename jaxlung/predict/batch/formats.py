@@ -25,6 +25,7 @@ class MaskFile(NamedTuple):
     source: Source  # of the image
     model: str  # its name
     grid: Grid | None = None  # of a volume
+    structure: str = "lung"  # that the mask marks
 
 
 def _accept(*_: Path) -> None:
@@ -60,7 +61,12 @@ def _write_segmentation(mask: MaskFile) -> None:
 
     label = mask.labels if mask.sides else (mask.labels > 0).astype("uint8")
     with on_disk(mask.source) as path:
-        write_segmentation(mask.path, path, label, sides=mask.sides, model=mask.model)
+        write_segmentation(
+            *(mask.path, path, label),
+            sides=mask.sides,
+            model=mask.model,
+            structure=mask.structure,
+        )
 
 
 def _check_dicom(path: Path) -> None:

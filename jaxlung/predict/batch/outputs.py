@@ -21,6 +21,7 @@ from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prediction
 from jaxlung.predict.predictor import Predictor
 from jaxlung.predict.volumes import picture
+from jaxlung.structures import LUNG
 from jaxlung.system.processes import Share
 
 _OVERLAY = "_overlay.png"
@@ -38,6 +39,7 @@ class Options:
     overlay: bool = True
     probabilities: bool = False
     model: str = "cxr"  # whose masks they are, for dicom-seg
+    output: str = LUNG  # the structure that they mark
     format: str = "png"  # of masks: a key of the tables in formats.py
     strict: bool = False  # refuse what the sanity gate warns of
     resume: bool = False  # pass over what is done
@@ -157,5 +159,9 @@ def write_volume(
 
 
 def _write_mask(job: Job, labels: np.ndarray, grid: Grid | None = None) -> None:
-    sides, model = job.options.sides, job.options.model
-    job.format.write(MaskFile(job.mask, labels, sides, job.source, model, grid))
+    options = job.options
+    job.format.write(
+        MaskFile(
+            *(job.mask, labels, options.sides, job.source, options.model, grid, options.output)
+        )
+    )

@@ -89,7 +89,7 @@ def _settings(model: Predictor, options: Options) -> Row:
         "members": model.members,
         "tta": model.tta,
         "threshold": model.config.train.threshold,
-        "masks": "right 1, left 2" if options.sides else "lung",
+        "masks": "right 1, left 2" if options.sides else model.output,
         "format": options.format,
         "jaxlung": __version__,
     }

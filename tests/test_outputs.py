@@ -1,0 +1,235 @@
+"""Several outputs, partly labelled: what is not labelled teaches nothing and scores nothing."""
+
+import functools
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxlung
+from jaxlung import steps
+from jaxlung.augmentation import augment
+from jaxlung.config import AugmentConfig, parse_config
+from jaxlung.data.canvases import make_canvases
+from jaxlung.data.folder import load_folder
+from jaxlung.errors import InputError
+from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.metrics import Counts
+from jaxlung.model import UNet
+from jaxlung.phantom import radiographs
+from jaxlung.structures import mirror_order
+from jaxlung.train.loop import train_and_evaluate
+from jaxlung.train.validation import Scores
+
+SIDED = ("lung", "right_lung", "left_lung")
+PLAIN = AugmentConfig(
+    rotation=0.0,
+    flip=0.0,
+    scale=0.0,
+    aspect=0.0,
+    shift=0.0,
+    contrast=0.0,
+    brightness=0.0,
+    gamma=0.0,
+)
+
+
+def make_batch(labelled, size=16, seed=0):
+    labelled_BxC = np.array(labelled)
+    count, outputs = labelled_BxC.shape
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (count, size, size), np.uint8),
+        "mask": 255 * rng.integers(0, 2, (count, size, size, outputs), np.uint8),
+        "labelled": labelled_BxC,
+    }
+
+
+@functools.cache
+def compiled(outputs=("lung", "heart")):
+    recipe = steps.Recipe(
+        UNet(outputs=outputs, width=2, depth=1, patch=1),
+        optax.sgd(0.1),
+        augment=PLAIN,
+        mirror=mirror_order(outputs),
+    )
+    init = functools.partial(steps.init_state, recipe=recipe, size=16)
+    state = jax.jit(init)(jax.random.key(0))
+    train = jax.jit(functools.partial(steps.train_step, recipe=recipe))
+    evaluate_step = jax.jit(functools.partial(steps.eval_step, recipe=recipe))
+    return state, train, evaluate_step
+
+
+def leaves_of(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+
+
+def test_a_mask_that_is_not_labelled_teaches_nothing():
+    state, train, _ = compiled()
+    batch = make_batch([[True, False], [False, True]])
+    other = {**batch, "mask": batch["mask"].copy()}
+    other["mask"][0, ..., 1] ^= 255
+    other["mask"][1, ..., 0] ^= 255
+    moved, same = (train(state, one, jax.random.key(1))[0] for one in (batch, other))
+    for before, a, b in zip(leaves_of(state), leaves_of(moved), leaves_of(same), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert before.shape == a.shape
+    assert any((a != b).any() for a, b in zip(leaves_of(state), leaves_of(moved), strict=True))
+
+
+def test_an_output_that_no_image_labels_keeps_its_channel():
+    state, train, _ = compiled()
+    head = state.params["head"]["kernel"]
+    moved, _ = train(state, make_batch([[True, False]] * 2), jax.random.key(1))
+    np.testing.assert_array_equal(moved.params["head"]["kernel"][..., 1], head[..., 1])
+    assert (moved.params["head"]["kernel"][..., 0] != head[..., 0]).any()
+
+
+def test_the_loss_is_the_mean_over_what_each_image_labels():
+    state, _, evaluate_step = compiled()
+
+    def losses(labelled):
+        batch = make_batch(labelled) | {"valid": np.array([True, True])}
+        return np.asarray(evaluate_step(state.variables, batch)["loss"])
+
+    both = losses([[True, True]] * 2)
+    first, second = losses([[True, False]] * 2), losses([[False, True]] * 2)
+    np.testing.assert_allclose(both, (first + second) / 2, rtol=1e-6)
+    np.testing.assert_allclose(losses([[True, False], [False, True]]), [first[0], second[1]])
+    np.testing.assert_array_equal(losses([[False, False]] * 2), [0, 0])
+
+
+def test_counts_are_of_each_output():
+    state, _, evaluate_step = compiled()
+    batch = make_batch([[True, True]] * 2) | {"valid": np.array([True, True])}
+    counts = evaluate_step(state.variables, batch)["counts"]
+    assert counts.tp.shape == (2, 2)
+    lung = np.asarray(counts.tp + counts.fn)
+    np.testing.assert_array_equal(lung, (batch["mask"] > 0).sum((1, 2)))
+
+
+def test_a_flip_exchanges_left_and_right():
+    """Each output still marks its own half, whichever way the image lies."""
+    image = np.zeros((8, 16, 16, 1), np.float32)
+    image[:, :, :8] = 1.0  # the patient's right is bright
+    masks = np.concatenate([np.ones_like(image), image, 1 - image], axis=-1)
+    flip = jax.jit(augment, static_argnums=(3, 4))
+    changes = AugmentConfig(**{**vars(PLAIN), "flip": 0.5})
+    moved, moved_masks = flip(jax.random.key(0), image, masks, changes, mirror_order(SIDED))
+    flipped_B = np.asarray(moved)[:, 0, 0, 0] == 0
+    assert 0 < flipped_B.sum() < 8
+    left_half = np.zeros((16, 16), bool)
+    left_half[:, :8] = True
+    for i in range(8):
+        # "right" is the side of the picture's left, mirrored or not.
+        np.testing.assert_array_equal(np.asarray(moved_masks)[i, ..., 1] > 0.5, left_half)
+        np.testing.assert_array_equal(np.asarray(moved_masks)[i, ..., 2] > 0.5, ~left_half)
+    unsided = flip(jax.random.key(0), image, masks, changes, (0, 1, 2))[1]
+    np.testing.assert_array_equal(unsided[..., 1] > 0.5, np.asarray(moved)[..., 0] > 0.5)
+
+
+def test_the_mirror_image_gives_the_mirrored_masks_with_sides_exchanged():
+    model = UNet(outputs=SIDED, width=2, depth=1, patch=1)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
+    predict = jax.jit(
+        functools.partial(steps.predict_step, model=model, tta=True, mirror=mirror_order(SIDED))
+    )
+    image = np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8)
+    plain, mirrored = predict(variables, image), predict(variables, image[:, :, ::-1])
+    swapped = np.asarray(mirrored)[:, :, ::-1][..., [0, 2, 1]]
+    np.testing.assert_allclose(plain, swapped, atol=1e-6)
+
+
+def test_validation_gives_each_output_its_own_mean():
+    wrong_3x2 = np.array([[2, 7], [4, 1], [0, 5]])
+    counts = Counts(np.array([[8, 0], [6, 9], [4, 5]]), wrong_3x2, wrong_3x2, np.zeros((3, 2), int))
+    labelled = np.array([[True, False], [True, True], [False, True]])
+    scores = Scores(np.zeros(3, np.float32), counts, labelled, ("lung", "heart")).means()
+    lung, heart = (0.8 + 0.6) / 2, (0.9 + 0.5) / 2
+    assert scores["dice_lung"] == pytest.approx(lung)
+    assert scores["dice_heart"] == pytest.approx(heart)
+    assert scores["dice"] == pytest.approx((lung + heart) / 2)
+
+
+def test_the_default_outputs_are_what_the_data_teach():
+    assert parse_config({}).model.outputs == ("lung",)
+    folder = {"name": "folder", "dir": "films", "convention": "lung_and_heart"}
+    assert parse_config({"data": folder}).model.outputs == ("lung_and_heart",)
+    both = {"data": folder, "model": {"outputs": "lung,lung_and_heart"}}
+    assert parse_config(both).model.outputs == ("lung", "lung_and_heart")
+    for bad in ("", "Lung", ("lung", "lung"), (1,)):
+        with pytest.raises(InputError, match=r"model\.outputs"):
+            parse_config({"model": {"outputs": bad}})
+
+
+@pytest.fixture(scope="module")
+def two_conventions(tmp_path_factory):
+    """Phantoms whose second half counts the space between the lungs as lung."""
+    folder = tmp_path_factory.mktemp("films")
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    images, masks = radiographs(jax.random.key(0), 24, size=64)
+    rows = ["id,convention"]
+    for i, (image, mask) in enumerate(zip(np.asarray(images), np.asarray(masks), strict=True)):
+        mask = np.ascontiguousarray(mask > 0).astype(np.uint8)
+        if i % 2:
+            mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((1, 41), np.uint8))
+        cv2.imwrite(str(folder / "images" / f"{i:02d}.png"), image)
+        cv2.imwrite(str(folder / "masks" / f"{i:02d}.png"), mask * 255)
+        rows.append(f"{i:02d},{'lung_and_heart' if i % 2 else ''}")
+    (folder / "metadata.csv").write_text("\n".join(rows))
+    return folder
+
+
+def test_a_folder_of_two_conventions_labels_one_output_each(two_conventions):
+    outputs = ("lung", "lung_and_heart")
+    whole = load_folder(two_conventions)
+    canvases = make_canvases(whole, size=32, fit="stretch", outputs=outputs)
+    for i in range(4):
+        _, mask_SxSx2, labelled_2 = canvases.read(i)
+        assert labelled_2.tolist() == [i % 2 == 0, i % 2 == 1]
+        assert mask_SxSx2[..., i % 2].any() and not mask_SxSx2[..., 1 - i % 2].any()
+    with pytest.raises(InputError, match=r"marks lung_and_heart, and model\.outputs=\('lung',\)"):
+        make_canvases(whole, size=32, fit="stretch").read(1)
+
+
+def test_a_network_of_two_outputs_learns_both_and_is_scored_on_each(two_conventions, tmp_path):
+    config = parse_config(
+        {
+            "data": {
+                "name": "folder",
+                "dir": str(two_conventions),
+                "size": 32,
+                "loader": "memory",
+                "validation_fraction": 0.2,
+            },
+            "model": {"outputs": ("lung", "lung_and_heart"), "width": 4, "depth": 2, "patch": 1},
+            "augment": vars(PLAIN),
+            "optim": {"learning_rate": 1e-2},
+            "train": {"batch_size": 4, "num_epochs": 15, "patience": 0},
+        }
+    )
+    run = tmp_path / "run"
+    train_and_evaluate(config, run)
+    report = evaluate(run, data=two_conventions, split="all", tta=False, out=tmp_path / "report")
+    lung, both = report["results"]
+    assert [lung["output"], both["output"]] == ["lung", "lung_and_heart"]
+    assert lung["n"] == both["n"] == 12 and both["set"].endswith("(lung_and_heart)")
+    for entry in (lung, both):
+        assert entry["grids"]["original"]["per_image"]["dice"]["mean"] > 0.7
+    # Each output marks its own convention: the space between the lungs is in one alone.
+    model = jaxlung.load(run, tta=False)
+    film = cv2.imread(str(two_conventions / "images" / "00.png"), 0)
+    lungs, with_heart = (model.predict(film, output=name) for name in config.model.outputs)
+    assert with_heart.sum() > 1.1 * lungs.sum()
+    np.testing.assert_array_equal(model.predict(film), lungs)
+    with pytest.raises(InputError, match="no output 'heart'; it marks lung, lung_and_heart"):
+        model.predict(film, output="heart")
+    [alone] = evaluate(
+        run, data=two_conventions, split="all", tta=False, out=tmp_path / "one", output="lung"
+    )["results"]
+    assert alone["n"] == 12
+    assert any("12 of these 24 images label no output" in text for text in alone["warnings"])
