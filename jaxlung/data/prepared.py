@@ -150,7 +150,7 @@ def to_example(features: dict[str, Any], convention: str) -> Example:
     if features["bits"] == 8:
         image_HxW = image_HxW.astype(np.uint8)
     mask_HxW = features["mask"][..., 0] > 0
-    if convention == LUNG_AND_HEART:
+    if convention == LUNG_AND_HEART and "heart" in features:  # else the mask has it already
         mask_HxW |= features["heart"][..., 0] > 0
     # Spacings are float32 on disk: rounding makes 0.175 of them 0.175 again.
     height, width = (round(float(side), 6) for side in features["spacing_mm"])
