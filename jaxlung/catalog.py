@@ -165,8 +165,9 @@ doi:10.1016/j.compbiomed.2021.104319
 """.strip(),
             builder="covid19_radiography",
             # Its COVID-19 films are partly Cohen's collection; its normal films and opacities are
-            # the RSNA challenge's, which were chosen from ChestX-ray14.
-            shared_images=("covid_cxr", "covid_cxr_lung_and_heart", "chexmask"),
+            # the RSNA challenge's, which were chosen from ChestX-ray14. Its viral pneumonias and
+            # 1341 normal films are Kermany's.
+            shared_images=("covid_cxr", "covid_cxr_lung_and_heart", "chexmask", "kermany_v7"),
         ),
         NamedSet(
             name="chest_xray_masks_and_labels",
@@ -205,6 +206,28 @@ classification and localization of common thorax diseases. CVPR 2017. doi:10.110
 """.strip(),
             builder="chexmask",
             others=(RIGHT_LUNG, LEFT_LUNG, HEART),
+        ),
+        NamedSet(
+            name="kermany_v7",
+            description="children of 1 to 5 years, normal or pneumonia, Guangzhou; V7's outlines "
+            "reviewed by people (n: before the builder's checks)",
+            n=5856,
+            convention=LUNG_AND_HEART,
+            terms="images and masks CC BY 4.0: any use, with credit to both",
+            instructions="Download ChestXRay2017.zip (1.2 GB) from "
+            "https://data.mendeley.com/datasets/rscbjbr9sj/2 into kermany_v7/ and run there: git "
+            "clone --depth 1 https://github.com/v7labs/covid-19-xray-dataset. Archives may stay "
+            "packed; unpacked, kermany_v7/ holds chest_xray/train and test/, each with NORMAL/ and "
+            "PNEUMONIA/, and covid-19-xray-dataset/annotations/all-images/ of .json files.",
+            homepage="https://github.com/v7labs/covid-19-xray-dataset",
+            citation="""
+D. Kermany, K. Zhang, M. Goldbaum. Labeled optical coherence tomography (OCT) and chest X-ray images
+for classification. Mendeley Data, V2, 2018. doi:10.17632/rscbjbr9sj.2
+V7 Labs, CloudFactory. COVID-19 X-ray dataset, 2020.
+https://github.com/v7labs/covid-19-xray-dataset
+""".strip(),
+            builder="kermany_v7",
+            # No findings: OsiriX calls any film IM-0001-0001, as the normal ones are called here.
         ),
     )
 }

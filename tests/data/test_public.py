@@ -402,7 +402,7 @@ def test_the_same_images_in_two_sets_are_refused(data_dir):
     refused({"name": name, "dir": data_dir, "allow_mixed_conventions": True}, "the images of covid")
 
 
-@pytest.mark.parametrize("other", ["covid_cxr", "chexmask"])
+@pytest.mark.parametrize("other", ["covid_cxr", "chexmask", "kermany_v7"])
 def test_sets_with_some_images_in_common_have_to_be_asked_for(other):
     config = {"name": f"{other}+covid19_radiography"}
     refused(config, f"covid19_radiography and {other} have images in", "data.allow_shared_images")
@@ -426,6 +426,8 @@ def test_sets_of_two_conventions_teach_two_outputs(data_dir, lists):
     config = {"name": name, "dir": data_dir, "split_file": lists}
     parsed = parse_config({"data": config})
     assert parsed.model.outputs == ("lung", "lung_and_heart")
+    children = parse_config({"data": {"name": "montgomery+kermany_v7"}})
+    assert children.model.outputs == ("lung", "lung_and_heart")
     whole = load_public_splits(parsed.data)
     canvases = make_canvases(whole["train"], size=16, fit="letterbox", outputs=parsed.model.outputs)
     for i, its_set in enumerate(whole["train"].groups["set"]):

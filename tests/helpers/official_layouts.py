@@ -242,6 +242,50 @@ def chexmask(root, shape=(32, 32)):
     return folder
 
 
+def rectangle(left, top, right, bottom):
+    """A polygon's corners as Darwin JSON has them."""
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+    return [{"x": float(x), "y": float(y)} for x, y in corners]
+
+
+KERMANY_LUNGS = ((4, 6, 16, 30), (24, 6, 36, 30))  # left, top, right, bottom, of 40 wide, 36 high
+
+
+def darwin(name, shape=(36, 40), boxes=KERMANY_LUNGS, ignored=()):
+    """A file of V7's release, Darwin JSON 1.0."""
+    lungs = [{"name": "Lung", "polygon": {"path": rectangle(*box)}} for box in boxes]
+    others = [{"name": "Ignore", "polygon": {"path": rectangle(*box)}} for box in ignored]
+    image = {"filename": name, "original_filename": name, "height": shape[0], "width": shape[1]}
+    tag = {"name": "Bacterial Pneumonia", "tag": {}}
+    return {"dataset": "COVID-19", "image": image, "annotations": [*lungs, *others, tag]}
+
+
+def kermany_v7(root):
+    """Five films of four patients that V7 outlined, one that it did not, and a film of others."""
+    folder = root / "kermany_v7"
+    films = (
+        "train/NORMAL/IM-0115-0001",
+        "train/NORMAL/NORMAL2-IM-0439-0001-0002",
+        "train/PNEUMONIA/person1_bacteria_2",
+        "train/PNEUMONIA/person2_bacteria_3",
+        "test/NORMAL/IM-0001-0001",
+        "test/PNEUMONIA/person1_virus_6",
+    )
+    for i, name in enumerate(films):
+        save(folder / "chest_xray" / f"{name}.jpeg", film((36, 40), 600 + i))
+    outlined = [f"{Path(name).name}.jpeg" for name in films if "person2" not in name]
+    for i, name in enumerate((*outlined, "nejmoa2001191_f1-PA.jpeg")):
+        write_darwin(folder, 1676192 + i, darwin(name))
+    return folder
+
+
+def write_darwin(folder, number, entry):
+    path = folder / "covid-19-xray-dataset" / "annotations" / "all-images" / f"{number}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(entry))
+    return path
+
+
 def write_csv(path, rows):
     with Path(path).open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0])

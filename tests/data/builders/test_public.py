@@ -16,6 +16,7 @@ from jaxlung.data.builders import (
     covid19_radiography,
     covid_cxr,
     jsrt,
+    kermany_v7,
     montgomery,
     shenzhen,
 )
@@ -105,6 +106,16 @@ class TestChestXrayMasksAndLabels(InLayout):
     @classmethod
     def fill(cls, folder):
         layouts.chest_xray_masks_and_labels(folder)
+
+
+@pytest.mark.slow
+class TestKermanyV7(InLayout):
+    DATASET_CLASS = kermany_v7.JaxlungKermanyV7
+    SPLITS = {"train": 5}
+
+    @classmethod
+    def fill(cls, folder):
+        layouts.kermany_v7(folder)
 
 
 del InLayout  # or pytest collects it
