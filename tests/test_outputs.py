@@ -1,6 +1,7 @@
 """Several outputs, partly labelled: what is not labelled teaches nothing and scores nothing."""
 
 import functools
+import shutil
 
 import cv2
 import jax
@@ -194,6 +195,27 @@ def test_a_folder_of_two_conventions_labels_one_output_each(two_conventions):
         assert mask_SxSx2[..., i % 2].any() and not mask_SxSx2[..., 1 - i % 2].any()
     with pytest.raises(InputError, match=r"marks lung_and_heart, and model\.outputs=\('lung',\)"):
         make_canvases(whole, size=32, fit="stretch").read(1)
+
+
+def test_a_folder_may_hold_masks_of_further_structures(two_conventions, tmp_path):
+    for name in ("images", "masks"):
+        shutil.copytree(two_conventions / name, tmp_path / name)
+    (tmp_path / "masks_heart").mkdir()
+    heart = np.zeros((64, 64), np.uint8)
+    heart[30:50, 24:44] = 255
+    cv2.imwrite(str(tmp_path / "masks_heart" / "00.png"), heart)
+    (tmp_path / "masks_Before correction").mkdir()  # no structure's name
+    whole = load_folder(tmp_path)
+    assert whole.labels_of(0) == ("lung", "heart") and whole.labels_of(1) == ("lung",)
+    canvases = make_canvases(whole, size=64, fit="stretch", outputs=("heart", "lung"))
+    _, mask_SxSx2, labelled_2 = canvases.read(0)
+    assert labelled_2.all()
+    np.testing.assert_array_equal(mask_SxSx2[..., 0], heart)
+    assert canvases.read(1).labelled_C.tolist() == [False, True]
+    cv2.imwrite(str(tmp_path / "masks_heart" / "01.png"), heart[:40])
+    with pytest.raises(InputError, match="01: mask is 40x64 but its image is 64x64"):
+        canvases.read(1)
+        make_canvases(load_folder(tmp_path), size=64, fit="stretch", outputs=("heart",)).read(1)
 
 
 def test_a_network_of_two_outputs_learns_both_and_is_scored_on_each(two_conventions, tmp_path):

@@ -1,10 +1,12 @@
 """A folder of X-rays: images/ and masks/ whose files have one stem (or stem + _mask).
 
-metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`.
+metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`. Folders
+masks_NAME/ may hold masks of a further structure NAME, such as masks_heart/, of all images or some.
 """
 
+import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +28,7 @@ from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.io.text import compose, is_utf8
 from jaxlung.masks.shape import HOLES, is_inverted, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
-from jaxlung.structures import LUNG
+from jaxlung.structures import LUNG, is_structure_name
 
 # Lungs hold 7 % of a picture's frame at most in 704 radiographs, and 19 % of the frame of their own
 # box in 500: their inverse holds this share.
@@ -70,7 +72,18 @@ def load_folder(directory: Path, patient_pattern: str = "", convention: str = LU
     pairs = find_pairs(directory)
     stems = [pair.id for pair in pairs]
     metadata = read_folder_metadata(directory, stems, patient_pattern)
-    return load_pairs("all", pairs, metadata, convention)
+    return load_pairs("all", pairs, metadata, convention, find_others(directory, stems))
+
+
+def find_others(directory: Path, stems: Sequence[str]) -> dict[str, dict[str, Path]]:
+    """Finds the masks of further structures: structure to stem to the file in masks_STRUCTURE/."""
+    found = {}
+    for folder in sorted(directory.glob("masks_*")):
+        name = folder.name.removeprefix("masks_")
+        if folder.is_dir() and is_structure_name(name):
+            masks = files_by_stem(folder, is_image, stem_of)
+            found[name] = {stem: path for stem in stems if (path := take_mask(masks, stem))}
+    return found
 
 
 def read_folder_metadata(directory: Path, stems: Sequence[str], patient_pattern: str) -> Metadata:
@@ -243,7 +256,11 @@ def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> Non
 
 
 def load_pairs(
-    name: str, pairs: Sequence[Pair], metadata: Metadata | None = None, convention: str = LUNG
+    name: str,
+    pairs: Sequence[Pair],
+    metadata: Metadata | None = None,
+    convention: str = LUNG,
+    masks_of: Mapping[str, Mapping[str, Path]] = {},  # noqa: B006 (never changed)
 ) -> Split:
     """Makes a split of files, which are read and checked when asked for.
 
@@ -254,6 +271,9 @@ def load_pairs(
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)
     marks = tuple(own or convention for own in metadata.conventions)
+    others = [
+        {name: paths[stem] for name, paths in masks_of.items() if stem in paths} for stem in stems
+    ]
 
     def read(index: int) -> Example:
         _, image_path, mask_path = pairs[index]
@@ -267,14 +287,15 @@ def load_pairs(
             )
         _refuse_inverted(image, mask, mask_path)
         spacing = metadata.spacings[index] or film.spacing
-        return Example(image, mask, spacing, marks[index])
+        further = {name: functools.partial(read_mask, path) for name, path in others[index].items()}
+        return Example(image, mask, spacing, marks[index], further)
 
     def stat(index: int) -> str:
         _, image_path, mask_path = pairs[index]
         return f"{image_path.stat().st_size}:{mask_path.stat().st_size} bytes"
 
     sources = tuple(str(mask) for _, _, mask in pairs)
-    labels = tuple((own,) for own in marks)
+    labels = tuple((own, *further) for own, further in zip(marks, others, strict=True))
     return Split(
         name, stems, sources, read, metadata.patients, metadata.groups, stat, labels=labels
     )
