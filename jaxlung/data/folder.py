@@ -65,7 +65,6 @@ def load_folder(directory: Path, patient_pattern: str = "", convention: str = LU
     """Loads every pair of a folder as one split, "all".
 
     Args:
-        directory: holds images/ and masks/.
         patient_pattern: as in `make_patient_finder`; "": none.
         convention: the structure that the masks mark, where metadata.csv does not say.
     """

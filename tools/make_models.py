@@ -1,0 +1,199 @@
+"""Makes the bundled models of chest X-rays, one command each; stopped, the same command goes on:
+
+    python -m tools.make_models open --montgomery DIR --children DIR --shenzhen DIR --runs RUNS
+    python -m tools.make_models all  --montgomery DIR --children DIR --shenzhen DIR --runs RUNS
+
+Each DIR holds images/ and masks/. `all` trains one network on all masks. `open` reads no mask of
+Shenzhen: a teacher learns from the other two sets, it labels Shenzhen's films, and a student learns
+from the masks and from the labels that the teacher is sure of (self-training; Xie et al. 2020,
+arXiv:1911.04252, "noisy student": the student's films are augmented, the teacher's are not).
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from jaxlung.config import DataConfig, load_recipe, parse_config
+from jaxlung.data.datasets import load_splits
+from jaxlung.data.folder import load_folder
+from jaxlung.data.splits import SPLITS, patients_by_id
+from jaxlung.errors import InputError, one_line_errors
+from jaxlung.io.images import write_png
+from jaxlung.predict.load import load
+from jaxlung.predict.predictor import Predictor
+from jaxlung.structures import LUNG, LUNG_AND_HEART
+from jaxlung.system.files import write_text
+from jaxlung.train.loop import train_and_evaluate
+
+OUTPUTS = (LUNG, LUNG_AND_HEART)
+SURE = 0.9  # mean certainty in and near the lungs, from which a teacher's label is taken
+NEAR = 1 / 32  # of the longer side: how far "near" reaches from a mask
+REPEATS = {"montgomery": 4}  # visits in an epoch: the children are seven times as many films
+
+
+class Set(NamedTuple):
+    """A folder of films, and the output that its masks teach."""
+
+    name: str
+    folder: Path
+    convention: str
+
+
+def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> None:
+    """Links films and masks of several folders into one, with metadata.csv and splits.json.
+
+    A film keeps the split that it has in its own folder: splits go by a hash of the patient. Those
+    of REPEATS stand in the train split several times. Films of `labels` are trained on alone.
+
+    Args:
+        labels: a folder of `label_films`.
+    """
+    lists: dict[str, list[str]] = {name: [] for name in SPLITS}
+    rows = ["id,patient,convention,site"]
+    sources: list[tuple[str, Path]] = []  # the name in `out`, the file
+    for one in sets:
+        whole = load_folder(one.folder, convention=one.convention)
+        patients = patients_by_id(whole)
+        splits = load_splits(DataConfig(name="folder", dir=str(one.folder)))
+        for split, examples in splits.items():
+            times = REPEATS.get(one.name, 1) if split == "train" else 1
+            for stem in examples.ids:
+                for i in range(times):
+                    name = f"{stem}-{i + 1}" if i else stem
+                    lists[split].append(name)
+                    rows.append(f"{name},{one.name}:{patients[stem]},{one.convention},{one.name}")
+                    sources += _files_of(one.folder, stem, name, ("images", "masks"))
+    if labels:
+        for path in sorted((labels / "images").iterdir()):
+            lists["train"].append(path.stem)
+            rows.append(f"{path.stem},labelled:{path.stem},{LUNG},labelled")
+            folders = ("images", "masks", f"masks_{LUNG_AND_HEART}")
+            sources += _files_of(labels, path.stem, path.stem, folders)
+    for place, source in sources:
+        target = out / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            target.symlink_to(source.resolve())
+    write_text(out / "metadata.csv", "\n".join(rows) + "\n")
+    write_text(out / "splits.json", json.dumps(lists))
+
+
+def _files_of(folder: Path, stem: str, name: str, kinds: Sequence[str]) -> list[tuple[str, Path]]:
+    found = []
+    for kind in kinds:
+        path = next(p for p in (folder / kind).iterdir() if p.stem == stem)
+        found.append((f"{kind}/{name}{path.suffix}", path))
+    return found
+
+
+def measure_certainty(probability_HxW: np.ndarray, mask_HxW: np.ndarray) -> float:
+    """Returns the mean of max(p, 1 - p) in and near a mask; 0 for an empty one."""
+    if not mask_HxW.any():
+        return 0.0
+    reach = 2 * round(NEAR * max(mask_HxW.shape)) + 1
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach))
+    near_HxW = cv2.dilate(mask_HxW.astype(np.uint8), disc) > 0
+    return float(np.maximum(probability_HxW, 1 - probability_HxW)[near_HxW].mean())
+
+
+def label_films(teacher: Predictor, films: Sequence[Path], out: Path) -> None:
+    """Writes the teacher's masks of the films that it is sure of, as a folder to train on.
+
+    certainty.json says how sure it was of each; a film of which any output is unsure is left out.
+    """
+    for kind in ("images", "masks", f"masks_{LUNG_AND_HEART}"):
+        (out / kind).mkdir(parents=True, exist_ok=True)
+    certainty: dict[str, float] = {}
+    for film in tqdm(films, unit="film", disable=None):
+        found = {name: teacher.for_output(name).prediction(film) for name in OUTPUTS}
+        sure = min(measure_certainty(one.probability, one.mask) for one in found.values())
+        certainty[film.stem] = round(sure, 4)
+        if sure < SURE:
+            continue
+        write_png(out / "masks" / f"{film.stem}.png", found[LUNG].mask * np.uint8(255))
+        heart = out / f"masks_{LUNG_AND_HEART}" / f"{film.stem}.png"
+        write_png(heart, found[LUNG_AND_HEART].mask * np.uint8(255))
+        link = out / "images" / film.name
+        if not link.exists():
+            link.symlink_to(film.resolve())
+    write_text(out / "certainty.json", json.dumps(certainty, indent=1))
+    kept = sum(sure >= SURE for sure in certainty.values())
+    print(f"{out}: {kept} of {len(certainty)} films labelled")
+
+
+def train(folder: Path, workdir: Path, epochs: int) -> None:
+    """Trains configs/cxr.py with two outputs on a folder of `join_sets`, or goes on with it."""
+    config = load_recipe("cxr")
+    config.data.update({"name": "folder", "dir": str(folder)})
+    config.data.split_file = str(folder / "splits.json")
+    config.model.outputs = OUTPUTS
+    config.train.num_epochs = epochs
+    train_and_evaluate(parse_config(config), workdir)
+
+
+def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], held: bool) -> Path:
+    """Makes a model and returns its workdir. Each step that is done is passed over.
+
+    Args:
+        kind: "open" or "all".
+        epochs: of a first network, and of a student.
+        held: no film of Shenzhen's test split is labelled.
+    """
+    if kind == "all":
+        join_sets(list(sets.values()), runs / "all_data")
+        train(runs / "all_data", runs / "all", epochs[0])
+        return runs / "all"
+    masks = [sets["montgomery"], sets["children"]]
+    join_sets(masks, runs / "open_data")
+    train(runs / "open_data", runs / "teacher", epochs[0])
+    name = "student_held" if held else "student"
+    labels = runs / f"{name}_labels"
+    shenzhen = sets["shenzhen"].folder
+    films = sorted((shenzhen / "images").iterdir())
+    if held:
+        test = set(load_splits(DataConfig(name="folder", dir=str(shenzhen)))["test"].ids)
+        films = [film for film in films if film.stem not in test]
+    if not (labels / "certainty.json").exists():
+        label_films(load(runs / "teacher"), films, labels)
+    join_sets(masks, runs / f"{name}_data", labels)
+    train(runs / f"{name}_data", runs / name, epochs[1])
+    return runs / name
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.make_models", description="Makes a bundled model of chest X-rays."
+    )
+    parser.add_argument("kind", choices=("open", "all"))
+    for name in ("montgomery", "children", "shenzhen"):
+        parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--runs", type=Path, required=True, help="where trainings and labels go")
+    parser.add_argument(
+        "--epochs", type=int, nargs=2, default=(32, 24), metavar=("FIRST", "STUDENT")
+    )
+    parser.add_argument(
+        "--held", action="store_true", help="label no film of Shenzhen's test split"
+    )
+    arguments = parser.parse_args(argv)
+    conventions = {"montgomery": LUNG, "children": LUNG_AND_HEART, "shenzhen": LUNG}
+    sets = {
+        name: Set(name, getattr(arguments, name), convention)
+        for name, convention in conventions.items()
+    }
+    for one in sets.values():
+        if not (one.folder / "images").is_dir():
+            raise InputError(f"--{one.name} {one.folder}: holds no folder images/")
+    os.makedirs(arguments.runs, exist_ok=True)
+    print(make(arguments.kind, sets, arguments.runs, arguments.epochs, arguments.held))
+
+
+if __name__ == "__main__":
+    main()
