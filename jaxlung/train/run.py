@@ -22,6 +22,7 @@ from jaxlung.train.compiled import CompiledSteps
 from jaxlung.weights import bundled
 from jaxlung.workdir import checkpoints, record
 from jaxlung.workdir.best import best_step, restore_best
+from jaxlung.workdir.checkpoints import abstract_like
 from jaxlung.workdir.integrity import list_checkpoints
 from jaxlung.workdir.progress import Progress
 
@@ -84,23 +85,27 @@ def check_source(config: Config) -> None:
         return
     path = Path(name)
     try:
-        if bundled.is_model_name(name):
-            source = bundled.read_model(name).config
-        else:
-            source = record.read_config(path)
-            if not source.is_ensemble:
-                best_step(path)
+        source = _source_config(name)
+        if not bundled.is_model_name(name) and not source.is_ensemble:
+            best_step(path)
     except InputError as error:
         raise InputError(f"train.init_from: {error}") from error
     if source.is_ensemble:
         raise InputError(f"train.init_from={path}: is of several members; name {path}/members/0")
-    # Neither changes the parameters.
+    own = config.model
+    # Dropout and dtype change no parameter, and `_carry_head` takes care of the outputs.
     model = dataclasses.replace(
-        source.model, dropout=config.model.dropout, dtype=config.model.dtype
+        source.model, dropout=own.dropout, dtype=own.dtype, outputs=own.outputs
     )
     differing = record.list_differences(dataclasses.replace(config, model=model), config)
     if differing:
         raise InputError(f"train.init_from={path}: its network is another ({'; '.join(differing)})")
+
+
+def _source_config(name: str) -> Config:
+    if bundled.is_model_name(name):
+        return bundled.read_model(name).config
+    return record.read_config(Path(name))
 
 
 def _read_source(name: str, abstract_variables: Any) -> Any:
@@ -115,6 +120,48 @@ def _read_source(name: str, abstract_variables: Any) -> Any:
         variables,
         abstract_variables,
     )
+
+
+def _read_other_source(config: Config, fresh_variables: Any) -> Any:
+    """Returns the variables of train.init_from, whose network has other outputs.
+
+    Outputs of the same name keep their channel. The others stay random, as in `fresh_variables`.
+    """
+    source, own = _source_config(config.train.init_from).model.outputs, config.model.outputs
+    abstract = abstract_like(fresh_variables, jax.tree.map(lambda x: x.sharding, fresh_variables))
+    head = fresh_variables["params"]["head"]
+
+    def of_source(array: jax.Array) -> jax.ShapeDtypeStruct:
+        # Whole on each device: another number of channels may not divide.
+        placed: Any = array.sharding
+        whole = jax.sharding.NamedSharding(placed.mesh, jax.sharding.PartitionSpec())
+        shape = (*array.shape[:-1], array.shape[-1] // len(own) * len(source))
+        return jax.ShapeDtypeStruct(shape, array.dtype, sharding=whole)
+
+    abstract["params"]["head"] = jax.tree.map(of_source, head)
+    variables = _read_source(config.train.init_from, abstract)
+    variables["params"]["head"] = jax.tree.map(
+        lambda old, new: carry_channels(old, new, source, own), variables["params"]["head"], head
+    )
+    return variables
+
+
+def carry_channels(
+    old: jax.Array, new: jax.Array, old_outputs: Sequence[str], new_outputs: Sequence[str]
+) -> jax.Array:
+    """Returns the new head's array with the channels of outputs that the old one has too.
+
+    Args:
+        old: [..., K * outputs]: the channels of the outputs are next to each other.
+        new: likewise, with its own number of outputs.
+    """
+    old_by_output = old.reshape(*old.shape[:-1], -1, len(old_outputs))
+    new_by_output = new.reshape(*new.shape[:-1], -1, len(new_outputs))
+    for i, output in enumerate(new_outputs):
+        if output in old_outputs:
+            kept = old_by_output[..., old_outputs.index(output)]
+            new_by_output = new_by_output.at[..., i].set(kept)
+    return jax.device_put(new_by_output.reshape(new.shape), new.sharding)
 
 
 def restore_or_init(
@@ -135,7 +182,10 @@ def restore_or_init(
         return checkpoints.restore(latest, step, compiled.abstract)
     state = compiled.init(key)
     if config.train.init_from:
-        variables = _read_source(config.train.init_from, compiled.abstract.variables)
+        if _source_config(config.train.init_from).model.outputs == config.model.outputs:
+            variables = _read_source(config.train.init_from, compiled.abstract.variables)
+        else:
+            variables = _read_other_source(config, state.variables)
         params = variables["params"]
         # Buffers of its own: the step is given both to write to.
         average = jax.tree.map(jnp.copy, params) if state.average else {}

@@ -16,6 +16,7 @@ from jaxlung.config import load_recipe, parse_config
 from jaxlung.data.input_pipeline import train_indices
 from jaxlung.devices.mesh import make_mesh, replicated, to_devices
 from jaxlung.errors import InputError, TrainingError
+from jaxlung.model import build_model
 from jaxlung.optimizer import make_schedule
 from jaxlung.predict.load import load
 from jaxlung.train.compiled import compile_steps, make_keys, make_run_mesh
@@ -147,6 +148,35 @@ def test_training_starts_from_a_bundled_model(tmp_path):
     best = load("cxr").variables["params"]
     assert_trees_equal(state.params, best)
     assert_trees_equal(state.average, best)  # of train.ema
+
+
+def test_a_bundled_model_s_output_is_kept_beside_a_new_one(tmp_path):
+    config = load_recipe("cxr")
+    config.data.size, config.train.init_from = 32, "cxr"
+    config.model.outputs = ("heart", "lung")
+    config = parse_config(config)
+    check_source(config)
+    compiled = compile_steps(config, make_run_mesh(config), steps_per_epoch=1)
+    fresh = compiled.init(make_keys(0)[0]).params["head"]
+    with checkpoints.open_managers(tmp_path) as managers:
+        state, _ = restore_or_init(managers, compiled, make_keys(0)[0], config)
+    best = load("cxr").variables["params"]
+    head = state.params["head"]
+    for (path, new), old in zip(
+        jax.tree.leaves_with_path(head), jax.tree.leaves(best["head"]), strict=True
+    ):
+        start = fresh["bias"] if "bias" in str(path) else fresh["blocks"]["kernel"]
+        np.testing.assert_array_equal(np.asarray(new)[..., 1::2], old)
+        np.testing.assert_array_equal(np.asarray(new)[..., ::2], np.asarray(start)[..., ::2])
+    rest = [
+        {name: own for name, own in one.items() if name != "head"} for one in (state.params, best)
+    ]
+    assert_trees_equal(*rest)
+    # The kept output marks what the bundled model does, to rounding.
+    image = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
+    logits = build_model(config.model).apply({"params": state.params}, image)
+    single = build_model(load("cxr").config.model).apply({"params": best}, image)
+    np.testing.assert_allclose(logits[..., 1:], single, atol=1e-4)
 
 
 def test_another_network_to_start_from_is_refused_before_anything_is_written(finished, tmp_path):
