@@ -134,6 +134,7 @@ def train(folder: Path, workdir: Path, epochs: int) -> None:
     config.data.update({"name": "folder", "dir": str(folder)})
     config.data.split_file = str(folder / "splits.json")
     config.model.outputs = OUTPUTS
+    config.augment.squeeze = 0.5  # children's films come with bars, adults' stretched
     config.train.num_epochs = epochs
     train_and_evaluate(parse_config(config), workdir)
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from jaxlung.augmentation.draws import smooth_field, uniform
+from jaxlung.augmentation.draws import is_off, smooth_field, uniform
 from jaxlung.config import AugmentConfig
 
 
@@ -36,11 +36,23 @@ def random_affine(key: jax.Array, shape: tuple[int, ...], config: AugmentConfig)
     # First the patient is turned, then the film stretched along its own sides, as by a resize that
     # does not keep the aspect.
     scale_2 = jnp.array([aspect, mirror / aspect]) / zoom
+    if not is_off(config.squeeze):
+        # A key of its own: the other draws are those without it.
+        scale_2 *= _random_squeeze(jax.random.fold_in(key, len(keys)), config.squeeze)
     linear_2x2 = rotation_2x2 * scale_2[None, :]
     # Sums instead of matrix products, which have a lower precision on some accelerators.
     centre_2 = (jnp.array(shape, jnp.float32) - 1) / 2
     offset_2 = centre_2 - (linear_2x2 * (centre_2 + shift_2)[None, :]).sum(axis=1)
     return jnp.concatenate([linear_2x2, offset_2[:, None]], axis=1)
+
+
+def _random_squeeze(key: jax.Array, squeeze: ArrayLike) -> jax.Array:
+    """Draws by how much each side shrinks, float32 [2]: one of them in half of the draws."""
+    keys = jax.random.split(key, 3)
+    factor = jnp.exp(jax.random.uniform(keys[0]) * jnp.log1p(squeeze))
+    factor = jnp.where(jax.random.bernoulli(keys[1]), factor, 1.0)
+    is_side_2 = jnp.arange(2) == jax.random.randint(keys[2], (1,), 0, 2)
+    return jnp.where(is_side_2, factor, 1.0)
 
 
 def is_mirrored(matrix_2x3: jax.Array) -> jax.Array:

@@ -91,6 +91,8 @@ class AugmentConfig:
     flip: float = between(0.5, 0, 1, "probability of a left-right flip")
     scale: float = between(0.2, 0, 4, "zoom, log-uniform in [1/(1+scale), 1+scale]")
     aspect: float = between(0.15, 0, 4, "width over height, log-uniform likewise")
+    # As a film of other proportions than the canvas comes with bars.
+    squeeze: float = between(0.0, 0, 4, "one side shrinks by up to 1+squeeze; half of the images")
     shift: float = between(0.08, 0, 1, "fraction of the canvas, uniform in +-, each axis")
     contrast: float = between(0.4, 0, 1, "factor about the image's mean, uniform in 1 +-")
     brightness: float = between(0.2, 0, 1, "added, uniform in +-")

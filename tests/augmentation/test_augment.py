@@ -135,6 +135,7 @@ def test_ranges_and_types_hold_at_full_strength():
         flip=0.5,
         scale=4,
         aspect=4,
+        squeeze=4,
         shift=1,
         contrast=1,
         brightness=1,
@@ -300,6 +301,27 @@ def test_draws_are_symmetric_and_independent():
     assert np.abs(draws.mean(axis=1)).max() < 0.07
     np.testing.assert_allclose(draws[:3].std(axis=1), 1 / np.sqrt(3), atol=0.03)
     assert np.abs(np.corrcoef(draws) - np.eye(4)).max() < 0.08
+
+
+def test_a_squeeze_shrinks_one_side_of_half_of_the_images_and_leaves_bars():
+    plain = matrices(only())[:, :, :2]
+    linear = matrices(only(squeeze=0.5))[:, :, :2]
+    np.testing.assert_allclose(linear[:, [0, 1], [1, 0]], 0, atol=1e-6)
+    factors = np.sort(np.abs(linear[:, [0, 1], [0, 1]]), axis=1)
+    np.testing.assert_allclose(factors[:, 0], 1, atol=1e-6)
+    squeezed = factors[:, 1] > 1
+    assert 0.45 < squeezed.mean() < 0.55 and 1.45 < factors.max() <= 1.5 + 1e-6
+    assert 0.4 < (linear[squeezed, 0, 0] > 1).mean() < 0.6
+    # The other draws stay what they are without it.
+    both = matrices(only(squeeze=0.5, rotation=20.0, flip=0.5))[:, :, :2]
+    without = matrices(only(rotation=20.0, flip=0.5))[:, :, :2]
+    scale = np.linalg.norm(both, axis=1, keepdims=True)
+    np.testing.assert_allclose(both / scale, without, atol=1e-5)
+    assert plain.shape == linear.shape
+    out, _ = augment_jit(jax.random.key(1), *[jnp.ones((8, 16, 16, 1))] * 2, only(squeeze=1.0))
+    assert (np.asarray(out)[:, 0].max((1, 2)) == 0).any() or (
+        np.asarray(out)[:, :, 0].max((1, 2)) == 0
+    ).any()
 
 
 @pytest.mark.parametrize(
