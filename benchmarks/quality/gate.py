@@ -34,7 +34,7 @@ from jaxlung.gate.mask import check_mask  # noqa: E402
 from jaxlung.io import volumes  # noqa: E402
 from jaxlung.io.grey import to_grey8  # noqa: E402
 from jaxlung.io.images import read_film  # noqa: E402
-from jaxlung.metrics.calibration import expected_dice  # noqa: E402
+from jaxlung.metrics.calibration import Confidence, expected_dice  # noqa: E402
 from jaxlung.system.threads import count_workers  # noqa: E402
 
 SAMPLES = Path(matplotlib.get_data_path()) / "sample_data"
@@ -223,7 +223,8 @@ def report_wrong(wrongs: Sequence[Wrong], fitted: Fitted, model: Any) -> dict[st
 def mask_warnings(model: Any, image: np.ndarray) -> tuple[str, ...]:
     probability = model.predict_proba(to_grey8(image))
     mask = model.to_mask(probability)
-    return check_mask(mask, expected_dice(probability, mask), model.least_confidence)
+    known = model.confidences.get(model.output, Confidence())
+    return check_mask(mask, known.calibrate(expected_dice(probability, mask)), known.least)
 
 
 def false_warnings(split: Split, change: str, fitted: Fitted) -> dict[str, list[str]]:

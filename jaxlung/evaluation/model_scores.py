@@ -185,7 +185,8 @@ def _score(
 ) -> _Scored:
     example, truth_HxW, prepared, mask_SxS, canvas_digest, hashed = placed
     geometry, truth_SxS = prepared.geometry, is_lung(mask_SxS)
-    prediction_HxW = predictor.finish(prepared, probability_SxS).mask
+    found = predictor.finish(prepared, probability_SxS)
+    prediction_HxW = found.mask
     prediction_SxS = predictor.to_mask(probability_SxS)
     lungs = sides.split_lungs(prediction_HxW, truth_HxW)
     spacing = example.spacing
@@ -212,7 +213,7 @@ def _score(
     reliability = calibration.count_reliability(
         geometry.box_of(probability_SxS), geometry.box_of(truth_SxS)
     )
-    scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest)
+    scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest, found.confidence)
     return _Scored(scores, reliability, canvas_digest, hashed, prepared.turned)
 
 

@@ -66,6 +66,68 @@ def expected_dice(probability: np.ndarray, mask: np.ndarray) -> float:
     return 2 * both / (float(probability.sum(dtype=np.float64)) + float(mask.sum()))
 
 
+class Confidence(NamedTuple):
+    """How a model's `expected_dice` tells the Dice that was measured, on films with known masks."""
+
+    slope: float = 1.0
+    intercept: float = 0.0
+    least: float | None = None  # what good images reach; None: not known
+
+    def calibrate(self, expected: float) -> float:
+        """Returns the calibrated confidence, in [0, 1]; that of an empty mask stays 0.
+
+        Example:
+            >>> Confidence(slope=2.0, intercept=-1.0).calibrate(0.9), Confidence().calibrate(0.9)
+            (0.8, 0.9)
+        """
+        return min(max(self.intercept + self.slope * expected, 0.0), 1.0) if expected else 0.0
+
+
+def fit_confidence(expected_N: np.ndarray, dice_N: np.ndarray) -> Confidence:
+    """Fits a line from `expected_dice` to the Dice that was measured, by least squares.
+
+    Args:
+        expected_N, dice_N: float [N], of masks that are not empty. Both should reach down to bad
+            masks: good ones alone say little of the line.
+
+    Returns:
+        the line, without `least`. It is the identity where all `expected_N` are one.
+
+    Example:
+        >>> fitted = fit_confidence(np.array([0.8, 0.9]), np.array([0.6, 0.8]))
+        >>> round(fitted.slope, 6), round(fitted.intercept, 6)
+        (2.0, -1.0)
+    """
+    if np.ptp(expected_N) == 0:
+        return Confidence()
+    slope, intercept = np.polyfit(expected_N, dice_N, 1)
+    return Confidence(float(slope), float(intercept))
+
+
+def failure_auc(confidence_N: np.ndarray, dice_N: np.ndarray, below: float = 0.9) -> float | None:
+    """Computes how well confidence tells failures: the area under the ROC curve.
+
+    It is the share of pairs, of a mask with Dice `below` and another, in which the failure has the
+    lower confidence (Mann and Whitney 1947); equal ones count half.
+
+    Args:
+        confidence_N, dice_N: float [N].
+        below: the Dice from which a mask is no failure.
+
+    Returns:
+        in [0, 1], 0.5 by chance; None where all masks are failures, or none.
+
+    Example:
+        >>> failure_auc(np.array([0.5, 0.9, 0.95]), np.array([0.7, 0.95, 0.96]))
+        1.0
+    """
+    failed_N = dice_N < below
+    bad, good = confidence_N[failed_N, None], confidence_N[None, ~failed_N]
+    if not bad.size or not good.size:
+        return None
+    return float(((bad < good) + 0.5 * (bad == good)).mean())
+
+
 def sum_reliability(parts: Sequence[Reliability]) -> Reliability:
     """Adds the sums of several images or sets, at least one, of one number of bins.
 

@@ -44,6 +44,9 @@ class ImageScores(NamedTuple):
     stray: Sequence[int]  # pieces and pixels, on the original grid
     size: Sequence[int]  # height and width of the original grid
     digest: str  # of the image's content
+    confidence: float | None = (
+        None  # the Dice to expect; None: the masks come without probabilities
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +118,7 @@ def summarize_scores(scores: Scores) -> dict[str, Any]:
             for name, values in scores.groups.items()
         },
         "calibration": scores.reliability and calibration.reliability_curve(scores.reliability),
+        "confidence": _summarize_confidence(scores),
     }
 
 
@@ -134,6 +138,20 @@ def _summarize_grid(columns: Columns, patients: Sequence[str]) -> dict[str, Any]
         for name, value, interval_2 in zip(metrics, values_K, intervals_Kx2, strict=True)
     }
     return {"per_image": per_image, "pooled": pooled}
+
+
+def _summarize_confidence(scores: Scores) -> dict[str, Any] | None:
+    """Says how well confidence tells Dice, and failures, on the original grid."""
+    confidence_N = np.array([image.confidence for image in scores.images], np.float64)
+    if np.isnan(confidence_N).any():
+        return None
+    dice_N = scores.original["dice"]
+    return {
+        "mean": float(confidence_N.mean()),
+        "mean_absolute_error": float(np.abs(confidence_N - dice_N).mean()),
+        "failures": int((dice_N < LOW_DICE).sum()),
+        "failure_auc": calibration.failure_auc(confidence_N, dice_N, LOW_DICE),
+    }
 
 
 def _summarize_volumes(scores: Scores) -> dict[str, Any] | None:
@@ -212,7 +230,7 @@ def write_csv(results: Sequence[Scores]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     header = ["model", "set", "id", "patient", *groups]
-    header += ["height", "width", "flags", "stray_pieces", "stray_pixels"]
+    header += ["height", "width", "flags", "stray_pieces", "stray_pixels", "confidence"]
     writer.writerow([*header, *(f"{name}_{grid}" for grid, name in columns)])
     for scores in results:
         for i, image in enumerate(scores.images):
@@ -220,6 +238,7 @@ def write_csv(results: Sequence[Scores]) -> str:
             row.append(numbers[scores.data][scores.patients[i]])
             row += [scores.groups[name][i] if name in scores.groups else "" for name in groups]
             row += [*image.size, " ".join(image.flags), *image.stray]
+            row.append(_cell("confidence", image.confidence))
             row += [_cell(name, image.grids.get(grid, {}).get(name)) for grid, name in columns]
             writer.writerow(row)
     return text.getvalue()

@@ -73,7 +73,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         members=len(members),
         tta=tta,
         # The mean of several models has a confidence of its own.
-        least_confidence=read[0].least_confidence if len(read) == 1 else None,
+        confidences=read[0].confidences if len(read) == 1 else {},
         predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
         output=LUNG if LUNG in config.model.outputs else config.model.outputs[0],
     )

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from jaxlung.io.grey import to_grey8
 from jaxlung.io.images import read_film
 from jaxlung.masks.postprocess import clean_up
 from jaxlung.masks.sides import label_sides
-from jaxlung.metrics.calibration import expected_dice
+from jaxlung.metrics.calibration import Confidence, expected_dice
 from jaxlung.model import to_mask
 from jaxlung.predict.prediction import Prediction, Prepared
 from jaxlung.predict.stream import Done, stream
@@ -51,7 +51,7 @@ class Predictor:
     variables: Any  # what `UNet.apply` takes; several members are stacked, [M, ...]
     members: int  # models whose mean probability it predicts
     tta: bool  # predictions are the mean with those of the mirror image
-    least_confidence: float | None  # what confidence reaches on good images; None: not known
+    confidences: Mapping[str, Confidence]  # of its outputs where it is known
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Probabilities float32 [B, S, S, C] of canvases uint8 [B, S, S]; one compile for each B."""
     output: str = LUNG  # the structure that it marks, one of config.model.outputs
@@ -259,10 +259,11 @@ class Predictor:
         labels_HxW = mask_HxW.astype(np.uint8)
         if self.output == LUNG:
             labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
-        confidence = expected_dice(probability_HxW, mask_HxW)
+        known = self.confidences.get(self.output, Confidence())
+        confidence = known.calibrate(expected_dice(probability_HxW, mask_HxW))
         warnings = prepared.warnings
         if self.config.modality != "ct":
-            warnings += check_mask(mask_HxW, confidence, self.least_confidence, self.output)
+            warnings += check_mask(mask_HxW, confidence, known.least, self.output)
         # The left half of a film shows the right lung in the picture's right half.
         has_sides = self.output == LUNG and shows_sides(warnings)
         sides_known = has_sides and (labels_HxW == 1).any() and (labels_HxW == 2).any()

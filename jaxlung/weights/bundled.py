@@ -2,13 +2,14 @@
 
 A model is two files in jaxlung/weights/. NAME.npz holds its arrays as float16 under the paths of
 their tree. NAME.json holds its config, the digests of its training data, the SHA-256 of NAME.npz
-and, where it is known, `least_confidence`. Nothing is unpickled.
+and, where it is known, the calibration of each output's confidence. Nothing is unpickled.
 `python -m tools.bundle_model WORKDIR NAME` makes one of a run of `jaxlung train`.
 """
 
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,10 +18,11 @@ from flax.traverse_util import unflatten_dict
 
 from jaxlung.config import Config, parse_config
 from jaxlung.errors import InputError
+from jaxlung.metrics.calibration import Confidence
 from jaxlung.workdir.record import Contents
 
 WEIGHTS = Path(__file__).parent
-SCHEMA = "jaxlung-model-1"  # changes when a field changes its meaning or goes
+SCHEMA = "jaxlung-model-2"  # changes when a field changes its meaning or goes
 
 
 class Model(NamedTuple):
@@ -30,7 +32,7 @@ class Model(NamedTuple):
     step: int  # updates behind the parameters
     data: Contents  # of its training
     variables: list[Any]  # what `UNet.apply` takes, for each member; a single model has one
-    least_confidence: float | None = None  # on good images; None: not known
+    confidences: Mapping[str, Confidence] = {}  # of the outputs where it is known
 
 
 def list_models() -> list[str]:
@@ -63,7 +65,8 @@ def read_model(name: str) -> Model:
             flat = {path: arrays[path].astype(np.float32) for path in arrays.files}
             variables = unflatten_dict(flat, sep="/")
         variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-        config, least = parse_config(about["config"]), about.get("least_confidence")
-        return Model(config, about["step"], Contents(about["data_digests"]), [variables], least)
+        config, contents = parse_config(about["config"]), Contents(about["data_digests"])
+        confidences = {name: Confidence(**one) for name, one in about["confidences"].items()}
+        return Model(config, about["step"], contents, [variables], confidences)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error

@@ -7,9 +7,12 @@ import pytest
 
 from jaxlung.metrics.calibration import (
     BINS,
+    Confidence,
     Reliability,
     count_reliability,
     expected_calibration_error,
+    failure_auc,
+    fit_confidence,
     reliability_curve,
     sum_reliability,
 )
@@ -99,3 +102,28 @@ def test_curve_is_plain():
         v for value in plain.values() for v in (value if isinstance(value, list) else [value])
     ]
     assert {type(value) for value in values} <= {int, float, type(None)}  # numpy's are of float too
+
+
+def test_a_line_is_found_in_noise():
+    rng = np.random.default_rng(0)
+    expected = rng.uniform(0.5, 1, 2000)
+    fitted = fit_confidence(expected, 1.4 * expected - 0.5 + rng.normal(0, 0.05, 2000))
+    assert fitted.slope == pytest.approx(1.4, abs=0.03)
+    assert fitted.intercept == pytest.approx(-0.5, abs=0.03)
+    assert fitted.calibrate(0.3) == 0 and Confidence(2.0, 0.0).calibrate(0.9) == 1
+    assert fit_confidence(np.full(3, 0.9), np.array([0.1, 0.5, 0.9])) == Confidence()
+    assert Confidence(0.5, 0.4).calibrate(0.0) == 0  # an empty mask
+
+
+def test_failures_are_told_as_often_as_pairs_say():
+    rng = np.random.default_rng(1)
+    confidence, dice = rng.integers(0, 5, 40) / 4, rng.uniform(0.8, 1, 40)
+    pairs = [
+        (confidence[i] < confidence[j]) + (confidence[i] == confidence[j]) / 2
+        for i in range(40)
+        for j in range(40)
+        if dice[i] < 0.9 <= dice[j]
+    ]
+    assert failure_auc(confidence, dice) == pytest.approx(np.mean(pairs))
+    assert failure_auc(confidence, np.ones(40)) is None
+    assert failure_auc(np.zeros(40), dice) == 0.5

@@ -1,5 +1,6 @@
 """Bundled models: a run's predictions survive the way into the package, and damage is told."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 
 import jaxlung
+from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.io.images import write_png
+from jaxlung.metrics.calibration import Confidence
 from jaxlung.weights import bundled
 from tools import bundle_model
 
@@ -57,6 +60,19 @@ def test_written_twice_it_is_the_same(workdir, shelf, tmp_path):
     assert first == again
 
 
+def test_every_validation_film_reaches_the_least_confidence(model):
+    """Of films as they are: spoilt ones only draw the line."""
+    [(output, fitted)] = bundle_model.calibrate(model).items()
+    assert output == "lung"
+    split = load_splits(model.config.data)["validation"]
+    calibrated = dataclasses.replace(model, confidences={"lung": fitted})
+    confidences = [
+        calibrated.prediction(split.read(i).image).confidence for i in range(len(split.ids))
+    ]
+    # The canvas is the film here, so the two grids agree.
+    assert fitted.least <= min(confidences) < fitted.least + 0.0101
+
+
 def test_the_limit_of_confidence_is_the_models_own(workdir, model, shelf):
     """A run and an ensemble have none; the package's own model has what was measured of it."""
 
@@ -65,12 +81,13 @@ def test_the_limit_of_confidence_is_the_models_own(workdir, model, shelf):
             "outlines are uncertain" in w for w in predictor.prediction(radiograph()).warnings
         )
 
-    assert model.least_confidence is None and not warns(model)
-    assert jaxlung.load("tiny").least_confidence is None and not warns(jaxlung.load("tiny"))
-    bundle_model.write(workdir, "tiny", least_confidence=0.9999)
-    assert jaxlung.load("tiny").least_confidence == 0.9999 and warns(jaxlung.load("tiny"))
-    assert jaxlung.load(["tiny", "tiny"]).least_confidence is None
-    assert jaxlung.load(["tiny"]).least_confidence == 0.9999
+    assert not model.confidences and not warns(model)
+    assert not jaxlung.load("tiny").confidences and not warns(jaxlung.load("tiny"))
+    known = {"lung": Confidence(slope=0.5, intercept=0.4, least=0.9999)}
+    bundle_model.write(workdir, "tiny", confidences=known)
+    assert jaxlung.load("tiny").confidences == known and warns(jaxlung.load("tiny"))
+    assert not jaxlung.load(["tiny", "tiny"]).confidences
+    assert jaxlung.load(["tiny"]).confidences == known
 
 
 def test_damage_is_told(shelf):
@@ -149,7 +166,7 @@ def test_evaluation_of_a_bundled_model_names_its_data(shelf):
 def test_models_in_the_package_load_and_find_lungs():
     assert bundled.list_models() == ["cxr"]
     model = jaxlung.load("cxr")
-    assert model.least_confidence == 0.94
+    assert model.confidences == {"lung": Confidence(least=0.94)}
     images, masks = jaxlung.phantom.radiographs(jax.random.key(0), 1)
     prediction = model.predict(images[0])
     counts = jaxlung.count_pixels(prediction[None], np.asarray(masks[0])[None] > 0)
