@@ -13,6 +13,7 @@ import pytest
 import jaxlung
 from jaxlung import steps
 from jaxlung.augmentation import augment
+from jaxlung.cli.flags import read_config
 from jaxlung.config import AugmentConfig, parse_config
 from jaxlung.data.canvases import make_canvases
 from jaxlung.data.folder import load_folder
@@ -161,7 +162,9 @@ def test_the_default_outputs_are_what_the_data_teach():
     assert parse_config({"data": folder}).model.outputs == ("lung_and_heart",)
     both = {"data": folder, "model": {"outputs": "lung,lung_and_heart"}}
     assert parse_config(both).model.outputs == ("lung", "lung_and_heart")
-    for bad in ("", "Lung", ("lung", "lung"), (1,)):
+    flag = read_config("unet", ["--config.model.outputs=lung,heart"])
+    assert flag.model.outputs == ("lung", "heart")
+    for bad in ("", (), "Lung", ("lung", "lung"), (1,)):
         with pytest.raises(InputError, match=r"model\.outputs"):
             parse_config({"model": {"outputs": bad}})
 

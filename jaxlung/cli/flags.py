@@ -6,9 +6,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import flags
-from ml_collections import config_flags
-
 from jaxlung.config import Config, load_recipe, parse_config
 from jaxlung.errors import InputError
 from jaxlung.system.processes import Processes, find_processes
@@ -48,6 +45,9 @@ def read_config(recipe: str, settings: Sequence[str]) -> Config:
     Raises:
         InputError: names the flag or the field.
     """
+    from absl import flags
+    from ml_collections import config_flags
+
     for text in settings:
         if re.match(r"--?[a-z]", text) and not re.match(r"--?(no)?config\.", text):
             raise InputError(f"{text.split('=')[0]} is no flag; see --help")

@@ -3,17 +3,18 @@
 import dataclasses
 import os
 from collections.abc import Mapping
-from typing import Any
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING, Any
 
 from jaxlung.config.checks import check_combinations, fill_outputs
 from jaxlung.config.settings import Config
 from jaxlung.errors import InputError
 from jaxlung.structures import is_structure_name
 
+if TYPE_CHECKING:  # it takes a tenth of a second, which commands without recipes spare
+    from ml_collections import ConfigDict
 
-def default_config() -> ConfigDict:
+
+def default_config() -> "ConfigDict":
     """Returns the recipe as a ConfigDict, for a config file to change fields of.
 
     Example:
@@ -22,10 +23,12 @@ def default_config() -> ConfigDict:
         >>> parse_config(config).optim.learning_rate
         0.001
     """
+    from ml_collections import ConfigDict
+
     return ConfigDict(Config().to_dict())
 
 
-def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
+def parse_config(values: "Mapping[str, Any] | ConfigDict | Config") -> Config:
     """Checks the name, type and range of every field, and what fields have to agree on.
 
     Args:
@@ -45,7 +48,7 @@ def parse_config(values: Mapping[str, Any] | ConfigDict | Config) -> Config:
         Traceback (most recent call last):
         jaxlung.errors.InputError: model.width must be between 1 and 4096, got 0
     """
-    if isinstance(values, Config | ConfigDict):
+    if not isinstance(values, Mapping) and hasattr(values, "to_dict"):
         values = values.to_dict()
     if not isinstance(values, Mapping):
         raise InputError(f"config must hold sections, got {values!r}")
@@ -88,7 +91,7 @@ def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
     if field.metadata.get("path"):
         return os.path.expanduser(str(value))  # a shell leaves the ~ of --config.data.dir=~/x
     if "structures" in field.metadata:
-        return _check_names(path, field, (value,))[0]
+        return _check_name(path, str(value))
     choices = field.metadata.get("choices")
     if choices and value not in choices:
         options = " or ".join(repr(choice) for choice in choices)
@@ -101,19 +104,25 @@ def _check_value(path: str, field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def _check_names(path: str, _: dataclasses.Field[Any], value: Any) -> tuple[str, ...]:
-    """Checks the names of a tuple, of a list, or of a text with commas, as flags have it."""
-    named = value.split(",") if isinstance(value, str) else value
-    if not isinstance(named, tuple | list) or not named:
+    """Checks the names of a tuple or list; a flag gives several as one text with commas."""
+    texts = (value,) if isinstance(value, str) else value
+    is_listed = isinstance(texts, tuple | list) and all(isinstance(text, str) for text in texts)
+    if not is_listed or not texts:
         raise InputError(f"{path} must hold names, as in ('lung', 'heart'), got {value!r}")
+    named = [name for text in texts for name in text.split(",")]
     for name in named:
-        if not isinstance(name, str) or not is_structure_name(name):
-            raise InputError(
-                f"{path} must hold names of lower-case letters, digits and underscores, got "
-                f"{name!r}"
-            )
+        _check_name(path, name)
     if len(set(named)) < len(named):
         raise InputError(f"{path} names a structure twice: {', '.join(named)}")
     return tuple(named)
+
+
+def _check_name(path: str, name: str) -> str:
+    if not is_structure_name(name):
+        raise InputError(
+            f"{path} must be of lower-case letters, digits and underscores, got {name!r}"
+        )
+    return name
 
 
 def _check_numbers(path: str, field: dataclasses.Field[Any], value: Any) -> tuple[float, ...]:

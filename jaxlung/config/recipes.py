@@ -2,10 +2,12 @@
 
 import runpy
 from pathlib import Path
-
-from ml_collections import ConfigDict
+from typing import TYPE_CHECKING
 
 from jaxlung.errors import InputError
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 _IN_WHEEL, _IN_CLONE = Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs"
 _RECIPES = _IN_WHEEL if _IN_WHEEL.is_dir() else _IN_CLONE
@@ -16,7 +18,7 @@ def list_recipes() -> list[str]:
     return sorted(path.stem for path in _RECIPES.glob("*.py"))
 
 
-def load_recipe(recipe: str | Path) -> ConfigDict:
+def load_recipe(recipe: str | Path) -> "ConfigDict":
     """Returns what `get_config()` of a recipe returns.
 
     A recipe that starts from another one calls this too: it finds it wherever the file lies. A name
@@ -32,6 +34,8 @@ def load_recipe(recipe: str | Path) -> ConfigDict:
         >>> load_recipe("cxr").train.num_epochs
         60
     """
+    from ml_collections import ConfigDict
+
     path = _RECIPES / f"{recipe}.py" if recipe in list_recipes() else Path(recipe).expanduser()
     if not path.is_file():
         raise InputError(
