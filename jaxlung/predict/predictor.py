@@ -12,7 +12,7 @@ import numpy as np
 from jaxlung.config import Config
 from jaxlung.errors import InputError
 from jaxlung.gate import check_mask
-from jaxlung.gate.image import Verdict, examine_grey, is_coloured, shows_sides
+from jaxlung.gate.image import Verdict, examine_grey, is_coloured, rotate, shows_sides
 from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
@@ -50,6 +50,7 @@ class Predictor:
     variables: Any  # what `UNet.apply` takes; several members are stacked, [M, ...]
     members: int  # models whose mean probability it predicts
     tta: bool  # predictions are the mean with those of the mirror image
+    turn: bool  # films that are surely rotated by 90, 180 or 270 degrees are turned upright first
     least_confidence: float | None  # what confidence reaches on good images; None: not known
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Lung probabilities float32 [B, S, S] of canvases uint8 [B, S, S]; one compile for each B."""
@@ -75,7 +76,8 @@ class Predictor:
     def predict_proba(self, image: Any) -> Any:
         """Predicts each pixel's probability of lung on the image's own grid.
 
-        An inverted film (see `gate.examine`) is turned over first.
+        An inverted film is turned over first, and a rotated one turned upright where `gate.examine`
+        is sure; the result lies on the given grid all the same.
 
         Args:
             image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
@@ -193,17 +195,19 @@ class Predictor:
             grey_HxW = to_grey8(film.image)
             verdict = Verdict(False, ())
             if self.config.modality != "ct":
-                verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image))
+                verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image), turn=self.turn)
                 if verdict.inverted:
                     grey_HxW = 255 - grey_HxW
             data = self.config.data
-            canvas_SxS, _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
+            upright_HxW = rotate(grey_HxW, -verdict.degrees)
+            canvas_SxS, _, geometry = to_canvas(upright_HxW, size=data.size, fit=data.fit)
         return Prepared(
             image=grey_HxW,
             canvas=canvas_SxS,
             geometry=geometry,
             warnings=verdict.warnings,
             turned=verdict.inverted,
+            degrees=verdict.degrees,
             mirrored=film.mirrored,
             spacing=film.spacing,
         )
@@ -231,7 +235,10 @@ class Predictor:
         """Brings a prediction from the canvas back to the image's own grid."""
         probability_HxW = from_canvas(probability_SxS, prepared.geometry)
         mask_HxW = self.to_mask(probability_HxW)
-        labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
+        # A header that says that rows run to the patient's right tells that a film is rotated by
+        # 180 degrees, and not mirrored, where its lungs stand on their heads.
+        mirrored = prepared.mirrored and not prepared.degrees
+        labels_HxW = label_sides(mask_HxW, mirrored=mirrored)
         confidence = expected_dice(probability_HxW, mask_HxW)
         warnings = prepared.warnings
         if self.config.modality != "ct":
@@ -240,12 +247,13 @@ class Predictor:
         sides_known = shows_sides(warnings) and (labels_HxW == 1).any() and (labels_HxW == 2).any()
         return Prediction(
             image=prepared.image,
-            probability=probability_HxW,
-            mask=mask_HxW,
-            labels=labels_HxW,
+            probability=rotate(probability_HxW, prepared.degrees),
+            mask=rotate(mask_HxW, prepared.degrees),
+            labels=rotate(labels_HxW, prepared.degrees),
             sides_known=bool(sides_known),
             confidence=confidence,
             warnings=warnings,
+            degrees=prepared.degrees,
             mirrored=prepared.mirrored,
             spacing=prepared.spacing,
         )
