@@ -13,7 +13,8 @@ def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Changes a film as another hospital may store it; each change is drawn on its own.
 
     Mirrored (the gate takes either side), with plain bands beside it, turned by up to 16 degrees,
-    zoomed, shifted, in other tone, range, sharpness, noise, compression, and in bars.
+    zoomed, shifted, cropped, in other tone, range, sharpness, noise, compression and resolution,
+    with an opacity, letters and lines, and in bars.
     """
     if rng.random() < 0.5:
         grey = grey[:, ::-1]
@@ -29,7 +30,14 @@ def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         shift = rng.uniform(-0.07, 0.07, 2) * (width, height)
         turn = turn + np.stack([np.zeros(2), np.zeros(2), shift], 1)
         grey = _warp(grey, np.vstack([turn, [0, 0, 1]]), rng)
+    if rng.random() < 0.4:
+        grey = _cropped(grey, rng)
+    if rng.random() < 0.1:
+        tiles = (int(rng.integers(2, 9)),) * 2
+        grey = cv2.createCLAHE(clipLimit=float(rng.uniform(1, 4)), tileGridSize=tiles).apply(grey)
     values: np.ndarray = grey / 255.0
+    if rng.random() < 0.2:
+        values = _clouded(values, rng)
     if rng.random() < 0.5:
         values = values ** np.exp(rng.uniform(-1, 1))
     if rng.random() < 0.4:
@@ -41,6 +49,11 @@ def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         values = values + rng.normal(0, rng.uniform(0.01, 0.06), values.shape)
     grey = to_uint8(values)
+    if rng.random() < 0.1:  # a small copy
+        small = int(rng.integers(48, 128))
+        grey = cv2.resize(grey, (small, small), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.3:
+        grey = _marked(grey, rng)
     if rng.random() < 0.2:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(10, 60))]
         _, data = cv2.imencode(".jpg", grey, quality)
@@ -50,6 +63,44 @@ def mild(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         grey = np.pad(
             grey, ((bars[0],) * 2, (bars[1],) * 2), constant_values=int(255 * rng.integers(2))
         )
+    return grey
+
+
+def _cropped(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Takes a rim away, as collimation does: a little above, more below and at the sides."""
+    height, width = grey.shape
+    top, bottom, left, right = rng.uniform(0, (0.08, 0.15, 0.12, 0.12)) * rng.integers(0, 2, 4)
+    rows = slice(round(top * height), round((1 - bottom) * height))
+    return np.ascontiguousarray(grey[rows, round(left * width) : round((1 - right) * width)])
+
+
+def _clouded(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lays one to three bright clouds over a film, as consolidation and effusions do."""
+    rows, columns = np.indices(values.shape)
+    height, width = values.shape
+    for _ in range(int(rng.integers(1, 4))):
+        y, x = rng.uniform(0.2, 0.95) * height, rng.uniform(0.1, 0.9) * width
+        reach = rng.uniform(0.06, 0.22, 2) * (height, width)
+        cloud = np.exp(-(((rows - y) / reach[0]) ** 2) - ((columns - x) / reach[1]) ** 2)
+        values = values + rng.uniform(0.2, 0.9) * cloud * (rng.uniform(0.6, 1.0) - values)
+    return values
+
+
+def _marked(grey: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Writes letters at the rim, or draws lines, as markers, arrows, tubes and wires look."""
+    grey = np.ascontiguousarray(grey)
+    height, width = grey.shape
+    for _ in range(int(rng.integers(1, 4))):
+        x, y = rng.uniform(0, 0.9) * width, rng.choice([0.1, 0.95, rng.uniform(0.1, 0.9)]) * height
+        shade = int(rng.choice([0, 180, 255, 255]))
+        if rng.random() < 0.6:
+            text = "".join(rng.choice(list("RLAPXMS12:/ "), int(rng.integers(1, 9))))
+            size = float(rng.uniform(0.2, 0.8)) * height / 256
+            cv2.putText(grey, text, (int(x), int(y)), 0, size, shade, int(rng.integers(1, 3)))
+        else:
+            points = np.cumsum(rng.normal(0, 0.09, (12, 2)) + rng.normal(0, 0.05, 2), 0)
+            points = (points * (width, height) + (x, y)).astype(np.int32)
+            cv2.polylines(grey, [points], False, shade, int(rng.integers(1, 3)), cv2.LINE_AA)
     return grey
 
 

@@ -3,9 +3,10 @@
 Each DIR holds images/ and masks/. Wrong inputs are made of some of its films, of a CT (--ct FILE),
 and of pictures that the gate was not fitted to: Matplotlib's sample data, and any in --photos DIR.
 For each kind: how many there are, how many are warned of, and how many of those with the right
-words; then false warnings on every film as it is and after mild changes. --split test leaves out
-what the gate was fitted to; --weights FILE is another classifier; --model NAME predicts the films
-and the wrong inputs too, and counts the warnings of the masks. --json FILE keeps all.
+words; then false warnings on every film as it is and after mild changes. --lateral DIR holds
+lateral films, --nih DIR frontal ones, some of them turned: nih_turned.txt says which. --split test
+leaves out what the gate was fitted to; --weights FILE is another classifier; --model NAME predicts
+the films and the wrong inputs too, and counts the warnings of the masks. --json FILE keeps all.
 """
 
 import argparse
@@ -29,9 +30,11 @@ from jaxlung import load  # noqa: E402
 from jaxlung.config import DataConfig  # noqa: E402
 from jaxlung.data.datasets import load_splits, load_whole_folder  # noqa: E402
 from jaxlung.data.splits import SPLITS, Split  # noqa: E402
-from jaxlung.gate.image import WEIGHTS, Verdict, examine, is_coloured, read_gate  # noqa: E402
+from jaxlung.gate.classifier import WEIGHTS, Fitted, read_gate  # noqa: E402
+from jaxlung.gate.image import Verdict, examine, is_coloured  # noqa: E402
 from jaxlung.gate.mask import check_mask  # noqa: E402
 from jaxlung.io import volumes  # noqa: E402
+from jaxlung.io.ct.hounsfield import apply_window  # noqa: E402
 from jaxlung.io.grey import to_grey8  # noqa: E402
 from jaxlung.io.images import read_film  # noqa: E402
 from jaxlung.metrics.calibration import Confidence, expected_dice  # noqa: E402
@@ -39,7 +42,6 @@ from jaxlung.system.threads import count_workers  # noqa: E402
 
 SAMPLES = Path(matplotlib.get_data_path()) / "sample_data"
 ANY = ""  # any words will do
-Fitted = dict[str, np.ndarray]  # as `image.read_gate` returns it
 
 
 class Wrong(NamedTuple):
@@ -117,10 +119,32 @@ def slices(path: Path) -> list[Wrong]:
     made = []
     for kind, low, high in (("CT, lung window", -1000, 400), ("CT, soft tissue", -160, 240)):
         made += [
-            Wrong(kind, volumes.apply_window(voxels[z], low, high), "no frontal chest")
-            for z in chosen
+            Wrong(kind, apply_window(voxels[z], low, high), "no frontal chest") for z in chosen
         ]
     return made
+
+
+def laterals(folder: Path) -> list[Wrong]:
+    paths = sorted(folder.iterdir())
+    return [Wrong("lateral film", read_film(path).image, "lateral film") for path in paths]
+
+
+def report_turned(folder: Path, fitted: Fitted) -> dict[str, list[str]]:
+    """Prints how many turned films are turned upright, and how many upright ones are left so."""
+    listed = Path(__file__).with_name("nih_turned.txt").read_text().split("\n")
+    turned = {line for line in listed if line and not line.startswith("#")}
+    verdicts = {path.stem: examine(read_film(path).image, fitted) for path in folder.iterdir()}
+    wrong = {
+        "turned": [name for name in turned if verdicts[name].degrees != 270],
+        "upright": [name for name in verdicts if name not in turned and verdicts[name].degrees],
+        "warned": [n for n in verdicts if n not in turned and verdicts[n].warnings],
+    }
+    print(
+        f"\nturned upright: {len(turned) - len(wrong['turned'])} of {len(turned)}; of "
+        f"{len(verdicts) - len(turned)} upright films {len(wrong['upright'])} were turned and "
+        f"{len(wrong['warned'])} warned of: {wrong}"
+    )
+    return wrong
 
 
 def blanks_and_noise(rng: np.random.Generator) -> list[Wrong]:
@@ -260,6 +284,8 @@ def main() -> None:
     )
     parser.add_argument("dirs", nargs="+", type=Path, metavar="DIR")
     parser.add_argument("--ct", type=Path, help="a chest CT, NIfTI")
+    parser.add_argument("--lateral", type=Path, help="a folder of lateral films")
+    parser.add_argument("--nih", type=Path, help="a folder of the films that nih_turned.txt names")
     parser.add_argument("--photos", type=Path, help="a folder of pictures, none of them an X-ray")
     parser.add_argument(
         "--films", type=int, default=12, help="to make wrong inputs of, in each DIR"
@@ -273,7 +299,11 @@ def main() -> None:
     model = load(arguments.model) if arguments.model else None
     splits = [split_of(directory, arguments.split) for directory in arguments.dirs]
     wrongs = wrong_inputs(splits, arguments.films, arguments.ct, arguments.photos)
+    if arguments.lateral:
+        wrongs += laterals(arguments.lateral)
     record: dict[str, Any] = {"wrong": report_wrong(wrongs, fitted, model)}
+    if arguments.nih:
+        record["nih"] = report_turned(arguments.nih, fitted)
     names = [directory.name for directory in arguments.dirs]
     print("\n| false warnings | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
 

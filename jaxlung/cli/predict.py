@@ -70,6 +70,13 @@ def add_predict_command(commands: Any) -> None:
         help="average with the mirror image's prediction (default); --no-tta: once, in less time",
     )
     predict.add_argument(
+        "--turn",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="turn X-rays that are surely rotated by 90, 180 or 270 degrees upright, and their "
+        "masks back (default); --no-turn: only warn of them",
+    )
+    predict.add_argument(
         "--strict",
         action="store_true",
         help="refuse what would be warned of: inverted, rotated, no chest X-ray...",
@@ -134,7 +141,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from jaxlung.predict.load import load
 
     models = arguments.model or ["cxr"]
-    model = load(models[0] if len(models) == 1 else models, tta=arguments.tta)
+    model = load(models[0] if len(models) == 1 else models, tta=arguments.tta, turn=arguments.turn)
     model = model.for_output(arguments.output)
     if arguments.sides and model.output != "lung":
         raise InputError(f"--sides tells two lungs apart, not {model.output}; leave it out")

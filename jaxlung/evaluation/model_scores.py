@@ -19,6 +19,7 @@ from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.evaluation.own_data import describe_seen
+from jaxlung.gate.image import rotate
 from jaxlung.masks import sides
 from jaxlung.metrics import calibration, image
 from jaxlung.metrics.calibration import Reliability
@@ -66,13 +67,14 @@ class _Scored(NamedTuple):
     canvas_digest: str  # of the canvas that training would see: an inverted film stays so
     hash: str  # `duplicates.hash_image`, where the run has hashes to compare it with; or ""
     turned: bool  # the gate took the film for inverted, and turned it over
+    degrees: int  # by which it was rotated, and was turned back
 
 
 def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     """Predicts and scores every image of a split; each of several processes takes a share.
 
     What is scored and drawn is what `jaxlung predict` would write: an inverted film is turned over
-    first, and the mask is cleaned up.
+    first, a rotated one upright, and the mask is cleaned up.
     """
     started = time.monotonic()
     predictor, split = task.predictor, task.split
@@ -94,7 +96,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
                 raise done.result
             scored.append(done.result)
     scored = _of_all_processes(scored, len(split.ids))
-    images, reliabilities, canvas_digests, hashes, turned = zip(*scored, strict=True)
+    images, reliabilities, canvas_digests, hashes, turned, degrees = zip(*scored, strict=True)
     digests = dict(zip(split.ids, (image.digest for image in images), strict=True))
     facts = {
         "source": task.source,
@@ -104,7 +106,8 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         "fingerprint": digest_splits({split.name: digests}),
         "warnings": [
             *([task.warning] if task.warning else []),
-            *_say_turned(sum(turned), len(turned)),
+            *_say_turned(sum(turned), len(turned), "looked inverted (air is bright)", "over"),
+            *_say_turned(sum(map(bool, degrees)), len(turned), "looked rotated", "upright"),
             *describe_seen(
                 predictor.data, predictor.config.train.init_from, canvas_digests, hashes
             ),
@@ -153,7 +156,7 @@ class _Placed(NamedTuple):
     example: Example
     truth_HxW: np.ndarray  # bool
     prepared: Prepared  # for the network, as `jaxlung predict` prepares it
-    mask_SxS: np.ndarray  # of the truth, uint8, as `to_canvas` returns it
+    mask_SxS: np.ndarray  # of the truth, as `to_canvas` returns it; upright as the canvas
     digest: str  # of the canvas and the mask, as training records it
     hash: str
 
@@ -177,6 +180,10 @@ def _place(split: Split, predictor: Predictor, structure: str, index: int) -> _P
     assert mask_SxS is not None
     digest = digest_canvas(canvas_SxS, mask_SxS[..., None])
     hashed = hash_image(grey_HxW) if predictor.data.hashes else ""
+    if prepared.degrees:
+        grey_HxW, mask_HxW = (rotate(p, -prepared.degrees) for p in (grey_HxW, truth_HxW))
+        _, mask_SxS, _ = to_canvas(grey_HxW, mask_HxW, size=data.size, fit=data.fit)
+        assert mask_SxS is not None
     return _Placed(example, truth_HxW, prepared, mask_SxS, digest, hashed)
 
 
@@ -190,9 +197,10 @@ def _score(
     prediction_SxS = predictor.to_mask(probability_SxS)
     lungs = sides.split_lungs(prediction_HxW, truth_HxW)
     spacing = example.spacing
-    canvas_spacing = spacing and (
-        spacing[0] * geometry.height / geometry.box_height,
-        spacing[1] * geometry.width / geometry.box_width,
+    canvas_spacing = spacing[::-1] if spacing and prepared.degrees % 180 else spacing
+    canvas_spacing = canvas_spacing and (
+        canvas_spacing[0] * geometry.height / geometry.box_height,
+        canvas_spacing[1] * geometry.width / geometry.box_width,
     )
     grids = {
         "original": image.score_masks(
@@ -214,13 +222,12 @@ def _score(
         geometry.box_of(probability_SxS), geometry.box_of(truth_SxS)
     )
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest, found.confidence)
-    return _Scored(scores, reliability, canvas_digest, hashed, prepared.turned)
+    return _Scored(scores, reliability, canvas_digest, hashed, prepared.turned, prepared.degrees)
 
 
-def _say_turned(turned: int, count: int) -> list[str]:
+def _say_turned(turned: int, count: int, looked: str, how: str) -> list[str]:
     if not turned:
         return []
     return [
-        f"{turned} of these {count} films looked inverted (air is bright) and were turned over, as "
-        f"`jaxlung predict` does"
+        f"{turned} of these {count} films {looked} and were turned {how}, as `jaxlung predict` does"
     ]

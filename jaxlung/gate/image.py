@@ -1,39 +1,36 @@
 """Recognises images that the X-ray model does not know, and says in words what they look like.
 
-A linear classifier on oriented gradients and a thumbnail tells upright frontal chest films from
-inverted, turned and partial ones, and from everything else. It is independent of the segmentation
-network. weights/gate.npz holds it, and `python -m tools.fit_gate DIR [DIR...]` fits it anew. Blank,
-coloured, tiny and long images need no fitting: they are checked directly.
+A small network on oriented gradients and a thumbnail tells upright frontal chest films from
+inverted, turned, lateral and partial ones, and from everything else. It is independent of the
+segmentation network. weights/gate.npz holds it, and `python -m tools.fit_gate` fits it anew.
+Blank, coloured, tiny and long images need no fitting: they are checked directly.
 `benchmarks/quality/gate.py` measures all of it.
 
-The package's classifier was fitted to the images of the training splits of two sets, in 4 minutes
-on 2 cores: python -m tools.fit_gate ../shared/data/shenzhen ../shared/data/montgomery
-
-Limits: there were no lateral films to fit to or to test with, so some will pass. A mirror image
-passes, since the heart is on the right of some patients too. CT slices are not examined.
+Limits: a mirror image passes, since the heart is on the right of some patients too; for the same
+reason a film that is flipped upside down is turned as if it were rotated. CT slices given to a
+model of CT are not examined.
 """
 
-import functools
-import io
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from jaxlung.errors import InputError
+from jaxlung.gate.classifier import CLASSES, Fitted, distance, probabilities, read_gate
 from jaxlung.gate.features import features, small_square
 from jaxlung.io.grey import BLANK, measure_spread, to_grey8
 
-WEIGHTS = Path(__file__).parents[1] / "weights" / "gate.npz"
 UPRIGHT = 0.15  # probability of the class below which a warning is given
+# Least probability of being lateral, of that of being upright. Fitted without Shenzhen's films, or
+# without Montgomery's, no film of that set has more than 0.08.
+LATERAL = 0.3
 INVERTED = 0.95  # least probability, and of the negative being upright, to turn an image over
 LOW_CONTRAST = 8.0  # grey levels of 255, of `measure_spread`
 TINY = 64  # pixels of the shorter side
 LONG = 3.0  # ratio of the sides; a picture of one lung reaches about 2.5
 COLOUR = 24.0  # grey levels between a pixel and a tint
 COLOURED_SHARE = 0.05  # share of the pixels that differ by more than COLOUR
+SURE = 0.9  # least probability of being rotated, and upright after, to turn an image
 WORDS = {
     "inverted": "looks inverted (air is bright): turned over before prediction",
     "turned 90": "looks rotated by 90 degrees clockwise: turn it upright",
@@ -41,16 +38,18 @@ WORDS = {
     "turned 270": "looks rotated by 90 degrees counter-clockwise: turn it upright",
     "part": "shows one lung or a part of the chest, if one at all: give the whole film",
     "photographed": "looks like a photograph of a film: give the image file itself",
+    "lateral": "is a lateral film (the chest from the side): give a frontal one",
     "other": "no frontal chest X-ray, as far as can be told: check that it is the right picture",
 }
-CLASSES = ("upright", *WORDS)
-
-
+TURNED = {
+    90: "looks rotated by 90 degrees clockwise: the film was turned by 90 degrees back",
+    180: "looks upside down: the film was turned by 180 degrees",
+    270: "looks rotated by 90 degrees counter-clockwise: the film was turned by 90 degrees back",
+}
 # With these a picture's left need not be the patient's right.
 _SIDES_UNSURE = {WORDS[name] for name in WORDS if name != "inverted"}
-
-
-Fitted = dict[str, np.ndarray]  # as `read_gate` returns it
+# Classes as they are once a picture is mirrored.
+_MIRRORED = {"turned 90": "turned 270", "turned 270": "turned 90"}
 
 
 class Verdict(NamedTuple):
@@ -58,62 +57,35 @@ class Verdict(NamedTuple):
 
     inverted: bool  # turn the grey image over (255 - image) before prediction
     warnings: tuple[str, ...]  # a sentence each; none for an upright frontal chest X-ray
+    degrees: int = 0  # the image is surely rotated clockwise by these: 90, 180 or 270
 
 
 def shows_sides(warnings: Sequence[str]) -> bool:
-    """Tells whether a lung's place says its side: not so in turned or partial films."""
+    """Tells whether a lung's place says its side: not so in lateral or partial films."""
     return not _SIDES_UNSURE.intersection(warnings)
 
 
-def probabilities(features_D: np.ndarray, fitted: Fitted) -> np.ndarray:
-    """Returns the classes' probabilities, float32 [..., classes], for features [..., D]."""
-    logits = (features_D - fitted["mean"]) @ fitted["weights"] + fitted["bias"]
-    logits = logits - logits.max(-1, keepdims=True)
-    return np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+def rotate(plane_HxW: np.ndarray, degrees: int) -> np.ndarray:
+    """Rotates clockwise by a multiple of 90 degrees.
 
-
-def distance(features_D: np.ndarray, fitted: Fitted) -> np.ndarray:
-    """Returns the squared distance, float32 [...], of features [..., D] from upright films' span.
-
-    The classifier may be sure of a picture unlike any that it was fitted to. The distance is then
-    large.
+    Example:
+        >>> rotate(np.array([[1, 2], [3, 4]]), 90).tolist()
+        [[3, 1], [4, 2]]
     """
-    centred = features_D - fitted["mean"] - fitted["centre"]
-    along = centred @ fitted["basis"].astype(np.float32)
-    return (centred**2).sum(-1) - (along**2).sum(-1)
+    return np.ascontiguousarray(np.rot90(plane_HxW, -degrees // 90))
 
 
-@functools.cache
-def read_gate(path: Path = WEIGHTS) -> Fitted:
-    """Reads what tools/fit_gate.py has written.
-
-    Returns:
-        The classifier: mean [D], weights [D, classes], bias [classes]. The principal components of
-        upright films: centre [D], basis [D, K], and limit [], the usual distance. All float32.
-
-    Raises:
-        InputError: the file is missing, damaged or has other classes.
-    """
-    names = ("mean", "weights", "bias", "centre", "basis", "limit")
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            if tuple(arrays["classes"]) != CLASSES:
-                raise ValueError("it is of other classes")
-            return {name: arrays[name].astype(np.float32) for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: is damaged ({error}); install jaxlung anew") from error
-
-
-def examine(image: np.ndarray, fitted: Fitted | None = None) -> Verdict:
+def examine(image: np.ndarray, fitted: Fitted | None = None, *, turn: bool = True) -> Verdict:
     """Tells whether an image is an upright frontal chest film, as the X-ray model knows them.
 
     Args:
         image: [H, W], [H, W, 1] or [H, W, 3 or 4], as `preprocess.to_canvas` takes it.
         fitted: as `read_gate` returns it; by default what comes with the package.
+        turn: tell by how much a rotated film is to be turned; False: only warn of it.
 
     Returns:
-        A verdict. `inverted` needs more evidence than a warning, since turning a good film over
-        would ruin its mask: the image has to look inverted and its negative upright.
+        A verdict. `inverted` and `degrees` need more evidence than a warning, since turning a good
+        film would ruin its mask: the image has to look inverted or rotated, and upright after.
 
     Raises:
         InputError: what `grey.to_grey8` refuses.
@@ -123,11 +95,15 @@ def examine(image: np.ndarray, fitted: Fitted | None = None) -> Verdict:
         ('is blank or almost so: check that it is the right picture',)
     """
     image = np.asarray(image)
-    return examine_grey(to_grey8(image), coloured=is_coloured(image), fitted=fitted)
+    return examine_grey(to_grey8(image), coloured=is_coloured(image), fitted=fitted, turn=turn)
 
 
 def examine_grey(
-    grey_HxW: np.ndarray, *, coloured: bool = False, fitted: Fitted | None = None
+    grey_HxW: np.ndarray,
+    *,
+    coloured: bool = False,
+    fitted: Fitted | None = None,
+    turn: bool = True,
 ) -> Verdict:
     """As `examine`, for an image uint8 [H, W] that `grey.to_grey8` has made.
 
@@ -151,29 +127,52 @@ def examine_grey(
             f"is {max(aspect, 1 / aspect):.1f} times as {'wide' if aspect > 1 else 'high'} as "
             f"{'high' if aspect > 1 else 'wide'}, which no frontal chest X-ray is"
         )
-    inverted, more = _classify(square_SxS, fitted or read_gate())
-    return Verdict(inverted, (*warnings, *more))
+    found = _classify(square_SxS, fitted or read_gate(), turn)
+    return found._replace(warnings=(*warnings, *found.warnings))
 
 
-def _classify(square_SxS: np.ndarray, fitted: Fitted) -> Verdict:
-    features_D = features(square_SxS)
-    likely = probabilities(features_D, fitted)
-    if likely[0] >= UPRIGHT:
-        is_usual = distance(features_D, fitted) <= fitted["limit"]
+def _classify(square_SxS: np.ndarray, fitted: Fitted, turn: bool) -> Verdict:
+    likely, is_usual = _judge(square_SxS, fitted)
+    name = max(WORDS, key=likely.__getitem__)
+    if name == "lateral" and likely["lateral"] >= LATERAL * likely["upright"]:
+        return Verdict(False, (WORDS["lateral"],))
+    if likely["upright"] >= UPRIGHT:
         return Verdict(False, () if is_usual else (WORDS["other"],))
-    name = CLASSES[1 + int(likely[1:].argmax())]
-    if name != "inverted":
-        return Verdict(False, (WORDS[name],))
-    negative_D = features(255 - square_SxS)
-    likely_after = probabilities(negative_D, fitted)
-    after = CLASSES[int(likely_after.argmax())]
-    if after.startswith("turned"):
-        return Verdict(False, ("looks inverted (air is bright): invert it", WORDS[after]))
-    if after != "upright" or distance(negative_D, fitted) > fitted["limit"]:
+    if name == "inverted":
+        return _classify_inverted(square_SxS, likely["inverted"], fitted)
+    if name.startswith("turned") and turn:
+        degrees = int(name.split()[1])
+        after, is_usual = _judge(rotate(square_SxS, -degrees), fitted)
+        if min(likely[name], after["upright"]) >= SURE and is_usual:
+            return Verdict(False, (TURNED[degrees],), degrees)
+    return Verdict(False, (WORDS[name],))
+
+
+def _classify_inverted(square_SxS: np.ndarray, likely: float, fitted: Fitted) -> Verdict:
+    after, is_usual = _judge(255 - square_SxS, fitted)
+    name = max(CLASSES, key=after.__getitem__)
+    if name.startswith("turned"):
+        return Verdict(False, ("looks inverted (air is bright): invert it", WORDS[name]))
+    if name != "upright" or not is_usual:
         return Verdict(False, (WORDS["other"],))
-    if likely[1] < INVERTED or likely_after[0] < INVERTED:
+    if min(likely, after["upright"]) < INVERTED:
         return Verdict(False, ("may be inverted (air seems bright): invert it if it is",))
     return Verdict(True, (WORDS["inverted"],))
+
+
+def _judge(square_SxS: np.ndarray, fitted: Fitted) -> tuple[dict[str, float], bool]:
+    """Computes each class's probability, and whether the features lie in upright films' span.
+
+    They are the means of those of a picture and its mirror image.
+    """
+    features_2xD = np.stack([features(square_SxS), features(square_SxS[:, ::-1])])
+    own, mirrored = probabilities(features_2xD, fitted)
+    of_mirrored = dict(zip(CLASSES, mirrored, strict=True))
+    likely = {
+        name: float(probability + of_mirrored[_MIRRORED.get(name, name)]) / 2
+        for name, probability in zip(CLASSES, own, strict=True)
+    }
+    return likely, bool(distance(features_2xD, fitted).mean() <= fitted["limit"])
 
 
 def is_coloured(image: np.ndarray) -> bool:

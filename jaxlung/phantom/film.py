@@ -25,7 +25,7 @@ MU_SOFT = 0.19
 MU_LUNG = 0.05
 MU_BONE = 0.30  # in addition to soft tissue
 MU_METAL = 1.5
-_CHUNK = 16  # images rendered at a time: one compile, little memory
+CHUNK = 16  # images rendered at a time: one compile, little memory
 
 
 class View(NamedTuple):
@@ -63,11 +63,11 @@ def radiograph(key: Array, *, size: int = 256) -> tuple[Array, Array]:
     cos, sin = jnp.cos(view.angle), jnp.sin(view.angle)
     x, z = across * cos + down * sin + view.x, down * cos - across * sin + view.z
     lungs = anatomy.lungs(patient, x, z)
-    overlay = _random_overlay(overlay_unit, across / view.width, down / view.width)
+    overlay = random_overlay(overlay_unit, across / view.width, down / view.width)
     attenuation = _attenuation(patient, tree_key, texture_key, lungs, x, z)
     attenuation += _foreign_attenuation(foreign_unit, patient, x, z)
     lung = lungs.labels_HxW > 0
-    image = _expose(film_unit, noise_key, attenuation, lung, overlay, view.width / size)
+    image = expose(film_unit, noise_key, attenuation, lung, overlay, view.width / size)
     return image, lungs.labels_HxW
 
 
@@ -92,10 +92,10 @@ def radiographs(
     """
     images = np.empty((n, size, size), np.uint8)
     masks = np.empty((n, size, size), np.uint8)
-    for first in range(0, n, _CHUNK):
+    for first in range(0, n, CHUNK):
         # Always a whole chunk, so that any n compiles once.
-        image, labels = _render_chunk(key, start + first + jnp.arange(_CHUNK), size)
-        stop = min(first + _CHUNK, n)
+        image, labels = _render_chunk(key, start + first + jnp.arange(CHUNK), size)
+        stop = min(first + CHUNK, n)
         images[first:stop] = np.asarray(image)[: stop - first]
         masks[first:stop] = np.asarray(labels)[: stop - first]
     return images, masks
@@ -137,16 +137,16 @@ def _attenuation(
     bent_z = z + 0.35 * jnp.sin(0.8 * x - 0.6 * z) + 0.15 * jnp.sin(2.1 * x + 1.3 * z)
     tree = bones.vessel_tree_chord(bones.random_vessels(tree_key, a), bent_x, bent_z)
     vessels = inside * (1.6 * tree + bones.hilum_chord(a, x - a.turn, z))
-    texture = 0.16 * inside * _texture(texture_key, x, z)
+    grain = 0.16 * inside * texture(texture_key, x, z)
     gas = jnp.minimum(anatomy.airway_chord(a, x, z), 0.5 * body)
     bone = (
         bones.rib_chord(a, x, z) + bones.spine_chord(a, x, z) + bones.shoulder_chord(a, x, z)
     ) * jnp.where(body > 0, 1.0, 0.0)
-    soft = jnp.maximum(body - air - gas + vessels + texture, 0.0)
+    soft = jnp.maximum(body - air - gas + vessels + grain, 0.0)
     return MU_SOFT * soft + MU_LUNG * air + MU_BONE * a.bone * bone
 
 
-def _texture(key: Array, x: Array, z: Array) -> Array:
+def texture(key: Array, x: Array, z: Array) -> Array:
     """Draws smooth noise of about unit variance, from sinusoids: the same at any pixel size."""
     unit_12x3 = jax.random.uniform(key, (12, 3))
     octaves = jnp.log(14.0 / 1.6)  # wavelengths of 0.45 to 4 cm
@@ -189,7 +189,7 @@ class Overlay(NamedTuple):
     open_HxW: Array  # in [0, 1]: 0 where the collimator covers the detector
 
 
-def _random_overlay(unit_N: Array, across: Array, down: Array) -> Overlay:
+def random_overlay(unit_N: Array, across: Array, down: Array) -> Overlay:
     """Draws side marker and collimator.
 
     across and down are positions as fractions of the field, from its centre.
@@ -232,7 +232,7 @@ def _letter_r(u: Array, v: Array) -> Array:
     return functools.reduce(jnp.maximum, (_stroke(u, v, *stroke) for stroke in strokes))
 
 
-def _expose(
+def expose(
     unit_N: Array, noise_key: Array, attenuation: Array, lung: Array, overlay: Overlay, pixel: Array
 ) -> Array:
     """Turns line integrals into the displayed film; `pixel` is the width of a pixel in cm."""

@@ -27,7 +27,9 @@ from jaxlung.workdir.record import Contents, read_config, read_contents
 ModelLike = str | os.PathLike[str]
 
 
-def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) -> Predictor:
+def load(
+    model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True, turn: bool = True
+) -> Predictor:
     """Loads a bundled model by its name, or the best model of a run by its workdir.
 
     "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. Where a workdir has a bundled
@@ -39,6 +41,8 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         tta: test-time augmentation: predict the mean of an image's and its mirror image's
             probabilities, so that a mirrored image gets the mirrored mask. False: predict once, in
             half the time. docs/results.md has the figures of both.
+        turn: turn an X-ray that is surely rotated by 90, 180 or 270 degrees upright before the
+            prediction, and its mask back. False: only warn of it.
 
     Returns:
         The model with its preprocessing.
@@ -72,6 +76,7 @@ def load(model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True) ->
         variables=variables,
         members=len(members),
         tta=tta,
+        turn=turn,
         # The mean of several models has a confidence of its own.
         confidences=read[0].confidences if len(read) == 1 else {},
         predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),

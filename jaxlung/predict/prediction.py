@@ -15,6 +15,7 @@ class Prepared(NamedTuple):
     geometry: Geometry
     warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
     turned: bool  # the gate took the film for inverted and turned it over
+    degrees: int  # by which the film was rotated clockwise; the canvas holds it upright
     mirrored: bool  # the picture's left is the patient's left: see `Film`
     spacing: tuple[float, float] | None  # mm, height and width of a pixel
 
@@ -29,6 +30,7 @@ class Prediction(NamedTuple):
     sides_known: bool  # False: one lung, or a turned or partial film; labels are by place alone
     confidence: float  # the Dice to expect: see `calibration.expected_dice`
     warnings: tuple[str, ...]  # what is odd about image or mask, in words
+    degrees: int  # by which the film was rotated clockwise, and was turned back: 0, 90, 180, 270
     mirrored: bool  # the picture's left is the patient's left
     spacing: tuple[float, float] | None  # mm, height and width of a pixel, where DICOM has it
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxlung.config import Config
 from jaxlung.errors import InputError
 from jaxlung.gate import check_mask
-from jaxlung.gate.image import Verdict, examine_grey, is_coloured, shows_sides
+from jaxlung.gate.image import Verdict, examine_grey, is_coloured, rotate, shows_sides
 from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.io.film import Film, check_xray
 from jaxlung.io.grey import to_grey8
@@ -21,6 +21,7 @@ from jaxlung.masks.postprocess import clean_up
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import Confidence, expected_dice
 from jaxlung.model import to_mask
+from jaxlung.predict.images import ImageLike, is_several, like_image
 from jaxlung.predict.prediction import Prediction, Prepared
 from jaxlung.predict.stream import Done, stream
 from jaxlung.preprocess import from_canvas, to_canvas
@@ -29,10 +30,6 @@ from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.workdir.record import Contents
 
 BATCH = 8  # canvases at once: many images use one compiled shape, a single image another
-
-_NARROWEST = 16  # pixels: the least side of the images in an array [B, H, W]
-
-ImageLike = np.ndarray | str | os.PathLike[str]
 
 
 T = TypeVar("T")
@@ -52,6 +49,7 @@ class Predictor:
     members: int  # models whose mean probability it predicts
     tta: bool  # predictions are the mean with those of the mirror image
     confidences: Mapping[str, Confidence]  # of its outputs where it is known
+    turn: bool  # films that are surely rotated by 90, 180 or 270 degrees are turned upright first
     predict_canvases: Callable[[np.ndarray], np.ndarray]
     """Probabilities float32 [B, S, S, C] of canvases uint8 [B, S, S]; one compile for each B."""
     output: str = LUNG  # the structure that it marks, one of config.model.outputs
@@ -69,16 +67,13 @@ class Predictor:
 
         Example:
             >>> from jaxlung import load
-            >>> load("cxr").for_output("lung").output
-            'lung'
+            >>> model = load("cxr").for_output("lung")
         """
         if output is None or output == self.output:
             return self
         if output not in self.config.model.outputs:
-            raise InputError(
-                f"{self.workdir}: has no output {output!r}; it marks "
-                f"{', '.join(self.config.model.outputs)}"
-            )
+            listed = ", ".join(self.config.model.outputs)
+            raise InputError(f"{self.workdir}: has no output {output!r}; it marks {listed}")
         return dataclasses.replace(self, output=output)
 
     def predict(self, image: Any, *, output: str | None = None) -> Any:
@@ -97,7 +92,8 @@ class Predictor:
     def predict_proba(self, image: Any, *, output: str | None = None) -> Any:
         """Predicts each pixel's probability of lung on the image's own grid.
 
-        An inverted film (see `gate.examine`) is turned over first.
+        An inverted film is turned over first, and a rotated one turned upright where `gate.examine`
+        is sure; the result lies on the given grid all the same.
 
         Args:
             image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
@@ -218,17 +214,19 @@ class Predictor:
             grey_HxW = to_grey8(film.image)
             verdict = Verdict(False, ())
             if self.config.modality != "ct":
-                verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image))
+                verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image), turn=self.turn)
                 if verdict.inverted:
                     grey_HxW = 255 - grey_HxW
             data = self.config.data
-            canvas_SxS, _, geometry = to_canvas(grey_HxW, size=data.size, fit=data.fit)
+            upright_HxW = rotate(grey_HxW, -verdict.degrees)
+            canvas_SxS, _, geometry = to_canvas(upright_HxW, size=data.size, fit=data.fit)
         return Prepared(
             image=grey_HxW,
             canvas=canvas_SxS,
             geometry=geometry,
             warnings=verdict.warnings,
             turned=verdict.inverted,
+            degrees=verdict.degrees,
             mirrored=film.mirrored,
             spacing=film.spacing,
         )
@@ -258,7 +256,9 @@ class Predictor:
         mask_HxW = self.to_mask(probability_HxW)
         labels_HxW = mask_HxW.astype(np.uint8)
         if self.output == LUNG:
-            labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored)
+            # A header that says that rows run to the patient's right tells of a film rotated by 180
+            # degrees, and not of a mirrored one, where its lungs stand on their heads.
+            labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored and not prepared.degrees)
         known = self.confidences.get(self.output, Confidence())
         confidence = known.calibrate(expected_dice(probability_HxW, mask_HxW))
         warnings = prepared.warnings
@@ -269,12 +269,13 @@ class Predictor:
         sides_known = has_sides and (labels_HxW == 1).any() and (labels_HxW == 2).any()
         return Prediction(
             image=prepared.image,
-            probability=probability_HxW,
-            mask=mask_HxW,
-            labels=labels_HxW,
+            probability=rotate(probability_HxW, prepared.degrees),
+            mask=rotate(mask_HxW, prepared.degrees),
+            labels=rotate(labels_HxW, prepared.degrees),
             sides_known=bool(sides_known),
             confidence=confidence,
             warnings=warnings,
+            degrees=prepared.degrees,
             mirrored=prepared.mirrored,
             spacing=prepared.spacing,
         )
@@ -289,25 +290,11 @@ class Predictor:
         return clean_up(mask_HxW, self.output) if self.config.keeps_lungs else mask_HxW
 
     def _field(self, name: str, image: Any) -> Any:
-        if not _is_several(image):
-            return _like(image, getattr(self.prediction(image), name))
+        if not is_several(image):
+            return like_image(image, getattr(self.prediction(image), name))
         planes = []
         for given, found in self.predict_many(list(image), progress=False):
             if isinstance(found, InputError):
                 raise found
-            planes.append(_like(given, getattr(found, name)))
+            planes.append(like_image(given, getattr(found, name)))
         return np.stack(planes) if hasattr(image, "ndim") and planes else planes
-
-
-def _is_several(image: Any) -> bool:
-    """Tells whether it is a batch: see `Predictor.predict_proba`."""
-    if isinstance(image, list | tuple):
-        return all(isinstance(one, str | os.PathLike) or hasattr(one, "ndim") for one in image)
-    shape = getattr(image, "shape", ())
-    # An image of five channels is a mistake, and no pile of narrow images.
-    return len(shape) == 4 or (len(shape) == 3 and min(shape[1:]) >= _NARROWEST)
-
-
-def _like(image: Any, plane_HxW: np.ndarray) -> np.ndarray:
-    """Adds a channel axis where the image is an array that has one."""
-    return plane_HxW[..., None] if getattr(image, "ndim", 2) == 3 else plane_HxW

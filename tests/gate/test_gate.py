@@ -13,7 +13,8 @@ from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.gate import Verdict, check_mask, examine
 from jaxlung.gate import image as gate_image
-from jaxlung.gate.image import WEIGHTS, WORDS, is_coloured, read_gate
+from jaxlung.gate.classifier import WEIGHTS, read_gate
+from jaxlung.gate.image import WORDS, is_coloured
 from jaxlung.io.grey import to_grey8
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict import predictor

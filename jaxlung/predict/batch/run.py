@@ -88,6 +88,7 @@ def _settings(model: Predictor, options: Options) -> Row:
         "weights_sha256": digest_weights(model.variables),
         "members": model.members,
         "tta": model.tta,
+        "turn": model.turn,
         "threshold": model.config.train.threshold,
         "masks": "right 1, left 2" if options.sides else model.output,
         "format": options.format,
@@ -160,6 +161,7 @@ def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[
         sizes = summary.measure_lungs(found.labels, found.spacing and math.prod(found.spacing))
         if not found.sides_known:
             sizes |= {field: None for field in sizes if not field.startswith("lung")}
+        sizes |= {"turned": found.degrees}
         return _describe(job, ready.stamp, found.labels, sizes, found.confidence, found.warnings)
 
     return model.stream(jobs, prepare, finish, batch_size=batch_size)

@@ -23,7 +23,7 @@ FIELDS = (
     *("name", "image", "status", "mask", "height", "width", "slices"),
     *("lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2"),
     *("lung_ml", "right_ml", "left_ml", "right_to_left"),
-    *("confidence", "warnings", "error", "seconds"),
+    *("confidence", "turned", "warnings", "error", "seconds"),
 )
 
 Row = dict[str, Any]

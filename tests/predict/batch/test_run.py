@@ -360,7 +360,8 @@ def test_of_a_turned_or_partial_film_sides_are_not_told(workdir, tmp_path):
     Image.fromarray(film).save(tmp_path / "whole.png")
     Image.fromarray(film[:, :128]).save(tmp_path / "right_half.png")
     Image.fromarray(np.rot90(film).copy()).save(tmp_path / "turned.png")
-    predict(tmp_path / "*.png", "--sides", "--model", workdir, "--out", tmp_path / "out")
+    flags = ("--sides", "--no-turn", "--model", workdir)
+    predict(tmp_path / "*.png", *flags, "--out", tmp_path / "out")
     found = {row["name"]: row for row in rows(tmp_path / "out")}
     assert found["whole"]["right_px"] and found["whole"]["left_px"]
     for name in ("right_half", "turned"):
