@@ -155,7 +155,8 @@ def _by_cores(pieces: Pieces, left_hxw: np.ndarray, right_hxw: np.ndarray) -> Ha
     if left != right:
         return Halves(on_left_N)
     nearer_HxW = cv2.resize(nearer_hxw, (int(full[1]), int(full[0])))
-    return Halves(on_left_N, left, nearer_HxW < 0)
+    # OpenCV's distances of equally near pixels differ by rounding, and not each time alike.
+    return Halves(on_left_N, left, nearer_HxW < -1e-3)
 
 
 def _distance(core_HxW: np.ndarray) -> np.ndarray:
