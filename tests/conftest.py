@@ -1,7 +1,9 @@
 """Settings of JAX for all tests, and the real images where they are at hand."""
 
 import os
+import platform
 import shutil
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -14,13 +16,17 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{Path(__file__).parents[1]}/.pytest_cache/xla"
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(2**30)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
-    # Compiling is most of the suite's work, and its programs run for moments: half of it is spared.
-    # At level 0 the gradient of a maximum over equal values comes out NaN.
-    # A process ends at a flag that XLA does not know, as that of jaxlib 0.12 does not know these.
-    emitters = (
-        " --xla_cpu_use_fusion_emitters=false" if version("jaxlib").startswith("0.10.") else ""
-    )
-    os.environ.setdefault("XLA_FLAGS", f"--xla_backend_optimization_level=1{emitters}")
+    # Compiling is most of the suite's work, and its programs run for moments: LLVM's optimisations
+    # are spared. Without them it fuses a multiplication and an addition in one place and not in
+    # another, and the gradient of a maximum, which compares two of these, is NaN. AVX has no
+    # instruction that does both at once; where a processor has no such choice, level 1 agrees.
+    flags = ["--xla_backend_optimization_level=1"]
+    if platform.machine() in ("x86_64", "AMD64"):
+        flags = ["--xla_backend_optimization_level=0", "--xla_cpu_max_isa=AVX"]
+    # A process ends at a flag that XLA does not know, as that of jaxlib 0.12 does not know this.
+    if version("jaxlib").startswith("0.10."):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 
 import filelock  # noqa: E402
 import jax  # noqa: E402
@@ -68,8 +74,8 @@ def workdir() -> Path:
 
     config = tiny.get_config()
     config.data.loader = "memory"
-    config.data.phantom_train = 16
-    config.train.num_epochs = 15
+    config.data.phantom_train = 60  # an epoch costs as much as many of its steps
+    config.train.num_epochs = 4
     config.augment.flip = 0.0
     config.optim.learning_rate = 1e-2
     folder = Path(os.environ["JAXLUNG_TESTS_SHARED"])
@@ -85,6 +91,33 @@ def model(workdir):
     import jaxlung
 
     return jaxlung.load(workdir)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_learning_curve():
+    """Drawing it takes longer than a tiny epoch: trainings here draw one, and write it again.
+
+    tests/io/test_drawing.py looks at curves; the processes that tests start draw all of theirs.
+    """
+    from jaxlung.system.files import write_whole
+
+    loop = sys.modules.get("jaxlung.train.loop")
+    if loop is None:  # no test that was collected trains
+        yield
+        return
+    draw, drawn = loop.write_learning_curve, []
+
+    def write(path, history):
+        if drawn:
+            with write_whole(path) as partial:
+                partial.write_bytes(drawn[0])
+        else:
+            draw(path, history)
+            drawn.append(path.read_bytes())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "write_learning_curve", write)
+        yield
 
 
 @pytest.fixture

@@ -26,5 +26,6 @@ def _shared_run(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_charts(request, monkeypatch):
     """Matplotlib takes seconds for a report; test_plots and test_report draw all charts."""
-    if request.module.__name__.rpartition(".")[2] in ("test_evaluate", "test_own_data"):
+    without = ("test_evaluate", "test_mask_scores", "test_one_mask", "test_own_data")
+    if request.module.__name__.rpartition(".")[2] in without:
         monkeypatch.setattr(plots, "_svg", lambda figure, name, title: "<svg></svg>")

@@ -1,7 +1,5 @@
 """The network: its operators, its shapes, and what it must not depend on."""
 
-import functools
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,11 +9,6 @@ import pytest
 from jaxlung.config import ModelConfig
 from jaxlung.model import UNet, build_model, standardize, to_mask, to_probability
 from jaxlung.model.layers import GroupNorm, UpConv, max_pool
-
-# Compiling takes most of the time, and half of it with fewer of LLVM's optimisations. (Level 0 is
-# too low: there XLA computes a maximum and what it is compared with in `max_pool`'s gradient with
-# different roundings.)
-fast_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 1})
 
 
 def images(count=2, side=16, seed=0):
@@ -45,7 +38,7 @@ def init(model, seed=0):
 def group():
     """A tiny group-norm network, its variables, and its compiled forward pass of two images."""
     model = tiny()
-    return model, init(model), fast_jit(model.apply)
+    return model, init(model), jax.jit(model.apply)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 6])
@@ -62,14 +55,14 @@ def test_group_norm_is_flax_group_norm(groups):
         return layer.apply({"params": params}, x), jax.grad(loss, (0, 1))(params, x)
 
     layers = GroupNorm(groups), nn.GroupNorm(groups)
-    ours, theirs = fast_jit(lambda: [results(layer) for layer in layers])()
+    ours, theirs = jax.jit(lambda: [results(layer) for layer in layers])()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
 def test_group_norm_of_a_constant_is_its_bias():
     layer = GroupNorm(2)
     params = {"scale": jnp.ones(4), "bias": jnp.arange(4.0)}
-    out = fast_jit(layer.apply)({"params": params}, jnp.full((1, 4, 4, 4), 7.0))
+    out = jax.jit(layer.apply)({"params": params}, jnp.full((1, 4, 4, 4), 7.0))
     np.testing.assert_allclose(out, np.broadcast_to(np.arange(4.0), out.shape), atol=2e-3)
 
 
@@ -78,9 +71,9 @@ def test_group_norm_in_bfloat16_counts_in_float32():
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(10, 0.3, (1, 32, 32, 4)), jnp.bfloat16)
     params = {"params": {"scale": jnp.ones(4), "bias": jnp.zeros(4)}}
-    out = fast_jit(GroupNorm(2, "bfloat16").apply)(params, x)
+    out = jax.jit(GroupNorm(2, "bfloat16").apply)(params, x)
     assert out.dtype == jnp.bfloat16
-    expected = fast_jit(GroupNorm(2).apply)(params, np.asarray(x, np.float32))
+    expected = jax.jit(GroupNorm(2).apply)(params, np.asarray(x, np.float32))
     np.testing.assert_allclose(np.asarray(out, np.float32), expected, atol=0.02)
 
 
@@ -97,7 +90,7 @@ def test_max_pool_and_its_gradient_are_those_of_windows():
         return pool(x), jax.grad(lambda x: (pool(x) * weight).sum())(x)
 
     pools = max_pool, lambda x: nn.max_pool(x, (2, 2), strides=(2, 2))
-    ours, windows = fast_jit(lambda: [results(pool) for pool in pools])()
+    ours, windows = jax.jit(lambda: [results(pool) for pool in pools])()
     jax.tree.map(np.testing.assert_array_equal, ours, windows)
 
 
@@ -114,8 +107,8 @@ def test_upconv_is_a_transposed_convolution(shape, f):
     kernel = kernel.reshape(6, f, f, 3).transpose(1, 2, 0, 3)[::-1, ::-1]
     reference = nn.ConvTranspose(3, (f, f), strides=(f, f))
     theirs = {"params": {"kernel": kernel, "bias": bias.reshape(3)}}
-    expected = fast_jit(reference.apply)(theirs, x)
-    out = fast_jit(layer.apply)({"params": params}, x)
+    expected = jax.jit(reference.apply)(theirs, x)
+    out = jax.jit(layer.apply)({"params": params}, x)
     assert out.shape == (shape[0], f * shape[1], f * shape[2], 3)
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
@@ -191,7 +184,7 @@ def test_forward_pass_against_numpy(depth):
     model = tiny(width=6, depth=depth)
     variables = init(model)
     params = jax.tree.map(np.asarray, variables["params"])
-    logits = fast_jit(model.apply)(variables, images())
+    logits = jax.jit(model.apply)(variables, images())
     expected = reference_unet(params, np.asarray(images(), np.float64), depth)
     np.testing.assert_allclose(logits, expected, atol=2e-3 * np.abs(expected).max())
 
@@ -205,7 +198,7 @@ def test_residual_blocks_pass_their_input_on():
         name: jax.tree.map(np.zeros_like, part) if "_conv" in name else part
         for name, part in variables["params"].items()
     }
-    apply = fast_jit(lambda params: model.apply(params, images(), capture_intermediates=True))
+    apply = jax.jit(lambda params: model.apply(params, images(), capture_intermediates=True))
     logits, kept = jax.device_get(apply({"params": still}))
     shortcut = kept["intermediates"]["encoder0_shortcut"]["__call__"][0]
     skipped = kept["intermediates"]["up0"]["__call__"][0]
@@ -230,8 +223,8 @@ def test_closed_gates_take_the_skip_connections_away():
         if not name.startswith("gate")
     }
     np.testing.assert_allclose(
-        fast_jit(model.apply)({"params": shut}, images()),
-        fast_jit(tiny(depth=1, patch=1).apply)({"params": plain}, images()),
+        jax.jit(model.apply)({"params": shut}, images()),
+        jax.jit(tiny(depth=1, patch=1).apply)({"params": plain}, images()),
         atol=1e-5,
     )
 
@@ -286,7 +279,7 @@ def test_wrong_side_is_refused(patch, depth, shape):
 @pytest.mark.parametrize("norm", ["group", "none", "batch"])
 def test_images_of_a_batch_do_not_touch_each_other(norm):
     model = tiny(norm=norm, depth=1)
-    variables, apply = init(model), fast_jit(model.apply)
+    variables, apply = init(model), jax.jit(model.apply)
     image = images()
     before = apply(variables, image)
     after = apply(variables, image.at[1].set(images(seed=1)[0]))
@@ -307,7 +300,7 @@ def test_logits_do_not_depend_on_brightness_and_contrast(group):
 
 def test_without_standardisation_they_do():
     model = tiny(standardize=False, norm="none", depth=1)
-    variables, apply = init(model), fast_jit(model.apply)
+    variables, apply = init(model), jax.jit(model.apply)
     difference = apply(variables, 0.5 * images() + 0.2) - apply(variables, images())
     assert np.abs(difference).max() > 1e-2
 
@@ -353,7 +346,7 @@ def test_gradient_reaches_every_parameter(changes):
     variables = init(model)
     weights = jnp.asarray(np.random.default_rng(3).normal(size=(4, 16, 16, 1)), jnp.float32)
 
-    @fast_jit
+    @jax.jit
     @jax.grad
     def gradient(params):
         logits, _ = model.apply(
@@ -384,7 +377,7 @@ def test_dropout_takes_whole_channels_and_only_in_training():
             capture_intermediates=lambda module, _: isinstance(module, nn.Dropout),
         )
 
-    apply = fast_jit(apply, static_argnames="train")
+    apply = jax.jit(apply, static_argnames="train")
     evaluated, kept = jax.device_get(apply(jax.random.key(0), train=False))
     again, _ = apply(jax.random.key(1), train=False)
     np.testing.assert_array_equal(again, evaluated)
@@ -416,7 +409,7 @@ def test_dropout_takes_whole_channels_and_only_in_training():
 def test_batch_norm_learns_statistics_in_training_only():
     model = tiny(norm="batch", depth=1)
     variables = init(model)
-    apply = fast_jit(
+    apply = jax.jit(
         lambda train: model.apply(variables, images(), train=train, mutable=["batch_stats"]),
         static_argnums=0,
     )
@@ -433,7 +426,7 @@ def test_batch_norm_learns_statistics_in_training_only():
 
 def test_bfloat16_is_close_to_float32(group):
     _, variables, apply = group
-    logits = fast_jit(tiny(dtype="bfloat16").apply)(variables, images())
+    logits = jax.jit(tiny(dtype="bfloat16").apply)(variables, images())
     expected = apply(variables, images())
     assert logits.dtype == jnp.float32
     difference = np.abs(logits - expected).max()
@@ -444,7 +437,7 @@ def test_receptive_field_covers_the_image():
     """Every output depends on the far corner: the lungs' place in the image is visible."""
     model = tiny(norm="none", standardize=False)
     variables = init(model)
-    gradient = fast_jit(jax.grad(lambda x: model.apply(variables, x)[0, 8, 8, 0]))(images(1))
+    gradient = jax.jit(jax.grad(lambda x: model.apply(variables, x)[0, 8, 8, 0]))(images(1))
     assert np.abs(gradient[0, :2, :2]).max() > 0 and np.abs(gradient[0, -2:, -2:]).max() > 0
 
 

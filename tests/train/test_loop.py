@@ -142,6 +142,9 @@ def test_training_starts_from_a_bundled_model(tmp_path):
     config = parse_config(config)
     check_source(config)
     compiled = compile_steps(config, make_run_mesh(config), steps_per_epoch=1)
+    # Parameters of its own, which the model's replace: to compile their random draw takes seconds.
+    drawn = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), compiled.abstract)
+    compiled = compiled._replace(init=lambda key: drawn.replace(step=np.int32(0)))
     with checkpoints.open_managers(tmp_path) as managers:
         state, progress = restore_or_init(managers, compiled, make_keys(0)[0], config)
     assert int(state.step) == 0 and progress == Progress()

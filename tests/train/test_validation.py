@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 
 from jaxlung.evaluation.evaluate import evaluate
+from jaxlung.metrics import Counts
 from jaxlung.train.log import read_history
 from jaxlung.train.loop import train_and_evaluate
+from jaxlung.train.validation import Scores
 from tests.helpers.tiny_runs import tiny_config
 
 
@@ -26,3 +28,13 @@ def test_validation_dice_is_that_of_an_evaluation(tmp_path):
         )
         dice[postprocess] = best["validation_dice"]
     assert np.abs(dice[True] - dice[False]) > 1e-3  # a network of few steps leaves specks
+
+
+def test_a_stray_pixel_on_each_empty_slice_costs_a_volume_little():
+    """Scan a has 10 slices, 5 of them with 1000 pixels of lung, all found; scan b is right."""
+    tp, fp = np.array([1000] * 5 + [0] * 5 + [500]), np.array([0] * 5 + [1] * 5 + [0])
+    counts = Counts(tp, fp, np.zeros(11, int), np.full(11, 9000))
+    means = Scores(np.zeros(11), counts, ("a",) * 10 + ("b",)).means()
+    assert means["dice"] == pytest.approx(6 / 11)
+    assert means["volume_dice"] == pytest.approx((10000 / 10005 + 1) / 2)
+    assert "volume_dice" not in Scores(np.zeros(11), counts).means()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
-from jaxlung.io.ct.hounsfield import to_hounsfield
+from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.volumes import Grid, Volume
 
 PADDINGS = (None, -1000, -1024, -2000, -2048, -3024, 0)
@@ -138,3 +138,8 @@ def test_real_scans(shared_data):
             check(wrong)
     clipped = hu.clip(-1000, 400)
     np.testing.assert_array_equal(check(clipped + 1000).voxels_ZxHxW, clipped)
+
+
+def test_window():
+    hu = np.array([-3000, -1350, -600, 150, 3000])
+    np.testing.assert_array_equal(apply_window(hu, -1350, 150), [0, 0, 128, 255, 255])
