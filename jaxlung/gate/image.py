@@ -24,13 +24,14 @@ UPRIGHT = 0.15  # probability of the class below which a warning is given
 # Least probability of being lateral, of that of being upright. Fitted without Shenzhen's films, or
 # without Montgomery's, no film of that set has more than 0.08.
 LATERAL = 0.3
-INVERTED = 0.95  # least probability, and of the negative being upright, to turn an image over
 LOW_CONTRAST = 8.0  # grey levels of 255, of `measure_spread`
 TINY = 64  # pixels of the shorter side
 LONG = 3.0  # ratio of the sides; a picture of one lung reaches about 2.5
 COLOUR = 24.0  # grey levels between a pixel and a tint
 COLOURED_SHARE = 0.05  # share of the pixels that differ by more than COLOUR
-SURE = 0.9  # least probability of being rotated, and upright after, to turn an image
+# Least probability of being inverted or rotated, and of being upright after, to turn an image.
+# Labels were smoothed by 0.05 in training, so that few probabilities are above 0.95.
+SURE = 0.9
 WORDS = {
     "inverted": "looks inverted (air is bright): turned over before prediction",
     "turned 90": "looks rotated by 90 degrees clockwise: turn it upright",
@@ -155,7 +156,7 @@ def _classify_inverted(square_SxS: np.ndarray, likely: float, fitted: Fitted) ->
         return Verdict(False, ("looks inverted (air is bright): invert it", WORDS[name]))
     if name != "upright" or not is_usual:
         return Verdict(False, (WORDS["other"],))
-    if min(likely, after["upright"]) < INVERTED:
+    if min(likely, after["upright"]) < SURE:
         return Verdict(False, ("may be inverted (air seems bright): invert it if it is",))
     return Verdict(True, (WORDS["inverted"],))
 
