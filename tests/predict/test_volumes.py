@@ -274,3 +274,25 @@ def test_on_a_real_scan(shared_data, tmp_path):
     truth = in_ras(shared_data / "ct" / "lobes.nii.gz")[0] > 0
     overlap = 2 * ((found[0][0] > 0) & truth).sum() / ((found[0][0] > 0).sum() + truth.sum())
     assert overlap > 0.8 and model.config.modality == "ct"
+
+
+def test_a_scan_whose_segmentation_is_refused_leaves_no_other_file(ct_run, tmp_path):
+    """A Segmentation refers to its series by UIDs, which this one lacks."""
+    pytest.importorskip("gdcm")
+    pytest.importorskip("highdicom")
+    from tests.helpers.dicom_files import dicom, saved
+
+    (tmp_path / "series").mkdir()
+    for z, slice_HxW in enumerate(body()[0].transpose(2, 1, 0)[:, ::-1, ::-1]):
+        one = dicom((slice_HxW + 1024).astype(np.uint16), 12, Modality="CT", PixelSpacing=[12, 10])
+        one.SOPClassUID, one.SeriesInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
+        one.RescaleIntercept, one.RescaleSlope = -1024, 1
+        one.ImageOrientationPatient, one.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, 25 * z]
+        saved(tmp_path / "series" / f"{z}.dcm", one)
+    command = ["predict", str(tmp_path / "series"), "--workdir", str(ct_run), "--probabilities"]
+    out = tmp_path / "out"
+    with pytest.raises(SystemExit, match="1"):
+        main([*command, "--out", str(out), "--format", "dicom-seg"])
+    [row] = json.loads((out / "summary.json").read_text())["images"]
+    assert "which a segmentation has to refer to" in row["error"]
+    assert {path.name for path in out.iterdir()} == {"summary.csv", "summary.json"}

@@ -149,13 +149,13 @@ def write_volume(
     volume: Volume,
     model: Predictor,
 ) -> None:
-    """Writes a CT volume's outputs."""
+    """Writes a CT volume's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
+    _write_mask(job, labels_ZxHxW, volume.grid)
     if job.overlay:
         images.write_png(job.overlay, picture(model, labels_ZxHxW > 0, volume))
     if job.probability:
         write_mask(job.probability, probability_ZxHxW, volume.grid)
-    _write_mask(job, labels_ZxHxW, volume.grid)
 
 
 def _write_mask(job: Job, labels: np.ndarray, grid: Grid | None = None) -> None:
