@@ -109,8 +109,8 @@ def _plan(
     folders: Sequence[Path | None],
     split: str | None,
     tta: bool,
-    output: str | None,
-    convention: str | None,
+    output: str | None = None,
+    convention: str | None = None,
 ) -> list[Task]:
     """Loads the models and lists the images of every pair of model and set."""
     workdirs = [bundled.WEIGHTS / m if bundled.is_model_name(m) else Path(m) for m in models]

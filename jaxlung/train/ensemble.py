@@ -192,7 +192,8 @@ def _write_cross_validation(
 ) -> None:
     """Writes each image outside the test split as scored by the member that did not train on it.
 
-    CT is written by volumes: the voxels of their slices together.
+    CT is written by volumes: the voxels of their slices together. With several outputs an image has
+    a row for each that it labels.
 
     The images of a member without a best, as it diverged, have no scores; a warning counts them.
     """
@@ -203,16 +204,18 @@ def _write_cross_validation(
         if scores is None:
             missing[f"fold {fold}"] = len(split.ids)
             continue
-        counts, names, first_N = scores.counts, split.ids, np.arange(len(split.ids))
-        if scores.volumes:
-            names = scores.volumes
-            counts, first_N = metrics.pool_groups(counts, names)
-        columns = {name: getattr(metrics, name)(counts) for name in _OVERLAP}
-        patient_by_id = patients_by_id(split)
-        for i, first in enumerate(first_N):
-            values = {name: float(column[i]) for name, column in columns.items()}
-            patient = patient_by_id[split.ids[first]]
-            rows.append({"id": names[first], "patient": patient, "fold": fold, **values})
+        names, patient_by_id = scores.volumes or split.ids, patients_by_id(split)
+        for output, output_name in enumerate(scores.outputs):
+            chosen, counts = scores.of_output(output)
+            first = np.arange(len(chosen))
+            if scores.volumes:
+                counts, first = metrics.pool_groups(counts, [names[i] for i in chosen])
+            columns = {name: getattr(metrics, name)(counts) for name in _OVERLAP}
+            marked = {"output": output_name} if len(scores.outputs) > 1 else {}
+            for row, i in enumerate(chosen[first]):
+                values = {name: float(column[row]) for name, column in columns.items()}
+                about = {"id": names[i], "patient": patient_by_id[split.ids[i]], "fold": fold}
+                rows.append({**about, **marked, **values})
     unit = "volumes" if any(scores and scores.volumes for scores in scores_M) else "images"
     _write_csv(workdir / "cross_validation.csv", rows)
     patients = [row["patient"] for row in rows]

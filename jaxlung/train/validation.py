@@ -57,9 +57,13 @@ class Scores(NamedTuple):
             means |= {f"dice_{output}": one["dice"] for output, one in of_each.items()}
         return {"loss": float(self.loss.mean()), **means}
 
+    def of_output(self, output: int) -> tuple[np.ndarray, metrics.Counts]:
+        """Returns the images that label an output, int [L], and their counts of it, [L]."""
+        chosen_L = np.flatnonzero(self.labelled[:, output])
+        return chosen_L, metrics.Counts(*(count[chosen_L, output] for count in self.counts))
+
     def _means_of(self, output: int) -> dict[str, float]:
-        chosen = np.flatnonzero(self.labelled[:, output])
-        counts = metrics.Counts(*(count[chosen, output] for count in self.counts))
+        chosen, counts = self.of_output(output)
         means = {
             "dice": float(metrics.dice(counts).mean()),
             "iou": float(metrics.iou(counts).mean()),

@@ -143,11 +143,12 @@ def test_validation_takes_no_more_images_at_once_than_a_step(monkeypatch):
     def evaluate(_, batch):
         seen.append(len(batch["image"]))
         zeros = np.zeros(len(batch["image"]))
-        counts = metrics.Counts(*(zeros + 1,) * 4)
-        masks = np.zeros(batch["image"].shape, bool)
+        counts = metrics.Counts(*(zeros[:, None] + 1,) * 4)
+        masks = np.zeros(batch["mask"].shape, bool)
         return {
             "loss": zeros,
             "counts": counts,
+            "labelled": batch["labelled"],
             "valid": batch["valid"],
             "prediction": masks,
             "truth": masks,
@@ -155,7 +156,7 @@ def test_validation_takes_no_more_images_at_once_than_a_step(monkeypatch):
 
     def predict(_, image_BxSxS):
         seen.append(len(image_BxSxS))
-        return np.zeros(image_BxSxS.shape, np.float32)
+        return np.zeros((*image_BxSxS.shape, 1), np.float32)
 
     validation.validate({}, evaluate, canvases, config, mesh, Stop())
     assert set(seen) == {2}

@@ -139,7 +139,8 @@ def test_a_fold_without_a_best_is_missing_by_name(tmp_path, capsys):
     data_M = prepare_members(member_configs(tiny_config(**FOLDS)))
     splits = [data.canvases["validation"].split for data in data_M]
     n = len(splits[0].ids)
-    scores = Scores(np.ones(n), metrics.Counts(*(np.full(n, c) for c in (3, 1, 1, 9))))
+    counts = metrics.Counts(*(np.full((n, 1), c) for c in (3, 1, 1, 9)))
+    scores = Scores(np.ones(n), counts, np.ones((n, 1), bool), ("lung",))
     _write_cross_validation(tmp_path, data_M, [scores, None])
     missing = len(splits[1].ids)
     assert f"no finite validation: its {missing} images have no" in capsys.readouterr().out
@@ -153,9 +154,9 @@ def test_a_fold_without_a_best_is_missing_by_name(tmp_path, capsys):
 def test_folds_read_each_example_once(monkeypatch, cache_gib):
     read = []
 
-    def counted(image, mask, **_):
+    def counted(image, **_):
         read.append(1)
-        return image, 255 * mask.astype(np.uint8), canvas_geometry(*image.shape, len(image))
+        return image, None, canvas_geometry(*image.shape, len(image))
 
     monkeypatch.setattr("jaxlung.data.canvases.to_canvas", counted)
     configs = member_configs(tiny_config(**FOLDS, data__cache_gib=cache_gib))

@@ -16,7 +16,6 @@ from jaxlung.config import load_recipe, parse_config
 from jaxlung.data.input_pipeline import train_indices
 from jaxlung.devices.mesh import make_mesh, replicated, to_devices
 from jaxlung.errors import InputError, TrainingError
-from jaxlung.model import build_model
 from jaxlung.optimizer import make_schedule
 from jaxlung.predict.load import load
 from jaxlung.train.compiled import compile_steps, make_keys, make_run_mesh
@@ -175,11 +174,6 @@ def test_a_bundled_model_s_output_is_kept_beside_a_new_one(tmp_path):
         {name: own for name, own in one.items() if name != "head"} for one in (state.params, best)
     ]
     assert_trees_equal(*rest)
-    # The kept output marks what the bundled model does, to rounding.
-    image = np.random.default_rng(0).random((1, 32, 32, 1), np.float32)
-    logits = build_model(config.model).apply({"params": state.params}, image)
-    single = build_model(load("cxr").config.model).apply({"params": best}, image)
-    np.testing.assert_allclose(logits[..., 1:], single, atol=1e-4)
 
 
 def test_another_network_to_start_from_is_refused_before_anything_is_written(finished, tmp_path):

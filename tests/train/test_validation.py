@@ -33,8 +33,10 @@ def test_validation_dice_is_that_of_an_evaluation(tmp_path):
 def test_a_stray_pixel_on_each_empty_slice_costs_a_volume_little():
     """Scan a has 10 slices, 5 of them with 1000 pixels of lung, all found; scan b is right."""
     tp, fp = np.array([1000] * 5 + [0] * 5 + [500]), np.array([0] * 5 + [1] * 5 + [0])
-    counts = Counts(tp, fp, np.zeros(11, int), np.full(11, 9000))
-    means = Scores(np.zeros(11), counts, ("a",) * 10 + ("b",)).means()
+    planes = (tp, fp, np.zeros(11, int), np.full(11, 9000))
+    counts = Counts(*(plane[:, None] for plane in planes))
+    scores = Scores(np.zeros(11), counts, np.ones((11, 1), bool), ("lung",))
+    means = scores._replace(volumes=("a",) * 10 + ("b",)).means()
     assert means["dice"] == pytest.approx(6 / 11)
     assert means["volume_dice"] == pytest.approx((10000 / 10005 + 1) / 2)
-    assert "volume_dice" not in Scores(np.zeros(11), counts).means()
+    assert "volume_dice" not in scores.means()
