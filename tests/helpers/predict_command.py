@@ -9,8 +9,8 @@ from jaxlung.predict import load as load_module
 _load_once = functools.cache(load_module.load)
 
 
-def _load(model, *, tta=True):
-    return _load_once(tuple(model) if isinstance(model, list) else model, tta=tta)
+def _load(model, *, tta=True, turn=True):
+    return _load_once(tuple(model) if isinstance(model, list) else model, tta=tta, turn=turn)
 
 
 def jaxlung(*arguments, code=0):
