@@ -71,7 +71,7 @@ def test_the_command_tells_it_in_the_summary(workdir, film, tmp_path):
 
 
 def test_evaluation_scores_what_predict_writes(model, film):
-    """On both grids: the truth is turned with the film."""
+    """On both grids: the truth is turned with the film. The network's has 32 pixels a side."""
     mask = model.predict(film)
     scored = []
     for degrees in (0, 90):
@@ -79,6 +79,6 @@ def test_evaluation_scores_what_predict_writes(model, film):
         scored.append(score_split(Task("m", model, "d", "here", split, None)))
     upright, turned = scored
     for grid in ("network", "original"):
-        assert turned.grids[grid]["dice"][0] == upright.grids[grid]["dice"][0] > 0.98
+        assert turned.grids[grid]["dice"][0] == upright.grids[grid]["dice"][0] > 0.95
     note = "1 of these 1 films looked rotated and were turned upright, as `jaxlung predict` does"
     assert note in turned.facts["warnings"] and note not in upright.facts["warnings"]
