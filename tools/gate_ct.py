@@ -31,7 +31,8 @@ class Body:
 
     def project(self, rng: np.random.Generator, *, side: bool) -> np.ndarray:
         """Makes a film, uint8 [H, W], bright where dense, from the front or from either side."""
-        down, deep, wide = self.spacing * np.array(self.voxels_ZxHxW.shape) / self.dense_ZxHxW.shape
+        shrunk = np.array(self.voxels_ZxHxW.shape) / self.dense_ZxHxW.shape
+        down, deep, wide = np.array(self.spacing) * shrunk
         dense_ZxHxW = self.dense_ZxHxW
         angle = rng.uniform(-12, 12)
         height, width = dense_ZxHxW.shape[1:]
@@ -56,7 +57,7 @@ class Body:
         lines = cv2.resize(lines, size, interpolation=cv2.INTER_LINEAR)
         low, high = np.quantile(lines, (rng.uniform(0.02, 0.2), rng.uniform(0.8, 0.98)))
         shown = 1 / (1 + np.exp(-4 * (lines - (low + high) / 2) / (high - low)))
-        film = to_uint8((shown - shown.min()) / max(float(np.ptp(shown)), 1e-3))
+        film = to_uint8(np.asarray((shown - shown.min()) / max(float(np.ptp(shown)), 1e-3)))
         return cv2.resize(film, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
     def slice(self, rng: np.random.Generator) -> np.ndarray:
