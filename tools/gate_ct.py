@@ -57,7 +57,7 @@ class Body:
         lines = cv2.resize(lines, size, interpolation=cv2.INTER_LINEAR)
         low, high = np.quantile(lines, (rng.uniform(0.02, 0.2), rng.uniform(0.8, 0.98)))
         shown = 1 / (1 + np.exp(-4 * (lines - (low + high) / 2) / (high - low)))
-        film = to_uint8(np.asarray((shown - shown.min()) / max(float(np.ptp(shown)), 1e-3)))
+        film = to_uint8((shown - shown.min()) / max(float(np.ptp(shown)), 1e-3))
         return cv2.resize(film, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
     def slice(self, rng: np.random.Generator) -> np.ndarray:
@@ -65,7 +65,8 @@ class Body:
         axis = int(rng.choice([0, 0, 0, 0, 1, 2]))
         count = self.voxels_ZxHxW.shape[axis]
         edge = 0 if axis == 0 else 0.25
-        plane = self.voxels_ZxHxW.take(int(rng.uniform(edge, 1 - edge) * count), axis)
+        index = int(rng.uniform(edge, 1 - edge) * count)
+        plane: np.ndarray = np.take(self.voxels_ZxHxW, index, axis)
         low, high = _WINDOWS[int(rng.integers(len(_WINDOWS)))]
         grey = to_uint8((plane - low) / (high - low))
         return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
