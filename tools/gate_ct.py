@@ -65,7 +65,8 @@ class Body:
         axis = int(rng.choice([0, 0, 0, 0, 1, 2]))
         count = self.voxels_ZxHxW.shape[axis]
         edge = 0 if axis == 0 else 0.25
-        plane = self.voxels_ZxHxW.take(int(rng.uniform(edge, 1 - edge) * count), axis)
+        index = int(rng.uniform(edge, 1 - edge) * count)
+        plane: np.ndarray = np.take(self.voxels_ZxHxW, index, axis)
         low, high = _WINDOWS[int(rng.integers(len(_WINDOWS)))]
         grey = to_uint8(np.asarray((plane - low) / (high - low)))
         return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
