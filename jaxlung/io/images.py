@@ -16,6 +16,7 @@ from jaxlung.errors import InputError
 from jaxlung.io.dicom import signature
 from jaxlung.io.dicom.file import read_dicom, read_dicom_size
 from jaxlung.io.dicom.stream import read_stream_header
+from jaxlung.io.effort import check_chunks, check_effort
 from jaxlung.io.film import Film, check_file, check_size
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence, silence_stderr
@@ -24,8 +25,6 @@ from jaxlung.system.threads import take_turn
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 _NPY, _JPEG = b"\x93NUMPY", b"\xff\xd8"  # how such files begin
 _ORIENTATION = 0x0112  # the Exif tag
-_MOST_SCANS = 100  # of a progressive JPEG, each of which goes over the whole image
-_MOST_RLE_PIXELS = 2**22  # of a compressed BMP, which Pillow unpacks in Python
 _LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
 _PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 SUFFIXES = (*_PICTURES, ".jp2", ".j2k", ".npy", *signature.SUFFIXES)
@@ -114,6 +113,7 @@ def _read_npy(path: str | os.PathLike[str], data: bytes) -> np.ndarray:
 
 
 def _read_picture(path: str | os.PathLike[str], data: bytes) -> Film:
+    check_chunks(path, data)
     try:
         with silence():  # Pillow warns of very large images and odd metadata; what matters raises
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
@@ -123,7 +123,7 @@ def _read_picture(path: str | os.PathLike[str], data: bytes) -> Film:
             with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
                 if getattr(image, "is_animated", False):  # counting them may take long
                     raise InputError(f"{path}: has several frames; expected one image")
-                _check_effort(path, image, data)
+                check_effort(path, image, data)
                 # Libraries print lines of their own about damage to TIFF.
                 quiet = silence_stderr() if image.format == "TIFF" else contextlib.nullcontext()
                 with take_turn(image.height * image.width), quiet:
@@ -217,15 +217,6 @@ def _is_in_alpha(image: Image.Image, pixels: np.ndarray) -> bool:
         return False
     alpha = np.asarray(image.convert("RGBA"))[..., 3]
     return bool(alpha.min() < alpha.max())
-
-
-def _check_effort(path: str | os.PathLike[str], image: Image.Image, data: bytes) -> None:
-    """Raises InputError for an image that would keep a decoder busy for long."""
-    if image.format == "JPEG" and data.count(b"\xff\xda") > _MOST_SCANS:
-        raise InputError(f"{path}: has more than {_MOST_SCANS} scans; save it again")
-    packed = any(tile[0] == "bmp_rle" for tile in getattr(image, "tile", ()))
-    if packed and image.height * image.width > _MOST_RLE_PIXELS:
-        raise InputError(f"{path}: is a compressed BMP too large to unpack; save it as PNG")
 
 
 def _is_deep_colour(image: Image.Image, data: bytes) -> bool:

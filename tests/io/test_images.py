@@ -562,3 +562,15 @@ def test_the_size_of_a_png_is_read_without_decoding(tmp_path, monkeypatch, orien
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda image: decoded.append(image))
     assert read_size(tmp_path / "a.png") == ((8, 6) if orientation else (6, 8))
     assert not decoded
+
+
+def test_a_png_of_very_many_chunks_is_refused_at_once(tmp_path):
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "film.png")
+    data = (tmp_path / "film.png").read_bytes()
+    empty_text = b"\0\0\0\0teXt" + zlib.crc32(b"teXt").to_bytes(4, "big")
+    head, end = data[:33], data[33:]  # signature and IHDR
+    (tmp_path / "some.png").write_bytes(head + empty_text * 1000 + end)
+    np.testing.assert_array_equal(read_image(tmp_path / "some.png"), np.eye(8))
+    (tmp_path / "many.png").write_bytes(head + empty_text * 2**16 + end)
+    with pytest.raises(InputError, match=r"many\.png: has more than 65536 chunks; save it again"):
+        read_image(tmp_path / "many.png")
