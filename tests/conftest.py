@@ -74,8 +74,8 @@ def workdir() -> Path:
 
     config = tiny.get_config()
     config.data.loader = "memory"
-    config.data.phantom_train = 60  # an epoch costs as much as many of its steps
-    config.train.num_epochs = 4
+    config.data.phantom_train = 16
+    config.train.num_epochs = 15
     config.augment.flip = 0.0
     config.optim.learning_rate = 1e-2
     folder = Path(os.environ["JAXLUNG_TESTS_SHARED"])

@@ -25,7 +25,7 @@ MU_SOFT = 0.19
 MU_LUNG = 0.05
 MU_BONE = 0.30  # in addition to soft tissue
 MU_METAL = 1.5
-CHUNK = 16  # images rendered at a time: one compile, little memory
+CHUNK = 4  # images rendered at a time: one compile, little memory, few that nobody asked for
 
 
 class View(NamedTuple):

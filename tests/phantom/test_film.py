@@ -30,9 +30,9 @@ def patients():
 
 def test_image_i_depends_on_key_and_index_alone(films):
     images, masks = films
-    again, again_masks = phantom.radiographs(jax.random.key(1), 3, size=SIZE, start=20)
-    np.testing.assert_array_equal(again, images[20:23])
-    np.testing.assert_array_equal(again_masks, masks[20:23])
+    again, again_masks = phantom.radiographs(jax.random.key(1), 3, size=SIZE, start=18)
+    np.testing.assert_array_equal(again, images[18:21])
+    np.testing.assert_array_equal(again_masks, masks[18:21])
     other, _ = phantom.radiographs(jax.random.key(2), 3, size=SIZE)
     assert not np.array_equal(other, images[:3])
     assert len({image.tobytes() for image in images}) == 32
