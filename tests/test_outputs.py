@@ -23,6 +23,7 @@ from jaxlung.metrics import Counts
 from jaxlung.model import UNet
 from jaxlung.phantom import radiographs
 from jaxlung.structures import mirror_order
+from jaxlung.train.data import prepare_data
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.train.validation import Scores
 
@@ -217,8 +218,45 @@ def test_a_folder_may_hold_masks_of_further_structures(two_conventions, tmp_path
     assert canvases.read(1).labelled_C.tolist() == [False, True]
     cv2.imwrite(str(tmp_path / "masks_heart" / "01.png"), heart[:40])
     with pytest.raises(InputError, match="01: mask is 40x64 but its image is 64x64"):
-        canvases.read(1)
         make_canvases(load_folder(tmp_path), size=64, fit="stretch", outputs=("heart",)).read(1)
+
+
+def test_one_side_without_the_other_is_refused(two_conventions, tmp_path):
+    """A mirrored image would teach that its left lung is the right one."""
+    for name in ("images", "masks"):
+        shutil.copytree(two_conventions / name, tmp_path / name)
+    shutil.copytree(two_conventions / "masks", tmp_path / "masks_left_lung")
+    canvases = make_canvases(load_folder(tmp_path), size=32, fit="stretch", outputs=SIDED)
+    with pytest.raises(InputError, match="one side without the other"):
+        canvases.read(0)
+
+
+def test_an_output_that_nothing_teaches_is_refused(two_conventions):
+    config = parse_config(
+        {
+            "data": {"name": "folder", "dir": str(two_conventions), "size": 32},
+            "model": {"outputs": ("lung", "lung_and_heart", "hart"), "depth": 2},
+            "train": {"batch_size": 4},
+        }
+    )
+    with pytest.raises(InputError, match=r"no training image labels 'hart'; they mark lung, lung_"):
+        prepare_data(config)
+
+
+def test_another_convention_is_scored_and_warned_of(workdir, two_conventions, tmp_path):
+    """A model of the lung on masks of lung and heart: the report says what was compared."""
+    [task] = _plan([workdir], [two_conventions], None, False, "lung", None)
+    assert (task.predictor.output, task.truth, len(task.split.ids)) == ("lung", "lung", 36)
+    for name in ("images", "masks"):
+        shutil.copytree(two_conventions / name, tmp_path / "f (1)" / name)
+    named = {"convention": "lung_and_heart"}
+    [task] = _plan([workdir], [tmp_path / "f (1)"], None, False, **named)
+    assert (task.predictor.output, task.truth) == ("lung", "lung_and_heart")
+    assert task.warning == "its masks mark lung_and_heart, and the model marks lung"
+    assert task.label == "f (1) (lung_and_heart)"
+    for folder, bad in ((None, "lung_and_heart"), (two_conventions, "Lung")):
+        with pytest.raises(InputError, match=f"--convention {bad}: names"):
+            _plan([workdir], [folder], None, False, convention=bad)
 
 
 def test_a_network_of_two_outputs_learns_both_and_is_scored_on_each(two_conventions, tmp_path):

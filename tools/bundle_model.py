@@ -115,6 +115,9 @@ def calibrate(model: Predictor) -> dict[str, Confidence]:
             dice[output].append(metrics.dice(counts).tolist())
     found = {}
     for output in outputs:
+        if not expected[output]:
+            print(f"{output}: no validation film labels it; its confidence stays as it is")
+            continue
         expected_NxD, dice_NxD = np.array(expected[output]), np.array(dice[output])
         drawn = expected_NxD > 0
         fitted = fit_confidence(expected_NxD[drawn], dice_NxD[drawn])

@@ -14,10 +14,12 @@ def fill_outputs(config: Config) -> Config:
     These are the conventions of the sets or of the folder; a folder whose metadata.csv names
     several needs them named.
     """
-    if config.model.outputs != (LUNG,) or config.data.allow_mixed_conventions:
-        return config
     data = config.data
+    if config.model.outputs != (LUNG,):
+        return config
     outputs = (data.convention,) if data.name == "folder" else taught_by(data.name)
+    if data.allow_mixed_conventions:  # all teach what the first set marks
+        outputs = outputs[:1]
     return dataclasses.replace(config, model=dataclasses.replace(config.model, outputs=outputs))
 
 

@@ -167,7 +167,7 @@ class TrainConfig:
     checkpoint_steps: int = between(0, 0, 10**9, "updates between saves; 0: after an epoch only")
     skip_nonfinite: int = between(3, 0, 10**6, "updates in a row that may be skipped, not finite")
     seed: int = between(0, 0, 2**31 - 1, "of the parameters, augmentation and dropout")
-    # Of X-rays; see `jaxlung.masks.postprocess.keep_lungs`.
+    # Of X-rays; see `jaxlung.masks.postprocess.clean_up`.
     postprocess: bool = setting(True, "keep two pieces of a prediction at most, and fill holes")
     threshold: float = between(0.5, 0.001, 0.999, "lung is where the probability is at least this")
 
@@ -216,7 +216,7 @@ class Config:
 
     @property
     def keeps_lungs(self) -> bool:
-        """Whether predictions are reduced to lungs by `postprocess.keep_lungs`."""
+        """Whether predictions are cleaned up by `postprocess.clean_up`."""
         return self.train.postprocess and self.modality == "xray"
 
     @property

@@ -11,7 +11,7 @@ from jaxlung.data.splits import Example, Split, refuse_unusable
 from jaxlung.errors import InputError
 from jaxlung.io.grey import to_grey8
 from jaxlung.preprocess import Geometry, is_lung, mask_to_canvas, to_canvas
-from jaxlung.structures import LUNG
+from jaxlung.structures import LUNG, mirror_order
 from jaxlung.system.threads import count_cores
 
 CHECK_LIMIT = 1000  # examples; of a larger split only a sample is read before the first step
@@ -98,6 +98,12 @@ def make_canvases(
                 raise InputError(
                     f"{split.sources[index]}: marks {', '.join(split.labels_of(index))}, and "
                     f"model.outputs={tuple(outputs)} has none of these; name one there"
+                )
+            order = list(mirror_order(outputs))
+            if (labelled_C != labelled_C[order]).any():  # mirrored, it would teach the other side
+                raise InputError(
+                    f"{split.sources[index]}: marks {', '.join(split.labels_of(index))}, one side "
+                    f"without the other; give both masks, or leave both out"
                 )
             if reject_empty:
                 box_HxW, marks_HxWxL = geometry.box_of(image_SxS), mask_SxSxC[..., labelled_C]

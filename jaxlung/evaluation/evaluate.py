@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import FOLDERS
+from jaxlung.catalog import FOLDERS, is_set
 from jaxlung.config import DataConfig
 from jaxlung.data.splits import Split, select_examples
 from jaxlung.devices import distributed
@@ -21,6 +21,7 @@ from jaxlung.io.page import make_report_folder
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance, check_tolerance
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
+from jaxlung.structures import is_structure_name
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.environment import describe_environment
 from jaxlung.weights import bundled
@@ -84,8 +85,7 @@ def evaluate(
             raise InputError(f"--workdir {name}: a bundled model needs --data and --out")
     tasks = _plan(models_named, folders, split, tta, output, convention)
     if out is None:
-        name = tasks[0].data.split(" (")[0]
-        out = Path(models_named[0]) / "eval" / f"{name}_{tasks[0].split.name}"
+        out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     if distributed.is_main():
         make_report_folder(Path(out), OUTPUTS, overwrite=overwrite)
     for task in tasks:
@@ -179,7 +179,14 @@ def _choose_for(
         )
     # A bundled model's images have no names: a folder that holds them is scored whole.
     recorded = None if predictor.bundled else predictor.data.digests
-    data = dataclasses.replace(data, convention=convention or data.convention)
+    if convention:
+        is_other = folder is not None and folder.resolve() != Path(data.dir).resolve()
+        if not is_other or is_set(Path(folder or "")) or not is_structure_name(convention):
+            raise InputError(
+                f"--convention {convention}: names, in lower-case letters, the structure that the "
+                f"masks of a --data folder mark, which is not the run's own"
+            )
+        data = dataclasses.replace(data, convention=convention)
     return choose_split(data, folder, split, recorded, predictor.config.model.outputs)
 
 

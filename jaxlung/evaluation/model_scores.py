@@ -43,19 +43,21 @@ class Task(NamedTuple):
     warning: str | None
     truth: str = LUNG  # the structure that the true masks mark: what the model marks, mostly
 
+    @property
+    def label(self) -> str:
+        """The set's name in a report, with the structure where that is not the lung."""
+        return self.data if self.truth == LUNG else f"{self.data} ({self.truth})"
+
     def of(
         self, output: str, split: Split, truth: str | None = None, warning: str | None = None
     ) -> "Task":
         """Returns a task that scores one output on some of the images."""
-        truth = truth or output
-        name = self.data.split(" (")[0]
         texts = [text for text in (self.warning, warning) if text]
         return self._replace(
             predictor=self.predictor.for_output(output),
-            data=name if truth == LUNG else f"{name} ({truth})",
             split=split,
             warning="; ".join(texts) or None,
-            truth=truth,
+            truth=truth or output,
         )
 
 
@@ -86,7 +88,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     with tqdm(
         predictor.stream(own, place, score),
         total=len(own),
-        desc=f"{task.model} on {task.data}",
+        desc=f"{task.model} on {task.label}",
         unit="image",
         disable=None if distributed.is_main() else True,
         leave=False,
@@ -124,7 +126,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
 
     return Scores(
         model=task.model,
-        data=task.data,
+        data=task.label,
         output=predictor.output,
         ids=split.ids,
         patients=split.patients or split.ids,

@@ -122,10 +122,11 @@ def failure_auc(confidence_N: np.ndarray, dice_N: np.ndarray, below: float = 0.9
         1.0
     """
     failed_N = dice_N < below
-    bad, good = confidence_N[failed_N, None], confidence_N[None, ~failed_N]
+    bad, good = confidence_N[failed_N], np.sort(confidence_N[~failed_N])
     if not bad.size or not good.size:
         return None
-    return float(((bad < good) + 0.5 * (bad == good)).mean())
+    ranks = [np.searchsorted(good, bad, side) for side in ("left", "right")]
+    return float(1 - np.mean(ranks) / len(good))
 
 
 def sum_reliability(parts: Sequence[Reliability]) -> Reliability:

@@ -116,6 +116,14 @@ def _prepare(
             f"the train split has {count} {UNIT[config.modality]}, fewer than "
             f"train.batch_size={batch_size}; lower train.batch_size or add some"
         )
+    train = splits["train"]
+    taught = {structure for i in range(count) for structure in train.labels_of(i)}
+    for output in config.model.outputs:
+        if output not in taught:
+            raise InputError(
+                f"model.outputs: no training image labels {output!r}; they mark "
+                f"{', '.join(sorted(taught))}"
+            )
     canvases: dict[str, Canvases] = {}
     digests: dict[str, dict[str, str]] = {}
     for name, split in splits.items():

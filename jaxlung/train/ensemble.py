@@ -134,7 +134,10 @@ def _write_results(
             f"optim.learning_rate"
         )
     name, values = varied_field(config)
+    outputs = config.model.outputs
     names = (*_SCORES, "volume_dice") if config.modality == "ct" else _SCORES
+    if len(outputs) > 1:
+        names = (*names, *(f"dice_{output}" for output in outputs))
     rows: list[Row] = []
     scores_M: list[Scores | None] = []
     for i, (member, best) in enumerate(zip(members, bests_M, strict=True)):
@@ -205,30 +208,40 @@ def _write_cross_validation(
             missing[f"fold {fold}"] = len(split.ids)
             continue
         names, patient_by_id = scores.volumes or split.ids, patients_by_id(split)
-        for output, output_name in enumerate(scores.outputs):
-            chosen, counts = scores.of_output(output)
+        for channel, output in enumerate(scores.outputs):
+            chosen, counts = scores.of_output(channel)
             first = np.arange(len(chosen))
             if scores.volumes:
                 counts, first = metrics.pool_groups(counts, [names[i] for i in chosen])
             columns = {name: getattr(metrics, name)(counts) for name in _OVERLAP}
-            marked = {"output": output_name} if len(scores.outputs) > 1 else {}
+            marked = {"output": output} if len(scores.outputs) > 1 else {}
             for row, i in enumerate(chosen[first]):
                 values = {name: float(column[row]) for name, column in columns.items()}
                 about = {"id": names[i], "patient": patient_by_id[split.ids[i]], "fold": fold}
                 rows.append({**about, **marked, **values})
+    outputs = next(scores.outputs for scores in scores_M if scores)
     unit = "volumes" if any(scores and scores.volumes for scores in scores_M) else "images"
     _write_csv(workdir / "cross_validation.csv", rows)
-    patients = [row["patient"] for row in rows]
-    columns = {name: np.array([row[name] for row in rows]) for name in _OVERLAP}
-    summaries = summarize(columns, patients)
-    write_json(workdir / "cross_validation.json", {**summaries, "images_missing": missing})
+    summaries: dict[str, Any] = {}
+    for output in outputs:
+        own = [row for row in rows if row.get("output", output) == output]
+        if not own:  # no image of any validation split labels it
+            continue
+        patients = [row["patient"] for row in own]
+        columns = {name: np.array([row[name] for row in own]) for name in _OVERLAP}
+        summaries[output] = summarize(columns, patients)
+        of_output = f" of {output}" if len(outputs) > 1 else ""
+        for name, label in _OVERLAP.items():
+            described = _describe(summaries[output][name], unit, len(set(patients)))
+            print(f"cross-validation: {label}{of_output} {described}")
+    # Outputs are never pooled: one has the summaries at the top, several have them by name.
+    whole = summaries if len(outputs) > 1 else summaries[outputs[0]]
+    write_json(workdir / "cross_validation.json", {**whole, "images_missing": missing})
     for name, count in missing.items():
         print(
             f"warning: {name} has diverged, and has no finite validation: its {count} images "
             f"have no scores"
         )
-    for name, label in _OVERLAP.items():
-        print(f"cross-validation: {label} {_describe(summaries[name], unit, len(set(patients)))}")
 
 
 def _describe(summary: Mapping[str, Any], unit: str, patients: int) -> str:

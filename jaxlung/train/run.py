@@ -93,7 +93,7 @@ def check_source(config: Config) -> None:
     if source.is_ensemble:
         raise InputError(f"train.init_from={path}: is of several members; name {path}/members/0")
     own = config.model
-    # Dropout and dtype change no parameter, and `_carry_head` takes care of the outputs.
+    # Dropout and dtype change no parameter, and `carry_channels` takes care of the outputs.
     model = dataclasses.replace(
         source.model, dropout=own.dropout, dtype=own.dtype, outputs=own.outputs
     )

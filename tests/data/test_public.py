@@ -449,6 +449,11 @@ def test_sets_may_teach_one_output_all_the_same(data_dir, lists):
     mask = open_set("covid_cxr_lung_and_heart", data_dir)
     index = mask.ids.index(train.ids[last])
     np.testing.assert_array_equal(train.read(last).mask_of("lung"), mask.read(index).mask)
+    config["name"] = "covid_cxr_lung_and_heart+montgomery"
+    parsed = parse_config({"data": config})
+    assert parsed.model.outputs == ("lung_and_heart",)
+    train = load_public_splits(parsed.data)["train"]
+    assert {train.labels_of(i) for i in range(len(train.ids))} == {("lung_and_heart",)}
 
 
 def test_a_set_that_teaches_no_output_is_refused(data_dir):

@@ -64,8 +64,14 @@ def test_of_a_simulated_film(workdir, tmp_path):
     check(np.asarray(images[0]), tmp_path, "--model", workdir)
 
 
-@pytest.mark.slow  # the property holds for the simulated film above
-@pytest.mark.parametrize("name", ["MCUCXR_0001_0", "MCUCXR_0126_1", "MCUCXR_0311_1"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "MCUCXR_0001_0",
+        pytest.param("MCUCXR_0126_1", marks=pytest.mark.slow),
+        pytest.param("MCUCXR_0311_1", marks=pytest.mark.slow),
+    ],
+)
 def test_of_a_real_film(shared_data, tmp_path, name):
     check(read_image(shared_data / "montgomery" / "images" / f"{name}.png"), tmp_path)
 

@@ -23,7 +23,7 @@ class JaxlungCovidCxr(radiographs.Builder):
 
     Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists'
     outlines of the lungs and the cardiomediastinum. `mask` is both lungs without the
-    cardiomediastinum (lung_field); its union with `heart` counts heart and mediastinum as lung
+    cardiomediastinum (lung); its union with `heart` counts heart and mediastinum as lung
     (lung_and_heart). Images with only one lung outlined, or annotated at another size, are left out
     (metadata: left_out).
     """
