@@ -1,7 +1,7 @@
 """Fits the sanity gate; the same files give the same gate: python -m tools.fit_gate DIR...
 
 Two dense layers tell the classes apart, and the principal components of upright films tell what is
-unlike all of them. It takes about 6 minutes on 2 free cores.
+unlike all of them. It takes 6 minutes of one core.
 """
 
 import argparse
