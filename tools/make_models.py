@@ -12,8 +12,10 @@ film (progressive learning; Tan and Le 2021, arXiv:2104.00298).
 """
 
 import argparse
+import csv
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -24,13 +26,14 @@ from tqdm import tqdm
 
 from jaxlung.config import DataConfig, load_recipe, parse_config
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.folder import load_folder
+from jaxlung.data.folder import Pair, find_others, find_pairs, list_images, load_folder
 from jaxlung.data.splits import SPLITS, patients_by_id
 from jaxlung.errors import InputError, one_line_errors
 from jaxlung.io.images import write_png
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
 from jaxlung.structures import LUNG, LUNG_AND_HEART
+from jaxlung.system.digests import digest_weights
 from jaxlung.system.files import write_text
 from jaxlung.train.loop import train_and_evaluate
 
@@ -39,6 +42,8 @@ SURE = 0.9  # mean certainty in and near the lungs, from which a teacher's label
 NEAR = 1 / 32  # of the longer side: how far "near" reaches from a mask
 REPEATS = {"montgomery": 4}  # visits in an epoch: the children are seven times as many films
 SMALL = 192  # pixels: the first canvas
+_HEART_IN = f"masks_{LUNG_AND_HEART}"
+_KINDS = ("images", "masks", _HEART_IN)
 
 
 class Set(NamedTuple):
@@ -59,11 +64,16 @@ def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> Non
         labels: a folder of `label_films`.
     """
     lists: dict[str, list[str]] = {name: [] for name in SPLITS}
-    rows = ["id,patient,convention,site"]
-    sources: list[tuple[str, Path]] = []  # the name in `out`, the file
+    rows = [("id", "patient", "convention", "site")]
+    links: dict[Path, Path] = {}  # what stands in `out`, to the file that it is
+
+    def add(pair: Pair, name: str) -> None:
+        for kind, path in (("images", pair.image), ("masks", pair.mask)):
+            links[out / kind / f"{name}{path.suffix}"] = path
+
     for one in sets:
-        whole = load_folder(one.folder, convention=one.convention)
-        patients = patients_by_id(whole)
+        pairs = {pair.id: pair for pair in find_pairs(one.folder)}
+        patients = patients_by_id(load_folder(one.folder))
         splits = load_splits(DataConfig(name="folder", dir=str(one.folder)))
         for split, examples in splits.items():
             times = REPEATS.get(one.name, 1) if split == "train" else 1
@@ -71,29 +81,25 @@ def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> Non
                 for i in range(times):
                     name = f"{stem}-{i + 1}" if i else stem
                     lists[split].append(name)
-                    rows.append(f"{name},{one.name}:{patients[stem]},{one.convention},{one.name}")
-                    sources += _files_of(one.folder, stem, name, ("images", "masks"))
+                    patient = f"{one.name}:{patients[stem]}"
+                    rows.append((name, patient, one.convention, one.name))
+                    add(pairs[stem], name)
     if labels:
-        for path in sorted((labels / "images").iterdir()):
-            lists["train"].append(path.stem)
-            rows.append(f"{path.stem},labelled:{path.stem},{LUNG},labelled")
-            folders = ("images", "masks", f"masks_{LUNG_AND_HEART}")
-            sources += _files_of(labels, path.stem, path.stem, folders)
-    for place, source in sources:
-        target = out / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.symlink_to(source.resolve())
-    write_text(out / "metadata.csv", "\n".join(rows) + "\n")
+        pairs = {pair.id: pair for pair in find_pairs(labels)}
+        others = find_others(labels, list(pairs))[LUNG_AND_HEART]
+        for stem, pair in pairs.items():
+            lists["train"].append(stem)
+            rows.append((stem, f"labelled:{stem}", LUNG, "labelled"))
+            add(pair, stem)
+            links[out / _HEART_IN / others[stem].name] = others[stem]
+    for kind in _KINDS:  # links of an earlier time
+        shutil.rmtree(out / kind, ignore_errors=True)
+    for link, path in links.items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    with (out / "metadata.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(rows)
     write_text(out / "splits.json", json.dumps(lists))
-
-
-def _files_of(folder: Path, stem: str, name: str, kinds: Sequence[str]) -> list[tuple[str, Path]]:
-    found = []
-    for kind in kinds:
-        path = next(p for p in (folder / kind).iterdir() if p.stem == stem)
-        found.append((f"{kind}/{name}{path.suffix}", path))
-    return found
 
 
 def measure_certainty(probability_HxW: np.ndarray, mask_HxW: np.ndarray) -> float:
@@ -110,9 +116,17 @@ def label_films(teacher: Predictor, films: Sequence[Path], out: Path) -> None:
     """Writes the teacher's masks of the films that it is sure of, as a folder to train on.
 
     certainty.json says how sure it was of each; a film of which any output is unsure is left out.
+    Nothing is done where it says that the same teacher has labelled the same films.
     """
-    for kind in ("images", "masks", f"masks_{LUNG_AND_HEART}"):
-        (out / kind).mkdir(parents=True, exist_ok=True)
+    record = out / "certainty.json"
+    weights = digest_weights(teacher.variables)
+    if record.exists():
+        done = json.loads(record.read_text(encoding="utf-8"))
+        if done["teacher"] == weights and sorted(done["films"]) == sorted(f.stem for f in films):
+            return
+    for kind in _KINDS:
+        shutil.rmtree(out / kind, ignore_errors=True)
+        (out / kind).mkdir(parents=True)
     certainty: dict[str, float] = {}
     for film in tqdm(films, unit="film", disable=None):
         found = {name: teacher.for_output(name).prediction(film) for name in OUTPUTS}
@@ -121,12 +135,10 @@ def label_films(teacher: Predictor, films: Sequence[Path], out: Path) -> None:
         if sure < SURE:
             continue
         write_png(out / "masks" / f"{film.stem}.png", found[LUNG].mask * np.uint8(255))
-        heart = out / f"masks_{LUNG_AND_HEART}" / f"{film.stem}.png"
-        write_png(heart, found[LUNG_AND_HEART].mask * np.uint8(255))
-        link = out / "images" / film.name
-        if not link.exists():
-            link.symlink_to(film.resolve())
-    write_text(out / "certainty.json", json.dumps(certainty, indent=1))
+        heart_in = found[LUNG_AND_HEART].mask * np.uint8(255)
+        write_png(out / _HEART_IN / f"{film.stem}.png", heart_in)
+        (out / "images" / film.name).symlink_to(film.resolve())
+    write_text(record, json.dumps({"teacher": weights, "films": certainty}, indent=1))
     kept = sum(sure >= SURE for sure in certainty.values())
     print(f"{out}: {kept} of {len(certainty)} films labelled")
 
@@ -174,12 +186,11 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
     name = "student_held" if held else "student"
     labels = runs / f"{name}_labels"
     shenzhen = sets["shenzhen"].folder
-    films = sorted((shenzhen / "images").iterdir())
+    films = list_images(shenzhen / "images")
     if held:
-        test = set(load_splits(DataConfig(name="folder", dir=str(shenzhen)))["test"].ids)
-        films = [film for film in films if film.stem not in test]
-    if not (labels / "certainty.json").exists():
-        label_films(load(teacher), films, labels)
+        test = load_splits(DataConfig(name="folder", dir=str(shenzhen)))["test"].ids
+        films = {stem: film for stem, film in films.items() if stem not in test}
+    label_films(load(teacher), list(films.values()), labels)
     join_sets(masks, runs / f"{name}_data", labels)
     train(runs / f"{name}_data", runs / name, epochs[2], teacher)
     return runs / name

@@ -12,6 +12,7 @@ from jaxlung.config import DataConfig
 from jaxlung.data.canvases import make_canvases
 from jaxlung.data.datasets import load_splits
 from jaxlung.structures import LUNG, LUNG_AND_HEART
+from tools import make_models
 from tools.make_models import OUTPUTS, Set, join_sets, label_films, measure_certainty
 
 
@@ -93,23 +94,117 @@ def test_certainty_looks_in_and_near_the_mask():
     assert measure_certainty(probability, np.zeros_like(mask)) == 0
 
 
+class Teacher:
+    """Is unsure of the heart in `unsure`, and sure of all else."""
+
+    def __init__(self, unsure="0-1", weight=0.0):
+        self.variables = {"w": np.float32([weight])}
+        self.unsure = unsure
+        self.seen = []
+
+    def for_output(self, output):
+        def prediction(film):
+            self.seen.append(film.stem)
+            unsure = output == LUNG_AND_HEART and film.stem == self.unsure
+            probability = np.zeros((24, 20))
+            probability[5:15, 5:15] = 0.6 if unsure else 0.99
+            return SimpleNamespace(probability=probability, mask=probability >= 0.5)
+
+        return SimpleNamespace(prediction=prediction)
+
+
+def stems(folder):
+    return sorted(path.stem for path in folder.iterdir())
+
+
 def test_an_unsure_label_of_any_output_is_left_out(tmp_path):
-    """A teacher that is unsure of the heart in the second film, and sure of all else."""
-    folder = write_films(tmp_path / "films", 3, 0)
-
-    class Teacher:
-        def for_output(self, output):
-            def prediction(film):
-                unsure = output == LUNG_AND_HEART and film.stem == "0-1"
-                probability = np.zeros((24, 20))
-                probability[5:15, 5:15] = 0.6 if unsure else 0.99
-                return SimpleNamespace(probability=probability, mask=probability >= 0.5)
-
-            return SimpleNamespace(prediction=prediction)
-
-    films = sorted((folder / "images").iterdir())
-    label_films(Teacher(), films, tmp_path / "out")
+    films = sorted((write_films(tmp_path / "films", 3, 0) / "images").iterdir())
+    label_films(Teacher("0-1"), films, tmp_path / "out")
     for kind in ("images", "masks", f"masks_{LUNG_AND_HEART}"):
-        assert sorted(p.stem for p in (tmp_path / "out" / kind).iterdir()) == ["0-0", "0-2"]
-    certainty = json.loads((tmp_path / "out" / "certainty.json").read_text())
+        assert stems(tmp_path / "out" / kind) == ["0-0", "0-2"]
+    certainty = json.loads((tmp_path / "out" / "certainty.json").read_text())["films"]
     assert certainty["0-1"] < 0.9 < certainty["0-0"]
+
+
+def test_films_are_labelled_again_by_another_teacher_alone(tmp_path):
+    films = sorted((write_films(tmp_path / "films", 3, 0) / "images").iterdir())
+    label_films(Teacher("0-1"), films, tmp_path / "out")
+    again = Teacher("0-1")
+    label_films(again, films, tmp_path / "out")
+    assert again.seen == []
+    label_films(Teacher("0-2", weight=1.0), films, tmp_path / "out")
+    assert stems(tmp_path / "out" / "masks") == ["0-0", "0-1"]
+    label_films(again, films[:1], tmp_path / "out")  # other films
+    assert stems(tmp_path / "out" / "masks") == ["0-0"]
+
+
+def test_links_of_an_earlier_time_go(sets, tmp_path):
+    labels = tmp_path / "labels"
+    films = sorted((write_films(tmp_path / "films", 3, 0) / "images").iterdir())
+    label_films(Teacher("none"), films, labels)
+    join_sets(sets, tmp_path / "joined", labels)
+    label_films(Teacher("0-1", weight=1.0), films, labels)
+    join_sets(sets, tmp_path / "joined", labels)
+    names = [stem for stem in stems(tmp_path / "joined" / "images") if stem.startswith("0-")]
+    assert names == ["0-0", "0-2"]
+    assert all(path.exists() for path in (tmp_path / "joined" / "images").iterdir())
+
+
+def test_masks_are_found_by_any_name_that_a_folder_may_have(tmp_path):
+    folder = write_films(tmp_path / "a", 8, 1)
+    for path in list((folder / "masks").iterdir()):
+        path.rename(path.with_name(f"{path.stem}_mask.png"))
+    (folder / "images" / ".DS_Store").write_bytes(b"x")
+    join_sets([Set("children", folder, LUNG)], tmp_path / "joined")
+    assert sum(len(split.ids) for split in read_joined(tmp_path / "joined").values()) == 8
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_open_model_sees_no_mask_of_shenzhen(held, sets, tmp_path, monkeypatch):
+    shenzhen = Set("shenzhen", write_films(tmp_path / "s", 40, 0), LUNG)
+    all_sets = {one.name: one for one in [*sets, shenzhen]} | {"children": sets[1]}
+    trained = []
+    monkeypatch.setattr(make_models, "train", lambda *arguments: trained.append(arguments))
+    monkeypatch.setattr(make_models, "load", lambda workdir: Teacher("none"))
+    workdir = make_models.make("open", all_sets, tmp_path / "runs", (3, 2, 1), held)
+    small, teacher, student = trained
+    assert small[1:] == (tmp_path / "runs" / "small", 3)
+    assert teacher[1:] == (tmp_path / "runs" / "teacher", 2, tmp_path / "runs" / "small")
+    assert student[1:] == (workdir, 1, tmp_path / "runs" / "teacher")
+    test = load_splits(DataConfig(name="folder", dir=str(shenzhen.folder)))["test"].ids
+    for folder in {folder for folder, *_ in trained}:
+        for name in ("masks", f"masks_{LUNG_AND_HEART}"):
+            paths = [p.resolve() for p in (folder / name).glob("*") if p.stem.startswith("0-")]
+            assert all(shenzhen.folder not in path.parents for path in paths)
+            assert bool(paths) == (folder == student[0])
+            labelled = {path.stem for path in paths}
+            assert not paths or len(labelled) == 40 - len(test) * held
+            assert not held or not labelled & set(test)
+
+
+def test_the_other_model_goes_on_from_the_same_teacher_with_all_masks(sets, tmp_path, monkeypatch):
+    shenzhen = Set("shenzhen", write_films(tmp_path / "s", 20, 0), LUNG)
+    all_sets = {one.name: one for one in [*sets, shenzhen]}
+    trained = []
+    monkeypatch.setattr(make_models, "train", lambda *arguments: trained.append(arguments))
+    workdir = make_models.make("all", all_sets, tmp_path / "runs", (3, 2, 1), False)
+    assert trained[-1] == (
+        tmp_path / "runs" / "all_data",
+        workdir,
+        1,
+        tmp_path / "runs" / "teacher",
+    )
+    ids = [name for split in read_joined(trained[-1][0]).values() for name in split.ids]
+    assert sum(name.startswith("0-") for name in ids) == 20
+
+
+def test_every_training_can_be_parsed(sets, tmp_path, monkeypatch):
+    """The settings of each, without the training."""
+    configs = []
+    monkeypatch.setattr(make_models, "train_and_evaluate", lambda config, _: configs.append(config))
+    make_models.train(tmp_path / "data", tmp_path / "small", 20)
+    make_models.train(tmp_path / "data", tmp_path / "teacher", 5, tmp_path / "small")
+    first, second = configs
+    assert first.data.size < second.data.size == 256
+    assert first.model == second.model and first.model.outputs == OUTPUTS
+    assert second.train.init_from == str(tmp_path / "small") and not first.train.init_from
