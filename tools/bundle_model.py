@@ -1,4 +1,4 @@
-"""Makes a bundled model of a run: python -m tools.bundle_model WORKDIR NAME
+"""Makes a bundled model of a run: python -m tools.bundle_model WORKDIR NAME --license ID
 
 With --calibrate its confidence is fitted on the films of the run's validation split: as they are,
 and spoilt in ways that make masks bad, since good masks alone say little. The least confidence of
@@ -10,6 +10,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ def write(
     name: str,
     folder: Path | None = None,
     confidences: Mapping[str, Confidence] = {},  # noqa: B006 (never changed)
+    license: str = "",
 ) -> Path:
     """Makes a bundled model of a run's best checkpoint and returns the path of its NAME.json.
 
@@ -51,13 +53,14 @@ def write(
     Args:
         folder: where to write; by default into the package.
         confidences: of the outputs, as `calibrate` returns them.
+        license: SPDX identifier of the weights' terms.
 
     Raises:
         InputError: the folder is no run, the name is no plain word, or a parameter does not fit
             into float16.
     """
-    if not name.isidentifier():
-        raise InputError(f"name {name!r}: must be a plain word of letters, digits and _")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise InputError(f"name {name!r}: must be a plain word of letters, digits, _ and -")
     folder = folder or bundled.WEIGHTS
     model = load(workdir)
     flat = _flatten(model.variables)
@@ -77,11 +80,13 @@ def write(
         "schema": bundled.SCHEMA,
         "sha256": digest,
         "trained_weights_sha256": digest_weights(model.variables),
+        "license": license,
         "step": model.step,
         "confidences": {output: one._asdict() for output, one in confidences.items()},
         "config": config,
         "data_digests": {
-            split: {str(i): digest for i, digest in enumerate(digests.values())}
+            # An image that training repeats stands here once.
+            split: {str(i): d for i, d in enumerate(dict.fromkeys(digests.values()))}
             for split, digests in model.data.digests.items()
         },
     }
@@ -147,12 +152,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("workdir", type=Path)
     parser.add_argument("name")
+    parser.add_argument("--license", required=True, help="SPDX identifier of the weights' terms")
     parser.add_argument(
         "--calibrate", action="store_true", help="fit its confidence on the run's validation films"
     )
     arguments = parser.parse_args(argv)
     confidences = calibrate(load(arguments.workdir)) if arguments.calibrate else {}
-    print(write(arguments.workdir, arguments.name, confidences=confidences))
+    written = write(
+        arguments.workdir, arguments.name, confidences=confidences, license=arguments.license
+    )
+    print(written)
 
 
 if __name__ == "__main__":

@@ -139,8 +139,9 @@ def predict_command(arguments: argparse.Namespace) -> None:
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.run import run_batch
     from jaxlung.predict.load import load
+    from jaxlung.weights import bundled
 
-    models = arguments.model or ["cxr"]
+    models = arguments.model or [bundled.DEFAULT]
     model = load(models[0] if len(models) == 1 else models, tta=arguments.tta, turn=arguments.turn)
     model = model.for_output(arguments.output)
     if arguments.sides and model.output != "lung":

@@ -28,7 +28,7 @@ ModelLike = str | os.PathLike[str]
 
 
 def load(
-    model: ModelLike | Sequence[ModelLike] = "cxr", *, tta: bool = True, turn: bool = True
+    model: ModelLike | Sequence[ModelLike] = bundled.DEFAULT, *, tta: bool = True, turn: bool = True
 ) -> Predictor:
     """Loads a bundled model by its name, or the best model of a run by its workdir.
 

@@ -1,8 +1,9 @@
 """Reads the models that come with the package: `jaxlung.load("cxr")`, with nothing to download.
 
 A model is two files in jaxlung/weights/. NAME.npz holds its arrays as float16 under the paths of
-their tree. NAME.json holds its config, the digests of its training data, the SHA-256 of NAME.npz
-and, where it is known, the calibration of each output's confidence. Nothing is unpickled.
+their tree. NAME.json holds its config, its licence, the digests of its training data, the SHA-256
+of NAME.npz and, where it is known, the calibration of each output's confidence. Nothing is
+unpickled.
 `python -m tools.bundle_model WORKDIR NAME` makes one of a run of `jaxlung train`.
 """
 
@@ -22,6 +23,7 @@ from jaxlung.metrics.calibration import Confidence
 from jaxlung.workdir.record import Contents
 
 WEIGHTS = Path(__file__).parent
+DEFAULT = "cxr"  # the model where none is named
 SCHEMA = "jaxlung-model-2"  # changes when a field changes its meaning or goes
 
 
@@ -33,6 +35,7 @@ class Model(NamedTuple):
     data: Contents  # of its training
     variables: list[Any]  # what `UNet.apply` takes, for each member; a single model has one
     confidences: Mapping[str, Confidence] = {}  # of the outputs where it is known
+    license: str = ""  # SPDX identifier of its weights' terms; "" for a run of the user's own
 
 
 def list_models() -> list[str]:
@@ -67,6 +70,6 @@ def read_model(name: str) -> Model:
         variables = {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
         config, contents = parse_config(about["config"]), Contents(about["data_digests"])
         confidences = {name: Confidence(**one) for name, one in about["confidences"].items()}
-        return Model(config, about["step"], contents, [variables], confidences)
+        return Model(config, about["step"], contents, [variables], confidences, about["license"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{about_path}: is damaged ({error}); install jaxlung anew") from error

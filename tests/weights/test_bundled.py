@@ -21,7 +21,7 @@ from tools import bundle_model
 def shelf(workdir, tmp_path, monkeypatch):
     """A folder of bundled models that holds the tiny run as "tiny"."""
     monkeypatch.setattr(bundled, "WEIGHTS", tmp_path / "shelf")
-    bundle_model.write(workdir, "tiny")
+    bundle_model.write(workdir, "tiny", license="CC-BY-4.0")
     return tmp_path / "shelf"
 
 
@@ -54,8 +54,26 @@ def test_its_arrays_are_the_runs_rounded(model, shelf):
     )
 
 
+def test_its_terms_and_a_name_with_a_hyphen_survive(workdir, shelf):
+    assert bundled.read_model("tiny").license == "CC-BY-4.0"
+    bundle_model.write(workdir, "tiny-open")
+    assert jaxlung.load("tiny-open").step == jaxlung.load("tiny").step
+
+
+def test_an_image_that_training_repeats_is_known_once(workdir, shelf, monkeypatch):
+    digests = jaxlung.load("tiny").data.digests["train"]
+    found = jaxlung.load(workdir)
+    twice = {**found.data.digests["train"]}
+    twice |= {f"{name}-2": digest for name, digest in twice.items()}
+    data = found.data._replace(digests={**found.data.digests, "train": twice})
+    repeated = dataclasses.replace(found, data=data)
+    monkeypatch.setattr(bundle_model, "load", lambda _: repeated)
+    bundle_model.write(workdir, "again")
+    assert jaxlung.load("again").data.digests["train"] == digests
+
+
 def test_written_twice_it_is_the_same(workdir, shelf, tmp_path):
-    bundle_model.write(workdir, "tiny", tmp_path / "again")
+    bundle_model.write(workdir, "tiny", tmp_path / "again", license="CC-BY-4.0")
     first, again = (json.loads((f / "tiny.json").read_text()) for f in (shelf, tmp_path / "again"))
     assert first == again
 
@@ -165,6 +183,7 @@ def test_evaluation_of_a_bundled_model_names_its_data(shelf):
 
 def test_models_in_the_package_load_and_find_lungs():
     assert bundled.list_models() == ["cxr"]
+    assert bundled.DEFAULT in bundled.list_models()
     model = jaxlung.load("cxr")
     assert model.confidences == {"lung": Confidence(least=0.94)}
     images, masks = jaxlung.phantom.radiographs(jax.random.key(0), 1)
