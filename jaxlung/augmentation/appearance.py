@@ -39,6 +39,9 @@ def random_appearance(
     """
     keys = jax.random.split(key, 7)
     x = image_HxWx1
+    if not is_off(config.window):
+        # A key of its own: the other draws are those without it.
+        x = random_window(jax.random.fold_in(key, len(keys)), x, config.window)
     if not is_off(config.opacity):
         x = random_opacity(keys[0], x, mask_HxWx1, config.opacity)
     if not is_off(config.shade):
@@ -53,6 +56,20 @@ def random_appearance(
     if not is_off(config.occlusion):
         x = random_occlusion(keys[6], x, config.occlusion)
     return x
+
+
+def random_window(key: jax.Array, image_HxWx1: jax.Array, probability: ArrayLike) -> jax.Array:
+    """Shows, with a probability, the grey values through another window, as a viewer does.
+
+    Values below the window become 0, those above it 1. Its width is log-uniform in [0.2, 2.6], its
+    lower end uniform in [-0.25, 0.6]: for values that stand for -1024 to 600 HU, that holds windows
+    of the lung, of the mediastinum and of the whole range of a scanner.
+    """
+    keys = jax.random.split(key, 3)
+    width = jnp.exp(jax.random.uniform(keys[0], minval=jnp.log(0.2), maxval=jnp.log(2.6)))
+    low = jax.random.uniform(keys[1], minval=-0.25, maxval=0.6)
+    shown_HxWx1 = jnp.clip((image_HxWx1 - low) / width, 0.0, 1.0)
+    return jnp.where(jax.random.bernoulli(keys[2], probability), shown_HxWx1, image_HxWx1)
 
 
 def random_tone(key: jax.Array, image_HxWx1: jax.Array, config: AugmentConfig) -> jax.Array:

@@ -106,6 +106,8 @@ class AugmentConfig:
     noise: float = between(0.0, 0, 1, "largest standard deviation of a pixel; half of the images")
     invert: float = between(0.0, 0, 1, "probability of the negative")
     occlusion: float = between(0.0, 0, 1, "probability of each of three plain rectangles")
+    # For CT whose data.window_low and window_high hold all that matters.
+    window: float = between(0.0, 0, 1, "probability of another window on the grey values")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -50,6 +50,7 @@ CHANGES = {
     "noise": (appearance.random_noise, image()),
     "invert": (appearance.random_invert, image()),
     "occlusion": (appearance.random_occlusion, image()),
+    "window": (appearance.random_window, image()),
 }
 
 
@@ -145,6 +146,19 @@ def test_inversion_is_the_negative():
     negative = np.abs(out - (1 - np.asarray(image()))).max((1, 2, 3)) < 1e-6
     same = np.abs(out - np.asarray(image())).max((1, 2, 3)) < 1e-6
     assert (negative ^ same).all() and 0.35 < negative.mean() < 0.65
+
+
+def test_a_window_keeps_the_order_of_greys_and_clips_the_rest():
+    ramp = jnp.linspace(0, 1, 256).reshape(16, 16, 1)
+    out = draws(appearance.random_window, ramp, 1.0).reshape(200, 256)
+    steps = np.diff(out, axis=1)
+    assert (steps >= -1e-6).all()
+    inside = (out[:, 1:] < 1) & (out[:, :-1] > 0)
+    for row, within in zip(steps, inside, strict=True):
+        slope = row[within] * 255
+        assert np.ptp(slope) < 1e-2 and (1 / 2.6 - 1e-3 < slope).all() and (slope < 5 + 1e-2).all()
+    # Some show the lung black, as a window of the mediastinum does, and some show no white.
+    assert (out[:, 51] == 0).any() and (out[:, -1] < 0.9).any()
 
 
 def test_occlusions_are_rectangles_of_one_grey():

@@ -147,6 +147,7 @@ def test_ranges_and_types_hold_at_full_strength():
         noise=1,
         invert=0.5,
         occlusion=1,
+        window=1,
     )
     rng = np.random.default_rng(0)
     image = jnp.asarray(rng.random((4, *SHAPE, 1)), jnp.float32)
@@ -254,6 +255,24 @@ def test_each_strength_of_appearance_reaches_its_change(place, field):
         lambda key, image, mask: appearance.random_appearance(key, image, *more or (mask,), config)
     )
     assert found == traced(by_hand)
+
+
+def test_a_window_comes_before_all_else_and_leaves_other_draws_alone():
+    image, mask = batch(1)
+    config = only(window=1.0, shade=0.5)
+
+    def by_hand(key, image):
+        shown = appearance.random_window(jax.random.fold_in(key, 7), image, 1.0)
+        return appearance.random_appearance(key, shown, image, only(shade=0.5))
+
+    key = jax.random.key(4)
+    np.testing.assert_allclose(
+        _compile(lambda key, image: appearance.random_appearance(key, image, image, config))(
+            key, image[0]
+        ),
+        _compile(by_hand)(key, image[0]),
+        atol=1e-6,
+    )
 
 
 def test_opacity_is_of_the_moved_mask():
