@@ -242,13 +242,14 @@ def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:
     return np.ascontiguousarray(mask)
 
 
-def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
+def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid, unit: float = 1) -> None:
     """Writes a mask as NIfTI on its file's own grid; the file appears whole or not at all.
 
     Args:
         path: ends in .nii.gz.
         mask_ZxHxW: integers or bool, or probabilities of floats, in the order of `read_volume`.
         grid: of the volume, as `read_volume` returned it.
+        unit: what a value of 1 stands for; readers of the file get the values times this.
 
     Raises:
         ValueError: the mask has another shape than the grid.
@@ -267,6 +268,8 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid) -> None:
     else:
         for field in _GEOMETRY:
             image.header[field] = grid.header[field]
+    if unit != 1:
+        image.header.set_slope_inter(unit, 0)
     with write_whole(path, by_suffix=True) as partial:
         nibabel.save(image, partial)
 

@@ -60,10 +60,28 @@ def expected_dice(probability: np.ndarray, mask: np.ndarray) -> float:
         >>> round(expected_dice(probability, probability >= 0.5), 4)
         0.8571
     """
-    both = float(probability[mask].sum(dtype=np.float64))
-    if not both:
-        return 0.0
-    return 2 * both / (float(probability.sum(dtype=np.float64)) + float(mask.sum()))
+    return ExpectedDice().add(probability, mask).value
+
+
+class ExpectedDice(NamedTuple):
+    """The sums behind `expected_dice`, added up over the parts of an image, such as slices."""
+
+    both: float = 0.0  # probability in the mask
+    probability: float = 0.0
+    mask: int = 0  # pixels
+
+    def add(self, probability: np.ndarray, mask: np.ndarray) -> "ExpectedDice":
+        """Returns the sums with another part."""
+        return ExpectedDice(
+            self.both + float(probability[mask].sum(dtype=np.float64)),
+            self.probability + float(probability.sum(dtype=np.float64)),
+            self.mask + int(np.count_nonzero(mask)),
+        )
+
+    @property
+    def value(self) -> float:
+        """The expected Dice; 0 for an empty mask."""
+        return 2 * self.both / (self.probability + self.mask) if self.both else 0.0
 
 
 class Confidence(NamedTuple):

@@ -1,6 +1,7 @@
 """Predicts masks of CT volumes on the file's own grid."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -8,20 +9,57 @@ from jaxlung.errors import InputError
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.drawing import draw_overlay, draw_sheet
 from jaxlung.io.volumes import Volume, measure_voxel, read_volume
+from jaxlung.masks.bodies import keep_lung_bodies, label_lung_bodies
+from jaxlung.metrics.calibration import Confidence, ExpectedDice
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
+from jaxlung.structures import LUNG
 
 # Millilitres of both lungs. Only infants have less, and no reported total capacity is larger; a
 # spacing in cm, or of 1 mm by default, leads outside.
 _PLAUSIBLE = (300, 12000)
+LOW_ATTENUATION = -950  # Hounsfield units
 
 
-def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray, Volume]:
+class Density(NamedTuple):
+    """What a scan's lungs consist of; None without lung."""
+
+    mean_hu: float | None
+    # The share of their voxels below -950 HU: emphysema (Gevenois et al. 1996,
+    # doi:10.1164/ajrccm.154.1.8680679). It depends on the kernel, the slices' thickness and how
+    # deep the patient breathed in.
+    laa950: float | None
+
+
+class VolumePrediction(NamedTuple):
+    """The lungs of a scan, as axial slices; `volumes.write_mask` writes them on the scan's grid."""
+
+    labels_ZxHxW: np.ndarray  # uint8: 1 the patient's right lung, 2 the left, 0 elsewhere
+    confidence: float  # the Dice of the whole scan to expect: see `calibration.expected_dice`
+    density: Density  # of the lungs
+    warnings: tuple[str, ...]  # what is odd about scan or mask, in words
+    volume: Volume  # in Hounsfield units
+    probability_ZxHxW: np.ndarray | None = None  # uint8, 255 is 1; where it was asked for
+
+    @property
+    def mask_ZxHxW(self) -> np.ndarray:
+        """The lungs, bool; made anew each time."""
+        return self.labels_ZxHxW > 0
+
+
+def predict_volume(
+    model: Predictor, path: Path, *, probabilities: bool = False
+) -> VolumePrediction:
     """Predicts the lungs of a NIfTI volume or DICOM series, slice by slice.
 
-    Returns:
-        Mask bool and probability float32 [Z, H, W] of axial slices, and the volume, with whose
-        grid `volumes.write_mask` writes them.
+    What the slices give is cleaned up as a whole, unless the model's `train.postprocess` is False:
+    see `bodies.keep_lung_bodies`. In memory are the scan as it was stored, a byte for each of its
+    voxels, and a few slices.
+
+    Args:
+        model: of CT.
+        path: of a file or a series' folder.
+        probabilities: keep them too, before the clean-up.
 
     Raises:
         InputError: a model of X-rays, a volume that cannot be read, or one that is not in
@@ -34,17 +72,56 @@ def predict_volume(model: Predictor, path: Path) -> tuple[np.ndarray, np.ndarray
     _, height, width = volume.voxels_ZxHxW.shape
     geometry = canvas_geometry(height, width, data.size, data.fit)
     mask_ZxHxW = np.zeros(volume.voxels_ZxHxW.shape, bool)
-    probability_ZxHxW = np.zeros(mask_ZxHxW.shape, np.float32)
+    probability_ZxHxW = np.zeros(mask_ZxHxW.shape, np.uint8) if probabilities else None
     canvases = (
         to_canvas(
             apply_window(hu_HxW, data.window_low, data.window_high), size=data.size, fit=data.fit
         )[0]
         for hu_HxW in volume.voxels_ZxHxW
     )
+    sums = ExpectedDice()
     for z, probability_SxS in enumerate(model.probabilities(canvases)):
-        probability_ZxHxW[z] = from_canvas(probability_SxS, geometry)
-        mask_ZxHxW[z] = model.to_mask(probability_ZxHxW[z])
-    return mask_ZxHxW, probability_ZxHxW, volume
+        probability_HxW = from_canvas(probability_SxS, geometry)
+        mask_ZxHxW[z] = model.to_mask(probability_HxW)
+        sums = sums.add(probability_HxW, mask_ZxHxW[z])
+        if probability_ZxHxW is not None:
+            probability_ZxHxW[z] = np.rint(255 * probability_HxW)
+    if model.config.train.postprocess and model.output == LUNG:
+        mask_ZxHxW = keep_lung_bodies(mask_ZxHxW)
+    known = model.confidences.get(model.output, Confidence())
+    confidence = known.calibrate(sums.value) if mask_ZxHxW.any() else 0.0
+    warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
+    if mask_ZxHxW.any() and known.least is not None and confidence < known.least:
+        warnings.append(
+            f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
+        )
+    return VolumePrediction(
+        label_lung_bodies(mask_ZxHxW),
+        confidence,
+        measure_density(volume, mask_ZxHxW),
+        tuple(warnings),
+        volume,
+        probability_ZxHxW,
+    )
+
+
+def measure_density(volume: Volume, mask_ZxHxW: np.ndarray) -> Density:
+    """Measures the density of what a mask marks in a scan in Hounsfield units.
+
+    Example:
+        >>> from jaxlung.io.volumes import Grid
+        >>> grid = Grid((3, 1, 1), np.eye(4), None)
+        >>> scan = Volume(np.array([[[-960, -840, 40]]]), (1.0, 1.0, 1.0), grid)
+        >>> measure_density(scan, np.array([[[True, True, False]]]))
+        Density(mean_hu=-900.0, laa950=0.5)
+    """
+    count, low, total = 0, 0, 0.0
+    for hu_HxW, mask_HxW in zip(volume.voxels_ZxHxW, mask_ZxHxW, strict=True):
+        lung_N = hu_HxW[mask_HxW]
+        count += lung_N.size
+        total += float(lung_N.sum(dtype=np.float64))
+        low += int(np.count_nonzero(lung_N < LOW_ATTENUATION))
+    return Density(total / count, low / count) if count else Density(None, None)
 
 
 def check_lungs(mask_ZxHxW: np.ndarray, volume: Volume) -> list[str]:

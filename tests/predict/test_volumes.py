@@ -10,6 +10,8 @@ from jaxlung.cli import main
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
 from jaxlung.io.volumes import write_mask
+from jaxlung.masks.bodies import keep_lung_bodies
+from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.load import load
 from jaxlung.predict.volumes import predict_volume
 from jaxlung.train.log import describe_epoch
@@ -53,11 +55,16 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     hu, lungs = body((25, 20, 8))
     found = []
     for axes in ("RAS", "LPS"):
-        mask, probability, volume = predict_volume(
-            model, save(tmp_path / f"{axes}.nii.gz", hu, affine_of(), axes)
-        )
+        path = save(tmp_path / f"{axes}.nii.gz", hu, affine_of(), axes)
+        prediction = predict_volume(model, path, probabilities=True)
+        mask, volume = prediction.mask_ZxHxW, prediction.volume
         write_mask(tmp_path / f"m{axes}.nii.gz", mask, volume.grid)
-        np.testing.assert_array_equal(mask, probability >= 0.5)
+        above = prediction.probability_ZxHxW >= 128
+        np.testing.assert_array_equal(mask, keep_lung_bodies(above))
+        expected = expected_dice(prediction.probability_ZxHxW / 255, above)
+        assert prediction.confidence == pytest.approx(expected, abs=2e-3)  # rounding to 8 bits
+        density = volume.voxels_ZxHxW[mask].mean()
+        assert prediction.density.mean_hu == pytest.approx(density)
         found.append(in_ras(tmp_path / f"m{axes}.nii.gz")[0] > 0)
     np.testing.assert_array_equal(*found)
     # Hounsfield units, not shades from a slice's own lowest to its highest value.
@@ -181,7 +188,7 @@ def test_dicom_files_by_name(ct_run, tmp_path, capsys):
     assert rows["frames"]["slices"] == 9 and rows["frames"]["lung_ml"] is None
     [warning] = rows["frames"]["warnings"]
     assert warning == "frames without places: taken in the file's order, spacing and sides unsure"
-    mask, _ = predict_volume(load(ct_run), tmp_path / "frames.dcm")[:2]
+    mask = predict_volume(load(ct_run), tmp_path / "frames.dcm").mask_ZxHxW
     np.testing.assert_array_equal(mask_of(out, "frames") > 0, mask.transpose(2, 1, 0))
     assert "film.dcm: Modality is DX; expected a series of CT" in rows["film"]["error"]
     assert "one.dcm: holds one slice; expected a whole series" in rows["one"]["error"]
@@ -214,12 +221,13 @@ def test_predict_command(ct_run, folder, tmp_path, capsys):
         for name in ("out/scan_3.nii.gz", "sides/scan_3.nii.gz", "sides/scan_3_probability.nii.gz")
     )
     np.testing.assert_array_equal(labels > 0, plain > 0)
-    np.testing.assert_array_equal(probability >= 0.5, plain > 0)
-    assert set(np.unique(labels)) == {0, 1, 2} and probability.dtype == np.float32
+    assert (probability[plain > 0] >= 0.5).mean() > 0.99  # all but filled holes
+    assert set(np.unique(labels)) == {0, 1, 2} and 0 <= probability.min() < probability.max() <= 1
     rows = json.loads((tmp_path / "sides" / "summary.json").read_text())["images"]
     assert len(rows) == len(list(scan.parent.iterdir()))
     [row] = [row for row in rows if row["image"] == str(scan)]
     assert row["lung_px"] == (plain > 0).sum() and row["lung_ml"] > 0
+    assert -1000 < row["mean_hu"] < -500 and 0 <= row["laa950"] < 1
     capsys.readouterr()
     for model, path, word in (
         ("cxr", scan, "X-rays"),

@@ -14,13 +14,13 @@ from jaxlung.errors import InputError
 from jaxlung.io import images
 from jaxlung.io.ct.raw_volumes import SUFFIXES as RAW
 from jaxlung.io.drawing import draw_overlay
-from jaxlung.io.volumes import Grid, Volume, write_mask
+from jaxlung.io.volumes import Grid, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
 from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prediction
 from jaxlung.predict.predictor import Predictor
-from jaxlung.predict.volumes import picture
+from jaxlung.predict.volumes import VolumePrediction, picture
 from jaxlung.structures import LUNG
 from jaxlung.system.processes import Share
 
@@ -144,18 +144,18 @@ def write_image(job: Job, found: Prediction) -> None:
 
 def write_volume(
     job: Job,
-    labels_ZxHxW: np.ndarray,
-    probability_ZxHxW: np.ndarray,
-    volume: Volume,
+    found: VolumePrediction,
     model: Predictor,
 ) -> None:
     """Writes a CT volume's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
-    _write_mask(job, labels_ZxHxW, volume.grid)
+    grid = found.volume.grid
+    _write_mask(job, found.labels_ZxHxW, grid)
     if job.overlay:
-        images.write_png(job.overlay, picture(model, labels_ZxHxW > 0, volume))
+        images.write_png(job.overlay, picture(model, found.mask_ZxHxW, found.volume))
     if job.probability:
-        write_mask(job.probability, probability_ZxHxW, volume.grid)
+        assert found.probability_ZxHxW is not None
+        write_mask(job.probability, found.probability_ZxHxW, grid, unit=1 / 255)
 
 
 def _write_mask(job: Job, labels: np.ndarray, grid: Grid | None = None) -> None:

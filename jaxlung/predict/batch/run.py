@@ -13,8 +13,6 @@ from jaxlung.errors import InputError, one_line, print_error
 from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.io.passed_over import count_in_words
 from jaxlung.io.volumes import is_sheared, is_volume, measure_voxel
-from jaxlung.masks.sides import label_sides
-from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.batch import summary
 from jaxlung.predict.batch.earlier import check_nothing_lost, read_earlier
 from jaxlung.predict.batch.outputs import Job, Options, plan_jobs, write_image, write_volume
@@ -24,7 +22,7 @@ from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import Done, timed
-from jaxlung.predict.volumes import check_lungs, predict_volume
+from jaxlung.predict.volumes import predict_volume
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.threads import take_turn
 from jaxlung.version import __version__
@@ -182,8 +180,8 @@ def _volume(model: Predictor, job: Job) -> Row:
                 f"MetaImage or NRRD file, or the folder of a DICOM series"
             )
         job.format.check_source(path)
-        mask_ZxHxW, probability_ZxHxW, volume = predict_volume(model, path)
-        warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
+        found = predict_volume(model, path, probabilities=job.options.probabilities)
+        volume, warnings = found.volume, list(found.warnings)
         if is_sheared(volume.grid) and job.format.suffix == ".nii.gz":
             way_out = "resample the scan"
             if volume.grid.header is None:
@@ -192,14 +190,16 @@ def _volume(model: Predictor, job: Job) -> Row:
                 f"tilted gantry: ITK and its viewers may refuse a sheared NIfTI; {way_out}"
             )
         _refuse(job, warnings)
-        # Columns run from the patient's right to left, as in the usual display of a radiograph.
-        labels_ZxHxW = np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
-        write_volume(job, labels_ZxHxW, probability_ZxHxW, volume, model)
-    sizes = summary.measure_lungs(labels_ZxHxW, measure_voxel(volume))
+        write_volume(job, found, model)
+    sizes = summary.measure_lungs(found.labels_ZxHxW, measure_voxel(volume))
     if not volume.placed:
         sizes |= {field: None for field in sizes if field != "lung_px"}
-    confidence = expected_dice(probability_ZxHxW, mask_ZxHxW)
-    return _describe(job, stamp, labels_ZxHxW, sizes, confidence, warnings)
+    mean_hu, laa950 = found.density
+    sizes |= {
+        "mean_hu": None if mean_hu is None else round(mean_hu, 1),
+        "laa950": None if laa950 is None else round(laa950, 4),
+    }
+    return _describe(job, stamp, found.labels_ZxHxW, sizes, found.confidence, warnings)
 
 
 def _describe(

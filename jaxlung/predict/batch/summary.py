@@ -22,7 +22,7 @@ JSON, CSV, JOURNAL = "summary.json", "summary.csv", ".summary.jsonl"
 FIELDS = (
     *("name", "image", "status", "mask", "height", "width", "slices"),
     *("lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2"),
-    *("lung_ml", "right_ml", "left_ml", "right_to_left"),
+    *("lung_ml", "right_ml", "left_ml", "right_to_left", "mean_hu", "laa950"),
     *("confidence", "turned", "warnings", "error", "seconds"),
 )
 
