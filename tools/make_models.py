@@ -160,7 +160,6 @@ def train(folder: Path, workdir: Path, epochs: int, source: Path | None = None) 
         config.train.init_from = str(source)
         config.optim.learning_rate /= 2  # it is not to forget what it starts from
         config.optim.warmup_epochs = 0.5
-        config.train.accumulate = 2  # parts of 4 images fit a small processor's cache
     else:
         config.data.size = SMALL
     train_and_evaluate(parse_config(config), workdir)
