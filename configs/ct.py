@@ -15,18 +15,35 @@ def get_config():
 
     config.data.name = "ct"
     config.data.size = 256
-    config.data.window_low = -1350.0  # Hounsfield units: level -600, width 1500
-    config.data.window_high = 150.0
+    # Hounsfield units that hold air, lung and soft tissue, so that other windows can be drawn.
+    config.data.window_low = -1024.0
+    config.data.window_high = 600.0
 
-    # Hounsfield units mean the same in every scan: images are not standardised, and intensity
-    # changes much less than in X-rays.
+    # Hounsfield units mean the same in every scan: images are not standardised. Pictures of slices
+    # come in any window, and some as negatives.
     config.model.standardize = False
+    config.augment.window = 0.5
+    config.augment.invert = 0.1
     config.augment.contrast = 0.1
     config.augment.brightness = 0.05
-    config.augment.gamma = 0.1
+    config.augment.gamma = 0.2
+    config.augment.noise = 0.1  # sharp kernels, thin slices
+    config.augment.blur = 1.0  # soft kernels, thick slices
+    config.augment.rotation = 20.0
+    config.augment.scale = 0.4  # fields of view
+    config.augment.elastic = 0.01
+    config.augment.occlusion = 0.1  # the table, text
 
-    # A slice without lung has no overlap to learn from; cross-entropy learns from every pixel.
+    # A slice without lung has no overlap to learn from: cross-entropy learns from every pixel, and
+    # 200 pixels keep the Dice loss of these slices from outweighing all others.
     config.loss.dice = 1.0
+    config.loss.smooth = 200.0
     config.loss.bce = 0.5
+    config.loss.edge = 2.0
+
+    config.train.batch_size = 8
+    config.train.ema = 0.99
+    config.train.num_epochs = 20
+    config.train.patience = 0
 
     return config

@@ -12,7 +12,11 @@ import optax
 
 
 def soft_dice_loss(
-    logits_BxHxWx1: jax.Array, mask_BxHxWx1: jax.Array, *, tversky: float = 0.5
+    logits_BxHxWx1: jax.Array,
+    mask_BxHxWx1: jax.Array,
+    *,
+    tversky: float = 0.5,
+    smooth: float = 1.0,
 ) -> jax.Array:
     """Computes 1 - 2|A n B| / (|A| + |B|), with the lung probabilities as A and the mask as B.
 
@@ -26,10 +30,13 @@ def soft_dice_loss(
         mask_BxHxWx1: float32 in [0, 1].
         tversky: the share of false positives in TP / (TP + share FP + (1 - share) FN) (Salehi et
             al. 2017, arXiv:1706.05721); 0.5 makes it Dice.
+        smooth: pixels that are added to numerator and denominator, above 0. An empty mask with a
+            vanishing prediction has loss 0 and a finite gradient by them. Where many masks are
+            empty, as in CT, more pixels keep their losses from outweighing all others: a
+            prediction of P pixels has P / (P + smooth).
 
     Returns:
-        float32 [B] in [0, 1]. One pixel is added to numerator and denominator, so that an empty
-        mask with a vanishing prediction has loss 0 and a finite gradient.
+        float32 [B] in [0, 1].
 
     Example:
         >>> mask = jnp.array([1.0, 0.0]).reshape(1, 1, 2, 1)
@@ -41,7 +48,7 @@ def soft_dice_loss(
     axes = (1, 2, 3)
     intersection_B = jnp.minimum(probability, mask_BxHxWx1).sum(axes)
     total_B = 2 * (tversky * probability.sum(axes) + (1 - tversky) * mask_BxHxWx1.sum(axes))
-    return 1 - (2 * intersection_B + 1) / (total_B + 1)
+    return 1 - (2 * intersection_B + smooth) / (total_B + smooth)
 
 
 def bce_loss(
@@ -91,6 +98,7 @@ def segmentation_loss(
     dice: float = 1.0,
     bce: float = 0.0,
     tversky: float = 0.5,
+    smooth: float = 1.0,
     robust: float = 0.0,
     edge: float = 0.0,
 ) -> jax.Array:
@@ -100,7 +108,7 @@ def segmentation_loss(
         logits_BxHxWx1: float32.
         mask_BxHxWx1: float32 in [0, 1].
         dice, bce: the weights of the two losses; a loss of weight 0 is not computed.
-        tversky: as in `soft_dice_loss`.
+        tversky, smooth: as in `soft_dice_loss`.
         robust, edge: as in `bce_loss`.
 
     Returns:
@@ -114,7 +122,9 @@ def segmentation_loss(
     """
     loss_B = jnp.zeros(logits_BxHxWx1.shape[0], jnp.float32)
     if dice:
-        loss_B += dice * soft_dice_loss(logits_BxHxWx1, mask_BxHxWx1, tversky=tversky)
+        loss_B += dice * soft_dice_loss(
+            logits_BxHxWx1, mask_BxHxWx1, tversky=tversky, smooth=smooth
+        )
     if bce:
         loss_B += bce * bce_loss(logits_BxHxWx1, mask_BxHxWx1, robust=robust, edge=edge)
     return loss_B

@@ -59,6 +59,15 @@ def test_dice_of_a_soft_mask_is_least_at_the_mask_itself(tversky):
         assert loss(logit(other))[0] > least + 0.01
 
 
+def test_more_smoothing_makes_empty_masks_weigh_less():
+    empty, logits = jnp.zeros((1, 8, 8, 1)), jnp.full((1, 8, 8, 1), -2.0)
+    pixels = float(jax.nn.sigmoid(logits).sum())
+    for smooth in (1.0, 10.0, 100.0):
+        loss = float(soft_dice_loss(logits, empty, smooth=smooth)[0])
+        assert loss == pytest.approx(pixels / (pixels + smooth), rel=1e-5)
+        assert loss == segmentation_loss(logits, empty, smooth=smooth)[0]
+
+
 def test_dice_with_an_empty_mask():
     empty = jnp.zeros((1, 4, 4, 1))
     losses = [float(soft_dice_loss(empty + logit, empty)[0]) for logit in (0, -5, -10, -30)]

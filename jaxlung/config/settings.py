@@ -139,6 +139,7 @@ class LossConfig:
     bce: float = between(0.0, 0, 1000, "weight of the mean binary cross-entropy")
     # At 0 or 1 an empty or a full mask would cost nothing.
     tversky: float = between(0.5, 0.05, 0.95, "share of false positives in Dice; 0.5: Dice itself")
+    smooth: float = between(1.0, 1e-3, 1e6, "pixels added in Dice, against empty masks")
     robust: float = between(0.0, 0, 1, "q of generalised cross-entropy in bce; 0: cross-entropy")
     edge: float = between(0.0, 0, 1000, "weight added in bce to pixels within 2 of an outline")
 
