@@ -110,7 +110,7 @@ def _cached_loader(
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
         image_path, mask_path = pairs[stem]
-        volume, mask = volumes.read_volume(image_path), volumes.read_volume(mask_path)
+        volume, mask = volumes.read_volume(image_path, rounded=True), volumes.read_volume(mask_path)
         same_place = np.allclose(volume.grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
         if volume.grid.shape != mask.grid.shape or not same_place:
             raise InputError(

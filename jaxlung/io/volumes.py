@@ -18,6 +18,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.ct import raw_volumes
+from jaxlung.io.ct.rounding import round_slices
 from jaxlung.io.dicom.signature import is_dicom
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
@@ -83,12 +84,17 @@ def volume_stem(path: Path) -> str:
     return next((name[: -len(s)] for s in longest_first if name.lower().endswith(s)), name)
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
+def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volume:
     """Reads a NIfTI, MetaImage or NRRD file, a DICOM series' folder, or its file of many frames.
+
+    Args:
+        rounded: round values to int16. A scan in Hounsfield units loses nothing by it, and is
+            never whole in memory as floats; a mask of fractions would be lost.
 
     Returns:
         voxels [Z, H, W] as axial slices, in Hounsfield units for a CT; integers as stored, or
-        float32 where the file scales its values. Spacings are in mm.
+        float32 where the file scales its values. A DICOM series is rounded to int16 anyway.
+        Spacings are in mm.
 
     Raises:
         InputError: an extra is not installed; the file cannot be read, is damaged, has not three
@@ -104,7 +110,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
         ((2, 4, 3), (1.0, 1.0, 1.0))
     """
     grid, read_voxels, warning = _open(Path(path))
-    voxels = read_voxels()
+    voxels = read_voxels(rounded)
     turn = _turn(grid.affine_4x4)
     unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
     sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
@@ -136,7 +142,7 @@ class _Opened(NamedTuple):
     """A file whose header was read."""
 
     grid: Grid
-    read_voxels: Callable[[], np.ndarray]  # in the file's own order
+    read_voxels: Callable[[bool], np.ndarray]  # in the file's own order; True: rounded to int16
     warning: str = ""  # where the grid is assumed
 
 
@@ -145,10 +151,17 @@ def _open(path: Path) -> _Opened:
         from jaxlung.io.dicom.series import read_series
 
         voxels, series = read_series(path)
-        return _Opened(Grid(voxels.shape, series.affine_4x4, None), lambda: voxels, series.warning)
+        return _Opened(
+            Grid(voxels.shape, series.affine_4x4, None), lambda _: voxels, series.warning
+        )
     if path.suffix.lower() in raw_volumes.SUFFIXES:
         raw = raw_volumes.open_raw_volume(path)
-        return _Opened(Grid(raw.shape, raw.affine_4x4, None), raw.read_voxels)
+
+        def read_raw(rounded: bool) -> np.ndarray:
+            stored = raw.read_voxels()
+            return round_slices(stored) if rounded and stored.dtype.kind == "f" else stored
+
+        return _Opened(Grid(raw.shape, raw.affine_4x4, None), read_raw)
     return _open_nifti(path)
 
 
@@ -159,7 +172,8 @@ def _open_nifti(path: Path) -> _Opened:
         raise InputError(f"{path}: no such file")
     try:
         with silence():
-            image = nibabel.load(path)
+            # Kept open, or each slice of a compressed file would be unpacked from its start.
+            image = nibabel.load(path, keep_file_open=True)
             affine_4x4 = np.asarray(image.affine, np.float64)
     except Exception as error:  # gzip and zlib raise many types on damaged files
         raise InputError(f"{path}: cannot be read as NIfTI ({type(error).__name__})") from None
@@ -175,15 +189,22 @@ def _open_nifti(path: Path) -> _Opened:
     if not (placed and np.isfinite(affine_4x4).all() and np.linalg.cond(affine_4x4[:3, :3]) < 1e6):
         raise InputError(f"{path}: does not say how its voxels lie (sform, qform); mend the header")
 
-    def read_voxels() -> np.ndarray:
+    def read_voxels(rounded: bool) -> np.ndarray:
         try:
             with silence():
                 stored = image.dataobj
                 # Scaled values are 64 bits wide unless asked for as 32.
                 is_plain = (stored.slope, stored.inter) == (1, 0)
-                voxels = (
-                    np.asanyarray(stored) if is_plain else image.get_fdata("unchanged", np.float32)
-                )
+                if is_plain and stored.dtype.kind != "f":
+                    voxels = np.asanyarray(stored)
+                elif rounded:
+                    voxels = round_slices(stored)
+                elif is_plain:
+                    voxels = np.asanyarray(stored)
+                else:
+                    voxels = image.get_fdata("unchanged", np.float32)
+        except FloatingPointError:
+            voxels = np.array([np.nan])
         except Exception as error:  # as above
             raise InputError(f"{path}: is damaged or truncated ({type(error).__name__})") from None
         if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():

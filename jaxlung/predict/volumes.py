@@ -67,7 +67,7 @@ def predict_volume(
     """
     if model.config.modality != "ct":
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
-    volume = to_hounsfield(read_volume(path), path)
+    volume = to_hounsfield(read_volume(path, rounded=True), path)
     data = model.config.data
     _, height, width = volume.voxels_ZxHxW.shape
     geometry = canvas_geometry(height, width, data.size, data.fit)

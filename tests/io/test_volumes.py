@@ -185,3 +185,25 @@ def test_volume_of_a_voxel_of_a_tilted_gantry():
     spacing = (2.0 / np.cos(np.radians(20)), 0.5, 0.5)
     volume = Volume(np.zeros((4, 3, 2)), spacing, Grid((2, 3, 4), affine, None))
     assert measure_voxel(volume) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int16])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_rounded_scan_is_the_scan_in_two_bytes(tmp_path, kind, scaled):
+    hu = body()[0].astype(kind)
+    image = nibabel.Nifti1Image(hu[..., None] if scaled else hu, affine_of())
+    if scaled:
+        image.header.set_slope_inter(1, -24)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    plain, rounded = (read_volume(tmp_path / "a.nii.gz", rounded=r) for r in (False, True))
+    assert rounded.voxels_ZxHxW.dtype == np.int16
+    np.testing.assert_array_equal(rounded.voxels_ZxHxW, np.rint(plain.voxels_ZxHxW))
+    assert rounded.spacing == plain.spacing
+
+
+def test_what_is_not_finite_is_refused_while_rounding(tmp_path):
+    hu = body()[0].astype(np.float32)
+    hu[3, 4, 5] = np.nan
+    nibabel.save(nibabel.Nifti1Image(hu, affine_of()), tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match="holds NaN or infinite values"):
+        read_volume(tmp_path / "a.nii.gz", rounded=True)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.rounding import to_int16
 from jaxlung.io.volumes import Volume
 
 _LARGEST = 4096  # values beyond are metal or padding
@@ -152,9 +153,10 @@ def _shift(volume: Volume, counts: _Counts, shift: int, path: Path) -> Volume:
         )
     if shift > 0 and counts.is_air_near_0():
         shift = 1000
-    # Wider than int16, which could overflow, and as exact as the file.
-    kind = np.float32 if volume.voxels_ZxHxW.dtype.kind == "f" else np.int32
-    voxels = np.subtract(volume.voxels_ZxHxW, shift, dtype=kind, casting="unsafe")
+    voxels = np.empty(volume.voxels_ZxHxW.shape, np.int16)
+    for own_HxW, voxels_HxW in zip(voxels, volume.voxels_ZxHxW, strict=True):
+        # In a wider type, since int16 could overflow.
+        own_HxW[:] = to_int16(voxels_HxW.astype(np.float32) - shift)
     verb = "subtracted" if shift > 0 else "added"
     said = f"not in Hounsfield units: {abs(shift)} was {verb}, as {peaks}"
     return volume._replace(voxels_ZxHxW=voxels, warnings=(*volume.warnings, said))

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.ct.raw_volumes import LPS_TO_RAS, is_voxel_file
+from jaxlung.io.ct.rounding import to_int16
 from jaxlung.io.dicom.display import apply_rescale, read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.frames import ATTRIBUTES, EACH, is_multiframe, place_frames, split_frames
@@ -68,7 +69,7 @@ def read_series(place: Path) -> tuple[np.ndarray, Series]:
     """Reads the one CT series of a folder (not of folders in it), or a file of many frames.
 
     Returns:
-        Hounsfield units float32 [columns, rows, slices], and the rest.
+        Hounsfield units int16 [columns, rows, slices], rounded to whole ones, and the rest.
 
     Raises:
         InputError: pydicom is not installed; there is no DICOM image, another modality or
@@ -78,9 +79,9 @@ def read_series(place: Path) -> tuple[np.ndarray, Series]:
     with silence():
         slices, series = sort_slices(place)
         first_CxR = _hounsfield(slices[0]).T  # before memory is taken for what a header claims
-        hu_CxRxS = np.empty((*first_CxR.shape, len(slices)), np.float32)
+        hu_CxRxS = np.empty((*first_CxR.shape, len(slices)), np.int16)
         for i, one in enumerate(slices):
-            hu_CxRxS[..., i] = _hounsfield(one).T if i else first_CxR
+            hu_CxRxS[..., i] = to_int16(_hounsfield(one).T if i else first_CxR)
     return hu_CxRxS, series
 
 
