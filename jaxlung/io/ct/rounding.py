@@ -32,8 +32,9 @@ def round_slices(stored: Any) -> np.ndarray:
     rounded = np.empty(stored.shape, np.int16)
     rest = (0,) * (len(stored.shape) - 3)  # NIfTI may have further axes of 1
     for i in range(stored.shape[2]):
-        values = np.asarray(stored[(slice(None), slice(None), i, *rest)])
+        here: Any = (slice(None), slice(None), i, *rest)
+        values = np.asarray(stored[here])
         if not np.isfinite(values).all():
             raise FloatingPointError("a value is not finite")
-        rounded[(slice(None), slice(None), i, *rest)] = to_int16(values)
+        rounded[here] = to_int16(values)
     return rounded
