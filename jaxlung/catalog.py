@@ -85,9 +85,9 @@ CATALOG: dict[str, NamedSet] = {
             convention=LUNG,
             terms=_NLM,
             manual=False,
-            instructions="The archive is downloaded (0.6 GB). Where the host cannot be reached, "
-            "fetch NLM-MontgomeryCXRSet.zip from the homepage and unpack it into montgomery/ in "
-            "the folder of manual downloads, so that montgomery/MontgomerySet/CXR_png exists.",
+            instructions="By hand: fetch NLM-MontgomeryCXRSet.zip (0.6 GB) and unpack it into "
+            "montgomery/ in the folder of manual downloads, so that "
+            "montgomery/MontgomerySet/CXR_png exists.",
             homepage=_NLM_HOMEPAGE,
             citation=_NLM_CITATION,
             builder="montgomery",

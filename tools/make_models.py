@@ -41,6 +41,7 @@ OUTPUTS = (LUNG, LUNG_AND_HEART)
 SURE = 0.9  # mean certainty in and near the lungs, from which a teacher's label is taken
 NEAR = 1 / 32  # of the longer side: how far "near" reaches from a mask
 REPEATS = {"montgomery": 4}  # visits in an epoch: the children are seven times as many films
+_FINDINGS = {"_0": "normal", "_1": "tuberculosis"}  # how the names of both sets of the NLM end
 SMALL = 192  # pixels: the first canvas
 _HEART_IN = f"masks_{LUNG_AND_HEART}"
 _KINDS = ("images", "masks", _HEART_IN)
@@ -64,7 +65,7 @@ def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> Non
         labels: a folder of `label_films`.
     """
     lists: dict[str, list[str]] = {name: [] for name in SPLITS}
-    rows = [("id", "patient", "convention", "site")]
+    rows = [("id", "patient", "convention", "site", "finding")]
     links: dict[Path, Path] = {}  # what stands in `out`, to the file that it is
 
     def add(pair: Pair, name: str) -> None:
@@ -73,7 +74,9 @@ def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> Non
 
     for one in sets:
         pairs = {pair.id: pair for pair in find_pairs(one.folder)}
-        patients = patients_by_id(load_folder(one.folder))
+        whole = load_folder(one.folder)
+        patients = patients_by_id(whole)
+        findings = dict(zip(whole.ids, whole.groups.get("finding", ()), strict=False))
         splits = load_splits(DataConfig(name="folder", dir=str(one.folder)))
         for split, examples in splits.items():
             times = REPEATS.get(one.name, 1) if split == "train" else 1
@@ -82,14 +85,15 @@ def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> Non
                     name = f"{stem}-{i + 1}" if i else stem
                     lists[split].append(name)
                     patient = f"{one.name}:{patients[stem]}"
-                    rows.append((name, patient, one.convention, one.name))
+                    finding = findings.get(stem) or _FINDINGS.get(stem[-2:], "")
+                    rows.append((name, patient, one.convention, one.name, finding))
                     add(pairs[stem], name)
     if labels:
         pairs = {pair.id: pair for pair in find_pairs(labels)}
         others = find_others(labels, list(pairs))[LUNG_AND_HEART]
         for stem, pair in pairs.items():
             lists["train"].append(stem)
-            rows.append((stem, f"labelled:{stem}", LUNG, "labelled"))
+            rows.append((stem, f"labelled:{stem}", LUNG, "labelled", ""))
             add(pair, stem)
             links[out / _HEART_IN / others[stem].name] = others[stem]
     for kind in _KINDS:  # links of an earlier time

@@ -72,10 +72,12 @@ def _reason(error: BaseException, entry: NamedSet, manual: Path) -> str:
         cause = cause.__cause__ or cause.__context__
     words = " ".join(str(error).split())
     kind = type(error).__name__
-    if kind == "DownloadError" or type(error).__module__.startswith("requests"):
+    of_requests = type(error).__module__.startswith("requests")
+    if kind == "DownloadError" or of_requests or isinstance(error, ConnectionError):
         return (
-            f"the download failed ({words[:120]}); try again later. {entry.instructions} The "
-            f"homepage is {entry.homepage}, the folder of manual downloads {manual}"
+            f"the download failed ({words[:200]}); check the network and try again. "
+            f"{entry.instructions} The folder of manual downloads is {manual}, the homepage "
+            f"{entry.homepage}"
         )
     known = {
         "NonMatchingChecksumError": "a download has the wrong checksum; delete it and try again",

@@ -100,10 +100,8 @@ def _join_contents(contents: Sequence[Contents]) -> Contents:
 def _read(model: ModelLike) -> bundled.Model:
     if bundled.is_model_name(model):
         return bundled.read_model(str(model))
+    bundled.check_exists(model)
     workdir = Path(model)
-    if not workdir.exists():
-        listed = ", ".join(bundled.list_models())
-        raise InputError(f"{workdir}: no such workdir, nor a bundled model (there are: {listed})")
     config = read_config(workdir)
     if config.is_ensemble:
         return _read_members(config, workdir)

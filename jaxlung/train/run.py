@@ -105,6 +105,7 @@ def check_source(config: Config) -> None:
 def _source_config(name: str) -> Config:
     if bundled.is_model_name(name):
         return bundled.read_model(name).config
+    bundled.check_exists(name)
     return record.read_config(Path(name))
 
 

@@ -48,6 +48,17 @@ def is_model_name(model: str | os.PathLike[str]) -> bool:
     return isinstance(model, str) and model in list_models()
 
 
+def check_exists(model: str | os.PathLike[str]) -> None:
+    """Refuses what is neither a bundled model's name nor there as a workdir.
+
+    Raises:
+        InputError: it names the bundled models.
+    """
+    if not is_model_name(model) and not Path(model).exists():
+        listed = ", ".join(list_models())
+        raise InputError(f"{model}: no such workdir, nor a bundled model (there are: {listed})")
+
+
 def read_model(name: str) -> Model:
     """Reads a bundled model.
 

@@ -162,6 +162,10 @@ def test_changed_data_are_not_resumed_on(trained):
         (["--config.data.name=folder", "--config.data.dir=no/such/place"], "no/such/place"),
         (["--config=configs/none.py"], "configs/none.py: no such recipe; name one of ct, cxr"),
         (["--config.train.init_from=cxr"], "train.init_from=cxr: its network is another (model.wi"),
+        (
+            ["--config.train.init_from=nope"],
+            "nope: no such workdir, nor a bundled model (there are",
+        ),
         (["--config.data.fit=stretch"], "data.fit='stretch' has no effect with"),
         (["--config.data.name=folder", "--config.data.dir=~/none"], str(Path.home() / "none")),
         (["--processes=two"], "--processes: invalid int value: 'two'; see jaxlung train --help"),

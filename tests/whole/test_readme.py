@@ -15,6 +15,7 @@ from jaxlung.io.images import write_png
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+PAGES = ["README.md", "MODEL_CARD.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -77,3 +78,44 @@ def test_config_fields_that_the_readme_names_exist():
     assert fields
     for section, field in fields:
         assert field in tiny.get_config()[section], f"{section}.{field}"
+
+
+def list_lines(page):
+    """The lines of a page, with the lines that a backslash continues, without comments."""
+    text = re.sub(r"\\\n\s*", "", (ROOT / page).read_text())
+    return [line.split(" #")[0] for line in text.splitlines()]
+
+
+def test_no_two_commands_write_to_one_folder():
+    """So that all pages can be followed in one folder: a second command would be refused."""
+    places = {}
+    for page in PAGES:
+        for line in list_lines(page):
+            if "--resume" in line:
+                continue
+            found = re.findall(r"--out[ =]([\w./]+)", line)
+            if "eval" in line and not found:  # its default place is in the workdir
+                found = re.findall(r"eval(?:\.py)? (--workdir .*)", line)
+            for place in found:
+                places.setdefault(place.strip().rstrip("/"), []).append(f"{page}: {line}")
+    assert len(places) > 15
+    assert [lines for lines in places.values() if len(lines) > 1] == []
+
+
+def test_a_workdir_has_one_command_that_trains_it():
+    commands = {}
+    for page in PAGES:
+        for line in list_lines(page):
+            workdir = re.search(r"(?:train|train\.py) .*--workdir (runs/\w+)", line)
+            if workdir:
+                line = re.sub(r" --process \d( &)?| && .*", "", line).strip("` .")
+                commands.setdefault(workdir[1], set()).add(line)
+    assert len(commands) > 10
+    assert [lines for lines in commands.values() if len(lines) > 1] == []
+
+
+def test_a_clone_is_not_called_as_the_package():
+    """Python takes a folder `jaxlung` beside a script for a package."""
+    texts = [(ROOT / page).read_text() for page in PAGES]
+    folders = [name for text in texts for name in re.findall(r"git clone URL (\S+)", text)]
+    assert folders and "jaxlung" not in folders

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxlung.data.builders.shared import nlm, radiographs
+from jaxlung.data.builders.shared import downloads, nlm, radiographs
 from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.masks import read_mask
@@ -33,7 +33,7 @@ class JaxlungMontgomery(radiographs.Builder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         root = radiographs.optional_manual_folder(dl_manager, "montgomery")
         if root is None:
-            archive = dl_manager.download(URL)
+            archive = downloads.download(dl_manager, URL)
             radiographs.check_sha256(archive, SHA256, URL)
             root = Path(os.fspath(dl_manager.extract(archive)))
         return {"train": self._generate_examples(root)}

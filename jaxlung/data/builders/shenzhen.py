@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jaxlung.data.builders.shared import nlm, radiographs
+from jaxlung.data.builders.shared import downloads, nlm, radiographs
 
 URL = "https://openi.nlm.nih.gov/imgs/collections/ChinaSet_AllFiles.zip"  # no checksum published
 
@@ -28,7 +28,8 @@ class JaxlungShenzhen(radiographs.Builder):
             manual, "mask/mask", "mask", "shcxr-lung-mask/mask/mask", "shcxr-lung-mask/mask"
         )
         if not (manual / "ChinaSet_AllFiles").is_dir():
-            manual = Path(os.fspath(dl_manager.download_and_extract(URL)))
+            archive = downloads.download(dl_manager, URL)
+            manual = Path(os.fspath(dl_manager.extract(archive)))
         images = radiographs.first_folder(manual, "ChinaSet_AllFiles/CXR_png", "CXR_png")
         return {"train": self._generate_examples(images, masks)}
 

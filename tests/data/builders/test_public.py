@@ -1,8 +1,12 @@
 """The builders of the public sets, on small sets in the official layouts."""
 
 import hashlib
+import io
+import json
 import shutil
+import socket
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxlung.catalog import CATALOG
+from jaxlung.cli import main
 from jaxlung.data.builders import (
     chest_xray_masks_and_labels,
     covid19_radiography,
@@ -20,7 +25,7 @@ from jaxlung.data.builders import (
     montgomery,
     shenzhen,
 )
-from jaxlung.data.builders.shared import nlm, outlines, radiographs
+from jaxlung.data.builders.shared import downloads, nlm, outlines, radiographs
 from jaxlung.data.prepare import prepare
 from jaxlung.data.prepared import open_set
 from jaxlung.errors import InputError
@@ -53,6 +58,7 @@ class TestMontgomery(InLayout):
         archive = layouts.montgomery_zip(folder)
         patch = pytest.MonkeyPatch()
         patch.setattr(montgomery, "SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())
+        patch.setattr(downloads, "_is_downloaded", lambda *_: True)  # no host is asked
         cls.addClassCleanup(patch.undo)
 
 
@@ -230,6 +236,7 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
     def fail(*_):
         raise requests.ConnectionError("no route\nto the host")
 
+    monkeypatch.setattr(downloads, "_is_downloaded", lambda *_: True)
     monkeypatch.setattr(tfds.download.DownloadManager, "download", fail)
     manual = tmp_path / "tfds" / "downloads" / "manual"
     words = ("montgomery", "download failed", "no route to the host", manual)
@@ -238,10 +245,74 @@ def test_a_failed_download_is_one_line(tmp_path, monkeypatch):
     refused("montgomery", tmp_path, tmp_path / "montgomery", "no such folder")
 
 
+@pytest.fixture
+def silent_host(monkeypatch):
+    """A host that takes connections and never answers; the set's address is there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/NLM-MontgomeryCXRSet.zip"
+        monkeypatch.setattr(montgomery, "URL", url)
+        monkeypatch.setattr(downloads, "TIMEOUT_S", (0.1, 0.2))
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        yield url
+
+
+def test_a_host_that_does_not_answer_ends_it_soon_in_one_line(
+    tmp_path, monkeypatch, silent_host, capsys
+):
+    monkeypatch.setattr(tfds.download.DownloadManager, "download", None)  # with its bars
+    start = time.monotonic()
+    with pytest.raises(SystemExit, match="2"):
+        main(["data", "prepare", "montgomery", "--data-dir", str(tmp_path)])
+    assert time.monotonic() - start < 15  # TFDS alone would take minutes
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == f"downloading {silent_host}"
+    for words in (
+        f"error: montgomery: the download failed ({silent_host}: no answer within 0.2 s)",
+        "fetch NLM-MontgomeryCXRSet.zip",
+        f"The folder of manual downloads is {tmp_path / 'downloads' / 'manual'}",
+    ):
+        assert words in last
+
+
+def test_a_host_that_is_not_there_or_lacks_the_file_is_named(tmp_path, monkeypatch):
+    import requests
+
+    def answer(*_, **__):
+        response = requests.Response()
+        response.status_code, response.raw = 404, io.BytesIO()
+        return response
+
+    def fail(*_, **__):
+        raise requests.ConnectionError("a page of text")
+
+    for get, words in (
+        (answer, f"({montgomery.URL}: HTTP status 404)"),
+        (fail, f"({montgomery.URL}: the host cannot be reached, ConnectionError)"),
+    ):
+        monkeypatch.setattr(requests, "get", get)
+        refused("montgomery", tmp_path, words, manual_dir="")
+
+
+def test_what_is_downloaded_already_needs_no_host(tmp_path, silent_host):
+    class Manager:
+        download_dir = tmp_path
+
+        def download(self, url):
+            return tmp_path / "set.zip"
+
+    with pytest.raises(ConnectionError):
+        downloads.download(Manager(), silent_host)
+    (tmp_path / "jaxlung_montgomery").mkdir()
+    note = tmp_path / "jaxlung_montgomery" / "set.zip.INFO"
+    note.write_text(json.dumps({"urls": [silent_host]}))
+    assert downloads.download(Manager(), silent_host) == tmp_path / "set.zip"
+
+
 def test_a_download_that_tfds_refuses_is_one_line(tmp_path, monkeypatch):
     """An archive cut short, which unpacking would otherwise notice late."""
     archive = tmp_path / "cut.zip"
     archive.write_bytes(b"PK")
+    monkeypatch.setattr(downloads, "_is_downloaded", lambda *_: True)
     monkeypatch.setattr(tfds.download.DownloadManager, "download", lambda *_: archive)
     refused("montgomery", tmp_path, archive, "wrong SHA-256", "delete it", manual_dir="")
     monkeypatch.setattr(montgomery, "SHA256", hashlib.sha256(b"PK").hexdigest())
