@@ -40,7 +40,7 @@ class NamedSet(NamedTuple):
     folds: bool = False  # the set has two official folds
     same_images: tuple[str, ...] = ()  # other sets whose images it holds, all of them
     shared_images: tuple[str, ...] = ()  # other sets with which it has some images in common
-    others: tuple[str, ...] = ()  # further structures that each image has a mask of
+    others: tuple[str, ...] = ()  # further structures that are drawn, on all images or most
     findings: Mapping[str, str] = {}  # pattern of an image's stem to the finding that it tells
 
 

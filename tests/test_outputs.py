@@ -1,6 +1,7 @@
 """Several outputs, partly labelled: what is not labelled teaches nothing and scores nothing."""
 
 import functools
+import json
 import shutil
 
 import cv2
@@ -165,9 +166,37 @@ def test_the_default_outputs_are_what_the_data_teach():
     assert parse_config(both).model.outputs == ("lung", "lung_and_heart")
     flag = read_config("unet", ["--config.model.outputs=lung,heart"])
     assert flag.model.outputs == ("lung", "heart")
-    for bad in ("", (), "Lung", ("lung", "lung"), (1,)):
+    for bad in ("", "Lung", ("lung", "lung"), (1,)):
         with pytest.raises(InputError, match=r"model\.outputs"):
             parse_config({"model": {"outputs": bad}})
+
+
+def test_outputs_that_are_given_stay_as_they_are():
+    """The lung alone, too, which is what most data teach."""
+    hearts = {"name": "folder", "dir": "films", "convention": "lung_and_heart"}
+    both = {"name": "montgomery+covid_cxr_lung_and_heart"}
+    for data, taught in ((hearts, ("lung_and_heart",)), (both, ("lung", "lung_and_heart"))):
+        for none in ({}, {"outputs": ()}, {"outputs": []}):  # a run before outputs has no field
+            config = parse_config({"data": data, "model": none})
+            assert config.model.outputs == taught
+            # As a run keeps it, and reads it again.
+            stored = json.loads(json.dumps(config.to_dict()))
+            assert stored["model"]["outputs"] == list(taught)
+            assert parse_config(stored) == config
+        for lung in ("lung", ("lung",), ["lung"]):
+            config = parse_config({"data": data, "model": {"outputs": lung}})
+            assert config.model.outputs == ("lung",)
+            assert parse_config(json.loads(json.dumps(config.to_dict()))) == config
+    flags = [f"--config.data.{name}={value}" for name, value in hearts.items()]
+    assert read_config("unet", flags).model.outputs == ("lung_and_heart",)
+    flags.append("--config.model.outputs=lung")
+    assert read_config("unet", flags).model.outputs == ("lung",)
+    with pytest.raises(InputError, match="masks of kermany_v7 mark lung_and_heart, and model.outp"):
+        parse_config({"data": {"name": "kermany_v7"}, "model": {"outputs": ("lung",)}})
+
+
+def test_a_run_keeps_the_outputs_that_it_was_trained_with(workdir):
+    assert json.loads((workdir / "config.json").read_text())["model"]["outputs"] == ["lung"]
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,13 @@ def add_eval_command(commands: Any) -> None:
     )
     evaluation.add_argument("--notta", dest="tta", action="store_false", help=argparse.SUPPRESS)
     evaluation.add_argument(
+        "--turn",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="turn X-rays that are surely rotated by 90, 180 or 270 degrees upright, and their "
+        "masks back (default); --no-turn: predict them as they lie",
+    )
+    evaluation.add_argument(
         "--output", metavar="NAME", help="the structure to score (default: each that images label)"
     )
     evaluation.add_argument(
@@ -115,6 +122,7 @@ def run_eval(arguments: argparse.Namespace) -> None:
             tolerance=Tolerance(arguments.tolerance_px, arguments.tolerance_mm),
             overwrite=arguments.overwrite,
             tta=arguments.tta,
+            turn=arguments.turn,
             output=arguments.output,
             convention=arguments.convention,
         )

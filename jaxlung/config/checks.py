@@ -5,17 +5,17 @@ import dataclasses
 from jaxlung.catalog import CATALOG, FOLDERS, set_names, taught_by
 from jaxlung.config.settings import Config, DataConfig
 from jaxlung.errors import InputError
-from jaxlung.structures import LUNG, mirror_name
+from jaxlung.structures import mirror_name
 
 
 def fill_outputs(config: Config) -> Config:
-    """Gives a network of unchanged `model.outputs` the outputs that its data teach.
+    """Gives a network without `model.outputs` the outputs that its data teach.
 
     These are the conventions of the sets or of the folder; a folder whose metadata.csv names
     several needs them named.
     """
     data = config.data
-    if config.model.outputs != (LUNG,):
+    if config.model.outputs:
         return config
     outputs = (data.convention,) if data.name == "folder" else taught_by(data.name)
     if data.allow_mixed_conventions:  # all teach what the first set marks

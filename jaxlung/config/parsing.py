@@ -35,7 +35,8 @@ def parse_config(values: "Mapping[str, Any] | ConfigDict | Config") -> Config:
         values: sections, each with fields; a field that is left out has its default.
 
     Returns:
-        the frozen config; an int given for a float is converted, a list for a tuple too.
+        the frozen config, with `model.outputs` filled in; an int given for a float is converted, a
+        list for a tuple too.
 
     Raises:
         InputError: names the first field that is unknown, of the wrong type or out of range, or
@@ -107,7 +108,7 @@ def _check_names(path: str, _: dataclasses.Field[Any], value: Any) -> tuple[str,
     """Checks the names of a tuple or list; a flag gives several as one text with commas."""
     texts = (value,) if isinstance(value, str) else value
     is_listed = isinstance(texts, tuple | list) and all(isinstance(text, str) for text in texts)
-    if not is_listed or not texts:
+    if not is_listed:
         raise InputError(f"{path} must hold names, as in ('lung', 'heart'), got {value!r}")
     named = [name for text in texts for name in text.split(",")]
     for name in named:

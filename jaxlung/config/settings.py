@@ -112,10 +112,12 @@ class AugmentConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """The U-Net; `jaxlung.model.UNet` has the same fields and defaults."""
+    """The U-Net; `jaxlung.model.UNet` has the same fields and, but for `outputs`, defaults."""
 
-    # The default stands for what the data teach: see `jaxlung.config.checks.fill_outputs`.
-    outputs: tuple[str, ...] = structures((LUNG,), "structures to mark, a channel each")
+    # `parse_config` fills them in: see `jaxlung.config.checks.fill_outputs`.
+    outputs: tuple[str, ...] = structures(
+        (), "structures to mark, a channel each; (): what the data teach"
+    )
     width: int = between(16, 1, 4096, "channels at the first level; doubled at each level below")
     depth: int = between(4, 1, 8, "number of 2x poolings")
     patch: int = one_of(2, (1, 2, 4), "side of the patch stem: features at 1/patch the resolution")

@@ -3,7 +3,8 @@
 A prepared set lies in ArrayRecord files, which give any record without reading the others, so a set
 may be larger than memory. What splits need of every example (id, patient, subgroups) is read
 once and kept beside the records in jaxlung_index.json. The set's own features say what there is:
-each text beside id and patient is a subgroup.
+each text beside id and patient is a subgroup. A structure whose mask is empty was not drawn, and
+counts as not labelled.
 """
 
 import contextlib
@@ -32,6 +33,7 @@ from jaxlung.structures import (
     LUNG_AND_HEART,
     RIGHT_CLAVICLE,
     RIGHT_LUNG,
+    mirror_name,
 )
 from jaxlung.system.files import write_text
 from jaxlung.system.silence import quiet_tensorflow
@@ -47,7 +49,9 @@ _FEATURES = {
     LEFT_CLAVICLE: "clavicle_left",
 }
 _PLANES = ("image", "mask", "heart")  # the images that a record's digest goes by
-_DIGEST = "digest"  # the index's column that names the content of a record's planes
+# Columns of the index beside the set's texts: the content of a record's planes, by name, and which
+# features of `_FEATURES` mark nothing.
+_DIGEST, _EMPTY = "digest", "empty"
 
 
 def data_dir_of(data_dir: str | os.PathLike[str]) -> Path:
@@ -94,6 +98,9 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
 def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
     """Opens a prepared set as one split, "all", in the order of its ids.
 
+    An image without a mask of the set's convention, such as lung and heart where no heart was
+    drawn, is left out.
+
     Args:
         name: of `catalog`.
         data_dir: the folder of prepared sets; "" as in `data_dir_of`.
@@ -110,13 +117,16 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
         )
     builder = make_builder(entry, data_dir)
     index, fetch = open_records(builder)
-    order = sorted(range(len(index["id"])), key=index["id"].__getitem__)
+    labels_of_each = [_find_labels(entry, empty.split()) for empty in index.pop(_EMPTY)]
+    order = [i for i, labels in enumerate(labels_of_each) if labels]
+    order.sort(key=index["id"].__getitem__)
     columns = {column: tuple(values[i] for i in order) for column, values in index.items()}
     ids, patients, digests = (columns.pop(name) for name in ("id", "patient", _DIGEST))
+    labels = tuple(labels_of_each[i] for i in order)
 
     def read(position: int) -> Example:
         try:
-            return to_example(fetch(order[position]), entry)
+            return to_example(fetch(order[position]), entry, labels[position])
         except Exception as error:  # array_record and the decoders raise many types
             raise InputError(
                 f"{sources[position]}: cannot be read ({error}); delete the folder and prepare the "
@@ -124,9 +134,34 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
             ) from error
 
     sources = tuple(f"{builder.data_path}: {image_id}" for image_id in ids)
-    labels = ((entry.convention, *entry.others),) * len(ids)
     stat = digests.__getitem__
     return Split("all", ids, sources, read, patients, columns, stat=stat, labels=labels)
+
+
+def _find_labels(entry: NamedSet, empty: Sequence[str]) -> tuple[str, ...]:
+    """Returns the structures that a record labels, the set's convention first.
+
+    One side alone counts as none: mirrored, it would teach that the other side is empty.
+
+    Args:
+        entry: the set.
+        empty: the features that mark nothing.
+
+    Returns:
+        The names; () where the record has no mask of the set's convention.
+    """
+
+    def is_drawn(name: str) -> bool:
+        return not {_FEATURES.get(own) for own in (name, mirror_name(name))} & set(empty)
+
+    if _adds_heart(entry) and not is_drawn(HEART):
+        return ()
+    return (entry.convention, *filter(is_drawn, entry.others))
+
+
+def _adds_heart(entry: NamedSet) -> bool:
+    """Says whether the set keeps lung and heart apart, and its convention counts both."""
+    return entry.convention == LUNG_AND_HEART and HEART in entry.others
 
 
 def open_records(builder: Any) -> tuple[dict[str, list[str]], Callable[[int], dict[str, Any]]]:
@@ -164,24 +199,33 @@ def _skip_images(features: Any, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: tfds.decode.SkipDecoding() for name in images if name not in but}
 
 
-def to_example(features: dict[str, Any], entry: NamedSet) -> Example:
-    """Turns a builder's decoded features into the example that the pipeline takes."""
+def _decode_plane(encoded: bytes) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None  # TFDS has written it
+    return decoded
+
+
+def to_example(features: dict[str, Any], entry: NamedSet, labels: Sequence[str]) -> Example:
+    """Turns a builder's decoded features into the example that the pipeline takes.
+
+    Args:
+        features: by name.
+        entry: the set.
+        labels: the structures that the record labels, the set's convention first.
+    """
 
     def plane(name: str) -> np.ndarray:
         image = features[name]
-        if isinstance(image, bytes):
-            decoded = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_GRAYSCALE)
-            assert decoded is not None  # TFDS has written it
-            image = decoded[..., None]
-        mask_HxW: np.ndarray = image[..., 0] > 0
+        plane_HxW = _decode_plane(image) if isinstance(image, bytes) else image[..., 0]
+        mask_HxW: np.ndarray = plane_HxW > 0
         return mask_HxW
 
     image_HxW = features["image"][..., 0]
     if features["bits"] == 8:
         image_HxW = image_HxW.astype(np.uint8)
     mask_HxW = plane("mask")
-    others = {name: functools.partial(plane, _FEATURES.get(name, "mask")) for name in entry.others}
-    if entry.convention == LUNG_AND_HEART and HEART in others:  # the set keeps them apart
+    others = {name: functools.partial(plane, _FEATURES.get(name, "mask")) for name in labels[1:]}
+    if _adds_heart(entry):
         mask_HxW |= plane("heart")
     # Spacings are float32 on disk: rounding makes 0.175 of them 0.175 again.
     height, width = (round(float(side), 6) for side in features["spacing_mm"])
@@ -199,7 +243,7 @@ def read_index(builder: Any, records: Sequence[bytes]) -> dict[str, list[str]]:
     path = Path(os.fspath(builder.data_path)) / INDEX
     try:
         index = json.loads(path.read_text())
-        known = set(index) == {*columns, _DIGEST}
+        known = set(index) == {*columns, _DIGEST, _EMPTY}
         if known and all(len(values) == count for values in index.values()):
             return index
     except (OSError, ValueError, AttributeError, TypeError):
@@ -216,8 +260,9 @@ def read_index(builder: Any, records: Sequence[bytes]) -> dict[str, list[str]]:
 def _make_index(
     features: Any, columns: Sequence[str], records: Sequence[bytes]
 ) -> dict[str, list[str]]:
-    index: dict[str, list[str]] = {column: [] for column in (*columns, _DIGEST)}
+    index: dict[str, list[str]] = {column: [] for column in (*columns, _DIGEST, _EMPTY)}
     skip = _skip_images(features)
+    planes = [name for name in _FEATURES.values() if name in skip]
     for i in range(len(records)):
         parsed = features.deserialize_example_np(records[i], decoders=skip)
         for column in columns:
@@ -226,4 +271,6 @@ def _make_index(
         for name in _PLANES:
             encoded.update(parsed.get(name, b"") + b"\0")
         index[_DIGEST].append(encoded.hexdigest()[:32])
+        empty = [name for name in planes if not _decode_plane(parsed[name]).any()]
+        index[_EMPTY].append(" ".join(empty))
     return index

@@ -38,6 +38,7 @@ def evaluate(
     tolerance: Tolerance = DEFAULT_TOLERANCE,
     overwrite: bool = False,
     tta: bool = True,
+    turn: bool = True,
     output: str | None = None,
     convention: str | None = None,
 ) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def evaluate(
         tolerance: distances within which NSD takes outlines for equal.
         overwrite: replace an earlier report.
         tta: predict with test-time augmentation, as `load` does.
+        turn: turn rotated X-rays upright before the prediction, as `load` does.
         output: the structure to score; None: each of the model's outputs that images label.
         convention: the structure that the masks of folders mark, where their metadata.csv does not
             say; None: as in the run's data.convention.
@@ -83,7 +85,7 @@ def evaluate(
     for name in filter(bundled.is_model_name, models_named):
         if out is None or data is None:
             raise InputError(f"--workdir {name}: a bundled model needs --data and --out")
-    tasks = _plan(models_named, folders, split, tta, output, convention)
+    tasks = _plan(models_named, folders, split, tta, output, convention, turn)
     if out is None:
         out = Path(models_named[0]) / "eval" / f"{tasks[0].data}_{tasks[0].split.name}"
     if distributed.is_main():
@@ -111,13 +113,14 @@ def _plan(
     tta: bool,
     output: str | None = None,
     convention: str | None = None,
+    turn: bool = True,
 ) -> list[Task]:
     """Loads the models and lists the images of every pair of model and set."""
     workdirs = [bundled.WEIGHTS / m if bundled.is_model_name(m) else Path(m) for m in models]
     for kind, paths in (("--workdir", workdirs), ("--data", folders)):
         if len({path and path.resolve() for path in paths}) < len(paths):
             raise InputError(f"{kind}: names a folder twice")
-    loaded = [load(model, tta=tta) for model in models]
+    loaded = [load(model, tta=tta, turn=turn) for model in models]
     pairs = list(itertools.product(zip(short_names(workdirs), loaded, strict=True), folders))
     sources = [folder or _own_source(predictor.config.data) for (_, predictor), folder in pairs]
     places = list(dict.fromkeys(source.resolve() for source in sources))
@@ -211,6 +214,7 @@ def _about(predictor: Predictor) -> dict[str, Any]:
         "trained_on": Path(data.dir).resolve().name if data.name in FOLDERS else data.name,
         "network_size": data.size,
         "tta": predictor.tta,
+        "turn": predictor.turn,
         "postprocess": predictor.config.keeps_lungs,
         "threshold": {
             "value": predictor.config.train.threshold,

@@ -68,7 +68,7 @@ class _Scored(NamedTuple):
     reliability: Reliability
     canvas_digest: str  # of the canvas that training would see: an inverted film stays so
     hash: str  # `duplicates.hash_image`, where the run has hashes to compare it with; or ""
-    turned: bool  # the gate took the film for inverted, and turned it over
+    inverted: bool  # the gate took the film for a negative, and turned it over
     degrees: int  # by which it was rotated, and was turned back
 
 
@@ -98,7 +98,7 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
                 raise done.result
             scored.append(done.result)
     scored = _of_all_processes(scored, len(split.ids))
-    images, reliabilities, canvas_digests, hashes, turned, degrees = zip(*scored, strict=True)
+    images, reliabilities, canvas_digests, hashes, inverted, degrees = zip(*scored, strict=True)
     digests = dict(zip(split.ids, (image.digest for image in images), strict=True))
     facts = {
         "source": task.source,
@@ -108,8 +108,8 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         "fingerprint": digest_splits({split.name: digests}),
         "warnings": [
             *([task.warning] if task.warning else []),
-            *_say_turned(sum(turned), len(turned), "looked inverted (air is bright)", "over"),
-            *_say_turned(sum(map(bool, degrees)), len(turned), "looked rotated", "upright"),
+            *_say_turned(sum(inverted), len(split.ids), "looked inverted (air is bright)", "over"),
+            *_say_turned(sum(map(bool, degrees)), len(split.ids), "looked rotated", "upright"),
             *describe_seen(
                 predictor.data, predictor.config.train.init_from, canvas_digests, hashes
             ),
@@ -175,7 +175,7 @@ def _place(split: Split, predictor: Predictor, structure: str, index: int) -> _P
         raise InputError(f"{split.sources[index]}: has no mask of {structure}")
     try:
         prepared = predictor.prepare(example.image)
-        grey_HxW = 255 - prepared.image if prepared.turned else prepared.image  # as in training
+        grey_HxW = 255 - prepared.image if prepared.inverted else prepared.image  # as in training
         canvas_SxS, mask_SxS, _ = to_canvas(grey_HxW, truth_HxW, size=data.size, fit=data.fit)
     except InputError as error:
         raise InputError(f"{split.sources[index]}: {error}") from error
@@ -224,7 +224,7 @@ def _score(
         geometry.box_of(probability_SxS), geometry.box_of(truth_SxS)
     )
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest, found.confidence)
-    return _Scored(scores, reliability, canvas_digest, hashed, prepared.turned, prepared.degrees)
+    return _Scored(scores, reliability, canvas_digest, hashed, prepared.inverted, prepared.degrees)
 
 
 def _say_turned(turned: int, count: int, looked: str, how: str) -> list[str]:

@@ -184,10 +184,11 @@ def to_mask(probability: Array, threshold: float = 0.5) -> Array:
 
 
 def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
-    """Returns the U-Net of a config; `split` as in `UNet`.
+    """Returns the U-Net of a config; `split` as in `UNet`. Without outputs it marks the lung.
 
     Example:
         >>> build_model(ModelConfig(width=8)).width
         8
     """
-    return UNet(**dataclasses.asdict(config), split=split)
+    fields = dataclasses.asdict(config)
+    return UNet(**{**fields, "outputs": config.outputs or UNet.outputs}, split=split)

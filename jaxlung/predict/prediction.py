@@ -14,7 +14,7 @@ class Prepared(NamedTuple):
     canvas: np.ndarray  # uint8 [S, S]
     geometry: Geometry
     warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
-    turned: bool  # the gate took the film for inverted and turned it over
+    inverted: bool  # the gate took the film for a negative, and `image` is its positive
     degrees: int  # by which the film was rotated clockwise; the canvas holds it upright
     mirrored: bool  # the picture's left is the patient's left: see `Film`
     spacing: tuple[float, float] | None  # mm, height and width of a pixel

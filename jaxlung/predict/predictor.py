@@ -225,7 +225,7 @@ class Predictor:
             canvas=canvas_SxS,
             geometry=geometry,
             warnings=verdict.warnings,
-            turned=verdict.inverted,
+            inverted=verdict.inverted,
             degrees=verdict.degrees,
             mirrored=film.mirrored,
             spacing=film.spacing,

@@ -78,9 +78,11 @@ def another_value(path):
 
 
 def test_default_config_round_trips():
-    assert parse_config(default_config()) == Config()
-    assert parse_config(Config()) == Config()
-    assert parse_config({}) == Config()
+    filled = parse_config({})
+    assert parse_config(default_config()) == parse_config(Config()) == filled
+    assert parse_config(filled) == filled
+    # `model.outputs` alone is filled in.
+    assert list_differences(Config(), filled) == ["model.outputs: () -> ('lung',)"]
 
 
 def test_config_with_every_field_changed_round_trips_and_lists_each():
@@ -140,7 +142,8 @@ def test_settings_that_would_do_nothing_or_do_not_agree_are_refused(values, name
 
 def test_differing_fields_says_old_and_new():
     new = parse_config({"model": {"width": 8}, "data": {"seed": 3}})
-    assert list_differences(Config(), new) == ["data.seed: 0 -> 3", "model.width: 16 -> 8"]
+    old = parse_config({})
+    assert list_differences(old, new) == ["data.seed: 0 -> 3", "model.width: 16 -> 8"]
     assert list_differences(new, new) == []
     for field, default, other, name in (
         ("patient_pattern", "", "(x)", "folder"),
@@ -210,7 +213,7 @@ def test_settings_of_data_without_effect_are_refused_by_name(field, values, why)
 def test_post_processing_cannot_change_in_a_run():
     """It would have no effect there: predictions read the config that the run began with."""
     new = parse_config({"train": {"postprocess": False}})
-    assert list_differences(Config(), new) == ["train.postprocess: True -> False"]
+    assert list_differences(parse_config({}), new) == ["train.postprocess: True -> False"]
 
 
 def test_paths_of_the_home_folder(monkeypatch, tmp_path):

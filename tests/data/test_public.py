@@ -108,7 +108,7 @@ def test_every_text_of_a_set_is_a_column_and_no_image_but_those_used_is_decoded(
     """As the set's own features say, so that a new set needs no change in the reader."""
     builder = make_builder(CATALOG["covid_cxr"], data_dir)
     index, fetch = open_records(builder)
-    assert set(index) == {"id", "patient", "finding", "view", "sex", "license", "digest"}
+    assert set(index) == {"id", "patient", "finding", "view", "sex", "license", "digest", "empty"}
     assert index["license"] == ["CC BY"] * 3
     features = fetch(0)
     assert {name for name, value in features.items() if isinstance(value, np.ndarray)} == {
@@ -172,6 +172,54 @@ def test_both_conventions_of_covid_cxr(data_dir):
         np.testing.assert_array_equal(hearts.read(i).mask, right | left | heart)
     conventions = {CATALOG[name].convention for name in ("covid_cxr", "covid_cxr_lung_and_heart")}
     assert conventions == {LUNG, LUNG_AND_HEART}
+
+
+@pytest.fixture(scope="module")
+def partly_drawn(tmp_path_factory):
+    """covid_cxr without the heart of its first film, and JSRT without one clavicle of its first."""
+    root = tmp_path_factory.mktemp("partly")
+    table = layouts.covid_cxr(root) / "structure.csv"
+    rows = table.read_text().splitlines(keepends=True)
+    is_heart = ["Cardiomediastinum" in row and "film-0" in row for row in rows]
+    assert sum(is_heart) == 1
+    table.write_text("".join(row for row, cut in zip(rows, is_heart, strict=True) if not cut))
+    layouts.jsrt(root, films=["JPCLN001", "JPCLN002", "JPCLN003", "JPCLN004"])
+    [clavicle] = (root / "jsrt").rglob("left clavicle/JPCLN001.gif")
+    layouts.save(clavicle, np.zeros((16, 16), np.uint8))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jsrt, "SIDE", 32)
+        for name in ("covid_cxr", "jsrt"):
+            prepare(name, root / "tfds", root)
+    return str(root / "tfds")
+
+
+def test_a_heart_that_was_not_drawn_is_not_labelled(partly_drawn):
+    whole = open_set("covid_cxr", partly_drawn)
+    assert whole.ids == ("film-0", "film-1", "film-2")
+    lungs_alone = ("lung", "right_lung", "left_lung")
+    assert [whole.labels_of(i) for i in range(3)] == [lungs_alone, *[(*lungs_alone, "heart")] * 2]
+    canvases = make_canvases(whole, size=16, fit="letterbox", outputs=("lung", "heart"))
+    assert [canvases.read(i).labelled_C.tolist() for i in range(3)] == [
+        [True, False],
+        [True, True],
+        [True, True],
+    ]
+    # Its lungs with no heart are no mask of lung and heart.
+    both = open_set("covid_cxr_lung_and_heart", partly_drawn)
+    assert both.ids == ("film-1", "film-2")
+    right, left, heart = layouts.lungs((30, 44), 1)
+    np.testing.assert_array_equal(both.read(0).mask, right | left | heart)
+    assert both.labels_of(0)[0] == "lung_and_heart" and both.read(0).mask_of("heart").any()
+
+
+def test_one_side_that_was_not_drawn_takes_the_other_with_it(partly_drawn):
+    whole = open_set("jsrt", partly_drawn)
+    clavicles = ("right_clavicle", "left_clavicle")
+    assert [set(clavicles) <= set(whole.labels_of(i)) for i in range(4)] == [False, *[True] * 3]
+    assert whole.labels_of(0) == ("lung", "right_lung", "left_lung", "heart")
+    outputs = ("lung", *clavicles)
+    canvases = make_canvases(whole, size=16, fit="letterbox", outputs=outputs)
+    assert canvases.read(0).labelled_C.tolist() == [True, False, False]
 
 
 def test_a_set_that_is_not_prepared_says_how(tmp_path):

@@ -17,8 +17,8 @@ def _shared_run(request, monkeypatch):
         return
     shared = request.getfixturevalue("workdir")
 
-    def load_run(model, *, tta=True):
-        return (_load_once if model == shared else load)(model, tta=tta)
+    def load_run(model, *, tta=True, turn=True):
+        return (_load_once if model == shared else load)(model, tta=tta, turn=turn)
 
     monkeypatch.setattr(evaluate_module, "load", load_run)
 

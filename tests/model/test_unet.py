@@ -231,6 +231,7 @@ def test_closed_gates_take_the_skip_connections_away():
 
 def test_build_model_passes_every_field_on():
     config = ModelConfig(
+        outputs=("heart",),
         width=3,
         depth=1,
         patch=1,
@@ -244,7 +245,10 @@ def test_build_model_passes_every_field_on():
     model = build_model(config)
     for name, value in vars(config).items():
         assert getattr(model, name) == value
-    assert vars(ModelConfig()) == {name: getattr(UNet(), name) for name in vars(ModelConfig())}
+    # Without outputs, which `parse_config` fills in, a network marks the lung.
+    expected = {**vars(ModelConfig()), "outputs": ("lung",)}
+    for unet in (UNet(), build_model(ModelConfig())):
+        assert {name: getattr(unet, name) for name in expected} == expected
 
 
 @pytest.mark.parametrize("norm", ["group", "batch", "none"])

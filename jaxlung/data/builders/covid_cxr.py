@@ -24,8 +24,8 @@ class JaxlungCovidCxr(radiographs.Builder):
     Radiographs of COVID-19 and other pneumonias, of many sources and sizes, with radiologists'
     outlines of the lungs and the cardiomediastinum. `mask` is both lungs without the
     cardiomediastinum (lung); its union with `heart` counts heart and mediastinum as lung
-    (lung_and_heart). Images with only one lung outlined, or annotated at another size, are left out
-    (metadata: left_out).
+    (lung_and_heart). An empty `heart` was not outlined. Images with only one lung outlined, or
+    annotated at another size, are left out (metadata: left_out).
     """
 
     MASK_NAMES = tuple(ORGANS.values())
