@@ -9,10 +9,18 @@ import cv2
 import numpy as np
 
 from jaxlung.io import volumes
+from tools.gate_films import mild
 from tools.gate_pictures import SIZE, to_uint8
 
 _WATER = 0.019  # linear attenuation in 1/mm, at about 70 keV
-_WINDOWS = ((-1000, 400), (-160, 240), (-1000, 1000), (-500, 1300))  # HU, black to white
+_WINDOWS = (  # HU, black to white
+    (-1350, 150),
+    (-1000, 400),
+    (-160, 240),
+    (-1000, 1000),
+    (-1024, 3071),
+    (-500, 1300),
+)
 
 
 class Body:
@@ -60,15 +68,21 @@ class Body:
         film = to_uint8((shown - shown.min()) / max(float(np.ptp(shown)), 1e-3))
         return cv2.resize(film, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
-    def slice(self, rng: np.random.Generator) -> np.ndarray:
-        """Cuts an axial, coronal or sagittal slice with its table, in a window: uint8 [H, W]."""
-        axis = int(rng.choice([0, 0, 0, 0, 1, 2]))
+    def slice(self, rng: np.random.Generator, axis: int) -> np.ndarray:
+        """Cuts an axial (axis 0), coronal (1) or sagittal slice (2) with its table: uint8 [H, W].
+
+        It is seen in a window, now and then as a negative, and an axial one is moved a little.
+        """
         count = self.voxels_ZxHxW.shape[axis]
         edge = 0 if axis == 0 else 0.25
         index = int(rng.uniform(edge, 1 - edge) * count)
         plane: np.ndarray = np.take(self.voxels_ZxHxW, index, axis)
         low, high = _WINDOWS[int(rng.integers(len(_WINDOWS)))]
         grey = to_uint8(np.asarray((plane - low) / (high - low)))
+        if rng.random() < 0.1:
+            grey = 255 - grey
+        if axis == 0:
+            grey = mild(grey, rng)
         return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 

@@ -118,13 +118,16 @@ def _of_phantom(index: int, film: np.ndarray, name: str) -> Drawn:
 
 def _of_volume(index: int, path: Path) -> Drawn:
     body, rng = Body(path), np.random.default_rng([SEED, index])
-    upright, lateral, other_ = map(CLASSES.index, ("upright", "lateral", "other"))
+    upright, lateral, other_, ct = map(CLASSES.index, ("upright", "lateral", "other", "ct"))
     drawn = []
     for k in range(PROJECTIONS):
         drawn.append((_square(mild(body.project(rng, side=True), rng)), lateral))
         if k % 2:
             drawn.append((_square(mild(body.project(rng, side=False), rng)), upright))
-    return drawn + [(_square(body.slice(rng)), other_) for _ in range(SLICES)]
+    for _ in range(SLICES):
+        axis = int(rng.choice([0, 0, 0, 0, 1, 2]))
+        drawn.append((_square(body.slice(rng, axis)), other_ if axis else ct))
+    return drawn
 
 
 def _square(picture: np.ndarray) -> np.ndarray:

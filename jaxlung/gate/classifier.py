@@ -16,7 +16,7 @@ from jaxlung.errors import InputError
 WEIGHTS = Path(__file__).parents[1] / "weights" / "gate.npz"
 CLASSES = (
     *("upright", "inverted", "turned 90", "turned 180", "turned 270"),
-    *("part", "photographed", "lateral", "other"),
+    *("part", "photographed", "lateral", "other", "ct"),  # ct: an axial slice
 )
 NAMES = ("mean", "hidden", "hidden_bias", "weights", "bias", "centre", "basis", "limit")
 

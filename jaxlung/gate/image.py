@@ -40,8 +40,10 @@ WORDS = {
     "part": "shows one lung or a part of the chest, if one at all: give the whole film",
     "photographed": "looks like a photograph of a film: give the image file itself",
     "lateral": "is a lateral film (the chest from the side): give a frontal one",
+    "ct": "is a CT slice: take a model of CT",
     "other": "no frontal chest X-ray, as far as can be told: check that it is the right picture",
 }
+NO_SLICE = "no CT slice, as far as can be told: check that it is the right picture"
 TURNED = {
     90: "looks rotated by 90 degrees clockwise: the film was turned by 90 degrees back",
     180: "looks upside down: the film was turned by 180 degrees",
@@ -59,6 +61,7 @@ class Verdict(NamedTuple):
     inverted: bool  # turn the grey image over (255 - image) before prediction
     warnings: tuple[str, ...]  # a sentence each; none for an upright frontal chest X-ray
     degrees: int = 0  # the image is surely rotated clockwise by these: 90, 180 or 270
+    is_ct: bool = False  # the image is surely an axial slice of CT
 
 
 def shows_sides(warnings: Sequence[str]) -> bool:
@@ -132,6 +135,20 @@ def examine_grey(
     return found._replace(warnings=(*warnings, *found.warnings))
 
 
+def examine_slice(grey_HxW: np.ndarray, fitted: Fitted | None = None) -> tuple[str, ...]:
+    """Warns of a picture that is no axial slice of CT, uint8 [H, W] as `grey.to_grey8` makes it.
+
+    Example:
+        >>> examine_slice(np.zeros((200, 200), np.uint8)) == (NO_SLICE,)
+        True
+    """
+    square_SxS, _ = small_square(grey_HxW)
+    if measure_spread(square_SxS) < BLANK:
+        return (NO_SLICE,)
+    likely, _ = _judge(square_SxS, fitted or read_gate())
+    return () if max(likely, key=likely.__getitem__) == "ct" else (NO_SLICE,)
+
+
 def _classify(square_SxS: np.ndarray, fitted: Fitted, turn: bool) -> Verdict:
     likely, is_usual = _judge(square_SxS, fitted)
     name = max(WORDS, key=likely.__getitem__)
@@ -139,6 +156,8 @@ def _classify(square_SxS: np.ndarray, fitted: Fitted, turn: bool) -> Verdict:
         return Verdict(False, (WORDS["lateral"],))
     if likely["upright"] >= UPRIGHT:
         return Verdict(False, () if is_usual else (WORDS["other"],))
+    if name == "ct":
+        return Verdict(False, (WORDS["ct"],), is_ct=likely["ct"] >= SURE)
     if name == "inverted":
         return _classify_inverted(square_SxS, likely["inverted"], fitted)
     if name.startswith("turned") and turn:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,16 +11,20 @@ import numpy as np
 from jaxlung.config import Config
 from jaxlung.errors import InputError
 from jaxlung.gate import check_mask
-from jaxlung.gate.image import Verdict, examine_grey, is_coloured, rotate, shows_sides
-from jaxlung.io.ct.hounsfield import apply_window
-from jaxlung.io.film import Film, check_xray
+from jaxlung.gate.image import (
+    Verdict,
+    examine_grey,
+    examine_slice,
+    is_coloured,
+    rotate,
+    shows_sides,
+)
 from jaxlung.io.grey import to_grey8
-from jaxlung.io.images import read_film
 from jaxlung.masks.postprocess import clean_up
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import Confidence, expected_dice
 from jaxlung.model import to_mask
-from jaxlung.predict.images import ImageLike, is_several, like_image
+from jaxlung.predict.images import ImageLike, is_several, like_image, read_image
 from jaxlung.predict.prediction import Prediction, Prepared
 from jaxlung.predict.stream import Done, stream
 from jaxlung.preprocess import from_canvas, to_canvas
@@ -99,7 +102,7 @@ class Predictor:
             image: a path, or an array [H, W], [H, W, 1] or [H, W, 3 or 4]. uint8 is taken as it
                 is; other dtypes are scaled from their own minimum and maximum. A model of CT takes
                 an axial slice [H, W], uint8 in the model's window or else in Hounsfield units;
-                `volumes.predict_volume` reads files.
+                `volumes.predict_volume` reads scans, and pictures of slices have any window.
                 Or several: an array [B, H, W] (H and W from 16) or [B, H, W, C], or a list of
                 paths and arrays.
             output: the structure to mark, one of the model's outputs; None: `self.output`, which
@@ -209,11 +212,14 @@ class Predictor:
 
     def prepare(self, image: ImageLike) -> Prepared:
         """Reads an image, examines it and places it on the canvas. Raises as `predict_proba`."""
-        film = self._read(image)
+        film = read_image(image, self.config)
         with take_turn(film.image.size):
             grey_HxW = to_grey8(film.image)
-            verdict = Verdict(False, ())
-            if self.config.modality != "ct":
+            if self.config.modality == "ct":
+                # Hounsfield units, and what a header says, need no look.
+                is_picture = film.modality != "CT"
+                verdict = Verdict(False, examine_slice(grey_HxW) if is_picture else ())
+            else:
                 verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image), turn=self.turn)
                 if verdict.inverted:
                     grey_HxW = 255 - grey_HxW
@@ -230,25 +236,6 @@ class Predictor:
             mirrored=film.mirrored,
             spacing=film.spacing,
         )
-
-    def _read(self, image: ImageLike) -> Film:
-        is_ct = self.config.modality == "ct"
-        if isinstance(image, str | os.PathLike):
-            if is_ct:
-                raise InputError(
-                    f"{image}: the model was trained on CT volumes; give it to jaxlung.predict."
-                    f"volumes.predict_volume, or a slice in Hounsfield units to predict"
-                )
-            film = read_film(image)
-            check_xray(film.modality, image)
-            return film
-        pixels = np.asarray(image)
-        if is_ct and pixels.dtype != np.uint8:
-            if not np.isfinite(pixels).all():
-                raise InputError("the slice holds NaN or infinite values; replace them first")
-            data = self.config.data
-            pixels = apply_window(pixels, data.window_low, data.window_high)
-        return Film(pixels)
 
     def finish(self, prepared: Prepared, probability_SxS: np.ndarray) -> Prediction:
         """Brings a prediction from the canvas back to the image's own grid."""
