@@ -62,6 +62,7 @@ class Recipe:
     accumulate: int = 1
     threshold: float = 0.5  # a pixel is lung where its probability is at least this
     mirror: tuple[int, ...] = ()  # of the outputs: `structures.mirror_order`; (): none has a side
+    lungs: tuple[int, ...] | None = None  # as `structures.lung_places` has them; None: all outputs
     keeps_masks: bool = False  # `eval_step` returns its masks, which the host cleans up and counts
 
     def loss_of_one(self, logits_BxSxSx1: jax.Array, mask_BxSxSx1: jax.Array) -> jax.Array:
@@ -123,7 +124,7 @@ def train_step(
     image_BxSxSx1 = normalize(batch["image"])
     mask_BxSxSxC = to_share(batch["mask"])
     image_BxSxSx1, mask_BxSxSxC = augment(
-        augment_key, image_BxSxSx1, mask_BxSxSxC, recipe.augment, recipe.mirror
+        augment_key, image_BxSxSx1, mask_BxSxSxC, recipe.augment, recipe.mirror, recipe.lungs
     )
     images_and_masks = place.spread_rows(image_BxSxSx1), place.spread_rows(mask_BxSxSxC)
     examples = *images_and_masks, batch["labelled"]

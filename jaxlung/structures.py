@@ -60,3 +60,14 @@ def mirror_order(outputs: Sequence[str]) -> tuple[int, ...]:
         (0, 2, 1)
     """
     return tuple(outputs.index(mirror_name(name)) for name in outputs)
+
+
+def lung_places(outputs: Sequence[str]) -> tuple[int, ...]:
+    """Returns the places of the outputs that are lungs, in which disease lies.
+
+    Example:
+        >>> lung_places(("heart", "left_lung", "right_lung"))
+        (1, 2)
+    """
+    lungs = (LUNG, LUNG_AND_HEART, RIGHT_LUNG, LEFT_LUNG)
+    return tuple(i for i, name in enumerate(outputs) if name in lungs)

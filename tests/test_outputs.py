@@ -16,8 +16,9 @@ from jaxlung import steps
 from jaxlung.augmentation import augment
 from jaxlung.cli.flags import read_config
 from jaxlung.config import AugmentConfig, parse_config
-from jaxlung.data.canvases import make_canvases
+from jaxlung.data.canvases import check_canvases, make_canvases
 from jaxlung.data.folder import load_folder
+from jaxlung.data.splits import select_examples
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import _plan, evaluate
 from jaxlung.metrics import Counts
@@ -245,9 +246,86 @@ def test_a_folder_may_hold_masks_of_further_structures(two_conventions, tmp_path
     assert labelled_2.all()
     np.testing.assert_array_equal(mask_SxSx2[..., 0], heart)
     assert canvases.read(1).labelled_C.tolist() == [False, True]
-    cv2.imwrite(str(tmp_path / "masks_heart" / "01.png"), heart[:40])
-    with pytest.raises(InputError, match="01: mask is 40x64 but its image is 64x64"):
-        make_canvases(load_folder(tmp_path), size=64, fit="stretch", outputs=("heart",)).read(1)
+
+
+@pytest.fixture
+def with_hearts(two_conventions, tmp_path):
+    """The films and masks, and hearts of the first three; a function writes more."""
+    for name in ("images", "masks"):
+        shutil.copytree(two_conventions / name, tmp_path / name)
+    heart = np.zeros((64, 64), np.uint8)
+    heart[30:50, 24:44] = 255
+
+    def write(name, mask=heart, folder="masks_heart"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / folder / name), mask)
+        return heart
+
+    for i in range(3):
+        write(f"{i:02d}.png")
+    return tmp_path, write
+
+
+def test_an_error_of_a_further_mask_names_its_file(with_hearts):
+    folder, write = with_hearts
+    heart = write("01.png")[:40]
+    write("01.png", heart)
+    write("00.png", np.zeros((64, 64), np.uint8))
+    write("02.png", np.full((64, 64), 255, np.uint8))
+    write("03.png", heart, "masks_left_lung")
+    (folder / "masks_heart" / "04.png").write_bytes(b"damaged")
+    options = {"size": 64, "fit": "stretch", "reject_empty": True}
+    canvases = make_canvases(load_folder(folder), outputs=("heart", *SIDED), **options)
+    for name, said in (
+        ("masks_heart/00.png", r"this mask of the all split is empty \(no heart pixel\)"),
+        ("masks_heart/01.png", r"is 40x64 but its image 01.png is 64x64 \(height x width\)"),
+        ("masks_heart/02.png", "this mask of the all split marks the whole image as heart"),
+        ("masks_left_lung/03.png", "is 40x64 but its image 03.png"),
+        ("masks_heart/04.png", ""),
+    ):
+        with pytest.raises(InputError, match=f"^{folder}/{name}: {said}"):
+            canvases.read(int(name[-6:-4]))
+
+
+def test_a_changed_further_mask_is_a_change_of_those_that_learn_it(with_hearts):
+    """Of a large split, whose files are known by their sizes."""
+    folder, write = with_hearts
+    write("00.png", folder="masks_old")
+
+    def stats(outputs):
+        split = select_examples(load_folder(folder), ["02", "00"], "train")
+        canvases = make_canvases(split, size=16, fit="stretch", outputs=outputs)
+        return check_canvases(canvases, limit=1, sample=1)
+
+    lung, both = stats(("lung",)), stats(("lung", "heart"))
+    sizes = [(folder / name / "00.png").stat().st_size for name in ("images", "masks")]
+    assert lung["00"] == f"{sizes[0]}:{sizes[1]} bytes"  # as before there were other folders
+    assert both["00"].startswith(f"{lung['00']}, heart ")
+    write("00.png", np.eye(64, dtype=np.uint8) * 255)
+    write("00.png", np.eye(64, dtype=np.uint8) * 255, "masks_old")
+    changed = stats(("lung", "heart"))
+    assert changed["00"] != both["00"] and changed["02"] == both["02"]
+    assert stats(("lung",)) == lung
+
+
+def test_a_folder_of_masks_that_no_output_names_is_passed_over_with_a_note(with_hearts, capsys):
+    folder, write = with_hearts
+    for name in ("00.png", "00.bmp"):  # one stem
+        write(name, folder="masks_old")
+    (folder / "masks_Before correction").mkdir()
+    (folder / "masks_notes.txt").write_text("no folder")
+
+    def prepare(*outputs):
+        data = {"name": "folder", "dir": str(folder), "size": 32}
+        config = {"data": data, "model": {"outputs": outputs}, "train": {"batch_size": 4}}
+        prepare_data(parse_config(config))
+        return capsys.readouterr().out
+
+    unread = "masks_Before correction/, masks_heart/, masks_old/ passed over, as model.outputs="
+    assert prepare("lung") == f"{folder}: {unread}('lung',) names no such structure\n"
+    with pytest.raises(InputError, match="masks_old/00.png: same stem as 00.bmp; keep one"):
+        prepare("lung", "old")
+    assert "masks_Before correction/, masks_old/ passed over" in prepare("lung", "heart")
 
 
 def test_one_side_without_the_other_is_refused(two_conventions, tmp_path):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxlung.augmentation.appearance import random_appearance
 from jaxlung.augmentation.draws import is_off
@@ -17,6 +18,7 @@ def augment(
     mask_BxHxWxC: jax.Array,
     config: AugmentConfig,
     mirror: Sequence[int] = (),
+    lungs: Sequence[int] | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Augments each image with its own draw; geometry moves image and mask in one resampling.
 
@@ -28,6 +30,8 @@ def augment(
             static argument, so that changes of strength 0 cost nothing.
         mirror: for each structure the one that a left-right flip makes of it, as
             `structures.mirror_order` returns it; (): all stay what they are.
+        lungs: the places of the structures in which an opacity may lie, as
+            `structures.lung_places` returns them; None: all.
 
     Returns:
         image and mask, float32 in [0, 1] of the same shapes. What comes from outside of the image
@@ -57,7 +61,11 @@ def augment(
             flipped = is_mirrored(matrix_2x3)
             swapped_HxWxC = moved_mask_HxWxC[..., jnp.array(mirror)]
             moved_mask_HxWxC = jnp.where(flipped, swapped_HxWxC, moved_mask_HxWxC)
-        marked_HxWx1 = moved_mask_HxWxC.max(-1, keepdims=True)
+        can_be_ill_HxWxC = moved_mask_HxWxC
+        count = mask_HxWxC.shape[-1]
+        if lungs is not None and len(lungs) < count:
+            can_be_ill_HxWxC *= np.isin(np.arange(count), lungs).reshape(1, 1, count)
+        marked_HxWx1 = can_be_ill_HxWxC.max(-1, keepdims=True)
         lungs_HxWx1 = (marked_HxWx1 >= 0.5).astype(mask_HxWxC.dtype)
         image_HxWx1 = random_appearance(keys[2], moved_HxWxN[..., :1], lungs_HxWx1, config)
         return image_HxWx1, moved_mask_HxWxC

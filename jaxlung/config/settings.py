@@ -99,7 +99,7 @@ class AugmentConfig:
     gamma: float = between(0.8, 0, 9, "exponent, log-uniform in [1/(1+gamma), 1+gamma]")
     # Above 0.05 the image folds over itself.
     elastic: float = between(0.0, 0, 0.05, "largest smooth displacement, fraction of the canvas")
-    opacity: float = between(0.0, 0, 1, "probability of a bright ellipse over the lungs (disease)")
+    opacity: float = between(0.0, 0, 1, "probability of a bright ellipse in the lungs (disease)")
     shade: float = between(0.0, 0, 1, "smooth field of brightness, in +-")
     # Above 1.5 the Gaussian's tails are cut: `appearance.random_blur`.
     blur: float = between(0.0, 0, 1.5, "largest deviation of a Gaussian, pixels; half of images")

@@ -1,5 +1,6 @@
 """Examples at the network's size: read when asked for, checked, and kept where they fit."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -7,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.data.duplicates import digest_canvas, hash_image
-from jaxlung.data.splits import Example, Split, refuse_unusable
+from jaxlung.data.splits import Split, refuse_unusable
 from jaxlung.errors import InputError
 from jaxlung.io.grey import to_grey8
 from jaxlung.preprocess import Geometry, is_lung, mask_to_canvas, to_canvas
-from jaxlung.structures import LUNG, mirror_order
+from jaxlung.structures import LUNG, mirror_name
 from jaxlung.system.threads import count_cores
 
 CHECK_LIMIT = 1000  # examples; of a larger split only a sample is read before the first step
@@ -88,27 +89,30 @@ def make_canvases(
     def read(index: int) -> Canvas:
         if not done_N[index]:
             example = split.read(index)
+            masks = [example.mask_of(output) for output in outputs]  # errors name their files
             try:
                 grey_HxW = to_grey8(example.image)
                 image_SxS, _, geometry = to_canvas(grey_HxW, size=size, fit=fit)
-                mask_SxSxC, labelled_C = masks_to_canvas(example, outputs, geometry)
+                mask_SxSxC = masks_to_canvas(masks, geometry)
             except InputError as error:
                 raise InputError(f"{split.ids[index]}: {error}") from error
-            if not labelled_C.any():
+            labelled_C = np.array([mask_HxW is not None for mask_HxW in masks])
+            labelled = [name for name, mask in zip(outputs, masks, strict=True) if mask is not None]
+            if not labelled:
                 raise InputError(
                     f"{split.sources[index]}: marks {', '.join(split.labels_of(index))}, and "
                     f"model.outputs={tuple(outputs)} has none of these; name one there"
                 )
-            order = list(mirror_order(outputs))
-            if (labelled_C != labelled_C[order]).any():  # mirrored, it would teach the other side
-                raise InputError(
-                    f"{split.sources[index]}: marks {', '.join(split.labels_of(index))}, one side "
-                    f"without the other; give both masks, or leave both out"
-                )
-            if reject_empty:
-                box_HxW, marks_HxWxL = geometry.box_of(image_SxS), mask_SxSxC[..., labelled_C]
-                for mask_SxS in np.moveaxis(is_lung(marks_HxWxL), -1, 0):
-                    refuse_unusable(split, index, box_HxW, geometry.box_of(mask_SxS))
+            for name in labelled:
+                if mirror_name(name) not in labelled:  # mirrored, it would teach the other side
+                    raise InputError(
+                        f"{split.source_of(index, name)}: marks {name}, one side without the "
+                        f"other; give both masks, or leave both out"
+                    )
+                if reject_empty:
+                    truth_SxS = is_lung(mask_SxSxC[..., outputs.index(name)])
+                    boxes = geometry.box_of(image_SxS), geometry.box_of(truth_SxS)
+                    refuse_unusable(split, index, *boxes, name)
             if hashes is not None and split.ids[index] not in hashes:
                 hashes[split.ids[index]] = hash_image(grey_HxW)
             if not cached:
@@ -121,20 +125,17 @@ def make_canvases(
     return Canvases(split, size, tuple(outputs), read, cached, hashes)
 
 
-def masks_to_canvas(
-    example: Example, outputs: Sequence[str], geometry: Geometry
-) -> tuple[np.ndarray, np.ndarray]:
-    """Places an example's masks of the outputs on the canvas.
+def masks_to_canvas(masks: Sequence[np.ndarray | None], geometry: Geometry) -> np.ndarray:
+    """Places an example's C masks, bool [H, W] or None where there is none, on the canvas.
 
     Returns:
-        the coverage, uint8 [S, S, C], 0 where nothing is labelled; and what is labelled, bool [C].
+        the coverage, uint8 [S, S, C], 0 where there is no mask.
     """
-    masks = [example.mask_of(output) for output in outputs]
     mask_SxSxC = np.zeros((geometry.size, geometry.size, len(masks)), np.uint8)
     for i, mask_HxW in enumerate(masks):
         if mask_HxW is not None:
             mask_SxSxC[..., i] = mask_to_canvas(mask_HxW, geometry)
-    return mask_SxSxC, np.array([mask_HxW is not None for mask_HxW in masks])
+    return mask_SxSxC
 
 
 def _is_sampled(split: Split, limit: int = CHECK_LIMIT) -> bool:
@@ -159,7 +160,7 @@ def check_canvases(
         known: id to `digest_canvas` of what has been read already, and is not read again.
 
     Returns:
-        id to `digest_canvas`; in a large split, to `Split.stat` of its files.
+        id to `digest_canvas`; in a large split, to `Split.stat_of` its files.
 
     Raises:
         InputError: an example cannot be read.
@@ -178,5 +179,6 @@ def check_canvases(
     with ThreadPoolExecutor(count_cores()) as pool:
         digests = list(pool.map(digest, chosen))
         if split.stat is not None and is_large:
-            digests = list(pool.map(split.stat, range(count)))
+            stat = functools.partial(split.stat_of, outputs=canvases.outputs)
+            digests = list(pool.map(stat, range(count)))
     return dict(zip(split.ids, digests, strict=True))

@@ -2,6 +2,7 @@
 
 metadata.csv beside them may name patients, pixel spacings and subgroups: see `metadata`. Folders
 masks_NAME/ may hold masks of a further structure NAME, such as masks_heart/, of all images or some.
+A network that has no output NAME passes over them.
 """
 
 import functools
@@ -10,12 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from jaxlung.config import DataConfig
 from jaxlung.data.metadata import Metadata, read_metadata
-from jaxlung.data.splits import Example, Split, patients_by_id, select_examples
+from jaxlung.data.splits import Example, Split, patients_by_id, refuse_inverted, select_examples
 from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
@@ -23,16 +23,10 @@ from jaxlung.io.ct.raw_volumes import is_voxel_file
 from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
-from jaxlung.io.masks import measure_frame, read_mask
+from jaxlung.io.masks import read_mask
 from jaxlung.io.passed_over import is_hidden, name_kind
 from jaxlung.io.text import compose, is_utf8
-from jaxlung.masks.shape import HOLES, is_inverted, measure_contrast, measure_shape
-from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.structures import LUNG, is_structure_name
-
-# Lungs hold 7 % of a picture's frame at most in 704 radiographs, and 19 % of the frame of their own
-# box in 500: their inverse holds this share.
-_CERTAIN = 0.9
 
 
 class Pair(NamedTuple):
@@ -77,12 +71,29 @@ def load_folder(directory: Path, patient_pattern: str = "", convention: str = LU
 def find_others(directory: Path, stems: Sequence[str]) -> dict[str, dict[str, Path]]:
     """Finds the masks of further structures: structure to stem to the file in masks_STRUCTURE/."""
     found = {}
-    for folder in sorted(directory.glob("masks_*")):
-        name = folder.name.removeprefix("masks_")
-        if folder.is_dir() and is_structure_name(name):
-            masks = files_by_stem(folder, is_image, stem_of)
+    for name, folder in _further_folders(directory).items():
+        if is_structure_name(name):
+            masks = scan_files(folder, is_image, stem_of).files
             found[name] = {stem: path for stem in stems if (path := take_mask(masks, stem))}
     return found
+
+
+def check_others(directory: Path, outputs: Sequence[str]) -> list[str]:
+    """Checks the names in the folders masks_NAME/ of these outputs, and returns the other folders.
+
+    Raises:
+        InputError: two masks of a folder have one stem, or a name is not UTF-8.
+    """
+    folders = _further_folders(directory)
+    for name in folders.keys() & set(outputs):
+        files_by_stem(folders[name], is_image, stem_of)
+    return [f"{folder.name}/" for name, folder in folders.items() if name not in outputs]
+
+
+def _further_folders(directory: Path) -> dict[str, Path]:
+    """Finds the folders masks_NAME/, by NAME, which need not be a structure's."""
+    folders = [path for path in sorted(directory.glob("masks_*")) if path.is_dir()]
+    return {path.name.removeprefix("masks_"): path for path in folders}
 
 
 def read_folder_metadata(directory: Path, stems: Sequence[str], patient_pattern: str) -> Metadata:
@@ -235,25 +246,6 @@ def explain_no_image(directory: Path) -> str:
     return ""
 
 
-def _refuse_inverted(image: np.ndarray, mask_HxW: np.ndarray, path: Path) -> None:
-    # The box that the mask fills: a film may have black bars, which an inverted mask leaves out.
-    left, top, width, height = cv2.boundingRect(mask_HxW.astype(np.uint8))
-    box = np.s_[top : top + height, left : left + width]
-    mask = mask_HxW[box]
-    if not mask.size or measure_frame(mask) < _CERTAIN:
-        return
-    canvas_SxS, mask_SxS, _ = to_canvas(image[box], mask, fit="stretch")
-    assert mask_SxS is not None
-    contrast = measure_contrast(canvas_SxS, is_lung(mask_SxS).astype(np.uint8))
-    shape = measure_shape(mask, contrast)
-    # Lungs drawn as rectangles fill their box too, but leave no holes.
-    if is_inverted(shape) and (mask.size == mask_HxW.size or shape.holes > HOLES):
-        raise InputError(
-            f"{path}: is inverted, as it marks {shape.border:.0%} of the picture's frame and not "
-            f"the lungs; exchange 0 and the other value"
-        )
-
-
 def load_pairs(
     name: str,
     pairs: Sequence[Pair],
@@ -270,31 +262,35 @@ def load_pairs(
     stems = tuple(stem for stem, _, _ in pairs)
     metadata = metadata or read_metadata(None, stems)
     marks = tuple(own or convention for own in metadata.conventions)
-    others = [
+    files = tuple(
         {name: paths[stem] for name, paths in masks_of.items() if stem in paths} for stem in stems
-    ]
+    )
 
     def read(index: int) -> Example:
         _, image_path, mask_path = pairs[index]
-        film, mask = read_film(image_path), read_mask(mask_path)
+        film = read_film(image_path)
         check_xray(film.modality, image_path)
-        image = film.image
-        if image.shape[:2] != mask.shape:
-            raise InputError(
-                f"{mask_path}: is {format_shape(mask.shape)} but its image {image_path.name} is "
-                f"{format_shape(image.shape[:2])} (height x width); give both one size"
-            )
-        _refuse_inverted(image, mask, mask_path)
+
+        def read_fitting(path: Path) -> np.ndarray:
+            mask, shape = read_mask(path), film.image.shape[:2]
+            if mask.shape != shape:
+                raise InputError(
+                    f"{path}: is {format_shape(mask.shape)} but its image {image_path.name} is "
+                    f"{format_shape(shape)} (height x width); give both one size"
+                )
+            return mask
+
+        mask = read_fitting(mask_path)
+        refuse_inverted(film.image, mask, mask_path)
         spacing = metadata.spacings[index] or film.spacing
-        further = {name: functools.partial(read_mask, path) for name, path in others[index].items()}
-        return Example(image, mask, spacing, marks[index], further)
+        further = {n: functools.partial(read_fitting, path) for n, path in files[index].items()}
+        return Example(film.image, mask, spacing, marks[index], further)
 
     def stat(index: int) -> str:
         _, image_path, mask_path = pairs[index]
         return f"{image_path.stat().st_size}:{mask_path.stat().st_size} bytes"
 
     sources = tuple(str(mask) for _, _, mask in pairs)
-    labels = tuple((own, *further) for own, further in zip(marks, others, strict=True))
-    return Split(
-        name, stems, sources, read, metadata.patients, metadata.groups, stat, labels=labels
-    )
+    labels = tuple((own, *further) for own, further in zip(marks, files, strict=True))
+    patients, groups = metadata.patients, metadata.groups
+    return Split(name, stems, sources, read, patients, groups, stat, labels=labels, files=files)

@@ -41,7 +41,7 @@ def find_recorded(
         text = recorded.get(whole.ids[i])
         try:
             if text and not is_example_digest(text):
-                return whole.stat(i) if whole.stat else ""
+                return whole.stat_of(i, outputs) if whole.stat else ""
             image_SxS, mask_SxSxC, _ = canvases.read(i)
             return digest_canvas(image_SxS, mask_SxSxC)
         except InputError:  # scoring names a damaged file when its turn comes

@@ -13,7 +13,7 @@ from jaxlung.config import Config, DataConfig, EnsembleConfig, MeshConfig, Train
 from jaxlung.devices import mesh as meshes
 from jaxlung.model import build_model
 from jaxlung.optimizer import make_optimizer
-from jaxlung.structures import mirror_order
+from jaxlung.structures import lung_places, mirror_order
 from jaxlung.train.validation import SHOWN
 from jaxlung.workdir.checkpoints import abstract_like
 
@@ -80,6 +80,7 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
         accumulate=config.train.accumulate,
         threshold=config.train.threshold,
         mirror=mirror_order(config.model.outputs),
+        lungs=lung_places(config.model.outputs),
         keeps_masks=config.train.postprocess,
     )
     place = steps.Placement(meshes.spread_rows(mesh), meshes.gather_params(mesh, fsdp=fsdp))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from jaxlung.config import Config
 from jaxlung.data.canvases import Canvas, Canvases, check_canvases, make_canvases
 from jaxlung.data.datasets import load_splits
-from jaxlung.data.folder import count_passed_over
+from jaxlung.data.folder import check_others, count_passed_over
 from jaxlung.data.splits import Split
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError
@@ -50,6 +50,13 @@ def prepare_data(config: Config) -> Data:
         )
 
     splits = load_splits(config.data)
+    if config.data.name == "folder":
+        unread = check_others(Path(config.data.dir), config.model.outputs)
+        if unread and is_main():
+            print(
+                f"{config.data.dir}: {', '.join(unread)} passed over, as model.outputs="
+                f"{config.model.outputs} names no such structure"
+            )
     if config.data.name in ("folder", "ct") and is_main():
         ct = config.data.name == "ct"
         if words := count_in_words(count_passed_over(Path(config.data.dir), ct=ct)):

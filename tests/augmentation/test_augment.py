@@ -12,6 +12,7 @@ from jaxlung.augmentation import appearance, augment
 from jaxlung.augmentation.appearance import random_tone
 from jaxlung.augmentation.geometry import random_affine, random_bend, warp
 from jaxlung.config import AugmentConfig
+from jaxlung.structures import lung_places
 
 NOTHING = AugmentConfig(**{field.name: 0.0 for field in dataclasses.fields(AugmentConfig)})
 DEFAULT = AugmentConfig()
@@ -282,6 +283,26 @@ def test_opacity_is_of_the_moved_mask():
     change = _compile(appearance.random_opacity)
     expected = change(keys[0], image[0, :, ::-1], moved[0], 1.0)
     np.testing.assert_allclose(out[0], expected, atol=1e-5)
+
+
+def test_an_opacity_lies_in_the_lungs_and_in_no_other_structure():
+    """Nor where an image has its heart labelled alone, or a network no lung."""
+    image, lung = batch()
+    assert 0 < lung.mean() < 1
+    heart = jnp.roll(lung, SHAPE[1] // 2, axis=2)
+    config, key = only(opacity=1.0), jax.random.key(4)
+    change = _compile(augment, static_argnums=(3, 4, 5))
+    expected = change(key, image, lung, config)[0]
+    assert (expected != image).any()
+    both = jnp.concatenate([heart, lung], axis=-1)
+    for outputs, masks in ((("heart", "lung"), both), (("lung", "heart"), both[..., ::-1])):
+        out, moved = change(key, image, masks, config, (), lung_places(outputs))
+        np.testing.assert_allclose(out, expected, atol=1e-6)
+        np.testing.assert_allclose(moved, masks, atol=1e-6)
+    assert (change(key, image, both, config)[0] != expected).any()  # all may hold it
+    for outputs, masks in ((("heart", "lung"), both.at[..., 1].set(0)), (("heart",), heart)):
+        out, _ = change(key, image, masks, config, (), lung_places(outputs))
+        np.testing.assert_allclose(out, image, atol=1e-6)
 
 
 def test_affine_stays_within_its_ranges():
