@@ -113,7 +113,9 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         busy.clear()
         wall, cpu_seconds = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = run.run_batch(model, sources, Options(out=folder / f"out{repeat}"))
+            failed = run.run_batch(
+                run.models_of(model), sources, Options(out=folder / f"out{repeat}")
+            )
         wall, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu_seconds
         assert not failed
         rates.append(len(sources) / wall)

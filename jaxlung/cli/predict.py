@@ -1,6 +1,7 @@
 """`jaxlung predict` and `jaxlung join`: their flags, and the start-up before the work."""
 
 import argparse
+import functools
 import io
 import logging
 import sys
@@ -19,8 +20,8 @@ def add_predict_command(commands: Any) -> None:
         "predict",
         help="draw the lungs of images",
         description="For each image writes NAME.png, the mask at the image's own size (255 is "
-        "lung), and NAME_overlay.png, the image with the mask's outline; with a model of CT, for "
-        "each NIfTI file or folder of a DICOM series, NAME.nii.gz on the scan's own grid (1 is "
+        "lung), and NAME_overlay.png, the image with the mask's outline; for each CT scan (NIfTI, "
+        "MetaImage, NRRD, or the folder of a DICOM series) NAME.nii.gz on the scan's own grid (1 is "
         "lung), and NAME_overlay.png with some slices. summary.csv and summary.json have a row "
         "for each image. docs/predict.md says more. Not a medical device.",
     )
@@ -36,8 +37,9 @@ def add_predict_command(commands: Any) -> None:
         "--workdir",
         action="append",
         metavar="MODEL",
-        help="a workdir of `jaxlung train`, or a bundled model's name (default cxr: frontal chest "
-        "X-rays); several times: their mean",
+        help="a workdir of `jaxlung train`, or a bundled model's name; several times: their mean. "
+        "Default: the bundled model of chest X-rays for these, and that of CT, ct, for scans and "
+        "pictures of CT slices",
     )
     predict.add_argument(
         "--output",
@@ -111,10 +113,24 @@ def join_command(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+def _load_models(arguments: argparse.Namespace) -> Any:
+    """Loads the models that are named, or the bundled ones: of X-rays, and of CT."""
+    from jaxlung.predict.batch.run import Models, models_of
+    from jaxlung.predict.load import load
+    from jaxlung.weights import bundled
+
+    load_one = functools.partial(load, tta=arguments.tta, turn=arguments.turn)
+    if named := arguments.model:
+        model = load_one(named if len(named) > 1 else named[0])
+        return models_of(model.for_output(arguments.output))
+    xray, ct = load_one(bundled.DEFAULT).for_output(arguments.output), load_one(bundled.CT)
+    return Models(xray, ct if xray.output in ct.config.model.outputs else None)
+
+
 def predict_command(arguments: argparse.Namespace) -> None:
     """Raises SystemExit 1 where an image failed, InputError before any work."""
     IMAGE_FORMATS[arguments.format].check_extra()
-    from jaxlung.predict.batch.sources import find_sources, read_list
+    from jaxlung.predict.batch.sources import read_list
     from jaxlung.system.files import check_out
     from jaxlung.system.processes import find_share
 
@@ -136,25 +152,29 @@ def predict_command(arguments: argparse.Namespace) -> None:
 
     start_process()
 
+    from jaxlung.predict.batch.modality import find_images_and_volumes
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.run import run_batch
-    from jaxlung.predict.load import load
-    from jaxlung.weights import bundled
+    from jaxlung.predict.batch.sources import find_sources
 
-    models = arguments.model or [bundled.DEFAULT]
-    model = load(models[0] if len(models) == 1 else models, tta=arguments.tta, turn=arguments.turn)
-    model = model.for_output(arguments.output)
-    if arguments.sides and model.output != "lung":
-        raise InputError(f"--sides tells two lungs apart, not {model.output}; leave it out")
-    is_ct, passed_over = model.config.modality == "ct", Counter[str]()
-    sources = find_sources(paths, volumes=is_ct, but_not=arguments.out, passed_over=passed_over)
+    models = _load_models(arguments)
+    output = models.known[0].output
+    if arguments.sides and output != "lung":
+        raise InputError(f"--sides tells two lungs apart, not {output}; leave it out")
+    passed_over = Counter[str]()
+    if models.ct:
+        sources = find_images_and_volumes(paths, but_not=arguments.out, passed_over=passed_over)
+    else:
+        sources = find_sources(paths, volumes=False, but_not=arguments.out, passed_over=passed_over)
+    named = "+".join(Path(one).name for one in arguments.model or [])
     options = Options(
         out=arguments.out,
         sides=arguments.sides,
         overlay=not arguments.no_overlay,
         probabilities=arguments.probabilities,
-        model="+".join(Path(one).name for one in models),
-        output=model.output,
+        model=named or str(models.xray and models.xray.workdir),
+        ct_model=named or str(models.ct and models.ct.workdir),
+        output=output,
         format=arguments.format,
         strict=arguments.strict,
         resume=arguments.resume,
@@ -162,7 +182,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
         share=share,
     )
     try:
-        failed = run_batch(model, sources, options, passed_over)
+        failed = run_batch(models, sources, options, passed_over)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
     except BrokenPipeError:

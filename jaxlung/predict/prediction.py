@@ -16,6 +16,7 @@ class Prepared(NamedTuple):
     warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
     inverted: bool  # the gate took the film for a negative, and `image` is its positive
     degrees: int  # by which the film was rotated clockwise; the canvas holds it upright
+    is_ct: bool  # a model of X-rays was given what is surely an axial slice of CT
     mirrored: bool  # the picture's left is the patient's left: see `Film`
     spacing: tuple[float, float] | None  # mm, height and width of a pixel
 

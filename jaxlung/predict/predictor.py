@@ -233,6 +233,7 @@ class Predictor:
             warnings=verdict.warnings,
             inverted=verdict.inverted,
             degrees=verdict.degrees,
+            is_ct=verdict.is_ct,
             mirrored=film.mirrored,
             spacing=film.spacing,
         )

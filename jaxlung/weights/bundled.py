@@ -24,6 +24,7 @@ from jaxlung.workdir.record import Contents
 
 WEIGHTS = Path(__file__).parent
 DEFAULT = "cxr"  # the model where none is named
+CT = "ct"  # the model of CT
 SCHEMA = "jaxlung-model-2"  # changes when a field changes its meaning or goes
 
 

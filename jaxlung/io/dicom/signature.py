@@ -26,6 +26,7 @@ _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # CT, Enhanced CT and Legacy Converted Enhanced CT.
 _CT = [f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "2.1", "2.2")]
 _IMAGE_TYPE = (0x0008, 0x0008)
+_MODALITY = (0x0008, 0x0060)
 _CLASSES = ((0x0002, 0x0002), (0x0008, 0x0016))  # of the stored object: in the header, in the data
 # Value representations, by the bytes of their length: 4 and 2 (PS3.5 7.1.2).
 _LONG = b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split()
@@ -89,6 +90,12 @@ def starts_capture(start: bytes) -> bool:
 def starts_slice(start: bytes) -> bool:
     """Says whether the class may be that of a CT slice: CT, Secondary Capture, or not known."""
     return starts_capture(start) or _read_text(start, _CLASSES[1]) in ("", *_CT)
+
+
+def starts_ct(start: bytes) -> bool:
+    """Says whether the file's Modality, or without one its class, is that of CT."""
+    modality = _read_text(start, _MODALITY)
+    return modality == "CT" or not modality and _read_text(start, _CLASSES[1]) in _CT
 
 
 def _read_text(start: bytes, tag: tuple[int, int]) -> str:

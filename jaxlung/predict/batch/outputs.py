@@ -38,7 +38,8 @@ class Options:
     sides: bool = False  # labels 1 (right lung) and 2 (left lung) instead of one mask
     overlay: bool = True
     probabilities: bool = False
-    model: str = "cxr"  # whose masks they are, for dicom-seg
+    model: str = ""  # that makes masks of images, for dicom-seg
+    ct_model: str = ""  # that makes masks of scans
     output: str = LUNG  # the structure that they mark
     format: str = "png"  # of masks: a key of the tables in formats.py
     strict: bool = False  # refuse what the sanity gate warns of
@@ -52,7 +53,10 @@ class Job(NamedTuple):
 
     source: Source
     options: Options
-    is_volume: bool  # of CT; False: an X-ray
+
+    @property
+    def is_volume(self) -> bool:
+        return self.source.is_volume
 
     @property
     def name(self) -> str:
@@ -93,17 +97,16 @@ class Job(NamedTuple):
             return False
 
 
-def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> list[Job]:
+def plan_jobs(sources: Sequence[Source], options: Options) -> list[Job]:
     """Decides where each source's outputs go; scans of one name in several formats keep theirs.
 
     Raises:
         InputError: two sources would write one file, or an output is an input.
     """
     inputs = {source.path.resolve() for source in sources}
-    if volumes:
-        sources = _tell_apart(sources)
+    sources = _tell_apart(sources)
     owner: dict[str, Source] = {}
-    jobs = [Job(source, options, volumes) for source in sources]
+    jobs = [Job(source, options) for source in sources]
     for job in jobs:
         for target in job.outputs:
             # Some file systems tell neither case nor the forms of an accented letter apart.
@@ -121,11 +124,11 @@ def plan_jobs(sources: Sequence[Source], options: Options, *, volumes: bool) -> 
 
 def _tell_apart(sources: Sequence[Source]) -> list[Source]:
     """Gives scans of one name in several formats their whole file names: a.nii, a.mha, a.nrrd."""
-    counts = Counter(source.name for source in sources)
+    counts = Counter(source.name for source in sources if source.is_volume)
     files = [PurePosixPath(source.member or source.path.as_posix()) for source in sources]
     return [
         source._replace(name=source.name.with_name(file.name))
-        if counts[source.name] > 1 and file.suffix.lower() in RAW
+        if source.is_volume and counts[source.name] > 1 and file.suffix.lower() in RAW
         else source
         for source, file in zip(sources, files, strict=True)
     ]
@@ -160,8 +163,7 @@ def write_volume(
 
 def _write_mask(job: Job, labels: np.ndarray, grid: Grid | None = None) -> None:
     options = job.options
+    model = options.ct_model if job.is_volume else options.model
     job.format.write(
-        MaskFile(
-            *(job.mask, labels, options.sides, job.source, options.model, grid, options.output)
-        )
+        MaskFile(*(job.mask, labels, options.sides, job.source, model, grid, options.output))
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,17 +22,33 @@ from jaxlung.predict.batch.sources import Source, on_disk
 from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import BATCH, Predictor
-from jaxlung.predict.stream import Done, timed
+from jaxlung.predict.stream import Done, stream, timed
 from jaxlung.predict.volumes import predict_volume
 from jaxlung.system.digests import digest_weights
-from jaxlung.system.threads import take_turn
+from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.version import __version__
 
 _SHOWN = 20  # images that get a line each; of more only what is odd, and a bar
 
 
+class Models(NamedTuple):
+    """The models of a batch: each image and scan goes to the one of its modality."""
+
+    xray: Predictor | None = None
+    ct: Predictor | None = None
+
+    @property
+    def known(self) -> list[Predictor]:
+        return [model for model in self if model]
+
+
+def models_of(model: Predictor) -> Models:
+    """Makes models of a single one."""
+    return Models(ct=model) if model.config.modality == "ct" else Models(xray=model)
+
+
 def run_batch(
-    model: Predictor,
+    models: Models,
     sources: Sequence[Source],
     options: Options,
     passed_over: Mapping[str, int] | None = None,
@@ -51,21 +68,21 @@ def run_batch(
             or exists (unless resume or overwrite), there is a summary of other settings, or shares
             that are not joined.
     """
-    volumes, share = model.config.modality == "ct", options.share
-    jobs = planned = plan_jobs(sources, options, volumes=volumes)
-    settings = _settings(model, options)
+    share = options.share
+    jobs = planned = plan_jobs(sources, options)
+    settings = _settings(models, options)
     with hold_folder(options.out, share):
         if share:
-            jobs, options = take_share(planned, settings, options, volumes=volumes)
+            jobs, options = take_share(planned, settings, options)
         earlier = read_earlier(options.out)
         todo, kept = earlier.split(jobs, settings, options)
         check_nothing_lost(earlier, jobs, todo, settings, options)
         pending = {job.name: job.source.place for job in todo}
         journal = summary.Journal(options.out, settings, kept, pending)
-        if volumes:
-            results = _volumes(model, todo)
-        else:
-            results = _images(model, todo, BATCH if len(planned) > 1 else 1)
+        images = [job for job in todo if not job.is_volume]
+        scans = [job for job in todo if job.is_volume]
+        batch_size = BATCH if sum(not job.is_volume for job in planned) > 1 else 1
+        results = itertools.chain(_images(models, images, batch_size), _volumes(models, scans))
         failed = _follow(results, todo, journal)
         rows = journal.close((job.name for job in jobs), passed_over or {})
     if len(planned) > 1:
@@ -80,15 +97,17 @@ def run_batch(
     return len(failed)
 
 
-def _settings(model: Predictor, options: Options) -> Row:
+def _settings(models: Models, options: Options) -> Row:
+    first, *_ = known = models.known
+    thresholds = {model.config.train.threshold for model in known}
     return {
-        "model": str(model.workdir),
-        "weights_sha256": digest_weights(model.variables),
-        "members": model.members,
-        "tta": model.tta,
-        "turn": model.turn,
-        "threshold": model.config.train.threshold,
-        "masks": "right 1, left 2" if options.sides else model.output,
+        "model": ", ".join(str(model.workdir) for model in known),
+        "weights_sha256": ", ".join(digest_weights(model.variables) for model in known),
+        "members": first.members,
+        "tta": first.tta,
+        "turn": first.turn,
+        "threshold": first.config.train.threshold if len(thresholds) == 1 else sorted(thresholds),
+        "masks": "right 1, left 2" if options.sides else options.output,
         "format": options.format,
         "jaxlung": __version__,
     }
@@ -126,19 +145,19 @@ def _follow(
 
 
 class _Ready(NamedTuple):
-    """An X-ray that has been read."""
+    """An image that has been read."""
 
     job: Job
+    model: Predictor
     prepared: Prepared
     stamp: str  # of the file as it was before it was read
 
-    @property
-    def canvas(self) -> np.ndarray:
-        return self.prepared.canvas
 
+def _images(models: Models, jobs: Sequence[Job], batch_size: int) -> Iterator[Done[Job, Row]]:
+    """Yields each image's row, in order, once its outputs are written.
 
-def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[Done[Job, Row]]:
-    """Yields each X-ray's row, in order, once its outputs are written."""
+    A picture that is surely an axial slice of CT goes to the model of CT where there is one.
+    """
 
     def prepare(job: Job) -> _Ready:
         stamp = job.source.stamp if job.source.path.exists() else ""
@@ -146,14 +165,27 @@ def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[
             raise InputError(f"{job.source}: is a volume, but the model was trained on X-rays")
         with _any_error_named(job), on_disk(job.source) as path:
             job.format.check_source(path)
+            model = models.xray or models.ct
+            assert model is not None
             prepared = model.prepare(path)
+            if prepared.is_ct and models.ct:
+                model, prepared = models.ct, models.ct.prepare(path)
         _refuse(job, prepared.warnings)
-        return _Ready(job, prepared, stamp)
+        return _Ready(job, model, prepared, stamp)
+
+    def compute(batch: Sequence[_Ready]) -> Iterator[np.ndarray]:
+        of_each = {
+            id(model): model.probabilities(
+                (one.prepared.canvas for one in batch if one.model is model), batch_size
+            )
+            for model in models.known
+        }
+        return (next(of_each[id(one.model)]) for one in batch)
 
     def finish(ready: _Ready, probability_SxS: np.ndarray) -> Row:
         job = ready.job
         with _any_error_named(job), take_turn(ready.prepared.image.size):
-            found = model.finish(ready.prepared, probability_SxS)
+            found = ready.model.finish(ready.prepared, probability_SxS)
             _refuse(job, found.warnings)
             write_image(job, found)
         sizes = summary.measure_lungs(found.labels, found.spacing and math.prod(found.spacing))
@@ -162,13 +194,14 @@ def _images(model: Predictor, jobs: Sequence[Job], batch_size: int) -> Iterator[
         sizes |= {"turned": found.degrees}
         return _describe(job, ready.stamp, found.labels, sizes, found.confidence, found.warnings)
 
-    return model.stream(jobs, prepare, finish, batch_size=batch_size)
+    return stream(jobs, prepare, compute, finish, batch_size=batch_size, workers=count_workers())
 
 
-def _volumes(model: Predictor, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
+def _volumes(models: Models, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
     """Yields each CT volume's row, in order, once its outputs are written."""
     for job in jobs:
-        yield Done(job, *timed(_volume, model, job))
+        assert models.ct is not None
+        yield Done(job, *timed(_volume, models.ct, job))
 
 
 def _volume(model: Predictor, job: Job) -> Row:

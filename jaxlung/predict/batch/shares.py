@@ -76,7 +76,7 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def take_share(
-    planned: Sequence[Job], settings: Row, options: Options, *, volumes: bool
+    planned: Sequence[Job], settings: Row, options: Options
 ) -> tuple[list[Job], Options]:
     """Chooses a share's jobs: every Nth, but for what has been joined and is done.
 
@@ -95,7 +95,7 @@ def take_share(
     todo, _ = joined.split(jobs, settings, options)
     check_nothing_lost(joined, jobs, todo, settings, options)
     own = dataclasses.replace(options, out=share_folder(out, share), share=None)
-    return plan_jobs([job.source for job in todo], own, volumes=volumes), own
+    return plan_jobs([job.source for job in todo], own), own
 
 
 def join(out: Path) -> int:

@@ -39,11 +39,12 @@ _LARGEST = 2**31  # bytes unpacked at once: a bomb must not fill the disk
 
 
 class Source(NamedTuple):
-    """One image, or with a model of CT one volume."""
+    """One image or scan."""
 
     path: Path  # the file; the folder of a DICOM series; or the archive
     member: str  # the file's name in the archive; a series has its folder's name and a final /
     name: PurePosixPath  # of its outputs without their suffix, relative to the folder named
+    is_volume: bool = False  # a scan; False: one image
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
@@ -129,7 +130,8 @@ def find_sources(
     if passed_over is not None:
         passed_over.update(aside.values())
     # A glob may name a folder and the files in it.
-    return list({(source.path, source.member): source for source in sources}.values())
+    once = {(source.path, source.member): source for source in sources}
+    return [source._replace(is_volume=volumes) for source in once.values()]
 
 
 class _Search(NamedTuple):

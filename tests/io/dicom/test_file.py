@@ -990,7 +990,7 @@ def test_folder_takes_dicom_with_and_without_suffix(folder):
 def test_masks_of_dicom_without_suffix_are_named_by_the_whole_name(tmp_path):
     names = ["1.2.840.7", "1.2.840.8", "IM0001", "a.dcm"]
     sources = find_sources([tmp_path / name for name in names], volumes=False)
-    jobs = plan_jobs(sources, Options(out=tmp_path / "o"), volumes=False)
+    jobs = plan_jobs(sources, Options(out=tmp_path / "o"))
     stems = ["1.2.840.7.png", "1.2.840.8.png", "IM0001.png", "a.png"]
     assert [job.mask.name for job in jobs] == stems
 

@@ -198,7 +198,7 @@ def test_scans_of_one_name_in_several_formats_are_told_apart(tmp_path):
     archive = pack(tmp_path / "scans", tmp_path / "scans.zip")
     for place in (tmp_path / "scans", archive):
         sources = find_sources([place], volumes=True)
-        jobs = plan_jobs(sources, Options(out=tmp_path / "out"), volumes=True)
+        jobs = plan_jobs(sources, Options(out=tmp_path / "out"))
         assert sorted(job.name for job in jobs) == ["a", "a.mha", "b", "d/a"]
 
 
@@ -391,7 +391,7 @@ def test_two_members_whose_names_become_one_are_refused(tmp_path):
             archive.writestr(member, b"")
     sources = find_sources([tmp_path / "a.zip"], volumes=False)
     with pytest.raises(InputError, match="Mu?.*png and .*M.*png would both write"):
-        plan_jobs(sources, Options(out=tmp_path / "out"), volumes=False)
+        plan_jobs(sources, Options(out=tmp_path / "out"))
 
 
 def test_counts_are_of_the_path_that_is_named(tmp_path):
