@@ -76,6 +76,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
 
     start_process()
     from jaxlung.io import images
+    from jaxlung.predict import images as reading
     from jaxlung.predict import predictor
     from jaxlung.predict.batch import run
     from jaxlung.predict.batch.outputs import Options
@@ -106,7 +107,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         list(model.probabilities(canvases))
     network = (time.process_time() - start) / 10 / len(canvases) * len(sources)
 
-    predictor.read_film = timed(images.read_film, "reading files")
+    reading.read_film = timed(images.read_film, "reading files")
     images.write_png = timed(images.write_png, "writing files")
     rates, shares = [], []
     for repeat in range(arguments.repeats):

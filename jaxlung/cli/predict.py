@@ -21,8 +21,8 @@ def add_predict_command(commands: Any) -> None:
         help="draw the lungs of images",
         description="For each image writes NAME.png, the mask at the image's own size (255 is "
         "lung), and NAME_overlay.png, the image with the mask's outline; for each CT scan (NIfTI, "
-        "MetaImage, NRRD, or the folder of a DICOM series) NAME.nii.gz on the scan's own grid (1 is "
-        "lung), and NAME_overlay.png with some slices. summary.csv and summary.json have a row "
+        "MetaImage, NRRD, or the folder of a DICOM series) NAME.nii.gz on the scan's own grid (1 "
+        "is lung), and NAME_overlay.png with some slices. summary.csv and summary.json have a row "
         "for each image. docs/predict.md says more. Not a medical device.",
     )
     predict.add_argument(
@@ -123,7 +123,10 @@ def _load_models(arguments: argparse.Namespace) -> Any:
     if named := arguments.model:
         model = load_one(named if len(named) > 1 else named[0])
         return models_of(model.for_output(arguments.output))
-    xray, ct = load_one(bundled.DEFAULT).for_output(arguments.output), load_one(bundled.CT)
+    xray = load_one(bundled.DEFAULT).for_output(arguments.output)
+    if bundled.CT not in bundled.list_models():
+        return Models(xray)
+    ct = load_one(bundled.CT)
     return Models(xray, ct if xray.output in ct.config.model.outputs else None)
 
 

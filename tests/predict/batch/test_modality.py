@@ -1,0 +1,81 @@
+"""Scans and images are told apart by what the files are, wherever they lie."""
+
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxlung.errors import InputError
+from jaxlung.io.images import write_png
+from jaxlung.predict.batch.modality import find_images_and_volumes
+from tests.helpers.ct_scans import affine_of, body, save
+from tests.helpers.dicom_files import dicom, saved
+
+pytest.importorskip("pydicom")
+SLICE = {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT"}
+
+
+def film(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, np.arange(64, dtype=np.uint8).reshape(8, 8))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """X-rays as pictures and as DICOM, a series, a NIfTI scan, and what belongs to neither."""
+    folder = tmp_path / "study"
+    film(folder / "film.png")
+    saved(folder / "film.dcm", dicom(np.zeros((8, 8), np.uint16), 12, Modality="DX"))
+    (folder / "series").mkdir()
+    for z in range(2):
+        saved(folder / "series" / f"{z}.dcm", dicom(np.zeros((8, 8), np.uint16), 12, **SLICE))
+    save(folder / "scans" / "scan.nii.gz", body()[0], affine_of())
+    (folder / "notes.docx").write_text("x")
+    return folder
+
+
+def kinds(sources):
+    return {str(source.name): source.is_volume for source in sources}
+
+
+def test_a_folder_of_everything(study):
+    passed_over = Counter[str]()
+    found = find_images_and_volumes([study], passed_over=passed_over)
+    names = {Path(s.path).name: s.is_volume for s in found}
+    assert names == {"film.png": False, "film.dcm": False, "series": True, "scan.nii.gz": True}
+    assert passed_over == {".docx": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_volume"),
+    [("film.png", False), ("film.dcm", False), ("series", True), ("scans/scan.nii.gz", True)],
+)
+def test_a_path_of_each(study, name, is_volume):
+    [source] = find_images_and_volumes([study / name])
+    assert source.is_volume == is_volume and source.path == study / name
+    assert len(find_images_and_volumes([study / name, study])) == 4  # each once
+
+
+def test_globs(study):
+    assert kinds(find_images_and_volumes([study / "*.png"])) == {"film": False}
+    assert kinds(find_images_and_volumes([study / "sc*"])) == {"scans/scan": True}
+    assert list(kinds(find_images_and_volumes([study / "se*"])).values()) == [True]
+
+
+def test_an_archive_holds_images_or_scans(study, tmp_path):
+    for name, members in (("films.zip", ["film.png"]), ("scans.zip", ["scans/scan.nii.gz"])):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member in members:
+                archive.write(study / member, member)
+    assert kinds(find_images_and_volumes([tmp_path / "films.zip"])) == {"film": False}
+    assert kinds(find_images_and_volumes([tmp_path / "scans.zip"])) == {"scans/scan": True}
+
+
+def test_nothing_is_named_and_a_missing_file_is_an_image(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no image"):
+        find_images_and_volumes([tmp_path / "empty"])
+    [source] = find_images_and_volumes([tmp_path / "gone.png"])
+    assert not source.is_volume
