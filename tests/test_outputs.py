@@ -1,5 +1,6 @@
 """Several outputs, partly labelled: what is not labelled teaches nothing and scores nothing."""
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -18,12 +19,16 @@ from jaxlung.cli.flags import read_config
 from jaxlung.config import AugmentConfig, parse_config
 from jaxlung.data.canvases import check_canvases, make_canvases
 from jaxlung.data.folder import load_folder
-from jaxlung.data.splits import select_examples
+from jaxlung.data.splits import Example, Split, select_examples
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import _plan, evaluate
+from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.metrics import Counts
 from jaxlung.model import UNet
 from jaxlung.phantom import radiographs
+from jaxlung.predict.batch.outputs import Options
+from jaxlung.predict.batch.run import run_batch
+from jaxlung.predict.batch.sources import find_sources
 from jaxlung.structures import mirror_order
 from jaxlung.train.data import prepare_data
 from jaxlung.train.loop import train_and_evaluate
@@ -364,6 +369,38 @@ def test_another_convention_is_scored_and_warned_of(workdir, two_conventions, tm
     for folder, bad in ((None, "lung_and_heart"), (two_conventions, "Lung")):
         with pytest.raises(InputError, match=f"--convention {bad}: names"):
             _plan([workdir], [folder], None, False, convention=bad)
+
+
+def marking(model, structure):
+    """The shared model of the lung, as if it marked another structure."""
+    network = dataclasses.replace(model.config.model, outputs=(structure,))
+    config = dataclasses.replace(model.config, model=network)
+    return dataclasses.replace(model, config=config, output=structure)
+
+
+def test_messages_name_the_structure(model, two_conventions, tmp_path, capsys):
+    film = two_conventions / "images" / "00.png"
+    for structure in ("lung", "heart"):
+        marker = marking(model, structure)
+        assert f"% {structure}, confidence" in repr(marker.prediction(film))
+        options = Options(out=tmp_path / structure, output=structure)
+        assert run_batch(marker, find_sources([film], volumes=False), options) == 0
+        assert f"% {structure}" in capsys.readouterr().out
+
+
+def test_a_structure_that_is_no_two_lungs_has_no_scores_of_each_lung(model):
+    """Not even one of two pieces side by side."""
+    image, mask = (np.asarray(plane[0]) for plane in radiographs(jax.random.key(0), 1, size=32))
+    right = {}
+    for structure in ("lung", "lung_and_heart", "ribs"):
+        example = Example(image, mask > 0, marks=structure)
+        split = Split("all", ("a",), ("a",), [example].__getitem__, labels=((structure,),))
+        task = Task("m", marking(model, structure), "d", "here", split, None, structure)
+        scores = score_split(task)
+        right[structure] = [scores.grids[grid]["dice_right"][0] for grid in scores.grids]
+        assert np.isfinite(scores.original["dice"]).all()
+    assert np.isfinite([*right["lung"], *right["lung_and_heart"]]).all()
+    assert np.isnan(right["ribs"]).all()
 
 
 def test_a_network_of_two_outputs_learns_both_and_is_scored_on_each(two_conventions, tmp_path):

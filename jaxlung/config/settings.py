@@ -173,8 +173,8 @@ class TrainConfig:
     skip_nonfinite: int = between(3, 0, 10**6, "updates in a row that may be skipped, not finite")
     seed: int = between(0, 0, 2**31 - 1, "of the parameters, augmentation and dropout")
     # Of X-rays; see `jaxlung.masks.postprocess.clean_up`.
-    postprocess: bool = setting(True, "keep two pieces of a prediction at most, and fill holes")
-    threshold: float = between(0.5, 0.001, 0.999, "lung is where the probability is at least this")
+    postprocess: bool = setting(True, "keep a mask's largest pieces, of lungs two; fill holes")
+    threshold: float = between(0.5, 0.001, 0.999, "a mask holds probabilities of at least this")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

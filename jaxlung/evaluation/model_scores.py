@@ -28,7 +28,7 @@ from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import is_lung, to_canvas
-from jaxlung.structures import LUNG
+from jaxlung.structures import LUNG, LUNG_AND_HEART
 from jaxlung.system.digests import digest_example, digest_splits
 
 
@@ -197,7 +197,8 @@ def _score(
     found = predictor.finish(prepared, probability_SxS)
     prediction_HxW = found.mask
     prediction_SxS = predictor.to_mask(probability_SxS)
-    lungs = sides.split_lungs(prediction_HxW, truth_HxW)
+    splits = predictor.output in (LUNG, LUNG_AND_HEART)  # other structures are no two lungs
+    lungs = sides.split_lungs(prediction_HxW, truth_HxW) if splits else None
     spacing = example.spacing
     canvas_spacing = spacing[::-1] if spacing and prepared.degrees % 180 else spacing
     canvas_spacing = canvas_spacing and (
@@ -211,7 +212,7 @@ def _score(
         "network": image.score_masks(
             prediction_SxS,
             truth_SxS,
-            lungs=sides.split_lungs(prediction_SxS, truth_SxS),
+            lungs=sides.split_lungs(prediction_SxS, truth_SxS) if splits else None,
             spacing=canvas_spacing,
             tolerance=tolerance,
         ),

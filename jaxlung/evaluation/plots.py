@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxlung.structures import LUNG
+
 BLUE, RUST, GREY = "#1f6fb2", "#b3420f", "#5b6570"
 _STYLE: dict[Any, Any] = {  # Any: Matplotlib types its keys as literals
     "font.size": 11,
@@ -101,12 +103,13 @@ def plot_scatter(
     return _svg(figure, name, title)
 
 
-def plot_reliability(curve: Mapping[str, Any], *, name: str) -> str:
-    """Draws the share of lung against the mean probability, and the number of pixels of each bin.
+def plot_reliability(curve: Mapping[str, Any], *, name: str, structure: str = LUNG) -> str:
+    """Draws a structure's share against the mean probability, and the number of pixels of each bin.
 
     Args:
         curve: as `calibration.reliability_curve` returns it.
         name: unique in a page.
+        structure: what the masks mark.
 
     Returns:
         an SVG element.
@@ -117,7 +120,8 @@ def plot_reliability(curve: Mapping[str, Any], *, name: str) -> str:
     x = [curve["mean_probability"][i] for i in bins]
     axis.plot([0, 1], [0, 1], "--", color=GREY, linewidth=1, label="perfect")
     axis.plot(x, [curve["lung_share"][i] for i in bins], "o-", color=BLUE, label="model")
-    axis.set(xlabel="predicted probability of lung", ylabel="share that is lung", title=title)
+    axis.set(xlabel=f"predicted probability of {structure}", ylabel=f"share that is {structure}")
+    axis.set(title=title)
     axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     counts = axis.twinx()

@@ -185,5 +185,6 @@ def _charts(
         ),
     ]
     if entry["calibration"]:
-        charts.append(plots.plot_reliability(entry["calibration"], name=f"calibration-{number}"))
+        curve, name = entry["calibration"], f"calibration-{number}"
+        charts.append(plots.plot_reliability(curve, name=name, structure=scores.output))
     return charts

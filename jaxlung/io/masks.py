@@ -55,13 +55,13 @@ def to_lung(film: Film, path: str | os.PathLike[str]) -> np.ndarray:
     if is_coloured and measure_frame(lung) > BORDER:
         raise InputError(
             f"{path}: is drawn in colour on a background that is not black; write a mask of 0 and "
-            f"255, 255 for lung"
+            f"255, 255 for what it marks"
         )
     low, high = float(pixels.min()), float(pixels.max())
     if lung.all() and low < _FULL * high:
         raise InputError(
             f"{path}: has no background of 0 (its values go from {low:g} to {high:g}); write a "
-            f"mask of 0 and 255, 255 for lung"
+            f"mask of 0 and 255, 255 for what it marks"
         )
     return lung
 
@@ -72,7 +72,7 @@ def _cut(pixels: np.ndarray, path: str | os.PathLike[str], *, lossy: bool) -> np
     if highest <= 0 and pixels.min() < 0:
         raise InputError(
             f"{path}: has no value above 0 (they go from {pixels.min():g} to {highest:g}); write a "
-            f"mask of 0 and 255, 255 for lung"
+            f"mask of 0 and 255, 255 for what it marks"
         )
     is_integer = pixels.dtype.kind != "f"
     if not lossy and ((is_integer and highest <= 15) or len(np.unique(pixels)) <= 4):

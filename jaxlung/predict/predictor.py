@@ -34,7 +34,6 @@ from jaxlung.workdir.record import Contents
 
 BATCH = 8  # canvases at once: many images use one compiled shape, a single image another
 
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -80,7 +79,7 @@ class Predictor:
         return dataclasses.replace(self, output=output)
 
     def predict(self, image: Any, *, output: str | None = None) -> Any:
-        """Predicts a structure's mask on the image's own grid: bool, True is lung.
+        """Predicts a structure's mask on the image's own grid: bool, True is the structure.
 
         Args and Raises: as `predict_proba`. Returns: of the same shape.
 
@@ -93,7 +92,7 @@ class Predictor:
         return self.for_output(output)._field("mask", image)
 
     def predict_proba(self, image: Any, *, output: str | None = None) -> Any:
-        """Predicts each pixel's probability of lung on the image's own grid.
+        """Predicts each pixel's probability of a structure on the image's own grid.
 
         An inverted film is turned over first, and a rotated one turned upright where `gate.examine`
         is sure; the result lies on the given grid all the same.
@@ -266,6 +265,7 @@ class Predictor:
             degrees=prepared.degrees,
             mirrored=prepared.mirrored,
             spacing=prepared.spacing,
+            output=self.output,
         )
 
     def to_mask(self, probability_HxW: np.ndarray) -> np.ndarray:

@@ -136,6 +136,14 @@ def test_nan_is_left_out(log):
     assert len(svg) > len(strips(columns={"a": np.full(3, np.nan)}, log=log))
 
 
+def test_calibration_names_its_structure():
+    curve = reliability_curve(count_reliability(values(500), values(500, 1) < 0.5))
+    for structure in ("lung", "heart"):
+        svg = plots.plot_reliability(curve, name="c", structure=structure)
+        for label in (f"predicted probability of {structure}", f"share that is {structure}"):
+            assert label in svg
+
+
 @pytest.mark.parametrize("pixels", [np.empty(0), np.zeros(9), np.ones(9)])
 def test_calibration_of_few_pixels(pixels):
     ElementTree.fromstring(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung.errors import InputError, format_shape
+from jaxlung.io.dicom.anatomy import LEFT_LUNG, RIGHT_LUNG, SIDE_CODES, Anatomy, find_anatomy
 from jaxlung.io.dicom.display import read_numbers
 from jaxlung.io.dicom.file import name_damage, read_dataset, read_modality
 from jaxlung.io.dicom.frames import EACH, count_frames, is_multiframe
@@ -21,6 +22,7 @@ from jaxlung.io.dicom.series import sort_slices
 from jaxlung.io.dicom.signature import holds_image, is_dicom
 from jaxlung.io.film import check_xray
 from jaxlung.io.volumes import Grid, axial_shape, is_volume, to_grid
+from jaxlung.structures import LUNG
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence
 from jaxlung.version import __version__
@@ -34,18 +36,6 @@ _EMPTY = """
 PatientName PatientID PatientBirthDate PatientSex AccessionNumber StudyID StudyDate StudyTime
 ReferringPhysicianName
 """.split()
-_SIDES = (("3341006", "Right lung"), ("44029006", "Left lung"))  # SNOMED CT, by label
-# By structure. No code is of lung and heart together: the chest holds both.
-_WHOLE = {
-    "lung": ("39607008", "Lung"),
-    "lung_and_heart": ("51185008", "Lung and heart"),
-    "heart": ("80891009", "Heart"),
-    "right_lung": _SIDES[0],
-    "left_lung": _SIDES[1],
-    "right_clavicle": ("51299004", "Right clavicle"),
-    "left_clavicle": ("51299004", "Left clavicle"),
-}
-_ANY = "91723000"  # Anatomical structure
 
 
 def write_segmentation(
@@ -94,8 +84,9 @@ def write_segmentation(
             references, frames_SxRxC = _series(source, label)
         else:
             references, frames_SxRxC = [_radiograph(source, label)], label[None]
-        named = _SIDES if sides else (_WHOLE.get(structure, (_ANY, structure)),)
-        segmentation = _segmentation(highdicom, references, frames_SxRxC, named, model)
+        segments = (RIGHT_LUNG, LEFT_LUNG) if sides else (find_anatomy(structure),)
+        whole = "Lungs" if sides or structure == LUNG else segments[0].label
+        segmentation = _segmentation(highdicom, references, frames_SxRxC, segments, whole, model)
         with write_whole(path) as partial:
             segmentation.save_as(partial)
 
@@ -105,6 +96,7 @@ def import_highdicom() -> Any:
     try:
         with silence():
             import highdicom.seg
+            import highdicom.sr
     except ImportError as error:
         raise InputError('DICOM SEG needs highdicom: pip install "jaxlung[dicom-seg]"') from error
     return highdicom
@@ -232,7 +224,8 @@ def _segmentation(
     highdicom: Any,
     references: list[Any],
     label_SxRxC: np.ndarray,
-    named: Sequence[tuple[str, str]],
+    segments: Sequence[Anatomy],
+    whole: str,
     model: str,
 ) -> Any:
     from pydicom.sr.coding import Code
@@ -249,22 +242,28 @@ def _segmentation(
         version=__version__,
         family=Code("123109", "DCM", "Artificial Intelligence"),
     )
-    segments = [
-        highdicom.seg.SegmentDescription(
+    descriptions = []
+    for number, one in enumerate(segments, 1):
+        described = highdicom.seg.SegmentDescription(
             segment_number=number,
-            segment_label=meaning,
+            segment_label=_long_string(one.label),
             segmented_property_category=Code("123037004", "SCT", "Anatomical Structure"),
-            segmented_property_type=Code(code, "SCT", meaning),
+            segmented_property_type=Code(one.code, "SCT", one.meaning),
             algorithm_type="AUTOMATIC",
             algorithm_identification=algorithm,
         )
-        for number, (code, meaning) in enumerate(named, 1)
-    ]
+        if one.description:
+            described.SegmentDescription = one.description
+        if one.side:
+            side = highdicom.sr.CodedConcept(SIDE_CODES[one.side], "SCT", one.side)
+            [kind] = described.SegmentedPropertyTypeCodeSequence
+            kind.SegmentedPropertyTypeModifierCodeSequence = [side]
+        descriptions.append(described)
     segmentation = highdicom.seg.Segmentation(
         source_images=references,
         pixel_array=label_SxRxC,
         segmentation_type="BINARY",
-        segment_descriptions=segments,
+        segment_descriptions=descriptions,
         series_instance_uid=generate_uid(None),  # of random digits, below no organisation's root
         series_number=1,
         sop_instance_uid=generate_uid(None),
@@ -273,9 +272,9 @@ def _segmentation(
         manufacturer_model_name=_long_string(f"jaxlung {model}"),
         software_versions=__version__,
         device_serial_number="none",  # has to be there, and software has none
-        series_description=_long_string(f"Lungs by jaxlung {model}"),
-        content_label="LUNGS",
-        content_description="Lungs, segmented automatically",
+        series_description=_long_string(f"{whole} by jaxlung {model}"),
+        content_label=whole.upper().replace(" ", "_")[:16],
+        content_description=_long_string(f"{whole}, segmented automatically"),
         omit_empty_frames=len(references) > 1,
         specific_character_set="ISO_IR 192",  # UTF-8, for the model's name
     )

@@ -139,8 +139,8 @@ def _follow(
             odd = "".join(f"; {warning}" for warning in row["warnings"])
             if few or odd:
                 with tqdm.external_write_mode():
-                    line = one_line(f"{name} -> {job.mask}, {row['share']:.1%} lung{odd}")
-                    print(line, flush=True)
+                    found = f"{row['share']:.1%} {job.options.output}"
+                    print(one_line(f"{name} -> {job.mask}, {found}{odd}"), flush=True)
     return failed
 
 

@@ -255,6 +255,42 @@ def test_lungs_together(tmp_path):
     np.testing.assert_array_equal(frames(found)[1, "1.2.3.4"], label)
 
 
+@pytest.mark.parametrize(
+    ("structure", "code", "meaning", "label", "side"),
+    [
+        ("lung", "39607008", "Lung", "Lung", None),
+        ("lung_and_heart", "43799004", "Chest cavity", "Lung and heart", None),
+        ("heart", "80891009", "Heart", "Heart", None),
+        ("right_lung", "3341006", "Right lung", "Right lung", None),
+        ("left_lung", "44029006", "Left lung", "Left lung", None),
+        ("right_clavicle", "51299004", "Clavicle", "Right clavicle", ("24028007", "Right")),
+        ("left_clavicle", "51299004", "Clavicle", "Left clavicle", ("7771000", "Left")),
+        ("s" * 80, "91723000", "Anatomical Structure", "s" * 64, None),
+    ],
+)
+def test_a_structure_has_its_own_code_label_and_side(
+    tmp_path, structure, code, meaning, label, side
+):
+    source, mask = radiograph(tmp_path / "a.dcm"), (label2() > 0).astype(np.uint8)
+    write_segmentation(tmp_path / "s.dcm", source, mask, sides=False, structure=structure)
+    found = read(tmp_path / "s.dcm")
+    [segment] = found.SegmentSequence
+    [kind] = segment.SegmentedPropertyTypeCodeSequence
+    assert (kind.CodingSchemeDesignator, kind.CodeValue) == ("SCT", code)
+    assert (kind.CodeMeaning, segment.SegmentLabel) == (meaning, label)
+    modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence", [])
+    assert [(m.CodeValue, m.CodeMeaning) for m in modifiers] == ([side] if side else [])
+    assert all(m.CodingSchemeDesignator == "SCT" for m in modifiers)
+    # The chest's cavity holds more than lungs and heart: the segment says what is marked.
+    said = segment.get("SegmentDescription", "")
+    assert ("heart as one region" in said) == (structure == "lung_and_heart")
+    whole = "Lungs" if structure == "lung" else label
+    assert found.SeriesDescription == f"{whole} by jaxlung cxr"[:64]
+    assert found.ContentLabel == whole.upper().replace(" ", "_")[:16]
+    assert found.ContentDescription.startswith(whole)
+    np.testing.assert_array_equal(frames(found)[1, "1.2.3.4"], mask)
+
+
 @pytest.mark.parametrize("values", [(), (1,), (2,)])
 def test_a_lung_that_is_missing_has_an_empty_frame(tmp_path, values):
     label = label2() * np.isin(label2(), values)
