@@ -106,11 +106,11 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     grid, read_voxels, warning = _open(Path(path))
     voxels = read_voxels()
     turn = _turn(grid.affine_4x4)
+    turned = from_grid(voxels, grid)
     unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
     sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
-    turned = import_nibabel().orientations.apply_orientation(voxels, turn)
     z, y, x = (float(side) for side in spacing)
     if _is_default(grid.affine_4x4):
         warning = warning or "default header: spacing and sides unsure"
@@ -217,6 +217,14 @@ def _turn(affine_4x4: np.ndarray) -> np.ndarray:
     return orientations.ornt_transform(
         orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
     )
+
+
+def from_grid(voxels: np.ndarray, grid: Grid) -> np.ndarray:
+    """Turns voxels of grid.shape into axial slices [Z, H, W]."""
+    turned: np.ndarray = import_nibabel().orientations.apply_orientation(
+        voxels, _turn(grid.affine_4x4)
+    )
+    return turned
 
 
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:
