@@ -125,10 +125,16 @@ def _is_default(affine_4x4: np.ndarray) -> bool:
 
 
 def read_grid(path: Path) -> Grid:
-    """Reads the grid of a volume; of a NIfTI file from the header alone.
+    """Reads the grid of a volume from the headers alone.
 
-    Raises: as `read_volume`, for what the header says.
+    Raises: as `read_volume`, for what the headers say.
     """
+    if path.is_dir() or is_dicom(path):
+        from jaxlung.io.dicom.series import sort_slices
+
+        with silence():
+            slices, series = sort_slices(path)
+        return Grid((*slices[0].shape[::-1], len(slices)), series.affine_4x4, None)
     return _open(path).grid
 
 
