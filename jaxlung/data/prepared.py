@@ -22,9 +22,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jaxlung.catalog import CATALOG, NamedSet
+from jaxlung.catalog import CATALOG
+from jaxlung.catalog.entry import NamedSet
+from jaxlung.config import DataConfig
 from jaxlung.data.splits import Example, Split
 from jaxlung.errors import InputError
+from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.structures import (
     HEART,
     LEFT_CLAVICLE,
@@ -46,6 +49,8 @@ _FEATURES = {
     RIGHT_CLAVICLE: "clavicle_right",
     LEFT_CLAVICLE: "clavicle_left",
 }
+HU_OFFSET = 1024  # what is added to Hounsfield units to store them as 16 bits without a sign
+WINDOW = (DataConfig.window_low, DataConfig.window_high)
 _PLANES = ("image", "mask", "heart")  # the images that a record's digest goes by
 _DIGEST = "digest"  # the index's column that names the content of a record's planes
 
@@ -78,7 +83,7 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
             f"pip install tensorflow-datasets array_record"
         ) from error
 
-    importlib.import_module(f"jaxlung.data.builders.{entry.builder}")  # registers it
+    importlib.import_module(entry.module)  # registers it
     name, folder = f"jaxlung_{entry.builder}", data_dir_of(data_dir)
     try:
         return tfds.builder(name, data_dir=folder, file_format="array_record")
@@ -91,12 +96,17 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
+def open_set(
+    name: str,
+    data_dir: str | os.PathLike[str] = "",
+    window: tuple[float, float] = WINDOW,
+) -> Split:
     """Opens a prepared set as one split, "all", in the order of its ids.
 
     Args:
         name: of `catalog`.
         data_dir: the folder of prepared sets; "" as in `data_dir_of`.
+        window: of CT: the Hounsfield units that become 0 and 255.
 
     Raises:
         InputError: the set is not prepared, or its files cannot be read.
@@ -116,7 +126,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
 
     def read(position: int) -> Example:
         try:
-            return to_example(fetch(order[position]), entry)
+            return to_example(fetch(order[position]), entry, window)
         except Exception as error:  # array_record and the decoders raise many types
             raise InputError(
                 f"{sources[position]}: cannot be read ({error}); delete the folder and prepare the "
@@ -164,7 +174,9 @@ def _skip_images(features: Any, but: Sequence[str] = ()) -> dict[str, Any]:
     return {name: tfds.decode.SkipDecoding() for name in images if name not in but}
 
 
-def to_example(features: dict[str, Any], entry: NamedSet) -> Example:
+def to_example(
+    features: dict[str, Any], entry: NamedSet, window: tuple[float, float] = WINDOW
+) -> Example:
     """Turns a builder's decoded features into the example that the pipeline takes."""
 
     def plane(name: str) -> np.ndarray:
@@ -179,6 +191,8 @@ def to_example(features: dict[str, Any], entry: NamedSet) -> Example:
     image_HxW = features["image"][..., 0]
     if features["bits"] == 8:
         image_HxW = image_HxW.astype(np.uint8)
+    if entry.modality == "ct":
+        image_HxW = apply_window(image_HxW.astype(np.int32) - HU_OFFSET, *window)
     mask_HxW = plane("mask")
     others = {name: functools.partial(plane, _FEATURES.get(name, "mask")) for name in entry.others}
     if entry.convention == LUNG_AND_HEART and HEART in others:  # the set keeps them apart
