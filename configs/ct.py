@@ -3,8 +3,9 @@
     jaxlung train --config ct --config.data.dir=DIR
     jaxlung predict scan.nii.gz --model runs/ct --out masks
 
-DIR holds images/ and masks/ with NIfTI volumes (.nii, .nii.gz) of the same stems, in Hounsfield
-units; any label above 0 is lung. Install the extra first: pip install -e ".[ct]"
+DIR holds images/ and masks/ with volumes of the same stems, in Hounsfield units: NIfTI files, or
+folders of DICOM series with contours (RTSTRUCT) or segmentations (SEG) as masks (docs/ct.md). Any
+label above 0 is lung. Install the extra first: pip install -e ".[ct]"
 """
 
 from jaxlung.config import default_config

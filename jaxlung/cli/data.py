@@ -127,15 +127,17 @@ def prepare_set(name: str, data_dir: str | Path = "", manual_dir: str | Path = "
     entry = CATALOG[name]
     builder = prepare(name, data_dir, manual_dir)
     count = sum(split.num_examples for split in builder.info.splits.values())
-    whole = "" if count == entry.n else f" ({entry.n} published)"
-    lines = [f"{name}: {count} images{whole} in {builder.data_path}"]
+    is_ct = entry.modality == "ct"  # whose `n` does not count slices
+    unit = "slices" if is_ct else "images"
+    whole = "" if is_ct or count == entry.n else f" ({entry.n} published)"
+    lines = [f"{name}: {count} {unit}{whole} in {builder.data_path}"]
     left_out = (builder.info.metadata or {}).get("left_out", {})
     lines += [f"left out: {number} {reason}" for reason, number in left_out.items()]
     lines.append(f"Terms: {entry.terms}.")
     where = f" --config.data.dir={shlex.quote(str(data_dir_of(data_dir)))}" if data_dir else ""
-    lines.append(
-        f"next: jaxlung train --config unet --config.data.name={name}{where} --workdir runs/{name}"
-    )
+    recipe = "ct" if is_ct else "unet"
+    options = f"--config {recipe} --config.data.name={name}{where} --workdir runs/{name}"
+    lines.append(f"next: jaxlung train {options}")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxlung.catalog import CATALOG, FOLDERS, set_names, taught_by
+from jaxlung.catalog import CATALOG, FOLDERS, modality_of, set_names, taught_by
 from jaxlung.config.settings import Config, DataConfig
 from jaxlung.errors import InputError
 from jaxlung.structures import mirror_name
@@ -98,8 +98,8 @@ def _check_unused(data: DataConfig) -> None:
         "test_fraction": by_hash and data.split == "hash",
         "convention": data.name == "folder",
         "allow_mixed_conventions": len(sets) > 1,
-        "window_low": data.name == "ct",
-        "window_high": data.name == "ct",
+        "window_low": modality_of(data.name) == "ct",
+        "window_high": modality_of(data.name) == "ct",
     }
     others = {name: getattr(data, name) for name in ("name", "split", "split_file", "folds")}
     for field, is_used in used.items():
@@ -168,6 +168,11 @@ def _check_sets(data: DataConfig) -> None:
             f"data.split={data.split!r} and data.split_file both say how to split; leave one out"
         )
     sets = [CATALOG[name] for name in names]
+    if len({entry.modality for entry in sets}) > 1:
+        raise InputError(
+            f"data.name={data.name!r} joins X-rays and CT, which are trained on apart; name sets "
+            f"of one kind"
+        )
     if data.weights and len(data.weights) != len(names):
         raise InputError(f"data.weights has {len(data.weights)} numbers for {len(names)} sets")
     for entry in sets:

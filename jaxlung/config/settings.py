@@ -8,6 +8,7 @@ and `structures` the name of a structure, or several.
 import dataclasses
 from typing import Any, Literal, TypeVar
 
+from jaxlung.catalog import modality_of
 from jaxlung.structures import LUNG
 
 T = TypeVar("T")
@@ -217,7 +218,7 @@ class Config:
     @property
     def modality(self) -> Literal["xray", "ct"]:
         """The kind of image that the model takes."""
-        return "ct" if self.data.name == "ct" else "xray"
+        return modality_of(self.data.name)
 
     @property
     def keeps_lungs(self) -> bool:

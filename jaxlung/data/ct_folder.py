@@ -1,5 +1,7 @@
 """A folder of CT volumes, slice by slice: images/ and masks/ whose files have one stem.
 
+A volume may be a file or the folder of a DICOM series. The mask of a series may be the contours or
+the segmentation that were drawn on it (RTSTRUCT, SEG): a file, or a folder that holds it.
 Splits are by patient, as for X-rays; metadata.csv and patient patterns speak of volumes.
 """
 
@@ -18,6 +20,11 @@ from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, print_warning
 from jaxlung.io import volumes
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.ct.raw_volumes import is_voxel_file
+from jaxlung.io.dicom.drawn.read import read_drawn_lungs
+from jaxlung.io.dicom.signature import SUFFIXES as DICOM_SUFFIXES
+from jaxlung.io.dicom.signature import name_drawing, read_start, starts_image
+from jaxlung.structures import LUNG
 
 # uint8 and bool [Z, H, W], and the spacing in mm; None where the header does not tell it
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float] | None]
@@ -82,21 +89,45 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
-            raise InputError(f"{path}: has no mask {directory / 'masks' / stem}.nii.gz")
+            mask = directory / "masks" / stem
+            raise InputError(f"{path}: has no mask {mask}.nii.gz (of a series also {stem}.dcm)")
     for stem, path in masks.items():
         if stem not in images:
-            raise InputError(f"{path}: has no volume of that stem in {directory / 'images'}")
+            folder = directory / "images"
+            nested = (folder / stem).is_dir()
+            where = f"{folder / stem} itself" if nested else f"{folder}"
+            raise InputError(f"{path}: has no volume of that stem in {where}")
     return {stem: (path, masks[stem]) for stem, path in images.items()}
+
+
+def is_read(path: Path) -> bool:
+    """Says whether a file or folder in images/ or masks/ is a volume or mask, or part of one."""
+    return _is_volume(path) or is_voxel_file(path)
+
+
+def _is_volume(path: Path) -> bool:
+    return path.name.lower().endswith(volumes.SUFFIXES) or _is_dicom(path)
+
+
+def _is_dicom(path: Path) -> bool:
+    """Says whether a path is a DICOM image or drawing, or a folder that holds one itself."""
+    if path.is_dir():
+        return any(_is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    start = read_start(path)
+    return starts_image(start, path.name) or bool(name_drawing(start))
+
+
+def _stem_of(path: Path) -> str:
+    is_file = path.suffix.lower() in DICOM_SUFFIXES and not path.is_dir()
+    return path.stem if is_file else volumes.volume_stem(path)
 
 
 def _list_volumes(directory: Path) -> dict[str, Path]:
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = files_by_stem(
-        directory, lambda p: p.name.lower().endswith(volumes.SUFFIXES), volumes.volume_stem
-    )
+    found = files_by_stem(directory, _is_volume, _stem_of)
     if not found:
-        raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)})")
+        raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)}, DICOM)")
     return found
 
 
@@ -110,30 +141,43 @@ def _cached_loader(
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
         image_path, mask_path = pairs[stem]
-        volume, mask = volumes.read_volume(image_path, rounded=True), volumes.read_volume(mask_path)
-        same_place = np.allclose(volume.grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
-        if volume.grid.shape != mask.grid.shape or not same_place:
-            raise InputError(
-                f"{mask_path}: lies on another grid than its volume {image_path.name}; resample "
-                f"it to the volume's own voxels"
-            )
+        volume = volumes.read_volume(image_path, rounded=True)
+        mask_ZxHxW = _read_mask(mask_path, image_path, volume.grid)
         volume = to_hounsfield(volume, image_path)
         if stem not in said and is_main():
             for warning in volume.warnings:
                 print_warning(f"{image_path}: {warning}")
         said.add(stem)
-        labels_ZxHxW = mask.voxels_ZxHxW
-        fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
-        if fractions or labels_ZxHxW.min() < 0:
-            raise InputError(
-                f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
-            )
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
         image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
-        return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:] if volume.placed else None
+        return image_ZxHxW, mask_ZxHxW, volume.spacing[1:] if volume.placed else None
 
     def load_alone(stem: str) -> Slices:
         with lock:
             return load(stem)
 
     return load_alone
+
+
+def _read_mask(path: Path, image_path: Path, grid: volumes.Grid) -> np.ndarray:
+    """Reads the mask of a volume that has this grid, bool [Z, H, W]."""
+    if _is_dicom(path):
+        if not _is_dicom(image_path):
+            raise InputError(
+                f"{path}: is drawn on a DICOM series, but its volume {image_path.name} is none; "
+                f"put the series' folder in its place"
+            )
+        return read_drawn_lungs(path, image_path).mask(LUNG)
+    mask = volumes.read_volume(path)
+    same_place = np.allclose(grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
+    if grid.shape != mask.grid.shape or not same_place:
+        raise InputError(
+            f"{path}: lies on another grid than its volume {image_path.name}; resample it to the "
+            f"volume's own voxels"
+        )
+    labels_ZxHxW = mask.voxels_ZxHxW
+    fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
+    if fractions or labels_ZxHxW.min() < 0:
+        raise InputError(f"{path}: holds negative values or fractions; write labels, 0 and above")
+    marked_ZxHxW: np.ndarray = labels_ZxHxW > 0
+    return marked_ZxHxW

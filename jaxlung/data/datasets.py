@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax
 
+from jaxlung.catalog import modality_of
 from jaxlung.config import DataConfig
 from jaxlung.data.ct_folder import load_ct_folder, load_ct_splits
 from jaxlung.data.folder import load_folder, load_folder_splits
@@ -45,7 +46,7 @@ def load_splits(config: DataConfig) -> dict[str, Split]:
 
 def load_whole_folder(config: DataConfig, directory: Path, patient_pattern: str = "") -> Split:
     """Loads every image of another folder as one split, "all", as a run's own data are read."""
-    if config.name == "ct":
+    if modality_of(config.name) == "ct":
         return load_ct_folder(
             dataclasses.replace(config, patient_pattern=patient_pattern), directory
         )

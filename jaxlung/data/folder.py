@@ -19,7 +19,6 @@ from jaxlung.data.splits import Example, Split, patients_by_id, refuse_inverted,
 from jaxlung.data.splitting import make_patient_finder, split_stems
 from jaxlung.errors import InputError, format_shape
 from jaxlung.io import volumes
-from jaxlung.io.ct.raw_volumes import is_voxel_file
 from jaxlung.io.dicom.signature import read_start
 from jaxlung.io.film import check_xray
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
@@ -220,18 +219,8 @@ def count_images_below(directory: Path) -> int:
     )
 
 
-def count_passed_over(directory: Path, *, ct: bool = False) -> Counter[str]:
-    """Counts the files in images/ and masks/ that are no image, by `name_kind`.
-
-    Args:
-        ct: count those that are no volume instead, nor the voxels of one.
-    """
-
-    def belongs(path: Path) -> bool:
-        if ct:
-            return path.name.lower().endswith(volumes.SUFFIXES) or is_voxel_file(path)
-        return is_image(path)
-
+def count_passed_over(directory: Path, belongs: Callable[[Path], bool] = is_image) -> Counter[str]:
+    """Counts the files in images/ and masks/ that do not belong there, by `name_kind`."""
     folders = (directory / "images", directory / "masks")
     others = [path for folder in folders for path in scan_files(folder, belongs, str).others]
     return Counter(name_kind(read_start(path), path.name) for path in others if path.is_file())

@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jaxlung.catalog import CATALOG, NamedSet
+from jaxlung.catalog import CATALOG
+from jaxlung.catalog.entry import NamedSet
 from jaxlung.data.prepared import data_dir_of, is_prepared, make_builder, open_records
 from jaxlung.errors import InputError
 

@@ -23,9 +23,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from jaxlung.catalog import CATALOG, NamedSet
+from jaxlung.catalog import CATALOG
+from jaxlung.catalog.entry import NamedSet
+from jaxlung.config import DataConfig
 from jaxlung.data.splits import Example, Split
 from jaxlung.errors import InputError
+from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.structures import (
     HEART,
     LEFT_CLAVICLE,
@@ -48,6 +51,8 @@ _FEATURES = {
     RIGHT_CLAVICLE: "clavicle_right",
     LEFT_CLAVICLE: "clavicle_left",
 }
+HU_OFFSET = 1024  # what is added to Hounsfield units to store them as 16 bits without a sign
+WINDOW = (DataConfig.window_low, DataConfig.window_high)
 _PLANES = ("image", "mask", "heart")  # the images that a record's digest goes by
 # Columns of the index beside the set's texts: the content of a record's planes, by name, and which
 # features of `_FEATURES` mark nothing.
@@ -82,7 +87,7 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
             f"pip install tensorflow-datasets array_record"
         ) from error
 
-    importlib.import_module(f"jaxlung.data.builders.{entry.builder}")  # registers it
+    importlib.import_module(entry.module)  # registers it
     name, folder = f"jaxlung_{entry.builder}", data_dir_of(data_dir)
     try:
         return tfds.builder(name, data_dir=folder, file_format="array_record")
@@ -95,7 +100,11 @@ def make_builder(entry: NamedSet, data_dir: str | os.PathLike[str]) -> Any:
         ) from error
 
 
-def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
+def open_set(
+    name: str,
+    data_dir: str | os.PathLike[str] = "",
+    window: tuple[float, float] = WINDOW,
+) -> Split:
     """Opens a prepared set as one split, "all", in the order of its ids.
 
     An image without a mask of the set's convention, such as lung and heart where no heart was
@@ -104,6 +113,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
     Args:
         name: of `catalog`.
         data_dir: the folder of prepared sets; "" as in `data_dir_of`.
+        window: of CT: the Hounsfield units that become 0 and 255.
 
     Raises:
         InputError: the set is not prepared, or its files cannot be read.
@@ -126,7 +136,7 @@ def open_set(name: str, data_dir: str | os.PathLike[str] = "") -> Split:
 
     def read(position: int) -> Example:
         try:
-            return to_example(fetch(order[position]), entry, labels[position])
+            return to_example(fetch(order[position]), entry, labels[position], window)
         except Exception as error:  # array_record and the decoders raise many types
             raise InputError(
                 f"{sources[position]}: cannot be read ({error}); delete the folder and prepare the "
@@ -205,13 +215,19 @@ def _decode_plane(encoded: bytes) -> np.ndarray:
     return decoded
 
 
-def to_example(features: dict[str, Any], entry: NamedSet, labels: Sequence[str]) -> Example:
+def to_example(
+    features: dict[str, Any],
+    entry: NamedSet,
+    labels: Sequence[str],
+    window: tuple[float, float] = WINDOW,
+) -> Example:
     """Turns a builder's decoded features into the example that the pipeline takes.
 
     Args:
         features: by name.
         entry: the set.
         labels: the structures that the record labels, the set's convention first.
+        window: Hounsfield units that a slice of CT is seen between.
     """
 
     def plane(name: str) -> np.ndarray:
@@ -223,6 +239,8 @@ def to_example(features: dict[str, Any], entry: NamedSet, labels: Sequence[str])
     image_HxW = features["image"][..., 0]
     if features["bits"] == 8:
         image_HxW = image_HxW.astype(np.uint8)
+    if entry.modality == "ct":
+        image_HxW = apply_window(image_HxW.astype(np.int32) - HU_OFFSET, *window)
     mask_HxW = plane("mask")
     others = {name: functools.partial(plane, _FEATURES.get(name, "mask")) for name in labels[1:]}
     if _adds_heart(entry):

@@ -6,13 +6,14 @@ data.split_file takes them); "fold1" or "fold2": JSRT's official fold of that na
 is the test split.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxlung.catalog import CATALOG, set_names
+from jaxlung.catalog import CATALOG, modality_of, set_names
 from jaxlung.config import DataConfig
+from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.metadata import useful_groups
-from jaxlung.data.prepared import open_set
+from jaxlung.data.prepared import WINDOW, open_set
 from jaxlung.data.splits import (
     SPLITS,
     Block,
@@ -36,7 +37,8 @@ def load_public_splits(config: DataConfig) -> dict[str, Split]:
         InputError: a set is not prepared, a split would be empty, one image is in two sets, or a
             weight is so low that its set would never be visited.
     """
-    wholes = {name: open_set(name, config.dir) for name in set_names(config.name)}
+    window = (config.window_low, config.window_high)
+    wholes = {name: open_set(name, config.dir, window) for name in set_names(config.name)}
     if config.allow_mixed_conventions:
         first = CATALOG[next(iter(wholes))].convention
         wholes = {name: _teach(whole, first) for name, whole in wholes.items()}
@@ -44,7 +46,7 @@ def load_public_splits(config: DataConfig) -> dict[str, Split]:
     lists = None
     if config.split_file:
         all_ids = [image_id for whole in wholes.values() for image_id in whole.ids]
-        lists = read_split_file(Path(config.split_file), all_ids)
+        lists = _read_lists(Path(config.split_file), all_ids, modality_of(config.name))
     ids_by_set = {name: _split_ids(name, whole, config, lists) for name, whole in wholes.items()}
     joined = {}
     for split in SPLITS:
@@ -60,6 +62,20 @@ def load_public_splits(config: DataConfig) -> dict[str, Split]:
         counts = {name: len(ids_by_split["train"]) for name, ids_by_split in ids_by_set.items()}
         joined["train"] = joined["train"]._replace(blocks=_make_blocks(counts, config.weights))
     return joined
+
+
+def _read_lists(path: Path, ids: Sequence[str], modality: str) -> dict[str, list[str]]:
+    """Reads lists of images, or of volumes of CT, which stand for their slices."""
+    if modality != "ct":
+        return read_split_file(path, ids)
+    slices_by_volume: dict[str, list[str]] = {}
+    for image_id in ids:
+        slices_by_volume.setdefault(volume_name(image_id), []).append(image_id)
+    lists = read_split_file(path, list(slices_by_volume))
+    return {
+        split: [image_id for volume in volumes for image_id in slices_by_volume[volume]]
+        for split, volumes in lists.items()
+    }
 
 
 def _teach(whole: Split, structure: str) -> Split:
@@ -119,9 +135,9 @@ def refuse_doubles(wholes: Mapping[str, Split]) -> None:
         set_by_id |= dict.fromkeys(whole.ids, name)
 
 
-def load_whole_set(name: str, data_dir: str = "") -> Split:
+def load_whole_set(name: str, data_dir: str = "", window: tuple[float, float] = WINDOW) -> Split:
     """Loads every image of a prepared set as one split, "all": see `prepared.open_set`."""
-    return join_splits("all", [name], [open_set(name, data_dir)])
+    return join_splits("all", [name], [open_set(name, data_dir, window)])
 
 
 def load_one_set(joined: Split, name: str) -> Split:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxlung.catalog import is_set
+from jaxlung.catalog import is_set, modality_of
 from jaxlung.config import DataConfig
 from jaxlung.data.folder import Pair
 from jaxlung.data.metadata import read_metadata
@@ -81,6 +81,8 @@ def check(
     read_record: Callable[[Any], Record]
     items: Sequence[Any]
     if is_set(place):
+        if modality_of(str(place)) == "ct":
+            raise InputError(f"{place}: holds CT, and `jaxlung data check` is for single images")
         whole = open_set(str(place), data_dir)
         patients, items = patients_by_id(whole), range(len(whole.ids))
         read_record = functools.partial(read_example, whole)

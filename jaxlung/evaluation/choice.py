@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jaxlung.catalog import FOLDERS, did_you_mean, is_set, set_names
+from jaxlung.catalog import FOLDERS, did_you_mean, is_set, modality_of, set_names
 from jaxlung.config import DataConfig
 from jaxlung.data.datasets import load_splits, load_whole_folder
 from jaxlung.data.public import load_one_set, load_whole_set
@@ -14,6 +14,7 @@ from jaxlung.structures import LUNG
 from jaxlung.system.digests import is_example_digest
 from jaxlung.workdir.record import Digests
 
+_KINDS = {"xray": "X-rays", "ct": "CT"}
 _KEPT = 2**30  # bytes of a folder's examples that are kept from recognition to scoring
 
 
@@ -72,9 +73,11 @@ def choose_split(
         raise InputError(f"--split {split} is of the run's own data; leave it out with --data")
     if not named:
         return load_whole_folder(config, data, config.patient_pattern if own else ""), warning
-    if config.name == "ct":
-        raise InputError(f"--data {data}: holds X-rays, but the model was trained on CT")
-    whole = load_whole_set(str(data), "" if in_folder else config.dir)
+    holds, trained = (_KINDS[modality_of(name)] for name in (str(data), config.name))
+    if holds != trained:
+        raise InputError(f"--data {data}: holds {holds}, but the model was trained on {trained}")
+    window = (config.window_low, config.window_high)
+    whole = load_whole_set(str(data), "" if in_folder else config.dir, window)
     return whole, warning
 
 

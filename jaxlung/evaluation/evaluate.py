@@ -173,7 +173,7 @@ def _choose_for(
 ) -> tuple[Split, str | None]:
     data = predictor.config.data
     if predictor.bundled:  # a folder here may have the name of its own data without being these
-        kind = data.name if data.name in FOLDERS else "folder"
+        kind = "ct" if predictor.config.modality == "ct" else "folder"
         data = dataclasses.replace(data, name=kind, dir=os.devnull)
     if predictor.config.ensemble.folds and split in ("train", "validation"):
         raise InputError(

@@ -112,11 +112,11 @@ def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volum
     grid, read_voxels, warning = _open(Path(path))
     voxels = read_voxels(rounded)
     turn = _turn(grid.affine_4x4)
+    turned = from_grid(voxels, grid)
     unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
     sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
-    turned = import_nibabel().orientations.apply_orientation(voxels, turn)
     z, y, x = (float(side) for side in spacing)
     if _is_default(grid.affine_4x4):
         warning = warning or "default header: spacing and sides unsure"
@@ -131,10 +131,16 @@ def _is_default(affine_4x4: np.ndarray) -> bool:
 
 
 def read_grid(path: Path) -> Grid:
-    """Reads the grid of a volume; of a NIfTI file from the header alone.
+    """Reads the grid of a volume from the headers alone.
 
-    Raises: as `read_volume`, for what the header says.
+    Raises: as `read_volume`, for what the headers say.
     """
+    if path.is_dir() or is_dicom(path):
+        from jaxlung.io.dicom.series import sort_slices
+
+        with silence():
+            slices, series = sort_slices(path)
+        return Grid((*slices[0].shape[::-1], len(slices)), series.affine_4x4, None)
     return _open(path).grid
 
 
@@ -238,6 +244,14 @@ def _turn(affine_4x4: np.ndarray) -> np.ndarray:
     return orientations.ornt_transform(
         orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
     )
+
+
+def from_grid(voxels: np.ndarray, grid: Grid) -> np.ndarray:
+    """Turns voxels of grid.shape into axial slices [Z, H, W]."""
+    turned: np.ndarray = import_nibabel().orientations.apply_orientation(
+        voxels, _turn(grid.affine_4x4)
+    )
+    return turned
 
 
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 from jaxlung.config import Config
 from jaxlung.data.canvases import Canvas, Canvases, check_canvases, make_canvases
+from jaxlung.data.ct_folder import is_read
 from jaxlung.data.datasets import load_splits
 from jaxlung.data.folder import check_others, count_passed_over
 from jaxlung.data.splits import Split
 from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError
+from jaxlung.io.images import is_image
 from jaxlung.io.passed_over import count_in_words
 from jaxlung.system.digests import is_example_digest
 from jaxlung.system.silence import import_tensorflow
@@ -58,8 +60,8 @@ def prepare_data(config: Config) -> Data:
                 f"{config.model.outputs} names no such structure"
             )
     if config.data.name in ("folder", "ct") and is_main():
-        ct = config.data.name == "ct"
-        if words := count_in_words(count_passed_over(Path(config.data.dir), ct=ct)):
+        belongs = is_read if config.data.name == "ct" else is_image
+        if words := count_in_words(count_passed_over(Path(config.data.dir), belongs)):
             print(f"{config.data.dir}: {words}")
     return _prepare(config, splits, make)
 

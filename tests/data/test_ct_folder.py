@@ -1,5 +1,6 @@
 """A folder of CT volumes and masks as examples: one of each slice."""
 
+import json
 import shutil
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 from jaxlung.config import parse_config
 from jaxlung.data.ct_folder import load_ct_folder, load_ct_splits
 from jaxlung.errors import InputError
+from jaxlung.io import volumes
 from jaxlung.io.ct.hounsfield import apply_window
 from jaxlung.train.data import prepare_data
+from tests.helpers import drawn_files as files
 from tests.helpers.ct_scans import affine_of, body, config_of, nibabel, save, write_scans
 
 
@@ -88,3 +91,91 @@ def test_what_a_training_passes_over_is_counted(tmp_path, folder, capsys):
     prepare_data(parse_config(config_of(tmp_path / "data")))
     words = "3 files passed over (.raw 1, .txt 2)"
     assert f"{tmp_path / 'data'}: {words}\n" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def hospital(tmp_path_factory):
+    """Three patients as a hospital exports them: a series each, with contours, or a SEG."""
+    root = tmp_path_factory.mktemp("hospital")
+    for i, stem in enumerate(("anna", "1.2.840", "carl")):
+        files.write_patient(root, stem, i)
+    (root / "masks" / "carl").mkdir()  # a folder that holds the file
+    (root / "masks" / "carl.dcm").rename(root / "masks" / "carl" / "RS.1.2.dcm")
+    return root
+
+
+def test_series_with_contours_are_pairs(hospital, tmp_path):
+    data = parse_config(config_of(hospital)).data
+    whole = load_ct_folder(data, hospital)
+    assert [i for i in whole.ids if i.endswith("z0000")] == [
+        f"{stem}_z0000" for stem in ("1.2.840", "anna", "carl")
+    ]
+    hu, right, left = files.chest((48, 40, 10))
+    expected = volumes.from_grid((right | left).T, volumes.read_grid(hospital / "images/1.2.840"))
+    for z in range(10):
+        example = whole.read(z)
+        np.testing.assert_array_equal(example.mask, expected[z])
+        assert example.spacing == files.SPACING and example.image.dtype == np.uint8
+    # A series may have a mask of NIfTI as well.
+    shutil.copytree(hospital / "images/1.2.840", tmp_path / "images/1.2.840")
+    grid = volumes.read_grid(hospital / "images/1.2.840")
+    (tmp_path / "masks").mkdir()
+    volumes.write_mask(tmp_path / "masks/1.2.840.nii.gz", expected, grid)
+    plain = load_ct_folder(data, tmp_path)
+    assert plain.ids == whole.ids[:10]
+    for one, other in zip(plain.read(5)[:3], whole.read(5)[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_training_reads_series_and_counts_the_rest(hospital, tmp_path, capsys):
+    root = tmp_path / "data"
+    shutil.copytree(hospital, root)
+    (root / "images" / "old").mkdir()
+    (root / "masks" / "notes.txt").write_text("x")
+    (root / "images" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    lists = {"train": ["anna"], "validation": ["1.2.840"], "test": ["carl"]}
+    (tmp_path / "lists.json").write_text(json.dumps(lists))
+    data = prepare_data(
+        parse_config(
+            config_of(
+                root,
+                split_file=str(tmp_path / "lists.json"),
+                test_fraction=0.2,
+                validation_fraction=0.1,
+            )
+        )
+    )
+    assert {name: len(c.split.ids) for name, c in data.canvases.items()} == {
+        "train": 9,
+        "validation": 10,
+        "test": 11,
+    }
+    shown = capsys.readouterr()
+    assert "2 files passed over (.txt 1, DICOMDIR 1)" in shown.out
+    everything = repr(data.canvases) + shown.out + shown.err
+    assert not any(secret in everything for secret in files.SECRETS)
+
+
+def test_drawings_without_their_series_are_refused(hospital, tmp_path):
+    data = parse_config(config_of(hospital)).data
+    hu, lungs = body()
+    save(tmp_path / "images" / "anna.nii.gz", hu, affine_of())
+    (tmp_path / "masks").mkdir()
+    shutil.copy(hospital / "masks" / "anna.dcm", tmp_path / "masks")
+    with pytest.raises(InputError, match="anna.dcm: is drawn on a DICOM series, but its volume"):
+        load_ct_folder(data, tmp_path).read(0)
+    (tmp_path / "images" / "anna.nii.gz").unlink()
+    shutil.copytree(hospital / "images" / "anna", tmp_path / "images" / "anna" / "CT")
+    shutil.copytree(hospital / "images" / "carl", tmp_path / "images" / "carl")
+    shutil.copytree(hospital / "masks" / "carl", tmp_path / "masks" / "carl")
+    with pytest.raises(InputError, match="has no volume of that stem in .*images/anna itself"):
+        load_ct_folder(data, tmp_path)
+    (tmp_path / "masks" / "anna.dcm").unlink()
+    (tmp_path / "masks" / "carl" / "RS.1.2.dcm").unlink()
+    with pytest.raises(InputError, match="masks: holds no volume"):
+        load_ct_folder(data, tmp_path)
+    # A series in place of contours.
+    shutil.rmtree(tmp_path / "masks" / "carl")
+    shutil.copytree(hospital / "images" / "carl", tmp_path / "masks" / "carl")
+    with pytest.raises(InputError, match="masks/carl: holds no contours"):
+        load_ct_folder(data, tmp_path).read(0)

@@ -788,8 +788,8 @@ def test_a_damaged_record_of_a_set_is_found_by_the_check(data_dir, monkeypatch):
 
     real = to_example
 
-    def damaged(features, convention):
-        example = real(features, convention)
+    def damaged(features, *options):
+        example = real(features, *options)
         if features["id"] in (b"MCUCXR_0003_0", "MCUCXR_0003_0"):
             raise ValueError("cut short")
         if features["id"] in (b"MCUCXR_0004_1", "MCUCXR_0004_1"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung.io.drawing import PREDICTION, TRUTH, draw_overlay, draw_sheet
+from jaxlung.io.drawing import PREDICTION, TRUTH, draw_overlay, draw_sheet, fill_polygon
 from jaxlung.io.images import read_image
 from jaxlung.train.log import write_learning_curve
 
@@ -158,3 +158,15 @@ def test_learning_curve_changes_with_the_history(tmp_path):
     a, b, c = (read_image(tmp_path / f"{name}.png") for name in "abc")
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
+
+
+def test_polygons_hold_the_pixels_whose_centre_is_inside():
+    square = np.array([[1, 0], [3, 0], [3, 2], [1, 2]])
+    expected = np.zeros((3, 4), bool)
+    expected[:2, 1:3] = True
+    np.testing.assert_array_equal(fill_polygon(square, (3, 4)), expected)
+    beyond = np.array([[-5, -5], [9, -5], [9, 9], [-5, 9]])
+    assert fill_polygon(beyond, (3, 4)).all()
+    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    circle = np.stack([50 + 30 * np.cos(angles), 50 + 30 * np.sin(angles)], axis=-1)
+    assert fill_polygon(circle, (100, 100)).sum() == pytest.approx(np.pi * 900, rel=0.01)

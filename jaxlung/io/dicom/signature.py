@@ -25,6 +25,7 @@ _NO_IMAGE = re.compile(
 _CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 # CT, Enhanced CT and Legacy Converted Enhanced CT.
 _CT = [f"1.2.840.10008.5.1.4.1.1.{number}" for number in ("2", "2.1", "2.2")]
+_DRAWINGS = {"1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.66.4": "SEG"}
 _IMAGE_TYPE = (0x0008, 0x0008)
 _MODALITY = (0x0008, 0x0060)
 _CLASSES = ((0x0002, 0x0002), (0x0008, 0x0016))  # of the stored object: in the header, in the data
@@ -96,6 +97,12 @@ def starts_ct(start: bytes) -> bool:
     """Says whether the file's Modality, or without one its class, is that of CT."""
     modality = _read_text(start, _MODALITY)
     return modality == "CT" or not modality and _read_text(start, _CLASSES[1]) in _CT
+
+
+def name_drawing(start: bytes) -> str:
+    """Returns RTSTRUCT for contours, SEG for a segmentation, and "" for anything else."""
+    classes = (_read_text(start, tag) for tag in _CLASSES)
+    return next((_DRAWINGS[uid] for uid in classes if uid in _DRAWINGS), "")
 
 
 def _read_text(start: bytes, tag: tuple[int, int]) -> str:

@@ -603,18 +603,6 @@ def test_bad_runs_are_refused(text):
         outlines.decode_runs(text, (2, 4))
 
 
-def test_polygons_hold_the_pixels_whose_centre_is_inside():
-    square = np.array([[1, 0], [3, 0], [3, 2], [1, 2]])
-    expected = np.zeros((3, 4), bool)
-    expected[:2, 1:3] = True
-    np.testing.assert_array_equal(outlines.fill_polygon(square, (3, 4)), expected)
-    beyond = np.array([[-5, -5], [9, -5], [9, 9], [-5, 9]])
-    assert outlines.fill_polygon(beyond, (3, 4)).all()
-    angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
-    circle = np.stack([50 + 30 * np.cos(angles), 50 + 30 * np.sin(angles)], axis=-1)
-    assert outlines.fill_polygon(circle, (100, 100)).sum() == pytest.approx(np.pi * 900, rel=0.01)
-
-
 def test_coco_counts_run_down_the_columns():
     mask = outlines.coco_mask({"size": [2, 3], "counts": [1, 2, 3]}, (2, 3))
     np.testing.assert_array_equal(mask, [[0, 1, 0], [1, 0, 0]])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.drawing import fill_polygon
 
 
 def coco_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
@@ -27,32 +28,6 @@ def coco_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:
     mask_HxW = np.zeros(shape, bool)
     for polygon in segmentation:
         mask_HxW |= fill_polygon(np.asarray(polygon, float).reshape(-1, 2), shape)
-    return mask_HxW
-
-
-def fill_polygon(points_Nx2: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Draws a polygon as bool [H, W]: pixels whose centre lies inside, by the even-odd rule.
-
-    Args:
-        points_Nx2: x and y, where pixel (row i, column j) covers [j, j+1) x [i, i+1).
-
-    Example:
-        >>> triangle_Nx2 = np.array([[0, 0], [3, 0], [0, 3]])
-        >>> fill_polygon(triangle_Nx2, (2, 3)).astype(int).tolist()
-        [[1, 1, 0], [1, 0, 0]]
-    """
-    mask_HxW = np.zeros(shape, bool)
-    x0_N, y0_N = points_Nx2.T
-    x1_N, y1_N = np.roll(points_Nx2, -1, axis=0).T
-    centres_W = np.arange(shape[1]) + 0.5
-    first = max(0, int(np.floor(y0_N.min())))
-    last = min(shape[0], int(np.ceil(y0_N.max())))
-    for row in range(first, last):
-        y = row + 0.5
-        crosses = (y0_N <= y) != (y1_N <= y)
-        share = (y - y0_N[crosses]) / (y1_N - y0_N)[crosses]
-        at = np.sort(x0_N[crosses] + share * (x1_N - x0_N)[crosses])
-        mask_HxW[row] = np.searchsorted(at, centres_W, side="right") % 2 == 1
     return mask_HxW
 
 

@@ -1,0 +1,1 @@
+"""TFDS data sets of chest CT: an example is an axial slice."""

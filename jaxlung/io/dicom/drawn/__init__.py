@@ -1,0 +1,1 @@
+"""Lungs that people drew on a DICOM series: contours (RTSTRUCT) and segmentations (SEG)."""
