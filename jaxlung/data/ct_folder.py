@@ -18,9 +18,10 @@ from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, print_warning
 from jaxlung.io import volumes
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.ct.labels import check_same_grid, read_label_volume
 
 # uint8 and bool [Z, H, W], and the spacing in mm; None where the header does not tell it
-Slices = tuple[np.ndarray, np.ndarray, tuple[float, float] | None]
+Slices = tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]
 
 
 def load_ct_splits(config: DataConfig) -> dict[str, Split]:
@@ -51,7 +52,10 @@ def load_ct_folder(config: DataConfig, directory: Path) -> Split:
     def read(i: int) -> Example:
         v, z = index[i]
         image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
-        return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
+        example = Example(image_ZxHxW[z], mask_ZxHxW[z])
+        if spacing is None:
+            return example
+        return example._replace(spacing=spacing[1:], slice_mm=spacing[0])
 
     return Split(
         "all",
@@ -79,7 +83,7 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         InputError: a folder is missing or empty, or a volume or mask stands alone.
     """
-    images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
+    images, masks = (list_volumes(directory / name) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
             raise InputError(f"{path}: has no mask {directory / 'masks' / stem}.nii.gz")
@@ -89,7 +93,12 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     return {stem: (path, masks[stem]) for stem, path in images.items()}
 
 
-def _list_volumes(directory: Path) -> dict[str, Path]:
+def list_volumes(directory: Path) -> dict[str, Path]:
+    """Lists the files of volumes in a folder: stem to path, sorted by stem.
+
+    Raises:
+        InputError: the folder is missing or holds none, or two volumes have one stem.
+    """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
     found = files_by_stem(
@@ -110,27 +119,16 @@ def _cached_loader(
     @functools.lru_cache(maxsize=2)
     def load(stem: str) -> Slices:
         image_path, mask_path = pairs[stem]
-        volume, mask = volumes.read_volume(image_path), volumes.read_volume(mask_path)
-        same_place = np.allclose(volume.grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
-        if volume.grid.shape != mask.grid.shape or not same_place:
-            raise InputError(
-                f"{mask_path}: lies on another grid than its volume {image_path.name}; resample "
-                f"it to the volume's own voxels"
-            )
+        volume, mask = volumes.read_volume(image_path), read_label_volume(mask_path)
+        check_same_grid(mask.grid, mask_path, volume.grid, image_path)
         volume = to_hounsfield(volume, image_path)
         if stem not in said and is_main():
             for warning in volume.warnings:
                 print_warning(f"{image_path}: {warning}")
         said.add(stem)
-        labels_ZxHxW = mask.voxels_ZxHxW
-        fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
-        if fractions or labels_ZxHxW.min() < 0:
-            raise InputError(
-                f"{mask_path}: holds negative values or fractions; write labels, 0 and above"
-            )
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
         image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
-        return image_ZxHxW, labels_ZxHxW > 0, volume.spacing[1:] if volume.placed else None
+        return image_ZxHxW, mask.voxels_ZxHxW > 0, volume.spacing if volume.placed else None
 
     def load_alone(stem: str) -> Slices:
         with lock:

@@ -287,7 +287,7 @@ def load_pairs(
         _refuse_inverted(image, mask, mask_path)
         spacing = metadata.spacings[index] or film.spacing
         further = {name: functools.partial(read_mask, path) for name, path in others[index].items()}
-        return Example(image, mask, spacing, marks[index], further)
+        return Example(image, mask, spacing, marks=marks[index], others=further)
 
     def stat(index: int) -> str:
         _, image_path, mask_path = pairs[index]
