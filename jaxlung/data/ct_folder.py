@@ -19,6 +19,7 @@ from jaxlung.errors import InputError, print_warning
 from jaxlung.io import volumes
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.ct.labels import check_same_grid, read_label_volume
+from jaxlung.io.images import is_image
 
 # uint8 and bool [Z, H, W], and the spacing in mm; None where the header does not tell it
 Slices = tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]
@@ -93,6 +94,17 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     return {stem: (path, masks[stem]) for stem, path in images.items()}
 
 
+def is_volume_file(path: Path) -> bool:
+    """Says whether a name is that of a volume's file."""
+    return path.name.lower().endswith(volumes.SUFFIXES)
+
+
+def holds_volumes(directory: Path) -> bool:
+    """Says whether a folder holds volumes, and no image."""
+    files = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
+    return any(map(is_volume_file, files)) and not any(map(is_image, files))
+
+
 def list_volumes(directory: Path) -> dict[str, Path]:
     """Lists the files of volumes in a folder: stem to path, sorted by stem.
 
@@ -101,9 +113,7 @@ def list_volumes(directory: Path) -> dict[str, Path]:
     """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = files_by_stem(
-        directory, lambda p: p.name.lower().endswith(volumes.SUFFIXES), volumes.volume_stem
-    )
+    found = files_by_stem(directory, is_volume_file, volumes.volume_stem)
     if not found:
         raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)})")
     return found

@@ -4,11 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxlung.data.ct_folder import list_volumes
+from jaxlung.data.ct_folder import is_volume_file, list_volumes
 from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
 from jaxlung.io.images import is_image
-from jaxlung.io.volumes import SUFFIXES
 from jaxlung.metrics.set_scores import ImageScores, Picture, VolumeScores
 
 PICTURES = ("_overlay", "_probability")  # ends of the names of what `predict` writes beside masks
@@ -35,13 +34,6 @@ class ScoredFiles(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
-def holds_volumes(directory: Path) -> bool:
-    """Says whether a folder holds volumes, and no image."""
-    files = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
-    are_volumes = [path.name.lower().endswith(SUFFIXES) for path in files]
-    return any(are_volumes) and not any(map(is_image, files))
-
-
 def match_masks(
     pred: Path, truth: Path, images: Path | None, *, volumes: bool = False
 ) -> list[Files]:
@@ -60,7 +52,7 @@ def match_masks(
     predictions = _by_id(list_files(pred), truths)
     for folder in sorted(path for path in pred.iterdir() if path.is_dir()):
         below = (path for path in folder.rglob("*") if path.is_file())
-        if any(p.name.lower().endswith(SUFFIXES) if volumes else is_image(p) for p in below):
+        if any(map(is_volume_file if volumes else is_image, below)):
             raise InputError(
                 f"{folder}: holds masks in a folder below; score compares two folders without: "
                 f"score each in its turn"

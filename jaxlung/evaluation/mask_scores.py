@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from jaxlung.data.ct_folder import holds_volumes
 from jaxlung.data.metadata import is_spacing, read_metadata
 from jaxlung.errors import InputError, format_shape
-from jaxlung.evaluation.mask_files import Files, ScoredFiles, holds_volumes, match_masks
+from jaxlung.evaluation.mask_files import Files, ScoredFiles, match_masks
 from jaxlung.evaluation.report import OUTPUTS, write_report
 from jaxlung.evaluation.volume_scores import score_labels, score_volumes
 from jaxlung.io.images import read_image, read_size
