@@ -65,10 +65,10 @@ def _add_check(data_commands: Any) -> None:
     check = data_commands.add_parser(
         "check",
         help="is a folder or a prepared set fit for training?",
-        description="Reads every pair of DIR/images and DIR/masks, or of a prepared public set, "
-        "once, and names what is broken (errors) or suspicious (warnings), the worst first. Exit "
-        "status: 0 if training can go ahead, 1 if there are errors, 2 for bad usage. "
-        "docs/data_check.md explains every finding.",
+        description="Reads every pair of DIR/images and DIR/masks (X-rays or CT volumes), or of a "
+        "prepared public set, once, and names what is broken (errors) or suspicious (warnings), "
+        "the worst first. Exit status: 0 if training can go ahead, 1 if there are errors, 2 for "
+        "bad usage. docs/data_check.md explains every finding.",
     )
     check.set_defaults(run=run_check)
     check.add_argument(

@@ -15,13 +15,21 @@ def add_score_command(commands: Any) -> None:
         "score",
         help="compare masks of any tool with true masks",
         description="Matches the masks of two folders by file name (less _mask at its end), and "
-        "writes report.html, metrics.json and per_image.csv. An image without a mask in --pred "
-        "counts as a failure. docs/evaluation.md says what is measured.",
+        "writes report.html, metrics.json and per_image.csv, of CT volumes per_volume.csv too. An "
+        "image without a mask in --pred counts as a failure. docs/evaluation.md says what is "
+        "measured.",
     )
-    score.add_argument("--pred", required=True, type=Path, help="folder of masks to score")
+    score.add_argument(
+        "--pred",
+        required=True,
+        type=Path,
+        help="folder of masks to score: pictures, or volumes of CT",
+    )
     score.add_argument("--truth", required=True, type=Path, help="folder of true masks")
     score.add_argument("--out", required=True, type=Path, help="folder for the report")
-    score.add_argument("--images", type=Path, help="folder of the X-rays, to draw outlines on")
+    score.add_argument(
+        "--images", type=Path, help="folder of the X-rays or CT volumes, to draw outlines on"
+    )
     score.add_argument(
         "--metadata",
         type=Path,
@@ -34,7 +42,9 @@ def add_score_command(commands: Any) -> None:
         help="masks hold 1 for the patient's right lung and 2 for the left one",
     )
     score.add_argument(
-        "--spacing-mm", type=float, help="side of a pixel of every image, whatever the metadata say"
+        "--spacing-mm",
+        type=float,
+        help="side of a pixel or voxel, whatever the metadata or headers say",
     )
     score.add_argument("--tolerance-px", type=float, default=2.0, help="of NSD (default 2)")
     score.add_argument("--tolerance-mm", type=float, default=2.0, help="of NSD (default 2)")

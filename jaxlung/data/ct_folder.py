@@ -20,14 +20,16 @@ from jaxlung.devices.distributed import is_main
 from jaxlung.errors import InputError, print_warning
 from jaxlung.io import volumes
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.ct.labels import check_same_grid, read_label_volume
 from jaxlung.io.ct.raw_volumes import is_voxel_file
 from jaxlung.io.dicom.drawn.read import read_drawn_lungs
 from jaxlung.io.dicom.signature import SUFFIXES as DICOM_SUFFIXES
 from jaxlung.io.dicom.signature import name_drawing, read_start, starts_image
+from jaxlung.io.images import is_image
 from jaxlung.structures import LUNG
 
 # uint8 and bool [Z, H, W], and the spacing in mm; None where the header does not tell it
-Slices = tuple[np.ndarray, np.ndarray, tuple[float, float] | None]
+Slices = tuple[np.ndarray, np.ndarray, tuple[float, float, float] | None]
 
 
 def load_ct_splits(config: DataConfig) -> dict[str, Split]:
@@ -58,7 +60,10 @@ def load_ct_folder(config: DataConfig, directory: Path) -> Split:
     def read(i: int) -> Example:
         v, z = index[i]
         image_ZxHxW, mask_ZxHxW, spacing = load(stems[v])
-        return Example(image_ZxHxW[z], mask_ZxHxW[z], spacing)
+        example = Example(image_ZxHxW[z], mask_ZxHxW[z])
+        if spacing is None:
+            return example
+        return example._replace(spacing=spacing[1:], slice_mm=spacing[0])
 
     return Split(
         "all",
@@ -86,7 +91,7 @@ def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         InputError: a folder is missing or empty, or a volume or mask stands alone.
     """
-    images, masks = (_list_volumes(directory / name) for name in ("images", "masks"))
+    images, masks = (list_volumes(directory / name, dicom=True) for name in ("images", "masks"))
     for stem, path in images.items():
         if stem not in masks:
             mask = directory / "masks" / stem
@@ -105,8 +110,13 @@ def is_read(path: Path) -> bool:
     return _is_volume(path) or is_voxel_file(path)
 
 
+def is_volume_file(path: Path) -> bool:
+    """Says whether a name is that of a volume's file."""
+    return path.name.lower().endswith(volumes.SUFFIXES)
+
+
 def _is_volume(path: Path) -> bool:
-    return path.name.lower().endswith(volumes.SUFFIXES) or _is_dicom(path)
+    return is_volume_file(path) or _is_dicom(path)
 
 
 def _is_dicom(path: Path) -> bool:
@@ -122,12 +132,27 @@ def _stem_of(path: Path) -> str:
     return path.stem if is_file else volumes.volume_stem(path)
 
 
-def _list_volumes(directory: Path) -> dict[str, Path]:
+def holds_volumes(directory: Path) -> bool:
+    """Says whether a folder holds volumes, and no image."""
+    files = [path for path in directory.iterdir() if path.is_file()] if directory.is_dir() else []
+    return any(map(is_volume_file, files)) and not any(map(is_image, files))
+
+
+def list_volumes(directory: Path, *, dicom: bool = False) -> dict[str, Path]:
+    """Lists the volumes in a folder: stem to path, sorted by stem.
+
+    Args:
+        dicom: take folders of series, contours and segmentations too.
+
+    Raises:
+        InputError: the folder is missing or holds none, or two volumes have one stem.
+    """
     if not directory.is_dir():
         raise InputError(f"{directory}: no such folder")
-    found = files_by_stem(directory, _is_volume, _stem_of)
+    found = files_by_stem(directory, _is_volume if dicom else is_volume_file, _stem_of)
     if not found:
-        raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)}, DICOM)")
+        kinds = ", DICOM" if dicom else ""
+        raise InputError(f"{directory}: holds no volume ({' '.join(volumes.SUFFIXES)}{kinds})")
     return found
 
 
@@ -150,7 +175,7 @@ def _cached_loader(
         said.add(stem)
         # Slice by slice: a whole volume of 64-bit floats would not fit everywhere.
         image_ZxHxW = np.stack([apply_window(hu_HxW, low, high) for hu_HxW in volume.voxels_ZxHxW])
-        return image_ZxHxW, mask_ZxHxW, volume.spacing[1:] if volume.placed else None
+        return image_ZxHxW, mask_ZxHxW, volume.spacing if volume.placed else None
 
     def load_alone(stem: str) -> Slices:
         with lock:
@@ -168,16 +193,7 @@ def _read_mask(path: Path, image_path: Path, grid: volumes.Grid) -> np.ndarray:
                 f"put the series' folder in its place"
             )
         return read_drawn_lungs(path, image_path).mask(LUNG)
-    mask = volumes.read_volume(path)
-    same_place = np.allclose(grid.affine_4x4, mask.grid.affine_4x4, atol=1e-2)
-    if grid.shape != mask.grid.shape or not same_place:
-        raise InputError(
-            f"{path}: lies on another grid than its volume {image_path.name}; resample it to the "
-            f"volume's own voxels"
-        )
-    labels_ZxHxW = mask.voxels_ZxHxW
-    fractions = labels_ZxHxW.dtype.kind == "f" and (labels_ZxHxW % 1).any()
-    if fractions or labels_ZxHxW.min() < 0:
-        raise InputError(f"{path}: holds negative values or fractions; write labels, 0 and above")
-    marked_ZxHxW: np.ndarray = labels_ZxHxW > 0
+    mask = read_label_volume(path)
+    check_same_grid(mask.grid, path, grid, image_path)
+    marked_ZxHxW: np.ndarray = mask.voxels_ZxHxW > 0
     return marked_ZxHxW

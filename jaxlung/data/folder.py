@@ -273,7 +273,7 @@ def load_pairs(
         refuse_inverted(film.image, mask, mask_path)
         spacing = metadata.spacings[index] or film.spacing
         further = {n: functools.partial(read_fitting, path) for n, path in files[index].items()}
-        return Example(film.image, mask, spacing, marks[index], further)
+        return Example(film.image, mask, spacing, marks=marks[index], others=further)
 
     def stat(index: int) -> str:
         _, image_path, mask_path = pairs[index]

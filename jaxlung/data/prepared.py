@@ -249,7 +249,7 @@ def to_example(
     height, width = (round(float(side), 6) for side in features["spacing_mm"])
     known = math.isfinite(height) and math.isfinite(width)
     spacing = (height, width) if known else None
-    return Example(image_HxW, mask_HxW, spacing, entry.convention, others)
+    return Example(image_HxW, mask_HxW, spacing, marks=entry.convention, others=others)
 
 
 def read_index(builder: Any, records: Sequence[bytes]) -> dict[str, list[str]]:

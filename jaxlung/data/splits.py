@@ -31,6 +31,7 @@ class Example(NamedTuple):
     image: np.ndarray  # as `images.read_image` returns it, on the original grid
     mask: np.ndarray  # bool [H, W], True is the structure that it marks, by its set's convention
     spacing: tuple[float, float] | None = None  # height and width of a pixel in mm, where known
+    slice_mm: float | None = None  # of a slice of CT: mm to the next one, where known
     marks: str = LUNG
     # Further structures that are labelled: functions that read their masks, bool [H, W].
     others: Mapping[str, Callable[[], np.ndarray]] = {}

@@ -1,4 +1,4 @@
-"""Checks whether X-rays with lung masks are fit for training, and finds what is suspicious."""
+"""Checks whether X-rays or CT volumes with masks are fit for training; finds what is suspicious."""
 
 import functools
 import os
@@ -13,14 +13,23 @@ from tqdm import tqdm
 
 from jaxlung.catalog import is_set, modality_of
 from jaxlung.config import DataConfig
+from jaxlung.data.ct_folder import holds_volumes
 from jaxlung.data.folder import Pair
 from jaxlung.data.metadata import read_metadata
 from jaxlung.data.prepared import open_set
 from jaxlung.data.splits import patients_by_id
 from jaxlung.data.splitting import make_patient_finder, read_split_file, split_by_hash
-from jaxlung.data_check.files import Record, list_pairs, read_example, read_pair
+from jaxlung.data_check.files import (
+    IMAGES,
+    VOLUMES,
+    Record,
+    list_pairs,
+    read_example,
+    read_pair,
+)
 from jaxlung.data_check.findings import Compared, compare_pairs, find_in_whole_set, sort_findings
 from jaxlung.data_check.kinds import ERROR, KINDS, Finding
+from jaxlung.data_check.volumes import compare_volumes, read_middle, read_volume_pair
 from jaxlung.errors import InputError
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_mask
@@ -78,6 +87,7 @@ def check(
     """
     started = time.monotonic()
     place, findings = Path(source), list[Finding]()
+    are_volumes = not is_set(place) and holds_volumes(place / "images")
     read_record: Callable[[Any], Record]
     items: Sequence[Any]
     if is_set(place):
@@ -87,24 +97,33 @@ def check(
         patients, items = patients_by_id(whole), range(len(whole.ids))
         read_record = functools.partial(read_example, whole)
     else:
-        items, findings = list_pairs(place)
+        items, findings = list_pairs(place, VOLUMES if are_volumes else IMAGES)
         patients = _find_patients(place, metadata, patient_pattern, items, findings)
         read_record = functools.partial(read_pair, place)
     item_of: dict[str, Any] = dict(zip(patients, items, strict=True))
 
     def read(image_id: str) -> tuple[np.ndarray, np.ndarray]:
         item = item_of[image_id]
+        if are_volumes:
+            return read_middle(item)
         if isinstance(item, Pair):
             return read_image(item.image), read_mask(item.mask)
         image, mask_HxW, *_ = whole.read(item)
         return image, mask_HxW
 
     splits, by = _split(patients, split_file, validation_fraction, test_fraction, findings)
-    with ThreadPoolExecutor(count_workers()) as pool:
-        bar = {"desc": "read", "unit": "pair", "disable": None, "leave": False}
-        records = tuple(tqdm(pool.map(read_record, items), total=len(items), **bar))
-    compared, found = compare_pairs(records, splits)
-    findings += [*found, *find_in_whole_set(records)]
+    bar = {"desc": "read", "unit": "pair", "disable": None, "leave": False}
+    if are_volumes:  # one after the other: each may take a GiB
+        read_facts = {pair.id: read_volume_pair(place, pair) for pair in tqdm(items, **bar)}
+        records = tuple(record for record, _ in read_facts.values())
+        facts = {name: own for name, (_, own) in read_facts.items() if own}
+        compared, found = compare_volumes(facts, splits)
+    else:
+        with ThreadPoolExecutor(count_workers()) as pool:
+            records = tuple(tqdm(pool.map(read_record, items), total=len(items), **bar))
+        compared, found = compare_pairs(records, splits)
+        found += find_in_whole_set(records)
+    findings += found
     findings += [finding for record in records for finding in record.findings]
     worst_first, seconds = tuple(sort_findings(findings)), time.monotonic() - started
     return Check(str(place), read, records, compared, splits, by, worst_first, seconds)

@@ -6,12 +6,13 @@
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxlung.data.ct_folder import is_volume_file
 from jaxlung.data.duplicates import perceptual_hash, standardise
 from jaxlung.data.folder import Pair, explain_no_image, scan_files, take_mask
 from jaxlung.data.splits import Split
@@ -24,6 +25,7 @@ from jaxlung.io.grey import BLANK, measure_spread
 from jaxlung.io.images import SUFFIXES, is_image, read_film, stem_of
 from jaxlung.io.masks import to_lung
 from jaxlung.io.passed_over import name_kind
+from jaxlung.io.volumes import volume_stem
 from jaxlung.masks.shape import MaskShape, measure_contrast, measure_shape
 from jaxlung.preprocess import is_lung, to_canvas
 from jaxlung.system.digests import digest_array
@@ -48,15 +50,33 @@ class Record(NamedTuple):
     """The facts that reading one pair gave."""
 
     id: str
-    size: tuple[int, ...] | None  # height and width of the image
+    size: tuple[int, ...] | None  # height and width of the image; of a volume slices first
     image_format: str  # "uint8, grey"; "" where it cannot be read
     mask_format: str  # "uint8, grey, 0 and 255"
     findings: tuple[Finding, ...]
     content: Content | None  # None: not fit to be compared with the others
 
 
-def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
-    """Pairs images with masks as `folder.find_pairs` does, and finds the files that stand alone.
+class Layout(NamedTuple):
+    """How a folder's files are named."""
+
+    belongs: Callable[[Path], bool]
+    stem_of: Callable[[Path], str]
+    take_mask: Callable[[dict[str, Path], str], Path | None]  # takes a stem's mask out of all
+    names: str  # of masks, for a message
+
+
+IMAGES = Layout(is_image, stem_of, take_mask, "masks/{0}.png or {0}_mask.png")
+VOLUMES = Layout(
+    is_volume_file,
+    volume_stem,
+    lambda masks, stem: masks.pop(stem, None),
+    "masks/{0}.nii.gz",
+)
+
+
+def list_pairs(directory: Path, layout: Layout = IMAGES) -> tuple[list[Pair], list[Finding]]:
+    """Pairs images with masks as training does, and finds the files that stand alone.
 
     Raises:
         InputError: there is no folder images/ or masks/, or no image in images/.
@@ -65,35 +85,35 @@ def list_pairs(directory: Path) -> tuple[list[Pair], list[Finding]]:
         raise InputError(f"{directory}: no such folder; it should hold images/ and masks/")
     folder, pairs = directory / "images", []
     findings: list[Finding] = []
-    images = _list_folder(folder, findings)
-    masks = _list_folder(directory / "masks", findings)
+    images = _list_folder(folder, layout, findings)
+    masks = _list_folder(directory / "masks", layout, findings)
     if not images:
         reason = explain_no_image(folder)
         raise InputError(f"{folder}: holds no image ({' '.join(SUFFIXES)}){reason}")
     for stem, image in images.items():
-        mask = take_mask(masks, stem)
+        mask = layout.take_mask(masks, stem)
         if mask is None:
-            message = f"has no mask; expected masks/{stem}.png or {stem}_mask.png"
-            findings.append(Finding("no_mask", (stem,), message, _relative(directory, image)))
+            message = f"has no mask; expected {layout.names.format(stem)}"
+            findings.append(Finding("no_mask", (stem,), message, relative(directory, image)))
         else:
             pairs.append(Pair(stem, image, mask))
     for stem, mask in masks.items():
         message = "has no image of that stem in images/"
-        findings.append(Finding("no_image", (stem,), message, _relative(directory, mask)))
+        findings.append(Finding("no_image", (stem,), message, relative(directory, mask)))
     return pairs, findings
 
 
-def _list_folder(folder: Path, findings: list[Finding]) -> dict[str, Path]:
+def _list_folder(folder: Path, layout: Layout, findings: list[Finding]) -> dict[str, Path]:
     """Lists the images of a folder, stem to path, and adds what else it holds to `findings`."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; name the one that holds images/ and masks/")
-    images, faults, others = scan_files(folder, is_image, stem_of)
+    images, faults, others = scan_files(folder, layout.belongs, layout.stem_of)
     others += [images.pop(stem) for stem, path in list(images.items()) if path.is_dir()]
     for path, earlier in faults:
-        file = _relative(folder.parent, path)
+        file = relative(folder.parent, path)
         if earlier:
             message = f"has the same stem as {earlier.name}; keep one of them"
-            findings.append(Finding("same_stem", (stem_of(path),), message, file))
+            findings.append(Finding("same_stem", (layout.stem_of(path),), message, file))
         else:
             message = "has a name that is not UTF-8, which training refuses; rename it"
             findings.append(Finding("unreadable", (), message, file))
@@ -108,7 +128,7 @@ def _list_folder(folder: Path, findings: list[Finding]) -> dict[str, Path]:
     return images
 
 
-class _Reading:
+class Reading:
     """The findings of one pair, while it is read."""
 
     def __init__(self, example_id: str, image_file: str = "", mask_file: str = ""):
@@ -134,7 +154,7 @@ class _Reading:
 def read_pair(directory: Path, pair: Pair) -> Record:
     """Reads both files and measures what can be measured; never raises InputError."""
     image_path, mask_path = pair.image, pair.mask
-    reading = _Reading(pair.id, _relative(directory, image_path), _relative(directory, mask_path))
+    reading = Reading(pair.id, relative(directory, image_path), relative(directory, mask_path))
     image = mask_film = mask_HxW = None
     with reading.keep_fault("unreadable", reading.image_file, image_path):
         film = read_film(image_path)
@@ -152,7 +172,7 @@ def read_pair(directory: Path, pair: Pair) -> Record:
 
 def read_example(split: Split, index: int) -> Record:
     """Reads an example that has no files of its own, as `read_pair` reads a pair of files."""
-    reading = _Reading(split.ids[index])
+    reading = Reading(split.ids[index])
     image = mask_HxW = None
     with reading.keep_fault("unreadable", ""):
         image, mask_HxW, *_ = split.read(index)
@@ -160,7 +180,7 @@ def read_example(split: Split, index: int) -> Record:
 
 
 def _measure_pair(
-    reading: _Reading, image: np.ndarray | None, mask_HxW: np.ndarray | None, mask_format: str
+    reading: Reading, image: np.ndarray | None, mask_HxW: np.ndarray | None, mask_format: str
 ) -> Record:
     """Measures what can be measured; an image or a mask that could not be read is None."""
     size, image_format, content = None, "", None
@@ -230,6 +250,6 @@ def value_kind(pixels: np.ndarray) -> str:
     return "soft edges"
 
 
-def _relative(directory: Path, path: Path) -> str:
+def relative(directory: Path, path: Path) -> str:
     """Writes a path with stray bytes as \\xff, so that any console or file can show it."""
     return os.fsencode(path.relative_to(directory).as_posix()).decode(errors="backslashreplace")

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def compare_pairs(
         what each pair shows, by id, but for pairs with an inverted mask; and the findings.
     """
     files = {r.id: r.content for r in records if r.content is not None}
-    findings = _find_copies(files, splits)
+    findings = find_copies(files, splits)
     usual: dict[str, Content] = {}
     for i, content in files.items():
         shape = content.shape
@@ -159,7 +159,13 @@ def _describe_place(d: Disagreement) -> dict[str, str]:
     }
 
 
-def _find_copies(files: Mapping[str, Content], splits: Mapping[str, str]) -> list[Finding]:
+def find_copies(files: Mapping[str, Any], splits: Mapping[str, str]) -> list[Finding]:
+    """Finds copies of one image, and masks that several images share.
+
+    Args:
+        files: id to what is kept of a pair: its image_digest, mask_digest and hash_32.
+        splits: id to split.
+    """
     ids, findings = list(files), []
     if not ids:
         return []

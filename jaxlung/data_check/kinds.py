@@ -45,6 +45,14 @@ _ERRORS = {
     "no_image": ("mask without image", "Add its image, or move the mask out of masks/."),
     "same_stem": ("two files of one stem", "Keep one of them."),
     "size_mismatch": ("mask of another size than its image", "Export image and mask at one size."),
+    "other_grid": (
+        "mask on another grid than its scan",
+        "Resample the mask to the scan's voxels, or copy the scan's header if they are those.",
+    ),
+    "not_hu": (
+        "scan that is not in Hounsfield units",
+        "Export it again with its rescale slope and intercept, not as 8 bits.",
+    ),
     "mask_values": (
         "mask with values that are neither labels nor an outline",
         "Write the mask with two values, 0 and 255; it may be an image by mistake.",
@@ -79,6 +87,14 @@ _WARNINGS = {
         "masks that fit each other's image better",
         "Look at both: if each mask is the other image's, exchange their names.",
     ),
+    "swapped_axes": (
+        "axes that seem to be exchanged",
+        "Look at the scan in a viewer: if the patient lies on the side there, mend the header.",
+    ),
+    "not_on_lung": (
+        "mask that does not lie on the lungs",
+        "Look at the picture: is the mask of another scan? Collapsed lungs are rightly unlike air.",
+    ),
     "misaligned_mask": (
         "mask shifted against its image",
         "Look at the picture: if the outline lies beside the lungs, export the mask again.",
@@ -86,6 +102,19 @@ _WARNINGS = {
     "mirrored_mask": (
         "mask that fits better mirrored or upside down",
         "Look at the picture: if so, mirror or turn the mask.",
+    ),
+    "lung_volume": (
+        "implausible volume of the lungs",
+        "Look at the header's spacing, and whether the scan is whole.",
+    ),
+    "spacing": ("implausible spacing", "Mend the header: lengths are in mm."),
+    "default_header": (
+        "default header: spacing and sides unsure",
+        "Convert the scan again from its source, in a way that keeps the affine.",
+    ),
+    "shifted_hu": (
+        "scan whose values were shifted to Hounsfield units",
+        "Nothing, if it looks right: training shifts it likewise.",
     ),
     "one_lung": ("mask with one lung", "Draw the other lung, unless the patient has one alone."),
     "unexpected_outline": ("outline unlike what the other masks lead to expect", _LOOK),

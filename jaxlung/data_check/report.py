@@ -127,7 +127,7 @@ def to_json(result: Check) -> dict[str, Any]:
     rank = {i: (n, value, kind) for n, (i, value, kind) in enumerate(ranking(result), start=1)}
     images = []
     for record in result.records:
-        height, width = record.size or (None, None)
+        *slices, height, width = record.size or (None, None)
         shape = record.content.shape if record.content else None
         disagreement = disagreements.get(record.id)
         place, suspicion, kind = rank.get(record.id, (None, None, None))
@@ -135,6 +135,7 @@ def to_json(result: Check) -> dict[str, Any]:
             {
                 "id": record.id,
                 "split": result.splits.get(record.id),
+                "slices": slices[0] if slices else None,
                 "height": height,
                 "width": width,
                 "image_format": record.image_format or None,

@@ -1,40 +1,34 @@
-"""Scores masks on disk, of any tool, against true masks. No model is needed."""
+"""Scores masks on disk, of any tool, against true masks. No model is needed.
+
+Masks are pictures, each of an X-ray or a slice, or volumes, whose slices are the images of the
+report; `volume_scores` scores those.
+"""
 
 import functools
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from jaxlung.data.folder import list_images
+from jaxlung.data.ct_folder import holds_volumes
 from jaxlung.data.metadata import is_spacing, read_metadata
 from jaxlung.errors import InputError, format_shape
+from jaxlung.evaluation.mask_files import Files, ScoredFiles, match_masks
 from jaxlung.evaluation.report import OUTPUTS, write_report
-from jaxlung.io.images import is_image, read_image, read_size
+from jaxlung.evaluation.volume_scores import score_labels, score_volumes
+from jaxlung.io.images import read_image, read_size
 from jaxlung.io.masks import read_labels
 from jaxlung.io.page import make_report_folder
-from jaxlung.masks.sides import Lungs, lungs_from_labels, split_lungs
 from jaxlung.metrics import image
 from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
-from jaxlung.system.digests import digest_array, digest_splits
+from jaxlung.system.digests import digest_splits
 from jaxlung.system.environment import describe_environment
 from jaxlung.system.threads import count_workers
-
-PICTURES = ("_overlay", "_probability")  # ends of the names of what `predict` writes beside masks
-
-
-class Files(NamedTuple):
-    """The files of an image."""
-
-    id: str
-    truth: Path
-    prediction: Path | None  # None: there is none, which counts as a failure
-    image: Path | None  # to draw on
 
 
 def score(
@@ -51,17 +45,21 @@ def score(
 ) -> dict[str, Any]:
     """Scores a folder of masks against a folder of true masks, matched by stem.
 
-    Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
+    Writes metrics.json, per_image.csv and report.html, of volumes per_volume.csv too: see
+    docs/evaluation.md.
 
     Args:
-        pred, truth: folders of masks. Stems may end in _mask, and pred may hold the overlays of
-            `jaxlung predict`. An image without prediction scores the worst of everything.
+        pred, truth: folders of masks, pictures or volumes. Stems may end in _mask, and pred may
+            hold the overlays of `jaxlung predict`. An image without prediction scores the worst of
+            everything.
         out: folder for the report.
-        images: folder of the X-rays, to draw outlines on; None draws them on the true mask.
+        images: folder of the X-rays or CT volumes, to draw outlines on; None draws them on the true
+            mask.
         metadata: a CSV as in `jaxlung.data.metadata`; None: metadata.csv beside the folder of true
             masks, if it is there.
         sides: masks hold labels, 1 the patient's right lung and 2 the left one.
-        spacing_mm: side of a pixel of every image, whatever metadata say; None: as metadata say.
+        spacing_mm: side of a pixel of every image, or of a voxel, whatever metadata or headers say;
+            None: as metadata say, of volumes as the headers of the true masks say.
         tolerance: of NSD.
         overwrite: replace an earlier report.
 
@@ -69,8 +67,8 @@ def score(
         the content of metrics.json.
 
     Raises:
-        InputError: a folder or file is missing or unreadable, has another size than its truth, has
-            an unknown id, or holds other values than a mask has.
+        InputError: a folder or file is missing or unreadable, has another size or grid than its
+            truth, has an unknown id, or holds other values than a mask has.
 
     Example:
         >>> from jaxlung import score
@@ -82,14 +80,61 @@ def score(
     pred, truth, out = Path(pred), Path(truth), Path(out)
     if spacing_mm is not None and not is_spacing(spacing_mm):
         raise InputError(f"--spacing-mm {spacing_mm}: expected millimetres between 0.0001 and 100")
-    files = match_masks(pred, truth, Path(images) if images else None)
-    ids = tuple(file.id for file in files)
+    are_volumes = holds_volumes(truth)
+    files = match_masks(pred, truth, Path(images) if images else None, volumes=are_volumes)
+    names = tuple(file.id for file in files)
     beside = truth.resolve().parent / "metadata.csv"
-    known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, ids)
+    known = read_metadata(Path(metadata or beside) if metadata or beside.exists() else None, names)
     square = (spacing_mm, spacing_mm) if spacing_mm else None
-    spacings = [square or spacing for spacing in known.spacings]
     make_report_folder(out, OUTPUTS, overwrite=overwrite)
 
+    patients = known.patients or names
+    if are_volumes:
+        scored = score_volumes(files, patients, spacing_mm, sides=sides, tolerance=tolerance)
+    else:
+        spacings = [square or spacing for spacing in known.spacings]
+        scored = _score_pictures(files, spacings, sides=sides, tolerance=tolerance)
+    warnings = list(scored.warnings)
+    if missing := sum(file.prediction is None for file in files):
+        what = "volumes" if are_volumes else "images"
+        text = f"{missing} of {len(names)} {what} have no prediction: they score the worst"
+        warnings.insert(0, text)
+    digests = [image.digest for image in scored.images]
+    scores = Scores(
+        model=_name(pred),
+        data=_name(truth),
+        ids=scored.ids,
+        patients=tuple(patients[i] for i in scored.files),
+        groups={
+            column: tuple(values[i] for i in scored.files)
+            for column, values in known.groups.items()
+        },
+        images=scored.images,
+        reliability=None,
+        facts={
+            "source": str(truth),
+            "split": "all",
+            "fingerprint": _digest_all(scored.ids, digests),
+            "warnings": warnings,
+            "seconds": round(time.monotonic() - started, 2),
+        },
+        pictures=scored.pictures,
+        volumes=scored.volumes,
+    )
+    digest = _digest_all(scored.ids, scored.digests)
+    models = {scores.model: {"masks": str(pred), "masks_sha256": digest}}
+    environment, seconds = describe_environment(devices=False), time.monotonic() - started
+    return write_report(out, [scores], models, tolerance, environment, seconds)
+
+
+def _score_pictures(
+    files: Sequence[Files],
+    spacings: Sequence[tuple[float, float] | None],
+    *,
+    sides: bool,
+    tolerance: image.Tolerance,
+) -> ScoredFiles:
+    """Scores masks of single images, several at a time."""
     score_file = functools.partial(_score, sides=sides, tolerance=tolerance)
     with ThreadPoolExecutor(count_workers()) as pool:
         results = pool.map(score_file, files, spacings)
@@ -102,67 +147,12 @@ def score(
         film = read_image(file.image) if file.image else None
         return Picture(film, prediction_HxW > 0, truth_HxW > 0)
 
-    warnings = []
-    if missing := sum(file.prediction is None for file in files):
-        warnings.append(f"{missing} of {len(ids)} images have no prediction: they score the worst")
-    scores = Scores(
-        model=_name(pred),
-        data=_name(truth),
-        ids=ids,
-        patients=known.patients or ids,
-        groups=known.groups,
-        images=scored,
-        reliability=None,
-        facts={
-            "source": str(truth),
-            "split": "all",
-            "fingerprint": _digest_all(ids, [row.digest for row in scored]),
-            "warnings": warnings,
-            "seconds": round(time.monotonic() - started, 2),
-        },
-        pictures=functools.partial(map, picture),
-    )
-    digest = _digest_all(ids, digests)
-    models = {scores.model: {"masks": str(pred), "masks_sha256": digest}}
-    environment, seconds = describe_environment(devices=False), time.monotonic() - started
-    return write_report(out, [scores], models, tolerance, environment, seconds)
+    ids = tuple(file.id for file in files)
+    return ScoredFiles(ids, range(len(ids)), scored, digests, functools.partial(map, picture))
 
 
 def _digest_all(ids: Sequence[str], digests: Sequence[str]) -> str:
     return digest_splits({"all": dict(zip(ids, digests, strict=True))})
-
-
-def match_masks(pred: Path, truth: Path, images: Path | None) -> list[Files]:
-    """Finds each true mask's prediction and image by stem.
-
-    Raises:
-        InputError: a prediction has an unknown id, there is none at all, or images are given and
-            a true mask has none.
-    """
-    truths = _by_id(truth, {})
-    predictions = _by_id(pred, truths)
-    for folder in sorted(path for path in pred.iterdir() if path.is_dir()):
-        if any(is_image(path) for path in folder.rglob("*") if path.is_file()):
-            raise InputError(
-                f"{folder}: holds masks in a folder below; score compares two folders without: "
-                f"score each in its turn"
-            )
-    for image_id, path in predictions.items():
-        if image_id not in truths:
-            raise InputError(
-                f"{path}: there is no true mask {image_id}.png or {image_id}_mask.png in {truth}; "
-                f"rename it or move it away"
-            )
-    if not predictions:
-        raise InputError(f"{pred}: holds no mask of an image in {truth}")
-    pictures = list_images(images) if images else {}
-    for image_id, path in truths.items():
-        if images and image_id not in pictures:
-            raise InputError(f"{path}: has no image {image_id}.png in {images}")
-    return [
-        Files(image_id, path, predictions.get(image_id), pictures.get(image_id))
-        for image_id, path in truths.items()
-    ]
 
 
 def _name(directory: Path) -> str:
@@ -171,38 +161,15 @@ def _name(directory: Path) -> str:
     return path.parent.name if path.name in ("masks", "mask") and path.parent.name else path.name
 
 
-def _by_id(directory: Path, known: Mapping[str, Path]) -> dict[str, Path]:
-    """Lists the masks of a folder by stem, without _mask and the pictures of `predict`."""
-    masks: dict[str, Path] = {}
-    for stem, path in list_images(directory).items():
-        image_id = stem if stem in known else stem.removesuffix("_mask")
-        if image_id not in known and any(stem.removesuffix(end) in known for end in PICTURES):
-            continue
-        if image_id in masks:
-            raise InputError(f"{path}: and {masks[image_id].name} are of one image; keep one")
-        masks[image_id] = path
-    return masks
-
-
 def _score(
     file: Files, spacing: tuple[float, float] | None, *, sides: bool, tolerance: image.Tolerance
 ) -> tuple[ImageScores, str]:
     """Returns the scores of an image, and the digest of its prediction."""
     truth_HxW, prediction_HxW = _read_pair(file, sides=sides)
-    truth, prediction, missing = truth_HxW > 0, prediction_HxW > 0, file.prediction is None
-    lungs: Lungs | None = (
-        lungs_from_labels(prediction_HxW, truth_HxW) if sides else split_lungs(prediction, truth)
+    missing = file.prediction is None
+    return score_labels(
+        prediction_HxW, truth_HxW, spacing, sides=sides, missing=missing, tolerance=tolerance
     )
-    if missing:
-        scores = image.score_missing(truth, lungs=lungs, spacing=spacing)
-    else:
-        scores = image.score_masks(
-            prediction, truth, lungs=lungs, spacing=spacing, tolerance=tolerance
-        )
-    flags = image.flag_failures(prediction, truth, lungs, missing=missing)
-    stray, digest = image.count_stray_pieces(prediction, truth), digest_array(truth_HxW)
-    scored = ImageScores({"original": scores}, flags, stray, truth.shape, digest)
-    return scored, digest_array(prediction_HxW)
 
 
 def _read_pair(file: Files, *, sides: bool) -> tuple[np.ndarray, np.ndarray]:

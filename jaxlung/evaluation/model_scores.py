@@ -6,7 +6,7 @@ Training happens on the network's grid; masks are used on the image's own grid.
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -19,12 +19,13 @@ from jaxlung.data.splits import Example, Split
 from jaxlung.devices import distributed
 from jaxlung.errors import InputError
 from jaxlung.evaluation.own_data import describe_seen
+from jaxlung.evaluation.volume_scores import SliceMasks, score_scan
 from jaxlung.gate.image import rotate
 from jaxlung.masks import sides
 from jaxlung.metrics import calibration, image
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import DEFAULT_TOLERANCE, Tolerance
-from jaxlung.metrics.set_scores import ImageScores, Picture, Scores
+from jaxlung.metrics.set_scores import ImageScores, Picture, Scores, VolumeScores
 from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import is_lung, to_canvas
@@ -70,6 +71,7 @@ class _Scored(NamedTuple):
     hash: str  # `duplicates.hash_image`, where the run has hashes to compare it with; or ""
     inverted: bool  # the gate took the film for a negative, and turned it over
     degrees: int  # by which it was rotated, and was turned back
+    masks: SliceMasks | None = None  # of CT, until the scan is scored
 
 
 def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
@@ -80,11 +82,15 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
     """
     started = time.monotonic()
     predictor, split = task.predictor, task.split
-    own = range(jax.process_index(), len(split.ids), jax.process_count())
+    patients = split.patients or split.ids
+    is_ct = predictor.config.modality == "ct"
+    scan_of = [volume_name(name) if is_ct else "" for name in split.ids]
+    own = _share(scan_of, jax.process_index(), jax.process_count())
 
     place = functools.partial(_place, split, predictor, task.truth)
     score = functools.partial(_score, predictor=predictor, tolerance=tolerance)
-    scored: list[_Scored] = []
+    scored: dict[int, _Scored] = {}
+    scans: list[VolumeScores] = []
     with tqdm(
         predictor.stream(own, place, score),
         total=len(own),
@@ -93,12 +99,20 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         disable=None if distributed.is_main() else True,
         leave=False,
     ) as progress:
-        for done in progress:
-            if isinstance(done.result, InputError):
-                raise done.result
-            scored.append(done.result)
-    scored = _of_all_processes(scored, len(split.ids))
-    images, reliabilities, canvas_digests, hashes, inverted, degrees = zip(*scored, strict=True)
+        for scan, slices in itertools.groupby(progress, key=lambda done: scan_of[done.item]):
+            masks: list[SliceMasks] = []
+            for done in slices:
+                if isinstance(done.result, InputError):
+                    raise done.result
+                if done.result.masks:
+                    masks.append(done.result.masks)
+                scored[done.item] = done.result._replace(masks=None)
+            if masks:
+                scans.append(score_scan(scan, patients[done.item], masks, tolerance))
+    scored, scans = _of_all_processes(scored, scans)
+    images, reliabilities, canvas_digests, hashes, inverted, degrees = zip(
+        *(scored[i][:-1] for i in range(len(split.ids))), strict=True
+    )
     digests = dict(zip(split.ids, (image.digest for image in images), strict=True))
     facts = {
         "source": task.source,
@@ -129,27 +143,41 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
         data=task.label,
         output=predictor.output,
         ids=split.ids,
-        patients=split.patients or split.ids,
+        patients=patients,
         groups=split.groups,
         images=images,
         reliability=calibration.sum_reliability(reliabilities),
         facts=facts,
         pictures=pictures,
-        volumes=tuple(map(volume_name, split.ids)) if predictor.config.modality == "ct" else None,
+        volumes=scans if is_ct else None,
     )
 
 
-def _of_all_processes(scored: list[_Scored], count: int) -> list[_Scored]:
-    """Gathers the images that each process has scored, in order."""
+def _share(scan_of: Sequence[str], process: int, count: int) -> list[int]:
+    """Returns the images that a process scores: every count-th one, or the slices of such scans."""
+    if not any(scan_of):
+        return list(range(process, len(scan_of), count))
+    number = {scan: i for i, scan in enumerate(dict.fromkeys(scan_of))}
+    return [i for i, scan in enumerate(scan_of) if number[scan] % count == process]
+
+
+def _of_all_processes(
+    scored: dict[int, _Scored], scans: list[VolumeScores]
+) -> tuple[dict[int, _Scored], list[VolumeScores]]:
+    """Gathers the images and scans that each process has scored; scans in order of their names."""
     if jax.process_count() == 1:
-        return scored
-    rows = [(one.scores, [part.tolist() for part in one.reliability], *one[2:]) for one in scored]
+        return scored, scans
+    rows = [
+        (index, one.scores, [part.tolist() for part in one.reliability], *one[2:])
+        for index, one in scored.items()
+    ]
     found: dict[int, _Scored] = {}
-    for process, theirs in enumerate(distributed.gather(rows)):
-        for index, row in zip(range(process, count, jax.process_count()), theirs, strict=True):
-            image, sums, *rest = row
-            found[index] = _Scored(ImageScores(*image), Reliability(*map(np.array, sums)), *rest)
-    return [found[index] for index in range(count)]
+    found_scans: list[VolumeScores] = []
+    for theirs, their_scans in distributed.gather((rows, scans)):
+        for index, own, sums, *rest in theirs:
+            found[index] = _Scored(ImageScores(*own), Reliability(*map(np.array, sums)), *rest)
+        found_scans += [VolumeScores(*scan) for scan in their_scans]
+    return found, sorted(found_scans, key=lambda scan: scan.id)
 
 
 class _Placed(NamedTuple):
@@ -225,7 +253,11 @@ def _score(
         geometry.box_of(probability_SxS), geometry.box_of(truth_SxS)
     )
     scores = ImageScores(grids, flags, stray, truth_HxW.shape, digest, found.confidence)
-    return _Scored(scores, reliability, canvas_digest, hashed, prepared.inverted, prepared.degrees)
+    facts = scores, reliability, canvas_digest, hashed, prepared.inverted, prepared.degrees
+    if predictor.config.modality != "ct":
+        return _Scored(*facts)
+    side = (example.slice_mm, *spacing) if spacing and example.slice_mm else None
+    return _Scored(*facts, SliceMasks.pack(prediction_HxW, truth_HxW, side))
 
 
 def _say_turned(turned: int, count: int, looked: str, how: str) -> list[str]:

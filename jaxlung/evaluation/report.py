@@ -1,4 +1,7 @@
-"""The report of an evaluation: metrics.json, per_image.csv and a self-contained report.html."""
+"""The report of an evaluation: metrics.json, per_image.csv and a self-contained report.html.
+
+Of CT there is per_volume.csv, too.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +19,7 @@ from jaxlung.metrics.records import score_columns
 from jaxlung.metrics.set_scores import Scores
 from jaxlung.system.files import write_json, write_text
 
-OUTPUTS = ("metrics.json", "per_image.csv", "report.html")
+OUTPUTS = ("metrics.json", "per_image.csv", "per_volume.csv", "report.html")
 WORST, TYPICAL = 12, 4  # how many cases are drawn: worst by Dice; by HD95, median and best
 SHOWN = 1000  # images in the page's table and scatter: a browser is slow with many more
 
@@ -51,13 +54,21 @@ def write_report(
         "environment": environment,
         "seconds": round(seconds, 2),
     }
-    page, rows = render(evaluation, results), set_scores.write_csv(results)
-    # Only now: three files of one evaluation, or none of them.
+    texts = {
+        "report.html": render(evaluation, results),
+        "per_image.csv": set_scores.write_csv(results),
+        "per_volume.csv": set_scores.write_volumes_csv(results),
+    }
+    # Only now: all files of one evaluation, or none of them.
     write_json(out / "metrics.json", evaluation)
-    write_text(out / "per_image.csv", rows)
-    write_text(out / "report.html", page)
+    for name, text in texts.items():
+        if text is None:
+            (out / name).unlink(missing_ok=True)  # an earlier report's
+        else:
+            write_text(out / name, text)
     print(tables.format_tables(evaluation))
-    print(f"written: {out}/report.html, metrics.json, per_image.csv")
+    csvs = ", ".join(name for name, text in texts.items() if text and name.endswith(".csv"))
+    print(f"written: {out}/report.html, metrics.json, {csvs}")
     return evaluation
 
 
@@ -79,6 +90,7 @@ def render(evaluation: Mapping[str, Any], results: Sequence[Scores]) -> str:
         matrix=tables.make_matrix(evaluation),
         rows=tables.metric_rows,
         volume_rows=tables.volume_rows,
+        list_volumes=lambda number: tables.list_volumes(results[number]),
         flag_labels=FLAGS,
         record=json.dumps(about, indent=2),
         shown=SHOWN,

@@ -1,10 +1,11 @@
 """The tables of a report, for the console and for the page: their rows, and how numbers look."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxlung.metrics.image import FLAGS
 from jaxlung.metrics.records import Column, score_columns
+from jaxlung.metrics.set_scores import Scores, VolumeScores
 from jaxlung.metrics.statistics import FEW_COVERAGE, FEW_PATIENTS, MIN_PATIENTS
 
 
@@ -42,6 +43,11 @@ def volume_rows(entry: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterat
     return metric_rows({"per_image": entry["volumes"]["per_volume"], "pooled": {}}, settings)
 
 
+def list_volumes(scores: Scores) -> list[VolumeScores]:
+    """Returns the scans of a set, the worst by Dice first."""
+    return sorted(scores.volumes or (), key=lambda volume: volume.scores["dice"])
+
+
 def format_interval(ends: Sequence[float] | None, column: Column) -> str:
     """Writes "LOW to HIGH", or a dash where there is no interval."""
     if ends is None:
@@ -76,16 +82,13 @@ def format_tables(evaluation: Mapping[str, Any]) -> str:
         for grid, content in entry["grids"].items():
             size = model.get("network_size")
             title = f"network {size}x{size}" if grid == "network" else "original grid"
-            lines.append(
-                f"{title:26}{'n':>5} {'mean':>8} {'95 % CI of mean':>18} {'SD':>8} {'median':>8} "
-                f"{'worst 5%':>9} {'worst':>8} {'pooled':>8}"
-            )
             rows = metric_rows(content, settings)
             # Of one lung the overlap alone: its distances would double the table.
-            lines += [_line(row) for row in rows if not (row["column"].side and row["column"].unit)]
+            rows = (row for row in rows if not (row["column"].side and row["column"].unit))
+            lines += _table(f"{title}, slices" if entry["volumes"] else title, rows)
         if entry["volumes"]:
-            lines.append(f"whole volumes, {entry['volumes']['n']}: the voxels of all their slices")
-            lines += [_line(row) for row in volume_rows(entry, settings)]
+            title = f"whole volumes, {entry['volumes']['n']}"
+            lines += _table(title, volume_rows(entry, settings))
         flags = [f"{count} {FLAGS[flag]}" for flag, count in entry["flags"].items() if count]
         counts = f" ({', '.join(flags)})" if flags else ""
         lines.append(f"flagged: {entry['flagged']} of {entry['n']}{counts}")
@@ -113,6 +116,14 @@ def _heading(entry: Mapping[str, Any], model: Mapping[str, Any]) -> list[str]:
     if "threshold" in model:
         about += f", model of step {model['step']}, threshold {model['threshold']['value']:g}"
     return [about, *(f"note: {note}" for note in list_notes(entry))]
+
+
+def _table(title: str, rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    head = (
+        f"{title:26}{'n':>5} {'mean':>8} {'95 % CI of mean':>18} {'SD':>8} {'median':>8} "
+        f"{'worst 5%':>9} {'worst':>8} {'pooled':>8}"
+    )
+    return [head, *map(_line, rows)]
 
 
 def _line(row: Mapping[str, Any]) -> str:

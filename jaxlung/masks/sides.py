@@ -223,11 +223,11 @@ def lungs_from_labels(prediction_HxW: np.ndarray, truth_HxW: np.ndarray) -> Lung
     """Splits masks that hold the labels of SIDES.
 
     Args:
-        prediction_HxW: uint8 [H, W] of 0, 1 (right) and 2 (left).
+        prediction_HxW: uint8 [H, W], or [Z, H, W] of a volume, of 0, 1 (right) and 2 (left).
         truth_HxW: uint8 [H, W], likewise.
 
     Returns:
-        both masks for each side, bool [H, W].
+        both masks for each side, bool of the same shape.
 
     Example:
         >>> labels = np.array([[1, 0, 2]], np.uint8)

@@ -1,9 +1,10 @@
-"""Every score of one image: a prediction against the truth, both lungs together and apart.
+"""Every score of one image or volume: a prediction against the truth, the lungs also apart.
 
 On the host, for masks from any tool. `metrics.records` names the scores, and docs/evaluation.md
 explains them.
 """
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -52,29 +53,32 @@ def check_tolerance(tolerance: Tolerance) -> None:
 
 
 def score_masks(
-    prediction_HxW: np.ndarray,
-    truth_HxW: np.ndarray,
+    prediction: np.ndarray,
+    truth: np.ndarray,
     *,
     lungs: Lungs | None = None,
-    spacing: tuple[float, float] | None = None,
+    spacing: tuple[float, ...] | None = None,
     tolerance: Tolerance = DEFAULT_TOLERANCE,
 ) -> dict[str, float]:
-    """Scores one image on one grid.
+    """Scores one image on one grid, or one volume as a whole.
 
     Args:
-        prediction_HxW: bool [H, W].
-        truth_HxW: bool [H, W].
+        prediction: bool [H, W] or [Z, H, W].
+        truth: bool, of the same shape.
         lungs: both lungs apart, as `masks.sides.split_lungs` returns them. None: the scores of each
             lung are NaN.
-        spacing: height and width of a pixel in mm. None: the scores in mm are NaN.
+        spacing: the sides of a pixel or voxel in mm, in the order of the axes. None: the scores in
+            mm are NaN.
         tolerance: of NSD, in pixels and in mm.
 
     Returns:
         tp, fp, fn and tn, in pixels, then the columns of `records.score_columns`. An image whose
-        masks are empty has the values that docs/evaluation.md lists for each metric.
+        masks are empty has the values that docs/evaluation.md lists for each metric. The scores of
+        a volume in pixels are NaN, as voxels are not cubes.
 
     Raises:
-        ValueError: the shapes differ or are not two-dimensional, or the spacing is not positive.
+        ValueError: the shapes differ or have not two or three dimensions, or the spacing is not
+            positive.
 
     Example:
         >>> truth = np.zeros((4, 4), bool)
@@ -83,7 +87,7 @@ def score_masks(
         >>> scores["tp"], scores["dice"], scores["hd_px"], scores["hd_mm"]
         (4.0, 0.5, 1.0, 0.5)
     """
-    regions = {"": (prediction_HxW, truth_HxW), **(lungs or {})}
+    regions = {"": (prediction, truth), **(lungs or {})}
     measured = {side: _measure(*masks, spacing) for side, masks in regions.items()}
     counts = measured[""].counts._asdict()
     return {name: float(count[0]) for name, count in counts.items()} | {
@@ -108,29 +112,31 @@ class _Measured(NamedTuple):
 
 
 def _measure(
-    prediction_HxW: np.ndarray, truth_HxW: np.ndarray, spacing: tuple[float, float] | None
+    prediction: np.ndarray, truth: np.ndarray, spacing: tuple[float, ...] | None
 ) -> _Measured:
-    counts = overlap.count_pixels(prediction_HxW[None], truth_HxW[None])
-    distances = {"px": surface_distances(prediction_HxW, truth_HxW)}
-    if spacing and spacing[0] == spacing[1]:
+    counts = overlap.count_pixels(prediction[None], truth[None])
+    distances: dict[str, SurfaceDistances] = {}
+    if truth.ndim == 2:
+        distances["px"] = surface_distances(prediction, truth)
+    if spacing and "px" in distances and spacing[0] == spacing[1]:
         distances["mm"] = scale_distances(distances["px"], spacing[0])  # half the work
     elif spacing:
-        distances["mm"] = surface_distances(prediction_HxW, truth_HxW, spacing)
+        distances["mm"] = surface_distances(prediction, truth, spacing)
     return _Measured(counts, distances)
 
 
 def score_missing(
-    truth_HxW: np.ndarray,
+    truth: np.ndarray,
     *,
     lungs: Lungs | None = None,
-    spacing: tuple[float, float] | None = None,
+    spacing: tuple[float, ...] | None = None,
 ) -> dict[str, float]:
-    """Scores an image that has no prediction: the worst of every metric.
+    """Scores an image or volume that has no prediction: the worst of every metric.
 
     An empty prediction is right for an empty truth. A missing one is a failure all the same.
 
     Args:
-        truth_HxW: bool [H, W].
+        truth: bool [H, W] or [Z, H, W].
         lungs: both lungs apart, the predictions empty; see `score_masks`.
         spacing: see `score_masks`.
 
@@ -143,14 +149,14 @@ def score_missing(
         >>> scores["dice"], scores["accuracy"], scores["hd95_px"]
         (0.0, 0.0, 5.0)
     """
-    empty_HxW = np.zeros_like(truth_HxW)
-    scores = score_masks(empty_HxW, truth_HxW, lungs=lungs, spacing=spacing)
-    sides = np.array(truth_HxW.shape, np.float64)
-    diagonal = {"px": np.hypot(*sides), "mm": np.hypot(*(sides * spacing)) if spacing else np.nan}
+    empty = np.zeros_like(truth)
+    scores = score_masks(empty, truth, lungs=lungs, spacing=spacing)
+    sides = np.array(truth.shape, np.float64)
+    diagonal = {"px": math.hypot(*sides), "mm": math.hypot(*(sides * (spacing or np.nan)))}
     for name, column in score_columns().items():
         if not np.isnan(scores[name]):
             is_distance = column.metric.kind == "distance"
-            scores[name] = float(diagonal[column.unit]) if is_distance else 0.0
+            scores[name] = diagonal[column.unit] if is_distance else 0.0
     return scores
 
 

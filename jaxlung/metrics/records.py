@@ -113,3 +113,13 @@ def score_columns() -> dict[str, Column]:
         if (metric.kind == "overlap") == (unit == "") and (metric.by_lung or not side)
     ]
     return {column.name: column for column in columns}
+
+
+def volume_columns() -> dict[str, Column]:
+    """Maps names to those columns of `score_columns` that whole volumes have: none in pixels.
+
+    Example:
+        >>> [name for name in volume_columns() if not name.endswith(("right", "left"))][5:]
+        ['hd_mm', 'hd95_mm', 'assd_mm', 'nsd_mm']
+    """
+    return {name: column for name, column in score_columns().items() if column.unit != "px"}

@@ -1,6 +1,7 @@
 """The scores of models on sets: from columns of per-image scores to metrics.json and per_image.csv.
 
-docs/evaluation.md describes both files, and a test compares it with what is written here.
+docs/evaluation.md describes the files, and a test compares it with what is written here. Scans have
+a file of their own, per_volume.csv, so that nobody takes a mean over slices for one over scans.
 """
 
 import csv
@@ -17,8 +18,8 @@ import numpy as np
 from jaxlung.metrics import calibration, statistics
 from jaxlung.metrics.calibration import Reliability
 from jaxlung.metrics.image import FLAGS, FOUND, LOW_DICE, Tolerance
-from jaxlung.metrics.overlap import Counts, pool_groups
-from jaxlung.metrics.records import overlap_metrics, score_columns
+from jaxlung.metrics.overlap import Counts
+from jaxlung.metrics.records import overlap_metrics, score_columns, volume_columns
 from jaxlung.structures import LUNG
 
 SCHEMA = "jaxlung-evaluation-1"
@@ -49,6 +50,15 @@ class ImageScores(NamedTuple):
     )
 
 
+class VolumeScores(NamedTuple):
+    """The scores of one scan: all of its slices together, as a body in three dimensions."""
+
+    id: str
+    patient: str
+    size: tuple[int, ...]  # slices, height and width
+    scores: Mapping[str, float]  # as `image.score_masks` returns them of the whole volume
+
+
 @dataclasses.dataclass(frozen=True)
 class Scores:
     """The scores of one model on one set of N images."""
@@ -63,7 +73,7 @@ class Scores:
     facts: Mapping[str, Any]  # for metrics.json: source, split, fingerprint, warnings, seconds
     pictures: Callable[[Sequence[int]], Iterator[Picture]]  # of these images, in this order
     output: str = LUNG  # the structure that the model marks
-    volumes: tuple[str, ...] | None = None  # the scan that each image is a slice of; None: X-rays
+    volumes: Sequence[VolumeScores] | None = None  # whose slices the images are; None: X-rays
 
     @functools.cached_property
     def grids(self) -> Mapping[str, Columns]:
@@ -155,15 +165,17 @@ def _summarize_confidence(scores: Scores) -> dict[str, Any] | None:
 
 
 def _summarize_volumes(scores: Scores) -> dict[str, Any] | None:
-    """Summarises the overlap of each scan: the voxels of its slices together."""
+    """Summarises the scores of scans over scans."""
     if scores.volumes is None:
         return None
-    counts, first_V = pool_groups(
-        Counts(*(scores.original[name] for name in Counts._fields)), scores.volumes
-    )
-    values = {name: metric(counts) for name, metric in overlap_metrics().items()}
-    patients = [scores.patients[i] for i in first_V]
-    return {"n": len(first_V), "per_volume": statistics.summarize(values, patients)}
+    columns = to_columns([volume.scores for volume in scores.volumes])
+    patients = [volume.patient for volume in scores.volumes]
+    values = {name: columns[name] for name in volume_columns()}
+    return {
+        "n": len(patients),
+        "patients": len(set(patients)),
+        "per_volume": statistics.summarize(values, patients),
+    }
 
 
 def _summarize_subgroup(scores: Scores, group: str, value: str) -> dict[str, Any]:
@@ -221,12 +233,7 @@ def write_csv(results: Sequence[Scores]) -> str:
     groups = list(dict.fromkeys(name for scores in results for name in scores.groups))
     grids = list(dict.fromkeys(grid for scores in results for grid in scores.grids))
     columns = [(grid, name) for grid in grids for name in results[0].original]
-    # A patient is a number, of a set: enough to resample them, and no name leaves the hospital.
-    numbers: dict[str, dict[str, int]] = {}
-    for scores in results:
-        number = numbers.setdefault(scores.data, {})
-        for patient in scores.patients:
-            number.setdefault(patient, len(number))
+    numbers = _number_patients(results)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     header = ["model", "set", "id", "patient", *groups]
@@ -242,6 +249,32 @@ def write_csv(results: Sequence[Scores]) -> str:
             row += [_cell(name, image.grids.get(grid, {}).get(name)) for grid, name in columns]
             writer.writerow(row)
     return text.getvalue()
+
+
+def write_volumes_csv(results: Sequence[Scores]) -> str | None:
+    """Returns the text of per_volume.csv: a row for each model, set and scan; None without any."""
+    if all(scores.volumes is None for scores in results):
+        return None
+    numbers, columns = _number_patients(results), [*Counts._fields, *volume_columns()]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["model", "set", "id", "patient", "slices", "height", "width", *columns])
+    for scores in results:
+        for volume in scores.volumes or ():
+            about = scores.model, scores.data, volume.id, numbers[scores.data][volume.patient]
+            cells = (_cell(name, volume.scores[name]) for name in columns)
+            writer.writerow([*about, *volume.size, *cells])
+    return text.getvalue()
+
+
+def _number_patients(results: Sequence[Scores]) -> dict[str, dict[str, int]]:
+    """Numbers the patients of each set: enough to resample them, and no name leaves a hospital."""
+    numbers: dict[str, dict[str, int]] = {}
+    for scores in results:
+        number = numbers.setdefault(scores.data, {})
+        for patient in scores.patients:
+            number.setdefault(patient, len(number))
+    return numbers
 
 
 def _cell(name: str, value: float | None) -> str:

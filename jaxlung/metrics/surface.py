@@ -1,18 +1,52 @@
 """Distances between the outlines of two masks, in pixels or millimetres. On the host, float64.
 
-Outlines and their weights follow google-deepmind's surface-distance, with which tests compare them
-to 1e-6. An outline is the set of pixel *corners* whose four pixels are not all alike; outside of
-the image is background. Each corner weighs the length of outline that passes through its 2 x 2
-neighbourhood. Tools that weigh every boundary pixel alike, or measure from pixel centres, give
-other figures for the same masks (Podobnik and Vrtovec 2024, arXiv 2410.02630).
+Masks are images, [H, W], or volumes, [Z, H, W]; the outline of a volume is its surface. Outlines
+and their weights follow google-deepmind's surface-distance, with which tests compare them to 1e-6.
+An outline is the set of *corners* whose four pixels (of a volume: eight voxels) are not all alike;
+outside of the image is background. Each corner weighs the length (area) of outline that passes
+through its 2 x 2 (2 x 2 x 2) neighbourhood. Tools that weigh every boundary pixel alike, or measure
+from pixel centres, give other figures for the same masks (Podobnik and Vrtovec 2024, arXiv
+2410.02630).
 
 The order of use is `surface_distances`, once for two masks, and then any of `hausdorff`, `assd` and
 `nsd` of the result.
 """
 
+import functools
+import itertools
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+# Which corners of a neighbourhood lie in the mask, bit i for corner i in the order of rows, and the
+# normals of the outline there, whose lengths are those of the outline at a spacing of 1. All other
+# neighbourhoods are mirrored, turned or inverted ones of these. Of squares: a corner is cut from
+# mid-edge to mid-edge; of cubes: marching cubes (Lorensen and Cline 1987), triangulated as in
+# surface-distance.
+_NORMALS: dict[int, dict[int, tuple[tuple[float, ...], ...]]] = {
+    2: {
+        0b0001: ((1 / 2, 1 / 2),),
+        0b0011: ((1, 0),),
+        0b1001: ((1 / 2, 1 / 2), (1 / 2, 1 / 2)),
+    },
+    3: {
+        0b00000001: ((1 / 8, 1 / 8, 1 / 8),),
+        0b00000011: ((1 / 2, 1 / 2, 0),),
+        0b00000110: ((1 / 4, 1 / 4, 1 / 4),),
+        0b00000111: ((1 / 2, 0, 0), (3 / 8, 3 / 8, 3 / 8)),
+        0b00001111: ((1, 0, 0),),
+        0b00010110: ((3 / 8, 3 / 8, 3 / 8),),
+        0b00010111: ((3 / 4, 3 / 4, 3 / 4),),
+        0b00011000: ((1 / 4, 1 / 4, 1 / 4),),
+        0b00011001: ((0, 1 / 2, 1 / 2), (1 / 8, 1 / 8, 1 / 8)),
+        0b00011011: ((0, 1 / 4, 1 / 4), (1 / 4, 0, 1 / 4), (1 / 2, 1 / 2, 1 / 2)),
+        0b00011110: ((1 / 2, 0, 0), (1 / 2, 1 / 2, 1 / 2)),
+        0b00111100: ((1, 1, 0),),
+        0b01101001: ((1 / 2, 1 / 2, 1 / 2),),
+    },
+}
 
 
 class SurfaceDistances(NamedTuple):
@@ -20,7 +54,8 @@ class SurfaceDistances(NamedTuple):
 
     Truth has T corners and the prediction P. Distances are sorted, smallest first, and lengths are
     in the same order. An empty mask has no corner: its two arrays are empty, and all distances of
-    the other mask are infinite. All are in the unit of the spacing: pixels or mm.
+    the other mask are infinite. All are in the unit of the spacing: pixels or mm. The lengths of a
+    volume are areas, in that unit squared.
     """
 
     truth_to_prediction: np.ndarray  # float64 [T]
@@ -31,17 +66,23 @@ class SurfaceDistances(NamedTuple):
 
 
 def surface_distances(
-    prediction_HxW: np.ndarray, truth_HxW: np.ndarray, spacing: tuple[float, float] = (1.0, 1.0)
+    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None
 ) -> SurfaceDistances:
     """Measures the distances between the outlines of two masks, in both directions.
 
+    Beside the masks it holds 3 bytes for each voxel of the box about one of them, and about 120
+    bytes for each corner. Of the lungs in 600 slices of 512x512 (1.8 million corners) that is 210
+    MiB, and takes 5 s.
+
     Args:
-        prediction_HxW: bool [H, W].
-        truth_HxW: bool [H, W].
-        spacing: height and width of a pixel, in mm; (1, 1) measures in pixels.
+        prediction: bool [H, W] or [Z, H, W].
+        truth: bool, of the same shape.
+        spacing: the sides of a pixel or voxel in the order of the axes, in mm. They are taken to be
+            at right angles. None measures in pixels.
 
     Raises:
-        ValueError: the shapes differ or are not two-dimensional, or the spacing is not positive.
+        ValueError: the shapes differ or have not two or three dimensions, or the spacing is not
+            positive.
 
     Example:
         >>> truth = np.zeros((8, 8), bool)
@@ -50,18 +91,19 @@ def surface_distances(
         >>> hausdorff(distances), nsd(distances, tolerance=0.2)
         (0.5, 0.5)
     """
-    if prediction_HxW.shape != truth_HxW.shape or truth_HxW.ndim != 2:
+    if prediction.shape != truth.shape or truth.ndim not in _NORMALS:
         raise ValueError(
-            f"shapes {prediction_HxW.shape} and {truth_HxW.shape}; expected one [H, W]"
+            f"shapes {prediction.shape} and {truth.shape}; expected one [H, W] or [Z, H, W]"
         )
-    if len(spacing) != 2 or not all(np.isfinite(side) and side > 0 for side in spacing):
-        raise ValueError(f"spacing {spacing} is not two positive numbers")
-    truth_Tx2, truth_lengths = _outline(truth_HxW, spacing)
-    prediction_Px2, prediction_lengths = _outline(prediction_HxW, spacing)
+    sides = tuple(map(float, (1.0,) * truth.ndim if spacing is None else spacing))
+    if len(sides) != truth.ndim or not all(math.isfinite(side) and side > 0 for side in sides):
+        raise ValueError(f"spacing {spacing} is not {truth.ndim} positive numbers")
+    truth_TxD, truth_lengths = _outline(truth, sides)
+    prediction_PxD, prediction_lengths = _outline(prediction, sides)
     return SurfaceDistances(
-        *_nearest(truth_Tx2, prediction_Px2, truth_lengths, spacing),
-        *_nearest(prediction_Px2, truth_Tx2, prediction_lengths, spacing),
-        worst=float(np.hypot(*(np.array(truth_HxW.shape) * spacing))),
+        *_nearest(truth_TxD, prediction_PxD, truth_lengths, sides),
+        *_nearest(prediction_PxD, truth_TxD, prediction_lengths, sides),
+        worst=math.hypot(*(np.array(truth.shape) * sides)),
     )
 
 
@@ -180,51 +222,61 @@ def nsd(distances: SurfaceDistances, tolerance: float) -> float:
     return float(within / (distances.truth_lengths.sum() + distances.prediction_lengths.sum()))
 
 
-def _outline(mask_HxW: np.ndarray, spacing: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Finds the corners on an outline, int [N, 2], and the length that each stands for, [N]."""
-    rows, columns = (np.flatnonzero(mask_HxW.any(axis)) for axis in (1, 0))
-    if not len(rows):
-        return np.empty((0, 2), np.int64), np.empty(0)
-    top, left = rows[0], columns[0]
-    inside = np.pad(mask_HxW[top : rows[-1] + 1, left : columns[-1] + 1], 1).astype(np.uint8)
-    code = inside[:-1, :-1] | inside[:-1, 1:] << 1 | inside[1:, :-1] << 2 | inside[1:, 1:] << 3
-    corners_Nx2 = np.argwhere((code != 0) & (code != 15))
-    lengths = _corner_lengths(spacing)[code[corners_Nx2[:, 0], corners_Nx2[:, 1]]]
-    return corners_Nx2 + [top, left], lengths
+def _outline(mask: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the corners on an outline, int [N, D], and the length that each stands for, [N]."""
+    axes = range(mask.ndim)
+    inside = [np.flatnonzero(mask.any(tuple(set(axes) - {axis}))) for axis in axes]
+    if not len(inside[0]):
+        return np.empty((0, mask.ndim), np.int64), np.empty(0)
+    box = tuple(slice(places[0], places[-1] + 1) for places in inside)
+    padded = np.pad(mask[box], 1).view(np.uint8)
+    code = np.zeros([side - 1 for side in padded.shape], np.uint8)
+    for i, offset in enumerate(itertools.product((0, 1), repeat=mask.ndim)):
+        part = tuple(slice(o, o + side) for o, side in zip(offset, code.shape, strict=True))
+        code |= padded[part] << i
+    lengths = _corner_lengths(spacing)
+    corners_NxD = np.argwhere((lengths > 0)[code])
+    return corners_NxD + [places[0] for places in inside], lengths[code[tuple(corners_NxD.T)]]
 
 
-def _corner_lengths(spacing: tuple[float, float]) -> np.ndarray:
-    """Computes the length of outline in each of the 16 neighbourhoods, by the code of `_outline`.
-
-    One pixel in or out cuts the corner off, from mid-edge to mid-edge. Two on a diagonal make two
-    such cuts. Two side by side make a straight line across.
-    """
-    height, width = spacing
-    cut = 0.5 * np.hypot(height, width)
-    lengths = np.full(16, cut)
-    lengths[[0b0000, 0b1111]] = 0.0
-    lengths[[0b0110, 0b1001]] = 2 * cut
-    lengths[[0b0011, 0b1100]] = width
-    lengths[[0b0101, 0b1010]] = height
+@functools.lru_cache(maxsize=16)
+def _corner_lengths(spacing: tuple[float, ...]) -> np.ndarray:
+    """Computes the length of outline in each neighbourhood, by the code of `_outline`."""
+    ndim = len(spacing)
+    corners, whole = 2**ndim, 2 ** (2**ndim) - 1
+    lengths = np.zeros(whole + 1)
+    # Of a side across each axis: in 3D the area of a voxel's face.
+    faces = [math.prod(spacing[:axis] + spacing[axis + 1 :]) for axis in range(ndim)]
+    for code, normals in _NORMALS[ndim].items():
+        inside = np.array([code >> i & 1 for i in range(corners)]).reshape((2,) * ndim)
+        for order in itertools.permutations(range(ndim)):
+            length = sum(
+                math.hypot(*(normal[order[axis]] * faces[axis] for axis in range(ndim)))
+                for normal in normals
+            )
+            for axes in itertools.product((slice(None), slice(None, None, -1)), repeat=ndim):
+                turned = inside.transpose(order)[axes].ravel()
+                own = int(turned @ (1 << np.arange(corners)))
+                lengths[[own, whole - own]] = length
     return lengths
 
 
 def _nearest(
-    from_Nx2: np.ndarray, to_Mx2: np.ndarray, lengths_N: np.ndarray, spacing: tuple[float, float]
+    from_NxD: np.ndarray, to_MxD: np.ndarray, lengths_N: np.ndarray, spacing: tuple[float, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measures from each corner to the nearest of the others; sorts distances and lengths."""
-    if not len(to_Mx2):
-        return np.full(len(from_Nx2), np.inf), lengths_N
-    if not len(from_Nx2):
+    if not len(to_MxD):
+        return np.full(len(from_NxD), np.inf), lengths_N
+    if not len(from_NxD):
         return np.empty(0), lengths_N
     # Points on a lattice: the default, balanced tree is half as fast to build.
     from scipy.spatial import cKDTree  # a fifth of the imports of a training, which needs it not
 
-    tree = cKDTree(to_Mx2 * spacing, balanced_tree=False, compact_nodes=False)
-    _, nearest_N = tree.query(from_Nx2 * spacing)
+    tree = cKDTree(to_MxD * spacing, balanced_tree=False, compact_nodes=False)
+    _, nearest_N = tree.query(from_NxD * spacing)
     # From whole pixels, so that where a mask lies cannot round a distance past the tolerance.
-    offset_Nx2 = (from_Nx2 - to_Mx2[nearest_N]) * spacing
-    distances_N = np.sqrt((offset_Nx2**2).sum(axis=1))
+    offset_NxD = (from_NxD - to_MxD[nearest_N]) * spacing
+    distances_N = np.sqrt((offset_NxD**2).sum(axis=1))
     order = np.lexsort((lengths_N, distances_N))
     return distances_N[order], lengths_N[order]
 

@@ -26,6 +26,7 @@ def _shared_run(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def _no_charts(request, monkeypatch):
     """Matplotlib takes seconds for a report; test_plots and test_report draw all charts."""
-    without = ("test_evaluate", "test_mask_scores", "test_one_mask", "test_own_data")
+    names = ("evaluate", "mask_scores", "one_mask", "own_data", "volume_scores")
+    without = [f"test_{name}" for name in names]
     if request.module.__name__.rpartition(".")[2] in without:
         monkeypatch.setattr(plots, "_svg", lambda figure, name, title: "<svg></svg>")

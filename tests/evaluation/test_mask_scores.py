@@ -14,7 +14,8 @@ from PIL import Image
 from jaxlung import metrics
 from jaxlung.cli import main
 from jaxlung.errors import InputError
-from jaxlung.evaluation.mask_scores import match_masks, score
+from jaxlung.evaluation.mask_files import match_masks
+from jaxlung.evaluation.mask_scores import score
 from jaxlung.metrics.image import Tolerance
 
 ROOT = Path(__file__).parents[2]

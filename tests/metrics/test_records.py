@@ -16,6 +16,7 @@ from jaxlung.metrics.set_scores import (
     ImageScores,
     Picture,
     Scores,
+    VolumeScores,
     describe_settings,
     summarize_scores,
     write_csv,
@@ -56,7 +57,7 @@ def test_an_added_metric_appears_everywhere(with_specificity, monkeypatch):
         reliability=None,
         facts={"source": "x", "split": "all", "fingerprint": "0", "warnings": [], "seconds": 1.0},
         pictures=lambda indices: iter([Picture(None, prediction, TRUTH) for _ in indices]),
-        volumes=("a",),
+        volumes=[VolumeScores("a", "a", (1, 8, 8), row)],
     )
     entry = summarize_scores(scores)
     original = entry["grids"]["original"]

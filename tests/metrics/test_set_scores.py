@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import re
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from jaxlung.metrics.set_scores import (
     ImageScores,
     Picture,
     Scores,
+    VolumeScores,
     compare_models,
     describe_settings,
     summarize_scores,
     write_csv,
+    write_volumes_csv,
 )
 from jaxlung.metrics.statistics import compare
 
@@ -152,37 +155,35 @@ def test_csv_numbers_a_patient_once_for_all_models_of_a_set():
 
 
 def test_volumes_by_hand():
-    """Counts of a volume's slices together; neither a mean of slices nor the pool of all."""
+    """Voxels and surfaces of each scan; neither a mean of slices nor the pool of all."""
     scores = example_scores()
-    counts = {
-        "tp": [90, 0, 30, 0] + [0] * 8,
-        "fp": [10, 0, 10, 0] + [0] * 8,
-        "fn": [10, 0, 50, 0] + [0] * 8,
-        "tn": [890, 1000, 10, 100] + [50] * 8,
-    }
-    rows = [{name: float(values[i]) for name, values in counts.items()} for i in range(N)]
-    images = [
-        image._replace(grids={"original": image.grids["original"] | row})
-        for image, row in zip(scores.images, rows, strict=True)
+    truth = np.zeros((4, 8, 8), bool)
+    truth[1:3, 2:6, 2:6] = True
+    half, empty = truth.copy(), np.zeros_like(truth)
+    half[1] = False
+    pairs = [(truth, truth), (half, truth), *[(empty, empty)] * 8]
+    patients = ("p0", "p0", *"cdefghij")
+    volumes = [
+        VolumeScores(f"v{i}", patients[i], truth.shape, score_masks(*pair, spacing=(3.0, 1.0, 1.0)))
+        for i, pair in enumerate(pairs)
     ]
-    volumes = ("a", "a", "b", "b", *"cdefghij"[:8])
-    patients = ("p", "p", "p", "p", *"cdefghij"[:8])
-    of = {"images": images, "volumes": volumes, "patients": patients}
-    entry = summarize_scores(dataclasses.replace(scores, **of))
+    scans = dataclasses.replace(scores, volumes=volumes, patients=(*patients, "k", "l"))
+    entry = summarize_scores(scans)
     found = entry["volumes"]
-    assert found["n"] == 10
+    assert (found["n"], found["patients"]) == (10, 9)
     values = {
-        "dice": [180 / 200, 60 / 120] + [1] * 8,
-        "iou": [90 / 110, 30 / 90] + [1] * 8,
-        "precision": [0.9, 0.75] + [1] * 8,
-        "recall": [0.9, 30 / 80] + [1] * 8,
-        "accuracy": [1980 / 2000, 140 / 200] + [1] * 8,
+        "dice": [1, 2 / 3] + [1] * 8,
+        "iou": [1, 1 / 2] + [1] * 8,
+        "recall": [1, 1 / 2] + [1] * 8,
+        "hd_mm": [0, 3] + [0] * 8,
+        "hd95_mm": [0, 3] + [0] * 8,
     }
     for name, of_volume in values.items():
         figures = found["per_volume"][name]
         assert figures["n"] == 10 and figures["mean"] == pytest.approx(np.mean(of_volume))
         assert figures["sd"] == pytest.approx(np.std(of_volume, ddof=1))
         assert figures["ci95"] is None  # nine patients: one has two volumes
+    assert not any("px" in name for name in found["per_volume"])
     evaluation = {
         "results": [entry],
         "settings": describe_settings(Tolerance(2.0, 2.0)),
@@ -190,5 +191,12 @@ def test_volumes_by_hand():
         "models": {"m": {"masks": "x"}},
     }
     text = tables.format_tables(evaluation)
-    assert "whole volumes, 10" in text and f"{np.mean(values['dice']):.4f}" in text
+    assert "original grid, slices" in text
+    whole = text.partition("whole volumes, 10")[2]
+    for line in (r"  Dice +10 +0.9667", r"  HD95 \(mm\) +10 +0.30", r"  NSD at 2 mm +10 +0\.9"):
+        assert re.search(line, whole), whole
     assert summarize_scores(scores)["volumes"] is None
+    [first, second, *_] = csv.DictReader(io.StringIO(write_volumes_csv([scores, scans])))
+    assert (first["id"], first["patient"], first["slices"]) == ("v0", "0", "4")
+    assert (second["patient"], second["tp"], second["hd95_mm"]) == ("0", "16", "3.000000")
+    assert write_volumes_csv([scores]) is None

@@ -1,5 +1,6 @@
 """A model of CT: from scans to masks, and what is said of odd ones."""
 
+import csv
 import importlib.util
 import json
 
@@ -9,8 +10,10 @@ import pytest
 from jaxlung.cli import main
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
-from jaxlung.io.volumes import write_mask
+from jaxlung.evaluation.model_scores import _share
+from jaxlung.io.volumes import read_volume, write_mask
 from jaxlung.masks.bodies import keep_lung_bodies
+from jaxlung.metrics import assd, hausdorff, nsd, surface_distances
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict.load import load
 from jaxlung.predict.volumes import predict_volume
@@ -80,6 +83,39 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     assert volumes["n"] == entry["patients"] and 0 < volumes["per_volume"]["dice"]["mean"] <= 1
     assert "Whole volumes" in (tmp_path / "out" / "report.html").read_text()
     assert entry["patients"] < entry["n"] and entry["grids"]["original"]["per_image"]["hd_mm"]["n"]
+
+
+def test_the_scores_of_scans_are_those_of_the_masks_that_predict_writes(ct_run, folder, tmp_path):
+    out, model = tmp_path / "out", load(ct_run)
+    [entry] = evaluate(ct_run, data=folder, split="all", out=out)["results"]
+    with (out / "per_volume.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [f"scan_{i}" for i in range(6)]
+    hd95 = []
+    for row in rows:
+        name = f"{row['id']}.nii.gz"
+        mask, _, volume = predict_volume(model, folder / "images" / name)
+        truth = read_volume(folder / "masks" / name).voxels_ZxHxW > 0
+        distances = surface_distances(mask, truth, volume.spacing)
+        hd95.append(hausdorff(distances, 95))
+        expected = {
+            "tp": (mask & truth).sum(),
+            "dice": 2 * (mask & truth).sum() / (mask.sum() + truth.sum()),
+            "hd95_mm": hd95[-1],
+            "assd_mm": assd(distances),
+            "nsd_mm": nsd(distances, 2.0),
+        }
+        found = {key: float(row[key]) for key in expected}
+        assert found == pytest.approx(expected, abs=1e-6)
+        assert int(row["slices"]) == len(truth)
+    figures = entry["volumes"]["per_volume"]["hd95_mm"]
+    assert figures["n"] == 6 and figures["mean"] == pytest.approx(np.mean(hd95))
+
+
+def test_processes_share_whole_scans():
+    scan_of = ["a"] * 3 + ["b"] * 2 + ["c"]
+    assert [_share(scan_of, i, 2) for i in range(2)] == [[0, 1, 2, 5], [3, 4]]
+    assert _share([""] * 5, 1, 2) == [1, 3]
 
 
 LARGE = (10.0, 12.0, 25.0)  # mm: voxels of `body` with which its lungs hold a plausible volume
