@@ -108,7 +108,10 @@ def score_split(task: Task, tolerance: Tolerance = DEFAULT_TOLERANCE) -> Scores:
                     masks.append(done.result.masks)
                 scored[done.item] = done.result._replace(masks=None)
             if masks:
-                scans.append(score_scan(scan, patients[done.item], masks, tolerance))
+                patient = patients[done.item]
+                scans.append(
+                    score_scan(scan, patient, masks, tolerance, clean_up=predictor.clean_up_scan)
+                )
     scored, scans = _of_all_processes(scored, scans)
     images, reliabilities, canvas_digests, hashes, inverted, degrees = zip(
         *(scored[i][:-1] for i in range(len(split.ids))), strict=True

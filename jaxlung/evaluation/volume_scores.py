@@ -4,7 +4,7 @@ One scan's masks are in memory at a time, with a byte for each voxel.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -141,7 +141,12 @@ class SliceMasks(NamedTuple):
 
 
 def score_scan(
-    name: str, patient: str, slices: Sequence[SliceMasks], tolerance: image.Tolerance
+    name: str,
+    patient: str,
+    slices: Sequence[SliceMasks],
+    tolerance: image.Tolerance,
+    *,
+    clean_up: Callable[[np.ndarray], np.ndarray] = np.asarray,
 ) -> VolumeScores:
     """Scores a scan as one body.
 
@@ -150,6 +155,7 @@ def score_scan(
         patient: whose scan it is.
         slices: all of its slices, in order.
         tolerance: of NSD.
+        clean_up: what a prediction does with the mask of a whole scan, bool [Z, H, W].
 
     Example:
         >>> mask = np.eye(4, dtype=bool)
@@ -164,7 +170,7 @@ def score_scan(
         for volume, bits in ((prediction, masks.prediction), (truth, masks.truth)):
             volume[z] = np.unpackbits(bits, count=volume[z].size).reshape(masks.shape)
     spacing = slices[0].spacing
-    scores = image.score_masks(prediction, truth, spacing=spacing, tolerance=tolerance)
+    scores = image.score_masks(clean_up(prediction), truth, spacing=spacing, tolerance=tolerance)
     return VolumeScores(name, patient, shape, scores)
 
 

@@ -20,6 +20,7 @@ from jaxlung.gate.image import (
     shows_sides,
 )
 from jaxlung.io.grey import to_grey8
+from jaxlung.masks.bodies import keep_lung_bodies
 from jaxlung.masks.postprocess import clean_up
 from jaxlung.masks.sides import label_sides
 from jaxlung.metrics.calibration import Confidence, expected_dice
@@ -276,6 +277,15 @@ class Predictor:
         """
         mask_HxW = to_mask(probability_HxW, self.config.train.threshold)
         return clean_up(mask_HxW, self.output) if self.config.keeps_lungs else mask_HxW
+
+    def clean_up_scan(self, mask_ZxHxW: np.ndarray) -> np.ndarray:
+        """Cleans up the masks of a whole scan's slices, bool [Z, H, W].
+
+        With the config's `train.postprocess` two lungs are kept, and their holes filled
+        (`bodies.keep_lung_bodies`); a mask of another structure stays as it is.
+        """
+        keeps = self.config.train.postprocess and self.output == LUNG
+        return keep_lung_bodies(mask_ZxHxW) if keeps else mask_ZxHxW
 
     def _field(self, name: str, image: Any) -> Any:
         if not is_several(image):

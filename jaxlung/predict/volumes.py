@@ -9,11 +9,10 @@ from jaxlung.errors import InputError
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.drawing import draw_overlay, draw_sheet
 from jaxlung.io.volumes import Volume, measure_voxel, read_volume
-from jaxlung.masks.bodies import keep_lung_bodies, label_lung_bodies
+from jaxlung.masks.bodies import label_lung_bodies
 from jaxlung.metrics.calibration import Confidence, ExpectedDice
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
-from jaxlung.structures import LUNG
 
 # Millilitres of both lungs. Only infants have less, and no reported total capacity is larger; a
 # spacing in cm, or of 1 mm by default, leads outside.
@@ -53,7 +52,7 @@ def predict_volume(
     """Predicts the lungs of a NIfTI volume or DICOM series, slice by slice.
 
     What the slices give is cleaned up as a whole, unless the model's `train.postprocess` is False:
-    see `bodies.keep_lung_bodies`. In memory are the scan as it was stored, a byte for each of its
+    see `Predictor.clean_up_scan`. In memory are the scan as it was stored, a byte for each of its
     voxels, and a few slices.
 
     Args:
@@ -86,8 +85,7 @@ def predict_volume(
         sums = sums.add(probability_HxW, mask_ZxHxW[z])
         if probability_ZxHxW is not None:
             probability_ZxHxW[z] = np.rint(255 * probability_HxW)
-    if model.config.train.postprocess and model.output == LUNG:
-        mask_ZxHxW = keep_lung_bodies(mask_ZxHxW)
+    mask_ZxHxW = model.clean_up_scan(mask_ZxHxW)
     known = model.confidences.get(model.output, Confidence())
     confidence = known.calibrate(sums.value) if mask_ZxHxW.any() else 0.0
     warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
