@@ -31,7 +31,7 @@ def between(default: T, low: float, high: float, help: str) -> T:
 
 
 def structures(default: T, help: str) -> T:
-    """A field that holds a structure's name, or different ones: see `jaxlung.structures`."""
+    """A field that holds a structure's name, or several: see `jaxlung.structures`."""
     return setting(default, help, structures=True)
 
 

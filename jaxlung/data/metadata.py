@@ -38,7 +38,7 @@ class Metadata(NamedTuple):
     patients: tuple[str, ...] | None  # None: the set does not say
     spacings: tuple[tuple[float, float] | None, ...]  # height and width of a pixel, mm
     groups: Mapping[str, tuple[str, ...]]  # column to value of each image, "" where not known
-    conventions: tuple[str, ...]  # "": not told
+    conventions: tuple[str, ...]  # "": not known
 
 
 def read_metadata(path: Path | None, ids: Sequence[str]) -> Metadata:

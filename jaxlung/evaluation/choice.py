@@ -89,7 +89,7 @@ def _moved_split(
     recorded: Digests,
     outputs: Sequence[str],
 ) -> tuple[Split | None, str | None]:
-    """Finds a split of the run in a folder, all of which is `whole`, that may be its data's.
+    """Looks for a split of the run in another folder, whose images are `whole`.
 
     Returns:
         the split, None where the folder holds less than half of it; and what to say of it.

@@ -136,8 +136,8 @@ def _plan(
 def _for_outputs(task: Task, output: str | None) -> list[Task]:
     """Makes a task of each structure that the model marks and that images label.
 
-    Where they label none of the model's, one task compares what they label with what it marks, and
-    warns. Sets are named with the structure where it is not the lung.
+    Where images label none of them, one task compares the model's first structure with theirs, and
+    its warning says so. A set's name has the structure where that is not the lung.
     """
     split, outputs = task.split, task.predictor.config.model.outputs
     wanted = (task.predictor.for_output(output).output,) if output else outputs

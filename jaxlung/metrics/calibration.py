@@ -85,7 +85,7 @@ class ExpectedDice(NamedTuple):
 
 
 class Confidence(NamedTuple):
-    """How a model's `expected_dice` tells the Dice that was measured, on films with known masks."""
+    """The line from a model's `expected_dice` to the Dice measured on films with known masks."""
 
     slope: float = 1.0
     intercept: float = 0.0
@@ -125,8 +125,9 @@ def fit_confidence(expected_N: np.ndarray, dice_N: np.ndarray) -> Confidence:
 def failure_auc(confidence_N: np.ndarray, dice_N: np.ndarray, below: float = 0.9) -> float | None:
     """Computes how well confidence tells failures: the area under the ROC curve.
 
-    It is the share of pairs, of a mask with Dice `below` and another, in which the failure has the
-    lower confidence (Mann and Whitney 1947); equal ones count half.
+    A pair is a failure, whose Dice is less than `below`, and another mask. The area is the share of
+    pairs in which the failure has the lower confidence (Mann and Whitney 1947). Equal ones count
+    half.
 
     Args:
         confidence_N, dice_N: float [N].

@@ -151,7 +151,7 @@ def _summarize_grid(columns: Columns, patients: Sequence[str]) -> dict[str, Any]
 
 
 def _summarize_confidence(scores: Scores) -> dict[str, Any] | None:
-    """Says how well confidence tells Dice, and failures, on the original grid."""
+    """Summarizes how near confidence is to Dice, and how well it finds failures: original grid."""
     confidence_N = np.array([image.confidence for image in scores.images], np.float64)
     if np.isnan(confidence_N).any():
         return None

@@ -234,7 +234,7 @@ def _write_cross_validation(
         for name, label in _OVERLAP.items():
             described = _describe(summaries[output][name], unit, len(set(patients)))
             print(f"cross-validation: {label}{of_output} {described}")
-    # Outputs are never pooled: one has the summaries at the top, several have them by name.
+    # With several outputs, which are never pooled, each has its summaries under its name.
     whole = summaries if len(outputs) > 1 else summaries[outputs[0]]
     write_json(workdir / "cross_validation.json", {**whole, "images_missing": missing})
     for name, count in missing.items():

@@ -129,7 +129,7 @@ def write_overlays(
 ) -> None:
     """Writes validation.png: up to 8 validation images with truth and prediction.
 
-    Of several outputs each image shows the first that it labels.
+    With several outputs an image shows the first one that it labels.
     """
     count = min(SHOWN, len(canvases.split.ids))
     examples = [canvases.read(i) for i in range(count)]

@@ -156,7 +156,7 @@ def read_darwin(path: Path) -> Outlines:
 
 
 def _read_polygon(annotation: dict[str, Any]) -> Polygon:
-    """Reads the paths of a polygon; none of a tag, and none that has no area.
+    """Reads the paths of a polygon. A tag has none; paths without area are left out.
 
     1.0 has "path", a list of points or (in complex polygons) of such lists, and may have
     "additional_paths"; 2.0 has "paths".
