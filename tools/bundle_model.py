@@ -1,8 +1,8 @@
 """Makes a bundled model of a run: python -m tools.bundle_model WORKDIR NAME --license ID
 
 With --calibrate its confidence is fitted on the films of the run's validation split: as they are,
-and spoilt in ways that make masks bad, since good masks alone say little. `jaxlung predict` warns of
-films of which it expects a Dice below 0.9.
+and spoilt in ways that make masks bad, since good masks alone say little. `jaxlung predict` warns
+of films of which it expects a Dice below 0.9.
 """
 
 import argparse

@@ -105,7 +105,9 @@ def fit_confidence(expected_N: np.ndarray, dice_N: np.ndarray) -> Confidence:
     return Confidence(float(slope), float(intercept))
 
 
-def failure_auc(confidence_N: np.ndarray, dice_N: np.ndarray, below: float = FAILURE) -> float | None:
+def failure_auc(
+    confidence_N: np.ndarray, dice_N: np.ndarray, below: float = FAILURE
+) -> float | None:
     """Computes how well confidence tells failures: the area under the ROC curve.
 
     It is the share of pairs, of a mask with Dice `below` and another, in which the failure has the
