@@ -1,14 +1,13 @@
 """Makes a bundled model of a run: python -m tools.bundle_model WORKDIR NAME --license ID
 
 With --calibrate its confidence is fitted on the films of the run's validation split: as they are,
-and spoilt in ways that make masks bad, since good masks alone say little. The least confidence of
-the films as they are is what `jaxlung predict` warns below.
+and spoilt in ways that make masks bad, since good masks alone say little. `jaxlung predict` warns
+of films of which it expects a Dice below 0.9.
 """
 
 import argparse
 import functools
 import hashlib
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -25,7 +24,13 @@ from jaxlung.data.canvases import make_canvases
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError, one_line_errors
 from jaxlung.metrics import count_pixels
-from jaxlung.metrics.calibration import Confidence, expected_dice, failure_auc, fit_confidence
+from jaxlung.metrics.calibration import (
+    FAILURE,
+    Confidence,
+    expected_dice,
+    failure_auc,
+    fit_confidence,
+)
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import is_lung
@@ -126,8 +131,7 @@ def calibrate(model: Predictor) -> dict[str, Confidence]:
         expected_NxD, dice_NxD = np.array(expected[output]), np.array(dice[output])
         drawn = expected_NxD > 0
         fitted = fit_confidence(expected_NxD[drawn], dice_NxD[drawn])
-        as_they_are = [fitted.calibrate(one) for one in expected_NxD[:, 0]]
-        found[output] = fitted._replace(least=math.floor(100 * min(as_they_are)) / 100)
+        found[output] = fitted._replace(least=FAILURE)
         calibrated = np.array([fitted.calibrate(one) for one in expected_NxD.ravel()])
         print(f"{output}: {found[output]}, AUC {failure_auc(calibrated, dice_NxD.ravel())}")
     return found

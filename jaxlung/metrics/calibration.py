@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 BINS = 15
+FAILURE = 0.9  # the Dice below which a mask is one
 
 
 class Reliability(NamedTuple):
@@ -122,7 +123,9 @@ def fit_confidence(expected_N: np.ndarray, dice_N: np.ndarray) -> Confidence:
     return Confidence(float(slope), float(intercept))
 
 
-def failure_auc(confidence_N: np.ndarray, dice_N: np.ndarray, below: float = 0.9) -> float | None:
+def failure_auc(
+    confidence_N: np.ndarray, dice_N: np.ndarray, below: float = FAILURE
+) -> float | None:
     """Computes how well confidence tells failures: the area under the ROC curve.
 
     A pair is a failure, whose Dice is less than `below`, and another mask. The area is the share of
