@@ -32,8 +32,8 @@ def load(
 ) -> Predictor:
     """Loads a bundled model by its name, or the best model of a run by its workdir.
 
-    "cxr" finds the lungs in frontal chest X-rays: see MODEL_CARD.md. Where a workdir has a bundled
-    model's name, write "./cxr" or give a `Path`.
+    MODEL_CARD.md says what the bundled models are for; their weights have terms of their own. Where
+    a workdir has a bundled model's name, write "./cxr" or give a `Path`.
 
     Args:
         model: a name or a workdir; or several models of the same network and preprocessing, an
@@ -52,8 +52,8 @@ def load(
             checkpoint yet, files are damaged, or members of an ensemble differ.
 
     Example:
-        >>> load("cxr")
-        <Predictor: model cxr, xray, 256x256>
+        >>> load()
+        <Predictor: model cxr-open, xray, 256x256>
     """
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     if not models:

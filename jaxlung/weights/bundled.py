@@ -1,4 +1,4 @@
-"""Reads the models that come with the package: `jaxlung.load("cxr")`, with nothing to download.
+"""Reads the models that come with the package: `jaxlung.load()`, with nothing to download.
 
 A model is two files in jaxlung/weights/. NAME.npz holds its arrays as float16 under the paths of
 their tree. NAME.json holds its config, its licence, the digests of its training data, the SHA-256
@@ -23,7 +23,7 @@ from jaxlung.metrics.calibration import Confidence
 from jaxlung.workdir.record import Contents
 
 WEIGHTS = Path(__file__).parent
-DEFAULT = "cxr"  # the model where none is named
+DEFAULT = "cxr-open"  # the model where none is named
 CT = "ct"  # the model of CT
 SCHEMA = "jaxlung-model-2"  # changes when a field changes its meaning or goes
 

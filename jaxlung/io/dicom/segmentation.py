@@ -44,7 +44,7 @@ def write_segmentation(
     label: np.ndarray,
     *,
     sides: bool = True,
-    model: str = "cxr",
+    model: str = "",
     structure: str = "lung",
 ) -> None:
     """Writes a mask as a binary DICOM Segmentation; the file appears whole or not at all.
