@@ -71,7 +71,8 @@ class Body:
     def slice(self, rng: np.random.Generator, axis: int) -> np.ndarray:
         """Cuts an axial (axis 0), coronal (1) or sagittal slice (2) with its table: uint8 [H, W].
 
-        It is seen in a window, now and then as a negative, and an axial one is moved a little.
+        It is seen in a window, now and then as a negative, and an axial one in a smaller field of
+        view, as scanners reconstruct a chest.
         """
         count = self.voxels_ZxHxW.shape[axis]
         edge = 0 if axis == 0 else 0.25
@@ -82,8 +83,22 @@ class Body:
         if rng.random() < 0.1:
             grey = 255 - grey
         if axis == 0:
-            grey = mild(grey, rng)
+            grey = mild(_zoom(grey, rng), rng)
         return cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+
+
+def _zoom(grey_HxW: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cuts a box of at least half the sides near the middle; half of the boxes have a round rim."""
+    height, width = grey_HxW.shape
+    share = rng.uniform(0.5, 1.0)
+    rows, columns = round(share * height), round(share * width * rng.uniform(0.9, 1.0))
+    top = round((height - rows) * rng.uniform(0.3, 0.7))
+    left = round((width - columns) * rng.uniform(0.3, 0.7))
+    cut_hxw = grey_HxW[top : top + rows, left : left + columns].copy()
+    if rng.random() < 0.5:
+        down, across = np.ogrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j]
+        cut_hxw[down**2 + across**2 > 1] = cut_hxw.min()
+    return cut_hxw
 
 
 def _largest(mask_HxW: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ FILMS = 400  # of a set: those of a smaller one are drawn several times
 PHANTOMS = 200  # simulated films from the front
 LATERALS = 900  # simulated films from the side, each drawn twice
 PROJECTIONS = 160  # of each CT volume from the side, and half as many from the front
-SLICES = 60  # of each CT volume
+SLICES = 300  # of each CT volume, two thirds of them axial
 
 
 Drawn = list[tuple[np.ndarray, int]]  # squares uint8 [SIDE, SIDE], and their places in CLASSES

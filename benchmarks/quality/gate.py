@@ -118,9 +118,7 @@ def slices(path: Path) -> list[Wrong]:
     chosen = np.linspace(0, len(voxels) - 1, 14).round().astype(int)
     made = []
     for kind, low, high in (("CT, lung window", -1000, 400), ("CT, soft tissue", -160, 240)):
-        made += [
-            Wrong(kind, apply_window(voxels[z], low, high), "no frontal chest") for z in chosen
-        ]
+        made += [Wrong(kind, apply_window(voxels[z], low, high), "CT slice") for z in chosen]
     return made
 
 
