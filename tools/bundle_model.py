@@ -101,6 +101,8 @@ def write(
 
 def calibrate(model: Predictor) -> dict[str, Confidence]:
     """Fits the confidence of each output to the Dice of its run's validation films."""
+    if model.config.modality == "ct":
+        raise InputError("--calibrate is for models of X-rays: a scan is no single image")
     data, outputs = model.config.data, model.config.model.outputs
     canvases = make_canvases(
         load_splits(data)["validation"], size=data.size, fit=data.fit, outputs=outputs

@@ -9,7 +9,9 @@ a scan of the training split again, and the epochs are fixed.
 """
 
 import argparse
+import itertools
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,15 +28,21 @@ def join_scans(scans: Path, out: Path, without: str | None = None) -> None:
     """Links all scans but one into a folder, with splits.json.
 
     Raises:
-        InputError: there is no scan of the name `without`, or no other one.
+        InputError: there is no scan of the name `without`, or no other one; or a scan is no single
+            file.
     """
     pairs = find_volumes(scans)
     if without and without not in pairs:
         raise InputError(f"--without {without}: no such scan; there are {', '.join(pairs)}")
     held = [without] if without else []
+    for path in itertools.chain(*pairs.values()):
+        if path.is_dir() or path.suffix.lower() in (".mhd", ".nhdr"):
+            raise InputError(f"{path}: is no single file; convert the scans to NIfTI first")
     stems = [stem for stem in pairs if stem not in held]
     if not stems:
         raise InputError(f"{scans}: holds no scan but {without}")
+    for kind in ("images", "masks"):  # links of an earlier time
+        shutil.rmtree(out / kind, ignore_errors=True)
     names = {stem: stem for stem in [*stems, *held]}
     names[_VALIDATION] = stems[0]
     if not held:  # no split may be empty
@@ -43,7 +51,6 @@ def join_scans(scans: Path, out: Path, without: str | None = None) -> None:
         for kind, path in zip(("images", "masks"), pairs[stem], strict=True):
             link = out / kind / f"{name}{path.name.removeprefix(stem)}"
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.unlink(missing_ok=True)
             link.symlink_to(path.resolve())
     lists = {"train": stems, "validation": [_VALIDATION], "test": held or [_TEST]}
     write_text(out / "splits.json", json.dumps(lists))

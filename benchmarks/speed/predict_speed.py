@@ -79,6 +79,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
     from jaxlung.predict import images as reading
     from jaxlung.predict import predictor
     from jaxlung.predict.batch import run
+    from jaxlung.predict.batch.models import models_of
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.sources import find_sources
     from jaxlung.predict.load import load
@@ -114,9 +115,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         busy.clear()
         wall, cpu_seconds = time.perf_counter(), time.process_time()
         with contextlib.redirect_stdout(io.StringIO()):
-            failed = run.run_batch(
-                run.models_of(model), sources, Options(out=folder / f"out{repeat}")
-            )
+            failed = run.run_batch(models_of(model), sources, Options(out=folder / f"out{repeat}"))
         wall, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu_seconds
         assert not failed
         rates.append(len(sources) / wall)

@@ -115,7 +115,7 @@ def join_command(arguments: argparse.Namespace) -> None:
 
 def _load_models(arguments: argparse.Namespace) -> Any:
     """Loads the models that are named, or the bundled ones: of X-rays, and of CT."""
-    from jaxlung.predict.batch.run import Models, models_of
+    from jaxlung.predict.batch.models import Models, models_of
     from jaxlung.predict.load import load
     from jaxlung.weights import bundled
 
@@ -169,14 +169,13 @@ def predict_command(arguments: argparse.Namespace) -> None:
         sources = find_images_and_volumes(paths, but_not=arguments.out, passed_over=passed_over)
     else:
         sources = find_sources(paths, volumes=False, but_not=arguments.out, passed_over=passed_over)
-    named = "+".join(Path(one).name for one in arguments.model or [])
+    named = [Path(one).name for one in arguments.model or []]
     options = Options(
         out=arguments.out,
         sides=arguments.sides,
         overlay=not arguments.no_overlay,
         probabilities=arguments.probabilities,
-        model=named or str(models.xray and models.xray.workdir),
-        ct_model=named or str(models.ct and models.ct.workdir),
+        model="+".join(named),
         output=output,
         format=arguments.format,
         strict=arguments.strict,

@@ -52,7 +52,7 @@ def read_volume_pair(directory: Path, pair: Pair) -> tuple[Record, VolumeFacts |
     reading = Reading(pair.id, image_file, mask_file)
     scan = mask = None
     with reading.keep_fault("unreadable", image_file, pair.image):
-        scan = read_volume(pair.image)
+        scan = read_volume(pair.image, rounded=True)
         if not scan.placed:
             reading.add("default_header", image_file, f"has a {scan.warnings[0]}")
         with reading.keep_fault("not_hu", image_file, pair.image):
@@ -90,7 +90,10 @@ def compare_volumes(
 
 def read_middle(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Reads the slice with most lung, for a picture: uint8 and bool [H, W]."""
-    scan, mask = to_hounsfield(read_volume(pair.image), pair.image), read_label_volume(pair.mask)
+    scan, mask = (
+        to_hounsfield(read_volume(pair.image, rounded=True), pair.image),
+        read_label_volume(pair.mask),
+    )
     z = int(np.argmax(np.count_nonzero(mask.voxels_ZxHxW, axis=(1, 2))))
     if scan.voxels_ZxHxW.shape != mask.voxels_ZxHxW.shape:
         raise InputError(f"{pair.mask}: lies on another grid than its scan")

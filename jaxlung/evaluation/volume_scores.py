@@ -229,7 +229,7 @@ def _draw(
     for i in sorted({file_of[index] for index in indices}):
         pair, scan, first = _read_pair(files[i], sides=False), files[i].image, file_of.index(i)
         own = [index for index in indices if file_of[index] == i]
-        volume = to_hounsfield(read_volume(scan), scan) if scan else None
+        volume = to_hounsfield(read_volume(scan, rounded=True), scan) if scan else None
         for index in own:
             z = index - first
             drawn = volume and apply_window(

@@ -7,8 +7,7 @@ Blank, coloured, tiny and long images need no fitting: they are checked directly
 `benchmarks/quality/gate.py` measures all of it.
 
 Limits: a mirror image passes, since the heart is on the right of some patients too; for the same
-reason a film that is flipped upside down is turned as if it were rotated. CT slices given to a
-model of CT are not examined.
+reason a film that is flipped upside down is turned as if it were rotated.
 """
 
 from collections.abc import Sequence

@@ -25,7 +25,6 @@ from jaxlung.system.silence import silence
 
 SUFFIXES = (".nii", ".nii.gz", *raw_volumes.SUFFIXES)
 _AXES = ("S", "P", "L")
-_RIGHT_ANGLE = 1e-3  # the largest cosine between axes that comes from rounded numbers
 _IN_MM = {1: 1000.0, 3: 1e-3}  # NIfTI's codes of metres and micrometres
 # What a NIfTI header says of the grid. Its free text may name a patient and is left behind.
 _GEOMETRY = """
@@ -52,21 +51,6 @@ class Volume(NamedTuple):
     placed: bool = True  # False: the file does not tell sides and sizes; they are assumed
 
 
-def measure_voxel(volume: Volume) -> float:
-    """Returns a voxel's size in mm3.
-
-    A tilted gantry shears the voxels: then it is less than the product of the spacings.
-
-    Example:
-        >>> grid = Grid((4, 4, 2), np.diag([0.5, 0.5, 2.0, 1.0]), None)
-        >>> measure_voxel(Volume(np.zeros((2, 4, 4)), (2.0, 0.5, 0.5), grid))
-        0.5
-    """
-    axes_3x3 = volume.grid.affine_4x4[:3, :3]
-    upright = np.prod(np.linalg.norm(axes_3x3, axis=0))
-    return float(np.prod(volume.spacing) * abs(np.linalg.det(axes_3x3)) / upright)
-
-
 def is_volume(path: Path) -> bool:
     """Says whether a path may be a volume: a file by its suffix, or a folder of a DICOM series."""
     return path.name.lower().endswith(SUFFIXES) or path.is_dir()
@@ -88,8 +72,8 @@ def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volum
     """Reads a NIfTI, MetaImage or NRRD file, a DICOM series' folder, or its file of many frames.
 
     Args:
-        rounded: round values to int16. A scan in Hounsfield units loses nothing by it, and is
-            never whole in memory as floats; a mask of fractions would be lost.
+        rounded: round floats and scaled values to int16. A scan in Hounsfield units loses nothing
+            by it, and is never whole in memory as floats; a mask of fractions would be lost.
 
     Returns:
         voxels [Z, H, W] as axial slices, in Hounsfield units for a CT; integers as stored, or
@@ -224,18 +208,6 @@ def axial_shape(grid: Grid) -> tuple[int, int, int]:
     """Returns [Z, H, W] of the slices that `read_volume` makes of the grid."""
     z, y, x = (grid.shape[axis] for axis in np.argsort(_turn(grid.affine_4x4)[:, 0]))
     return z, y, x
-
-
-def is_sheared(grid: Grid) -> bool:
-    """Says whether the axes of the grid are not at right angles, as a tilted gantry leaves them.
-
-    Example:
-        >>> tilted = np.array([[1, 0, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-        >>> is_sheared(Grid((4, 4, 4), tilted, None)), is_sheared(Grid((4, 4, 4), np.eye(4), None))
-        (True, False)
-    """
-    axes_3x3 = grid.affine_4x4[:3, :3] / np.linalg.norm(grid.affine_4x4[:3, :3], axis=0)
-    return not np.allclose(axes_3x3.T @ axes_3x3, np.eye(3), 0, _RIGHT_ANGLE)
 
 
 def _turn(affine_4x4: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ class Bodies(NamedTuple):
     body_Zx: list[np.ndarray]  # for each slice, by a piece's number: the body; -1 for number 0
     sizes_N: np.ndarray  # voxels
     columns_N: np.ndarray  # mean column of the voxels
+    spreads_N: np.ndarray  # standard deviation of the voxels' columns
     is_open_N: np.ndarray  # bool: reaches the frame of the scan
 
 
@@ -58,9 +59,9 @@ def keep_lung_bodies(mask_ZxHxW: np.ndarray) -> np.ndarray:
 def label_lung_bodies(mask_ZxHxW: np.ndarray) -> np.ndarray:
     """Labels the patient's right and left lung in the mask of a scan.
 
-    Two bodies whose centres lie apart sideways are a lung each, and so keep their labels in slices
-    that show one lung alone. If one body holds both lungs, or there are not two, each slice is
-    labelled for itself (`sides.label_sides`).
+    Two bodies that lie side by side, neither of less than a third of the other's voxels, are a lung
+    each, and so keep their labels in slices that show one lung alone. If one body holds both lungs,
+    or there are no such two, each slice is labelled for itself (`sides.label_sides`).
 
     Args:
         mask_ZxHxW: bool, slices of a whole scan; columns run from the patient's right to left.
@@ -75,7 +76,7 @@ def label_lung_bodies(mask_ZxHxW: np.ndarray) -> np.ndarray:
     """
     bodies = find_bodies(mask_ZxHxW)
     lungs = np.flatnonzero(_are_lungs(bodies)) if len(bodies.sizes_N) else np.array([], int)
-    if len(lungs) != 2:
+    if len(lungs) != 2 or not _are_side_by_side(bodies, lungs):
         return np.stack([label_sides(mask_HxW) for mask_HxW in mask_ZxHxW])
     middle = bodies.columns_N[lungs].mean()
     side_N = np.where(bodies.columns_N < middle, SIDES["right"], SIDES["left"]).astype(np.uint8)
@@ -97,7 +98,7 @@ def find_bodies(mask_ZxHxW: np.ndarray) -> Bodies:
     from scipy import sparse  # takes longer to import than a film to predict
 
     last = len(mask_ZxHxW) - 1
-    counts, touching, sizes, sums, is_open = [0], [], [], [], []
+    counts, touching, sizes, sums, squares, is_open = [0], [], [], [], [], []
     before_HxW: np.ndarray | None = None
     for z, piece_HxW in enumerate(_pieces_of(mask_ZxHxW)):
         count = int(piece_HxW.max())
@@ -112,6 +113,11 @@ def find_bodies(mask_ZxHxW: np.ndarray) -> Bodies:
         open_P[on_frame[on_frame > 0] - 1] = True
         sizes.append(size_P)
         sums.append(sum_P)
+        squares.append(
+            np.bincount(piece_HxW.ravel(), columns_HxW.ravel().astype(np.float64) ** 2, count + 1)[
+                1:
+            ]
+        )
         is_open.append(open_P)
         if before_HxW is not None:
             both_HxW = (piece_HxW > 0) & (before_HxW > 0)
@@ -124,11 +130,15 @@ def find_bodies(mask_ZxHxW: np.ndarray) -> Bodies:
     number, body_T = sparse.csgraph.connected_components(graph, directed=False)
     size_N = np.bincount(body_T, np.concatenate(sizes), number)
     sum_N = np.bincount(body_T, np.concatenate(sums), number)
+    square_N = np.bincount(body_T, np.concatenate(squares), number)
     open_N = np.bincount(body_T, np.concatenate(is_open), number) > 0
+    column_N = sum_N / np.maximum(size_N, 1)
+    variance_N = square_N / np.maximum(size_N, 1) - column_N**2
     body_Zx = [
         np.append(-1, body_T[first:end]) for first, end in zip(counts[:-1], counts[1:], strict=True)
     ]
-    return Bodies(body_Zx, size_N.astype(np.int64), sum_N / np.maximum(size_N, 1), open_N)
+    spread_N = np.sqrt(np.maximum(variance_N, 0))
+    return Bodies(body_Zx, size_N.astype(np.int64), column_N, spread_N, open_N)
 
 
 def _are_lungs(bodies: Bodies) -> np.ndarray:
@@ -138,6 +148,13 @@ def _are_lungs(bodies: Bodies) -> np.ndarray:
     enough = bodies.sizes_N[largest] >= SECOND_LUNG * bodies.sizes_N[largest[0]]
     is_lung_N[largest[enough]] = True
     return is_lung_N
+
+
+def _are_side_by_side(bodies: Bodies, lungs_2: np.ndarray) -> bool:
+    """Says whether two bodies are a lung each: of like size, further apart than either is wide."""
+    sizes_2, spreads_2 = bodies.sizes_N[lungs_2], bodies.spreads_N[lungs_2]
+    apart = float(np.ptp(bodies.columns_N[lungs_2]))
+    return bool(sizes_2.min() >= sizes_2.max() / 3 and apart > spreads_2.sum())
 
 
 def _select(mask_ZxHxW: np.ndarray, bodies: Bodies, chosen_N: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ class Prepared(NamedTuple):
     image: np.ndarray  # uint8 [H, W], as the model sees it: an inverted film is turned over
     canvas: np.ndarray  # uint8 [S, S]
     geometry: Geometry
-    warnings: tuple[str, ...]  # of the sanity gate, in words; a model of CT has none
+    warnings: tuple[str, ...]  # of the sanity gate, in words
     inverted: bool  # the gate took the film for a negative, and `image` is its positive
     degrees: int  # by which the film was rotated clockwise; the canvas holds it upright
     is_ct: bool  # a model of X-rays was given what is surely an axial slice of CT

@@ -6,13 +6,15 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.geometry import measure_voxel
 from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
 from jaxlung.io.drawing import draw_overlay, draw_sheet
-from jaxlung.io.volumes import Volume, measure_voxel, read_volume
+from jaxlung.io.volumes import Volume, read_volume
 from jaxlung.masks.bodies import label_lung_bodies
 from jaxlung.metrics.calibration import Confidence, ExpectedDice
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import canvas_geometry, from_canvas, to_canvas
+from jaxlung.structures import LUNG
 
 # Millilitres of both lungs. Only infants have less, and no reported total capacity is larger; a
 # spacing in cm, or of 1 mm by default, leads outside.
@@ -33,8 +35,10 @@ class Density(NamedTuple):
 class VolumePrediction(NamedTuple):
     """The lungs of a scan, as axial slices; `volumes.write_mask` writes them on the scan's grid."""
 
-    labels_ZxHxW: np.ndarray  # uint8: 1 the patient's right lung, 2 the left, 0 elsewhere
-    confidence: float  # the Dice of the whole scan to expect: see `calibration.expected_dice`
+    # uint8: 1 the patient's right lung, 2 the left, 0 elsewhere; of another output 1 where it is
+    labels_ZxHxW: np.ndarray
+    # The Dice of the whole scan to expect, before the clean-up: see `calibration.expected_dice`.
+    confidence: float
     density: Density  # of the lungs
     warnings: tuple[str, ...]  # what is odd about scan or mask, in words
     volume: Volume  # in Hounsfield units
@@ -88,13 +92,14 @@ def predict_volume(
     mask_ZxHxW = model.clean_up_scan(mask_ZxHxW)
     known = model.confidences.get(model.output, Confidence())
     confidence = known.calibrate(sums.value) if mask_ZxHxW.any() else 0.0
-    warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume)]
+    warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume, model.output)]
     if mask_ZxHxW.any() and known.least is not None and confidence < known.least:
         warnings.append(
             f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
         )
+    has_sides = model.output == LUNG
     return VolumePrediction(
-        label_lung_bodies(mask_ZxHxW),
+        label_lung_bodies(mask_ZxHxW) if has_sides else mask_ZxHxW.astype(np.uint8),
         confidence,
         measure_density(volume, mask_ZxHxW),
         tuple(warnings),
@@ -122,10 +127,12 @@ def measure_density(volume: Volume, mask_ZxHxW: np.ndarray) -> Density:
     return Density(total / count, low / count) if count else Density(None, None)
 
 
-def check_lungs(mask_ZxHxW: np.ndarray, volume: Volume) -> list[str]:
-    """Returns what is odd about the lungs that were found, in words."""
+def check_lungs(mask_ZxHxW: np.ndarray, volume: Volume, structure: str = LUNG) -> list[str]:
+    """Returns what is odd about the lungs, or another structure, that were found, in words."""
     if not mask_ZxHxW.any():
-        return ["no lung found"]
+        return [f"no {structure} found"]
+    if structure != LUNG:
+        return []
     millilitres = np.count_nonzero(mask_ZxHxW) * measure_voxel(volume) / 1000
     low, high = _PLAUSIBLE
     if low <= millilitres <= high:

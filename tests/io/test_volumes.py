@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
+from jaxlung.io.ct.geometry import measure_voxel
 from jaxlung.io.volumes import (
     _GEOMETRY,
     Grid,
     Volume,
-    measure_voxel,
     read_volume,
     volume_stem,
     write_mask,

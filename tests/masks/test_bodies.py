@@ -76,3 +76,19 @@ def test_lungs_that_touch_are_told_apart_by_slice():
     labels = label_lung_bodies(mask)
     assert np.array_equal(labels > 0, mask)
     assert (labels[right] == 1).mean() > 0.97 and (labels[left] == 2).mean() > 0.97
+
+
+def test_a_lung_in_two_parts_one_above_the_other_is_one_side():
+    _, left = chest()
+    left[8:10] = False
+    labels = label_lung_bodies(left)
+    assert set(np.unique(labels)) == {0, 2}
+
+
+def test_gas_beside_joined_lungs_is_not_taken_for_a_lung():
+    right, left = chest()
+    mask = right | left
+    mask[9, 16, 20:30] = True
+    mask[0:3, 2:12, 20:32] = True  # more than a tenth of the lungs
+    labels = label_lung_bodies(mask)
+    assert (labels[right] == 1).mean() > 0.97 and (labels[left] == 2).mean() > 0.97

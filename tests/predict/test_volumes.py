@@ -11,6 +11,7 @@ from jaxlung.cli import main
 from jaxlung.errors import InputError
 from jaxlung.evaluation.evaluate import evaluate
 from jaxlung.evaluation.model_scores import _share
+from jaxlung.gate.image import NO_SLICE
 from jaxlung.io.volumes import read_volume, write_mask
 from jaxlung.masks.bodies import keep_lung_bodies
 from jaxlung.metrics import assd, hausdorff, nsd, surface_distances
@@ -94,7 +95,8 @@ def test_the_scores_of_scans_are_those_of_the_masks_that_predict_writes(ct_run, 
     hd95 = []
     for row in rows:
         name = f"{row['id']}.nii.gz"
-        mask, _, volume = predict_volume(model, folder / "images" / name)
+        found = predict_volume(model, folder / "images" / name)
+        mask, volume = found.mask_ZxHxW, found.volume
         truth = read_volume(folder / "masks" / name).voxels_ZxHxW > 0
         distances = surface_distances(mask, truth, volume.spacing)
         hd95.append(hausdorff(distances, 95))
@@ -226,7 +228,7 @@ def test_dicom_files_by_name(ct_run, tmp_path, capsys):
     assert warning == "frames without places: taken in the file's order, spacing and sides unsure"
     mask = predict_volume(load(ct_run), tmp_path / "frames.dcm").mask_ZxHxW
     np.testing.assert_array_equal(mask_of(out, "frames") > 0, mask.transpose(2, 1, 0))
-    assert "film.dcm: Modality is DX; expected a series of CT" in rows["film"]["error"]
+    assert "film.dcm: is an X-ray, but the model was trained on CT" in rows["film"]["error"]
     assert "one.dcm: holds one slice; expected a whole series" in rows["one"]["error"]
     if importlib.util.find_spec("highdicom"):
         capsys.readouterr()
@@ -265,15 +267,15 @@ def test_predict_command(ct_run, folder, tmp_path, capsys):
     assert row["lung_px"] == (plain > 0).sum() and row["lung_ml"] > 0
     assert -1000 < row["mean_hu"] < -500 and 0 <= row["laa950"] < 1
     capsys.readouterr()
-    for model, path, word in (
-        ("cxr", scan, "X-rays"),
-        (ct_run, tmp_path / "out" / "scan_3_overlay.png", "CT volumes"),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            main(["predict", str(path), "--workdir", str(model), "--out", str(tmp_path / "o")])
-        assert stop.value.code == 1
-        [line] = capsys.readouterr().err.strip().splitlines()
-        assert word in line and path.name in line
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", str(scan), "--workdir", "cxr", "--out", str(tmp_path / "o")])
+    assert stop.value.code == 1
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert "X-rays" in line and scan.name in line
+    # A picture that is no slice gets a mask, and a warning.
+    sheet = tmp_path / "out" / "scan_3_overlay.png"
+    main(["predict", str(sheet), "--workdir", str(ct_run), "--out", str(tmp_path / "p")])
+    assert NO_SLICE in capsys.readouterr().out
 
 
 @pytest.mark.slow

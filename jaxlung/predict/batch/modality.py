@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jaxlung.errors import InputError
-from jaxlung.io.dicom.signature import is_dicom, read_start, starts_ct
-from jaxlung.io.passed_over import is_hidden
+from jaxlung.io.dicom.signature import is_dicom, read_start, starts_ct, starts_dicom
 from jaxlung.io.volumes import SUFFIXES
+from jaxlung.predict.batch.archives import list_members, open_archive, read_member_start
 from jaxlung.predict.batch.sources import Source, find_sources
 
 
@@ -16,9 +16,8 @@ def find_images_and_volumes(
 ) -> list[Source]:
     """Finds every image and every scan that the paths lead to, once.
 
-    A scan is a NIfTI, MetaImage or NRRD file, a folder of DICOM files whose Modality is CT, or such
-    a file of several slices. All else is an image. An archive holds images; only one without any
-    is searched for scans.
+    A scan is a NIfTI, MetaImage or NRRD file, a folder with DICOM files whose Modality is CT, or
+    such a file that is named itself. All else is an image, also beside the slices of a series.
 
     Args:
         but_not, passed_over: as for `find_sources`.
@@ -36,8 +35,10 @@ def find_images_and_volumes(
 
 
 def _at(path: Path, but_not: Path | None, aside: Counter[str]) -> list[Source]:
+    if path.is_file() and path.suffix.lower() != ".zip":
+        is_scan = path.name.lower().endswith(SUFFIXES) or _is_ct(path)
+        return find_sources([path], volumes=is_scan, but_not=but_not, passed_over=aside)
     images_aside, volumes_aside = Counter[str](), Counter[str]()
-    images, volumes = list[Source](), list[Source]()
     try:
         images = find_sources([path], volumes=False, but_not=but_not, passed_over=images_aside)
     except InputError as error:
@@ -45,27 +46,41 @@ def _at(path: Path, but_not: Path | None, aside: Counter[str]) -> list[Source]:
             return find_sources([path], volumes=True, but_not=but_not, passed_over=aside)
         except InputError:
             raise error from None
-    if not path.is_file():
-        try:
-            volumes = find_sources([path], volumes=True, but_not=but_not, passed_over=volumes_aside)
-        except InputError:  # there are images alone
-            volumes_aside = images_aside
-    elif path.name.lower().endswith(SUFFIXES) or _is_ct(path):
-        return find_sources([path], volumes=True, but_not=but_not, passed_over=aside)
+    try:
+        volumes = find_sources([path], volumes=True, but_not=but_not, passed_over=volumes_aside)
+    except InputError:  # there are images alone
+        aside.update(images_aside)
+        return images
     volumes = [source for source in volumes if _is_scan(source)]
-    series = {source.path for source in volumes}
-    images = [one for one in images if one.path.parent not in series and one.path not in series]
+    if volumes:
+        images = [source for source in images if not _is_slice(source)]
     # What one search passes over the other may have found.
     aside.update(images_aside & volumes_aside)
     return images + volumes
 
 
 def _is_scan(source: Source) -> bool:
-    path = source.path
-    if not path.is_dir():
-        return path.name.lower().endswith(SUFFIXES) or _is_ct(path)
-    return any(_is_ct(file) for file in sorted(path.iterdir()) if not is_hidden(file.name))
+    """Says whether what the search for volumes has found is one, and no X-rays."""
+    path, member = source.path, source.member
+    if (member or path.name).lower().endswith(SUFFIXES):
+        return True
+    if member:
+        archive = open_archive(path)
+        return any(
+            starts_ct(read_member_start(archive, name)) for name in list_members(archive, member)
+        )
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return any(map(_is_ct, files))
 
 
 def _is_ct(file: Path) -> bool:
     return is_dicom(file) and starts_ct(read_start(file))
+
+
+def _is_slice(source: Source) -> bool:
+    """Says whether an image is a slice of a series, which is found as a whole."""
+    if source.member:
+        start = read_member_start(open_archive(source.path), source.member)
+    else:
+        start = read_start(source.path)
+    return starts_dicom(start, source.name.name) and starts_ct(start)

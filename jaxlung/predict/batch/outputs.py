@@ -38,8 +38,7 @@ class Options:
     sides: bool = False  # labels 1 (right lung) and 2 (left lung) instead of one mask
     overlay: bool = True
     probabilities: bool = False
-    model: str = ""  # that makes masks of images, for dicom-seg
-    ct_model: str = ""  # that makes masks of scans
+    model: str = ""  # the name of an ensemble, for dicom-seg; "": that of the model itself
     output: str = LUNG  # the structure that they mark
     format: str = "png"  # of masks: a key of the tables in formats.py
     strict: bool = False  # refuse what the sanity gate warns of
@@ -97,6 +96,11 @@ class Job(NamedTuple):
             return False
 
 
+def name_model(model: Predictor, options: Options) -> str:
+    """Returns the name of the model, or of the ensemble, that makes a mask."""
+    return options.model or model.workdir.name
+
+
 def plan_jobs(sources: Sequence[Source], options: Options) -> list[Job]:
     """Decides where each source's outputs go; scans of one name in several formats keep theirs.
 
@@ -134,10 +138,10 @@ def _tell_apart(sources: Sequence[Source]) -> list[Source]:
     ]
 
 
-def write_image(job: Job, found: Prediction) -> None:
-    """Writes an X-ray's outputs; the mask first, as it alone may be refused."""
+def write_image(job: Job, found: Prediction, model: Predictor) -> None:
+    """Writes an image's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
-    _write_mask(job, found.labels)
+    _write_mask(job, found.labels, model)
     if job.overlay:  # of sides the right lung is orange, the left one cyan
         lungs = [found.labels == 1, found.labels == 2] if job.options.sides else [found.mask]
         images.write_png(job.overlay, draw_overlay(found.image, *lungs))
@@ -153,7 +157,7 @@ def write_volume(
     """Writes a CT volume's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
     grid = found.volume.grid
-    _write_mask(job, found.labels_ZxHxW, grid)
+    _write_mask(job, found.labels_ZxHxW, model, grid)
     if job.overlay:
         images.write_png(job.overlay, picture(model, found.mask_ZxHxW, found.volume))
     if job.probability:
@@ -161,9 +165,9 @@ def write_volume(
         write_mask(job.probability, found.probability_ZxHxW, grid, unit=1 / 255)
 
 
-def _write_mask(job: Job, labels: np.ndarray, grid: Grid | None = None) -> None:
+def _write_mask(job: Job, labels: np.ndarray, model: Predictor, grid: Grid | None = None) -> None:
     options = job.options
-    model = options.ct_model if job.is_volume else options.model
+    name = name_model(model, options)
     job.format.write(
-        MaskFile(*(job.mask, labels, options.sides, job.source, model, grid, options.output))
+        MaskFile(*(job.mask, labels, options.sides, job.source, name, grid, options.output))
     )

@@ -11,12 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError, one_line, print_error
-from jaxlung.io.dicom.signature import is_dicom
+from jaxlung.gate.image import WORDS
+from jaxlung.io.ct.geometry import is_sheared, measure_voxel
 from jaxlung.io.passed_over import count_in_words
-from jaxlung.io.volumes import is_sheared, is_volume, measure_voxel
+from jaxlung.io.volumes import is_volume
 from jaxlung.predict.batch import summary
 from jaxlung.predict.batch.earlier import check_nothing_lost, read_earlier
-from jaxlung.predict.batch.outputs import Job, Options, plan_jobs, write_image, write_volume
+from jaxlung.predict.batch.models import Models
+from jaxlung.predict.batch.outputs import (
+    Job,
+    Options,
+    name_model,
+    plan_jobs,
+    write_image,
+    write_volume,
+)
 from jaxlung.predict.batch.shares import hold_folder, take_share
 from jaxlung.predict.batch.sources import Source, on_disk
 from jaxlung.predict.batch.summary import Row
@@ -24,27 +33,12 @@ from jaxlung.predict.prediction import Prepared
 from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import Done, stream, timed
 from jaxlung.predict.volumes import predict_volume
+from jaxlung.structures import LUNG
 from jaxlung.system.digests import digest_weights
 from jaxlung.system.threads import count_workers, take_turn
 from jaxlung.version import __version__
 
 _SHOWN = 20  # images that get a line each; of more only what is odd, and a bar
-
-
-class Models(NamedTuple):
-    """The models of a batch: each image and scan goes to the one of its modality."""
-
-    xray: Predictor | None = None
-    ct: Predictor | None = None
-
-    @property
-    def known(self) -> list[Predictor]:
-        return [model for model in self if model]
-
-
-def models_of(model: Predictor) -> Models:
-    """Makes models of a single one."""
-    return Models(ct=model) if model.config.modality == "ct" else Models(xray=model)
 
 
 def run_batch(
@@ -139,7 +133,7 @@ def _follow(
             odd = "".join(f"; {warning}" for warning in row["warnings"])
             if few or odd:
                 with tqdm.external_write_mode():
-                    found = f"{row['share']:.1%} {job.options.output}"
+                    found = f"{row['share']:.1%} {job.options.output} by {row['model']}"
                     print(one_line(f"{name} -> {job.mask}, {found}{odd}"), flush=True)
     return failed
 
@@ -169,7 +163,9 @@ def _images(models: Models, jobs: Sequence[Job], batch_size: int) -> Iterator[Do
             assert model is not None
             prepared = model.prepare(path)
             if prepared.is_ct and models.ct:
+                kept = [words for words in prepared.warnings if words not in WORDS.values()]
                 model, prepared = models.ct, models.ct.prepare(path)
+                prepared = prepared._replace(warnings=(*kept, *prepared.warnings))
         _refuse(job, prepared.warnings)
         return _Ready(job, model, prepared, stamp)
 
@@ -187,11 +183,11 @@ def _images(models: Models, jobs: Sequence[Job], batch_size: int) -> Iterator[Do
         with _any_error_named(job), take_turn(ready.prepared.image.size):
             found = ready.model.finish(ready.prepared, probability_SxS)
             _refuse(job, found.warnings)
-            write_image(job, found)
+            write_image(job, found, ready.model)
         sizes = summary.measure_lungs(found.labels, found.spacing and math.prod(found.spacing))
         if not found.sides_known:
             sizes |= {field: None for field in sizes if not field.startswith("lung")}
-        sizes |= {"turned": found.degrees}
+        sizes |= {"turned": found.degrees, "model": name_model(ready.model, job.options)}
         return _describe(job, ready.stamp, found.labels, sizes, found.confidence, found.warnings)
 
     return stream(jobs, prepare, compute, finish, batch_size=batch_size, workers=count_workers())
@@ -207,11 +203,6 @@ def _volumes(models: Models, jobs: Sequence[Job]) -> Iterator[Done[Job, Row]]:
 def _volume(model: Predictor, job: Job) -> Row:
     with _any_error_named(job), on_disk(job.source) as path:
         stamp = job.source.stamp
-        if not (is_volume(path) or is_dicom(path)):
-            raise InputError(
-                f"{path}: is no volume, but the model was trained on CT volumes; name a NIfTI, "
-                f"MetaImage or NRRD file, or the folder of a DICOM series"
-            )
         job.format.check_source(path)
         found = predict_volume(model, path, probabilities=job.options.probabilities)
         volume, warnings = found.volume, list(found.warnings)
@@ -228,7 +219,10 @@ def _volume(model: Predictor, job: Job) -> Row:
     if not volume.placed:
         sizes |= {field: None for field in sizes if field != "lung_px"}
     mean_hu, laa950 = found.density
+    if model.output != LUNG:
+        sizes |= {field: None for field in sizes if not field.startswith("lung")}
     sizes |= {
+        "model": name_model(model, job.options),
         "mean_hu": None if mean_hu is None else round(mean_hu, 1),
         "laa950": None if laa950 is None else round(laa950, 4),
     }

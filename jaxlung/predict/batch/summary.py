@@ -20,7 +20,7 @@ SCHEMA = "jaxlung-predict-1"  # changes when a field changes its meaning or goes
 JSON, CSV, JOURNAL = "summary.json", "summary.csv", ".summary.jsonl"
 # A row's columns; None where one does not apply. docs/predict.md says what they mean.
 FIELDS = (
-    *("name", "image", "status", "mask", "height", "width", "slices"),
+    *("name", "image", "status", "model", "mask", "height", "width", "slices"),
     *("lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2"),
     *("lung_ml", "right_ml", "left_ml", "right_to_left", "mean_hu", "laa950"),
     *("confidence", "turned", "warnings", "error", "seconds"),

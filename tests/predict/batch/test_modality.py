@@ -79,3 +79,25 @@ def test_nothing_is_named_and_a_missing_file_is_an_image(tmp_path):
         find_images_and_volumes([tmp_path / "empty"])
     [source] = find_images_and_volumes([tmp_path / "gone.png"])
     assert not source.is_volume
+
+
+def test_x_rays_beside_the_slices_of_a_series_are_images(study):
+    """A flat export: the series is one scan, all else is found and predicted for itself."""
+    for name in ("film.png", "film.dcm"):
+        (study / name).rename(study / "series" / name)
+    found = find_images_and_volumes([study])
+    names = {Path(s.path).name: s.is_volume for s in found}
+    assert names == {"film.png": False, "film.dcm": False, "series": True, "scan.nii.gz": True}
+
+
+def test_an_archive_of_everything(study, tmp_path):
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for file in sorted(study.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(study))
+    passed_over = Counter[str]()
+    found = find_images_and_volumes([tmp_path / "all.zip"], passed_over=passed_over)
+    assert {source.member: source.is_volume for source in found} == {
+        **{"film.png": False, "film.dcm": False, "series/": True, "scans/scan.nii.gz": True}
+    }
+    assert passed_over == {".docx": 1}

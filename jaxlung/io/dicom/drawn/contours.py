@@ -57,7 +57,8 @@ def read_contours(path: Path, target: Target) -> DrawnLungs:
         frames = list(dataset.get("ReferencedFrameOfReferenceSequence") or ())
         own_frames = [rois[number].get("ReferencedFrameOfReferenceUID") for number in chosen]
         of_file = [frame.get("FrameOfReferenceUID") for frame in frames]
-        check_references(path, target, filter(None, own_frames or of_file), _find_series(frames))
+        known = [*filter(None, own_frames)] or [*filter(None, of_file)]
+        check_references(path, target, known, _find_series(frames))
         bits_SxRxC = target.new_bits()
         for number, lung in chosen.items():
             _draw(sequences[number], target, path, number, bits_SxRxC, BITS[lung])
@@ -148,8 +149,9 @@ def join_contours(contours: list[_Contour], shape: tuple[int, int]) -> np.ndarra
         >>> int(join_contours(closed, (5, 5)).sum())
         16
     """
-    unique = {(kind, points_Nx2.tobytes()): (kind, points_Nx2) for kind, points_Nx2 in contours}
-    filled = [(kind, fill_polygon(points_Nx2, shape)) for kind, points_Nx2 in unique.values()]
+    # A contour that stands twice, perhaps from another point on, fills the same pixels.
+    every = [(kind, fill_polygon(points_Nx2, shape)) for kind, points_Nx2 in contours]
+    filled = list({(kind, inside.tobytes()): (kind, inside) for kind, inside in every}.values())
     filled.sort(key=lambda pair: -int(pair[1].sum()))
     mask_HxW = np.zeros(shape, bool)
     for kind, inside_HxW in filled:
