@@ -26,6 +26,7 @@ from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.metrics import Counts
 from jaxlung.model import UNet
 from jaxlung.phantom import radiographs
+from jaxlung.predict.batch.models import models_of
 from jaxlung.predict.batch.outputs import Options
 from jaxlung.predict.batch.run import run_batch
 from jaxlung.predict.batch.sources import find_sources
@@ -384,7 +385,7 @@ def test_messages_name_the_structure(model, two_conventions, tmp_path, capsys):
         marker = marking(model, structure)
         assert f"% {structure}, confidence" in repr(marker.prediction(film))
         options = Options(out=tmp_path / structure, output=structure)
-        assert run_batch(marker, find_sources([film], volumes=False), options) == 0
+        assert run_batch(models_of(marker), find_sources([film], volumes=False), options) == 0
         assert f"% {structure}" in capsys.readouterr().out
 
 

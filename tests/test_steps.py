@@ -27,7 +27,7 @@ class OneLayer(nn.Module):
 
 @pytest.fixture
 def without_augmentation(monkeypatch):
-    monkeypatch.setattr(steps, "augment", lambda key, image, mask, config, mirror: (image, mask))
+    monkeypatch.setattr(steps, "augment", lambda key, image, mask, *_: (image, mask))
 
 
 def compiled(recipe):

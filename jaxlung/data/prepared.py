@@ -162,6 +162,8 @@ def _find_labels(entry: NamedSet, empty: Sequence[str]) -> tuple[str, ...]:
     """
 
     def is_drawn(name: str) -> bool:
+        if entry.modality == "ct":  # a slice may lie beside what was drawn on its scan
+            return True
         return not {_FEATURES.get(own) for own in (name, mirror_name(name))} & set(empty)
 
     if _adds_heart(entry) and not is_drawn(HEART):

@@ -14,7 +14,7 @@ from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.gate.image import TURNED, WORDS, rotate
 from jaxlung.io.film import Film
 from jaxlung.phantom import radiographs
-from jaxlung.predict import predictor
+from jaxlung.predict import images
 from tests.helpers.predict_command import predict
 
 
@@ -44,7 +44,7 @@ def test_it_is_only_warned_of_on_demand(workdir, film):
 def test_a_header_of_a_film_on_its_head_is_not_of_a_mirrored_one(model, film, monkeypatch):
     """Rows that run to the patient's right are those of a film that is turned by half a circle."""
     headed = Film(rotate(film, 180), None, "CR", mirrored=True)
-    monkeypatch.setattr(predictor, "read_film", lambda path: headed)
+    monkeypatch.setattr(images, "read_film", lambda path: headed)
     labels = model.prediction("film.dcm").labels
     assert (rotate(labels, 180) == model.prediction(film).labels).all()
 

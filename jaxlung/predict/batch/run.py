@@ -170,12 +170,10 @@ def _images(models: Models, jobs: Sequence[Job], batch_size: int) -> Iterator[Do
         return _Ready(job, model, prepared, stamp)
 
     def compute(batch: Sequence[_Ready]) -> Iterator[np.ndarray]:
-        of_each = {
-            id(model): model.probabilities(
-                (one.prepared.canvas for one in batch if one.model is model), batch_size
-            )
-            for model in models.known
-        }
+        of_each = {}
+        for model in models.known:
+            canvases = [one.prepared.canvas for one in batch if one.model is model]
+            of_each[id(model)] = model.probabilities(canvases, batch_size)
         return (next(of_each[id(one.model)]) for one in batch)
 
     def finish(ready: _Ready, probability_SxS: np.ndarray) -> Row:

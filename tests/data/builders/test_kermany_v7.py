@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung.catalog import LUNG_AND_HEART, find_finding
+from jaxlung.catalog import find_finding
 from jaxlung.data.builders import kermany_v7
 from jaxlung.data.prepare import prepare
 from jaxlung.data.prepared import open_set
 from jaxlung.errors import InputError
+from jaxlung.structures import LUNG_AND_HEART
 from tests.helpers import official_layouts as layouts
 
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -272,7 +272,9 @@ def test_a_structure_has_its_own_code_label_and_side(
     tmp_path, structure, code, meaning, label, side
 ):
     source, mask = radiograph(tmp_path / "a.dcm"), (label2() > 0).astype(np.uint8)
-    write_segmentation(tmp_path / "s.dcm", source, mask, sides=False, structure=structure)
+    write_segmentation(
+        tmp_path / "s.dcm", source, mask, sides=False, model="cxr", structure=structure
+    )
     found = read(tmp_path / "s.dcm")
     [segment] = found.SegmentSequence
     [kind] = segment.SegmentedPropertyTypeCodeSequence

@@ -7,6 +7,7 @@ import pytest
 
 from jaxlung.errors import InputError
 from jaxlung.io import volumes
+from jaxlung.io.ct.geometry import is_sheared
 from jaxlung.io.dicom import series
 from jaxlung.system.silence import silence
 
@@ -122,7 +123,7 @@ def test_a_sheared_grid_is_known(tmp_path):
     tilted = write_series(tmp_path / "tilted", ImageOrientationPatient=[1, 0, 0, 0, 0.94, -0.342])
     straight = write_series(tmp_path / "straight", (0.0, 1.2, 2.5, 3.8, 5.0))
     grids = [volumes.read_volume(directory).grid for directory in (tilted, straight)]
-    assert [volumes.is_sheared(grid) for grid in grids] == [True, False]
+    assert [is_sheared(grid) for grid in grids] == [True, False]
 
 
 def test_positions_rounded_by_the_scanner_are_even(tmp_path):
