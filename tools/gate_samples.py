@@ -113,7 +113,11 @@ def _draw(name: str, film: np.ndarray, second: np.ndarray, rng: np.random.Genera
 
 def _of_phantom(index: int, film: np.ndarray, name: str) -> Drawn:
     rng = np.random.default_rng([SEED, CLASSES.index(name), index])
-    return [(_square(picture), CLASSES.index(name)) for picture in (film, mild(film, rng))]
+    changed = mild(film, rng)
+    drawn = [(_square(picture), CLASSES.index(name)) for picture in (film, changed)]
+    if name == "upright":
+        drawn.append((_square(255 - changed), CLASSES.index("inverted")))
+    return drawn
 
 
 def _of_volume(index: int, path: Path) -> Drawn:
