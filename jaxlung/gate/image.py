@@ -31,7 +31,7 @@ COLOURED_SHARE = 0.05  # share of the pixels that differ by more than COLOUR
 # Least probability of being inverted or rotated, and of being upright after, to turn an image.
 # Labels were smoothed by 0.05 in training, so that few probabilities are above 0.95.
 SURE = 0.9
-CT = 0.5  # least probability of a CT slice, to give it to a model of CT; no film has above 0.13
+CT = 0.5  # least probability of a CT slice, to give it to a model of CT; no film has above 0.15
 WORDS = {
     "inverted": "looks inverted (air is bright): turned over before prediction",
     "turned 90": "looks rotated by 90 degrees clockwise: turn it upright",
