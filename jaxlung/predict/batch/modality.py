@@ -1,14 +1,19 @@
 """Tells scans from X-rays and other pictures among what the paths of a batch lead to."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from jaxlung.errors import InputError
 from jaxlung.io.dicom.signature import is_dicom, read_start, starts_ct, starts_dicom
+from jaxlung.io.images import may_be_dicom
 from jaxlung.io.volumes import SUFFIXES
 from jaxlung.predict.batch.archives import list_members, open_archive, read_member_start
 from jaxlung.predict.batch.sources import Source, find_sources
+
+# By which `name_kind` counts the files of scans where images are searched for.
+_ENDS = {PurePath(f"scan{suffix}").suffix for suffix in SUFFIXES}
 
 
 def find_images_and_volumes(
@@ -46,17 +51,18 @@ def _at(path: Path, but_not: Path | None, aside: Counter[str]) -> list[Source]:
             return find_sources([path], volumes=True, but_not=but_not, passed_over=aside)
         except InputError:
             raise error from None
-    try:
-        volumes = find_sources([path], volumes=True, but_not=but_not, passed_over=volumes_aside)
-    except InputError:  # there are images alone
+    others = [source for source in images if not _is_slice(source)]
+    volumes = None
+    if len(others) < len(images) or _ENDS & images_aside.keys():  # else there is no scan to find
+        with contextlib.suppress(InputError):  # nor is there, by a closer look
+            volumes = find_sources([path], volumes=True, but_not=but_not, passed_over=volumes_aside)
+    if volumes is None:
         aside.update(images_aside)
         return images
-    volumes = [source for source in volumes if _is_scan(source)]
-    if volumes:
-        images = [source for source in images if not _is_slice(source)]
+    scans = [source for source in volumes if _is_scan(source)]
     # What one search passes over the other may have found.
     aside.update(images_aside & volumes_aside)
-    return images + volumes
+    return [*(others if scans else images), *scans]
 
 
 def _is_scan(source: Source) -> bool:
@@ -79,8 +85,11 @@ def _is_ct(file: Path) -> bool:
 
 def _is_slice(source: Source) -> bool:
     """Says whether an image is a slice of a series, which is found as a whole."""
+    name = source.member or source.path.name
+    if not may_be_dicom(name):
+        return False
     if source.member:
         start = read_member_start(open_archive(source.path), source.member)
     else:
         start = read_start(source.path)
-    return starts_dicom(start, source.name.name) and starts_ct(start)
+    return starts_dicom(start, name) and starts_ct(start)

@@ -1,5 +1,6 @@
 """Scans and images are told apart by what the files are, wherever they lie."""
 
+import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 from jaxlung.errors import InputError
 from jaxlung.io.images import write_png
+from jaxlung.predict.batch import modality
 from jaxlung.predict.batch.modality import find_images_and_volumes
 from tests.helpers.ct_scans import affine_of, body, save
 from tests.helpers.dicom_files import dicom, saved
@@ -101,3 +103,27 @@ def test_an_archive_of_everything(study, tmp_path):
         **{"film.png": False, "film.dcm": False, "series/": True, "scans/scan.nii.gz": True}
     }
     assert passed_over == {".docx": 1}
+
+
+def test_a_folder_of_pictures_is_walked_once_and_none_is_opened(study, monkeypatch):
+    """Folders of pictures may be large, and far away."""
+    for name in ("film.dcm", "series", "scans"):
+        path = study / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    walks = []
+    find = modality.find_sources
+    monkeypatch.setattr(modality, "find_sources", lambda *a, **k: walks.append(k) or find(*a, **k))
+    monkeypatch.setattr(modality, "read_start", None)  # would fail
+    passed_over = Counter[str]()
+    assert kinds(find_images_and_volumes([study], passed_over=passed_over)) == {"film": False}
+    assert len(walks) == 1 and passed_over == {".docx": 1}
+
+
+def test_another_compressed_file_is_no_scan(study):
+    shutil.rmtree(study / "series")
+    shutil.rmtree(study / "scans")
+    (study / "notes.tar.gz").write_bytes(b"x")
+    passed_over = Counter[str]()
+    found = find_images_and_volumes([study], passed_over=passed_over)
+    assert {Path(s.path).name for s in found} == {"film.png", "film.dcm"}
+    assert passed_over == {".docx": 1, ".gz": 1}
