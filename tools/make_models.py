@@ -41,7 +41,6 @@ OUTPUTS = (LUNG, LUNG_AND_HEART)
 SURE = 0.9  # mean certainty in and near the lungs, from which a teacher's label is taken
 NEAR = 1 / 32  # of the longer side: how far "near" reaches from a mask
 REPEATS = {"montgomery": 4}  # visits in an epoch: the children are seven times as many films
-_FINDINGS = {"_0": "normal", "_1": "tuberculosis"}  # how the names of both sets of the NLM end
 SMALL = 192  # pixels: the first canvas
 _HEART_IN = f"masks_{LUNG_AND_HEART}"
 _KINDS = ("images", "masks", _HEART_IN)
@@ -85,8 +84,7 @@ def join_sets(sets: Sequence[Set], out: Path, labels: Path | None = None) -> Non
                     name = f"{stem}-{i + 1}" if i else stem
                     lists[split].append(name)
                     patient = f"{one.name}:{patients[stem]}"
-                    finding = findings.get(stem) or _FINDINGS.get(stem[-2:], "")
-                    rows.append((name, patient, one.convention, one.name, finding))
+                    rows.append((name, patient, one.convention, one.name, findings.get(stem, "")))
                     add(pairs[stem], name)
     if labels:
         pairs = {pair.id: pair for pair in find_pairs(labels)}

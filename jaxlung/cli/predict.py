@@ -123,10 +123,7 @@ def _load_models(arguments: argparse.Namespace) -> Any:
     if named := arguments.model:
         model = load_one(named if len(named) > 1 else named[0])
         return models_of(model.for_output(arguments.output))
-    xray = load_one(bundled.DEFAULT).for_output(arguments.output)
-    if bundled.CT not in bundled.list_models():
-        return Models(xray)
-    ct = load_one(bundled.CT)
+    xray, ct = load_one(bundled.DEFAULT).for_output(arguments.output), load_one(bundled.CT)
     return Models(xray, ct if xray.output in ct.config.model.outputs else None)
 
 

@@ -173,7 +173,7 @@ class TrainConfig:
     checkpoint_steps: int = between(0, 0, 10**9, "updates between saves; 0: after an epoch only")
     skip_nonfinite: int = between(3, 0, 10**6, "updates in a row that may be skipped, not finite")
     seed: int = between(0, 0, 2**31 - 1, "of the parameters, augmentation and dropout")
-    # Of X-rays; see `jaxlung.masks.postprocess.clean_up`.
+    # See `jaxlung.masks.postprocess.clean_up` for X-rays, `bodies.keep_lung_bodies` for scans.
     postprocess: bool = setting(True, "keep a mask's largest pieces, of lungs two; fill holes")
     threshold: float = between(0.5, 0.001, 0.999, "a mask holds probabilities of at least this")
 
@@ -222,7 +222,7 @@ class Config:
 
     @property
     def keeps_lungs(self) -> bool:
-        """Whether predictions are cleaned up by `postprocess.clean_up`."""
+        """Whether the mask of a single image is cleaned up by `postprocess.clean_up`."""
         return self.train.postprocess and self.modality == "xray"
 
     @property

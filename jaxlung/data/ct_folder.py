@@ -7,7 +7,7 @@ Splits are by patient, as for X-rays; metadata.csv and patient patterns speak of
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +36,7 @@ def load_ct_splits(config: DataConfig) -> dict[str, Split]:
     """Loads the splits of config.dir, every slice of a volume in one of them."""
     whole = load_ct_folder(config, Path(config.dir))
     patient_by_slice = patients_by_id(whole)
-    slices_by_volume: dict[str, list[str]] = {}
-    for image_id in whole.ids:
-        slices_by_volume.setdefault(volume_name(image_id), []).append(image_id)
+    slices_by_volume = group_slices(whole.ids)
     patients = {volume: patient_by_slice[ids[0]] for volume, ids in slices_by_volume.items()}
     volumes_by_split = split_stems(config, list(slices_by_volume), patients)
     return {
@@ -83,6 +81,19 @@ def volume_name(slice_id: str) -> str:
         'scan_3'
     """
     return slice_id.rpartition("_z")[0]
+
+
+def group_slices(slice_ids: Sequence[str]) -> dict[str, list[str]]:
+    """Groups slices by the stem of their volume, in the order given.
+
+    Example:
+        >>> group_slices(["a_z0000", "a_z0001", "b_z0000"])
+        {'a': ['a_z0000', 'a_z0001'], 'b': ['b_z0000']}
+    """
+    found: dict[str, list[str]] = {}
+    for slice_id in slice_ids:
+        found.setdefault(volume_name(slice_id), []).append(slice_id)
+    return found
 
 
 def find_volumes(directory: Path) -> dict[str, tuple[Path, Path]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from jaxlung.catalog import CATALOG, modality_of, set_names
 from jaxlung.config import DataConfig
-from jaxlung.data.ct_folder import volume_name
+from jaxlung.data.ct_folder import group_slices
 from jaxlung.data.metadata import useful_groups
 from jaxlung.data.prepared import WINDOW, open_set
 from jaxlung.data.splits import (
@@ -68,9 +68,7 @@ def _read_lists(path: Path, ids: Sequence[str], modality: str) -> dict[str, list
     """Reads lists of images, or of volumes of CT, which stand for their slices."""
     if modality != "ct":
         return read_split_file(path, ids)
-    slices_by_volume: dict[str, list[str]] = {}
-    for image_id in ids:
-        slices_by_volume.setdefault(volume_name(image_id), []).append(image_id)
+    slices_by_volume = group_slices(ids)
     lists = read_split_file(path, list(slices_by_volume))
     return {
         split: [image_id for volume in volumes for image_id in slices_by_volume[volume]]

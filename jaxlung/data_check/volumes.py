@@ -14,7 +14,7 @@ from jaxlung.data_check.files import Reading, Record, relative
 from jaxlung.data_check.findings import Compared, find_copies
 from jaxlung.data_check.kinds import Finding
 from jaxlung.errors import InputError, format_shape
-from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.ct.hounsfield import apply_window, read_scan, to_hounsfield
 from jaxlung.io.ct.labels import is_same_grid, read_label_volume
 from jaxlung.io.volumes import Grid, Volume, read_volume
 from jaxlung.predict.volumes import check_lungs
@@ -90,10 +90,7 @@ def compare_volumes(
 
 def read_middle(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
     """Reads the slice with most lung, for a picture: uint8 and bool [H, W]."""
-    scan, mask = (
-        to_hounsfield(read_volume(pair.image, rounded=True), pair.image),
-        read_label_volume(pair.mask),
-    )
+    scan, mask = read_scan(pair.image), read_label_volume(pair.mask)
     z = int(np.argmax(np.count_nonzero(mask.voxels_ZxHxW, axis=(1, 2))))
     if scan.voxels_ZxHxW.shape != mask.voxels_ZxHxW.shape:
         raise InputError(f"{pair.mask}: lies on another grid than its scan")

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from jaxlung.config import DataConfig
 from jaxlung.errors import InputError
 from jaxlung.evaluation.mask_files import Files, ScoredFiles
-from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.ct.hounsfield import apply_window, read_scan
 from jaxlung.io.ct.labels import check_same_grid, read_label_volume
-from jaxlung.io.volumes import Volume, read_grid, read_volume
+from jaxlung.io.volumes import Volume, read_grid
 from jaxlung.masks.sides import Lungs, lungs_from_labels, split_lungs
 from jaxlung.metrics import image
 from jaxlung.metrics.set_scores import ImageScores, Picture, VolumeScores
@@ -229,7 +229,7 @@ def _draw(
     for i in sorted({file_of[index] for index in indices}):
         pair, scan, first = _read_pair(files[i], sides=False), files[i].image, file_of.index(i)
         own = [index for index in indices if file_of[index] == i]
-        volume = to_hounsfield(read_volume(scan, rounded=True), scan) if scan else None
+        volume = read_scan(scan) if scan else None
         for index in own:
             z = index - first
             drawn = volume and apply_window(

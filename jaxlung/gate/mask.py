@@ -39,11 +39,14 @@ def check_mask(
     if not mask_HxW.any():
         return (f"no {structure} was found: check that the image shows a chest",)
     warnings = _check_lungs(mask_HxW) if structure == LUNG else []
-    if least_confidence is not None and confidence < least_confidence:
-        warnings.append(
-            f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
-        )
-    return tuple(warnings)
+    return (*warnings, *check_confidence(confidence, least_confidence))
+
+
+def check_confidence(confidence: float, least: float | None) -> list[str]:
+    """Warns of a confidence below what the model reaches on good images; None: not known."""
+    if least is None or confidence >= least:
+        return []
+    return [f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"]
 
 
 def _check_lungs(mask_HxW: np.ndarray) -> list[str]:

@@ -95,7 +95,7 @@ def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volum
     """
     grid, read_voxels, warning = _open(Path(path))
     voxels = read_voxels(rounded)
-    turn = _turn(grid.affine_4x4)
+    turn = find_turn(grid.affine_4x4)
     turned = from_grid(voxels, grid)
     unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
     sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
@@ -206,12 +206,12 @@ def _open_nifti(path: Path) -> _Opened:
 
 def axial_shape(grid: Grid) -> tuple[int, int, int]:
     """Returns [Z, H, W] of the slices that `read_volume` makes of the grid."""
-    z, y, x = (grid.shape[axis] for axis in np.argsort(_turn(grid.affine_4x4)[:, 0]))
+    z, y, x = (grid.shape[axis] for axis in np.argsort(find_turn(grid.affine_4x4)[:, 0]))
     return z, y, x
 
 
-def _turn(affine_4x4: np.ndarray) -> np.ndarray:
-    """Returns nibabel's orientation transform from the file's axes to _AXES."""
+def find_turn(affine_4x4: np.ndarray) -> np.ndarray:
+    """Returns nibabel's orientation transform from the file's axes to those of axial slices."""
     orientations = import_nibabel().orientations
     return orientations.ornt_transform(
         orientations.io_orientation(affine_4x4), orientations.axcodes2ornt(_AXES)
@@ -221,7 +221,7 @@ def _turn(affine_4x4: np.ndarray) -> np.ndarray:
 def from_grid(voxels: np.ndarray, grid: Grid) -> np.ndarray:
     """Turns voxels of grid.shape into axial slices [Z, H, W]."""
     turned: np.ndarray = import_nibabel().orientations.apply_orientation(
-        voxels, _turn(grid.affine_4x4)
+        voxels, find_turn(grid.affine_4x4)
     )
     return turned
 

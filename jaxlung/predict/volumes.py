@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
+from jaxlung.gate.mask import check_confidence
 from jaxlung.io.ct.geometry import measure_voxel
-from jaxlung.io.ct.hounsfield import apply_window, to_hounsfield
+from jaxlung.io.ct.hounsfield import apply_window, read_scan
 from jaxlung.io.drawing import draw_overlay, draw_sheet
-from jaxlung.io.volumes import Volume, read_volume
+from jaxlung.io.volumes import Volume
 from jaxlung.masks.bodies import label_lung_bodies
 from jaxlung.metrics.calibration import Confidence, ExpectedDice
 from jaxlung.predict.predictor import Predictor
@@ -66,11 +67,11 @@ def predict_volume(
 
     Raises:
         InputError: a model of X-rays, a volume that cannot be read, or one that is not in
-            Hounsfield units, unless `to_hounsfield` can bring it there.
+            Hounsfield units, unless `hounsfield.to_hounsfield` can bring it there.
     """
     if model.config.modality != "ct":
         raise InputError(f"{path}: is a CT volume, but the model was trained on X-rays")
-    volume = to_hounsfield(read_volume(path, rounded=True), path)
+    volume = read_scan(path)
     data = model.config.data
     _, height, width = volume.voxels_ZxHxW.shape
     geometry = canvas_geometry(height, width, data.size, data.fit)
@@ -93,10 +94,8 @@ def predict_volume(
     known = model.confidences.get(model.output, Confidence())
     confidence = known.calibrate(sums.value) if mask_ZxHxW.any() else 0.0
     warnings = [*volume.warnings, *check_lungs(mask_ZxHxW, volume, model.output)]
-    if mask_ZxHxW.any() and known.least is not None and confidence < known.least:
-        warnings.append(
-            f"the outlines are uncertain (expected Dice {confidence:.2f}): check the mask"
-        )
+    if mask_ZxHxW.any():
+        warnings += check_confidence(confidence, known.least)
     has_sides = model.output == LUNG
     return VolumePrediction(
         label_lung_bodies(mask_ZxHxW) if has_sides else mask_ZxHxW.astype(np.uint8),

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.ct.rounding import to_int16
-from jaxlung.io.volumes import Volume
+from jaxlung.io.volumes import Volume, read_volume
 
 _LARGEST = 4096  # values beyond are metal or padding
 _AIR = (-1300, -500)  # lung is in it
@@ -24,6 +24,14 @@ _NONE = 0.001  # a smaller share of the voxels is none
 _SOME = 0.03  # the least share of a peak; cortical bone and metal together hold 0.002
 _NEAR_0 = 10  # HU that air may lie from 0 to be told from air that 1024 was added to
 _PEAK = 4  # HU to either side of a value, over which counts are summed to find a peak
+
+
+def read_scan(path: Path) -> Volume:
+    """Reads a CT volume in Hounsfield units, int16.
+
+    Raises: as `read_volume` and `to_hounsfield`.
+    """
+    return to_hounsfield(read_volume(path, rounded=True), path)
 
 
 def to_hounsfield(volume: Volume, path: Path) -> Volume:

@@ -5,7 +5,14 @@ from pathlib import Path
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.volumes import Grid, Volume, axial_shape, import_nibabel, read_volume
+from jaxlung.io.volumes import (
+    Grid,
+    Volume,
+    axial_shape,
+    find_turn,
+    import_nibabel,
+    read_volume,
+)
 
 _NEAR = 0.1  # of the smallest side of a voxel: how far the corners of one grid may lie apart
 
@@ -60,11 +67,8 @@ def is_same_grid(first: Grid, second: Grid) -> bool:
 
 def _corners(grid: Grid) -> np.ndarray:
     """Returns the places of the first and last voxels, [4, 8], in the order of axial slices."""
-    orientations = import_nibabel().orientations
-    turn = orientations.ornt_transform(
-        orientations.io_orientation(grid.affine_4x4), orientations.axcodes2ornt(("S", "P", "L"))
-    )
-    axial_4x4 = grid.affine_4x4 @ orientations.inv_ornt_aff(turn, grid.shape)
+    turn = find_turn(grid.affine_4x4)
+    axial_4x4 = grid.affine_4x4 @ import_nibabel().orientations.inv_ornt_aff(turn, grid.shape)
     last = np.array(axial_shape(grid)) - 1
     corners_3x8 = np.stack(np.meshgrid(*([0, n] for n in last), indexing="ij")).reshape(3, 8)
     return axial_4x4 @ np.concatenate([corners_3x8, np.ones((1, 8))])

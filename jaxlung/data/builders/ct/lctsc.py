@@ -11,11 +11,10 @@ from typing import Any
 
 from jaxlung.data.builders.shared import radiographs, scans
 from jaxlung.errors import InputError, print_warning
-from jaxlung.io.ct.hounsfield import to_hounsfield
+from jaxlung.io.ct.hounsfield import read_scan
 from jaxlung.io.dicom.drawn.read import read_drawn_lungs
 from jaxlung.io.dicom.series import holds_slices
 from jaxlung.io.dicom.signature import name_drawing, read_start
-from jaxlung.io.volumes import read_volume
 from jaxlung.structures import LEFT_LUNG, LUNG, RIGHT_LUNG
 
 _PATIENT = re.compile(r"LCTSC-(Train|Test)-(S\d+)-\d+")
@@ -43,7 +42,7 @@ class JaxlungLctsc(radiographs.Builder):
     def _generate_examples(self, patients: dict[str, Path]) -> Iterator[tuple[str, dict[str, Any]]]:
         for patient, folder in patients.items():
             series, drawing = find_scan(folder)
-            volume = to_hounsfield(read_volume(series), series)
+            volume = read_scan(series)
             for warning in volume.warnings:
                 print_warning(f"{series}: {warning}")
             drawn = read_drawn_lungs(drawing, series)
