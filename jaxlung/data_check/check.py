@@ -92,7 +92,10 @@ def check(
     items: Sequence[Any]
     if is_set(place):
         if modality_of(str(place)) == "ct":
-            raise InputError(f"{place}: holds CT, and `jaxlung data check` is for single images")
+            raise InputError(
+                f"{place}: is a prepared set of CT, which `jaxlung data check` does not read; name "
+                f"the folder of its volumes"
+            )
         whole = open_set(str(place), data_dir)
         patients, items = patients_by_id(whole), range(len(whole.ids))
         read_record = functools.partial(read_example, whole)

@@ -525,6 +525,7 @@ def test_bad_usage(folder, tmp_path, capsys):
         ([tmp_path / "nowhere"], "nowhere"),
         ([tmp_path / "bare"], "masks"),
         ([folder, "--out", tmp_path / "file"], "file"),
+        (["lctsc"], "name the folder of its volumes"),
         ([folder, "--metadata", tmp_path / "no.csv"], "no.csv"),
         ([folder, "--split-file", tmp_path / "no.json"], "no.json"),
         ([folder, "--patient-pattern", "("], "patient_pattern"),
