@@ -49,7 +49,8 @@ def add_export_command(commands: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Writes the file, and prints what was written and how it was checked."""
-    from jaxlung.export.write import check_file, export_model
+    from jaxlung.export.write import export_model
+    from jaxlung.system.files import check_file
     from jaxlung.system.start import start_process
 
     chosen = FORMATS[arguments.format]

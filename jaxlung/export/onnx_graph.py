@@ -117,13 +117,14 @@ class _Network:
         )
         return self._node("Reshape", f"{name}/channels", normed, as_before)
 
-    def _conv(self, name: str, x: Value, patch: int = 1) -> Value:
+    def _conv(self, name: str, x: Value, patch: int = 1, copies: int = 1) -> Value:
         """Adds a convolution with same padding; with a patch, one of that kernel and stride.
 
-        A dense layer of Flax, whose kernel is [in, out], is one of a single pixel.
+        A dense layer of Flax, whose kernel is [in, out], is one of a single pixel. Of each feature
+        there may be copies.
         """
-        params = self.params[name]
-        kernel = np.asarray(params["kernel"])
+        params = {kind: np.repeat(array, copies, -1) for kind, array in self.params[name].items()}
+        kernel = params["kernel"]
         kernel = kernel.reshape(kernel.shape if kernel.ndim == 4 else (1, 1, *kernel.shape))
         side, features = kernel.shape[0], kernel.shape[3]
         inputs = [self._array(f"{name}/kernel", kernel.transpose(3, 2, 0, 1))]
@@ -169,7 +170,8 @@ class _Network:
     def _gate(self, name: str, skip: Value, x: Value) -> Value:
         both = self._join(f"{name}_both", skip, x)
         hidden = self._node("Relu", f"{name}_relu", self._conv(f"{name}_in", both))
-        score = self._conv(f"{name}_out", skip._replace(name=hidden))
+        # A weight for each channel, all equal: OpenCV 5.0 is wrong where one is spread over them.
+        score = self._conv(f"{name}_out", skip._replace(name=hidden), copies=skip.channels)
         weight = self._node("Sigmoid", f"{name}_weight", score)
         return skip._replace(name=self._node("Mul", name, skip, weight))
 

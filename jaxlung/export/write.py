@@ -9,6 +9,7 @@ from jaxlung.export.exported import prepare_export
 from jaxlung.export.formats import FORMATS
 from jaxlung.predict.load import ModelLike, load
 from jaxlung.predict.predictor import Predictor
+from jaxlung.system.files import check_file
 from jaxlung.weights import bundled
 
 
@@ -60,24 +61,6 @@ def export_model(
     found = chosen.write(exported, out)
     terms = f"; its weights are under {exported.licence}" if exported.licence else ""
     return f"{out}: {format}, {out.stat().st_size / 1e6:.1f} MB, {found}{terms}"
-
-
-def check_file(out: Path, beside: Sequence[str] = (), *, overwrite: bool = False) -> None:
-    """Checks that a file can be written, and the files beside it, before long work.
-
-    Raises:
-        InputError: the folder is missing or cannot be written to, or a file exists.
-    """
-    folder = out.parent
-    if not folder.is_dir():
-        raise InputError(f"--out {out}: there is no folder {folder}; make it first")
-    if out.is_dir():
-        raise InputError(f"--out {out}: is a folder; name a file in it")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--out {out}: {folder} cannot be written to; name another folder")
-    for path in (out, *(out.with_name(out.name + end) for end in beside)):
-        if os.path.lexists(path) and not overwrite:
-            raise InputError(f"{path} exists; name another file, or pass --overwrite")
 
 
 def _licence(models: Sequence[ModelLike], loaded: Predictor) -> str:
