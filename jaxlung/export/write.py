@@ -57,7 +57,12 @@ def export_model(
     check_file(out, chosen.beside, overwrite=overwrite)
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     loaded = load(models if len(models) > 1 else models[0], tta=tta)
-    exported = prepare_export(loaded, licence=_licence(models, loaded), float16=float16)
+    exported = prepare_export(
+        loaded,
+        licence=_licence(models, loaded),
+        float16=float16,
+        name="+".join(Path(one).name for one in models),
+    )
     found = chosen.write(exported, out)
     terms = f"; its weights are under {exported.licence}" if exported.licence else ""
     return f"{out}: {format}, {out.stat().st_size / 1e6:.1f} MB, {found}{terms}"

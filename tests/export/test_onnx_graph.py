@@ -108,6 +108,6 @@ def test_what_float16_cannot_hold_and_a_taken_name_are_refused():
     model = random_model()
     model.variables["params"]["stem"]["kernel"][:] = 1e5
     with pytest.raises(InputError, match="too large for float16; leave out --float16"):
-        prepare_export(model, licence="", float16=True)
+        prepare_export(model, float16=True)
     with pytest.raises(InputError, match="has an output 'canvas'"):
         exported(outputs=("canvas",))

@@ -86,7 +86,7 @@ def test_licences_of_members_and_of_what_a_run_began_with_are_kept(model, monkey
 
 
 def test_kernels_alone_are_rounded(model):
-    one = exported.prepare_export(model, licence="", float16=True).model
+    one = exported.prepare_export(model, float16=True).model
     kernel = np.asarray(one.variables["params"]["stem"]["kernel"])
     assert (kernel == kernel.astype(np.float16)).all()
     scale = one.variables["params"]["bottleneck_norm0"]["scale"]

@@ -26,16 +26,17 @@ class MaskFile(NamedTuple):
     model: str  # its name
     grid: Grid | None = None  # of a volume
     structure: str = "lung"  # that the mask marks
-    spacing: tuple[float, float] | None = None  # of an image: mm, height and width of a pixel
 
     def as_volume(self) -> tuple[np.ndarray, Grid]:
         """Returns the labels [Z, H, W] and their grid; an image is a volume of one slice."""
         if self.grid is not None:
             return self.labels, self.grid
-        from jaxlung.io.viewers.film_grid import make_film_grid
+        from jaxlung.io.viewers.film_grid import make_film_grid, read_film_spacing
+        from jaxlung.predict.batch.sources import on_disk
 
-        height, width = self.labels.shape
-        return self.labels[None], make_film_grid(height, width, self.spacing)
+        with on_disk(self.source) as path:
+            spacing = read_film_spacing(path)
+        return self.labels[None], make_film_grid(*self.labels.shape, spacing)
 
 
 def _accept(*_: Path) -> None:

@@ -141,7 +141,7 @@ def _tell_apart(sources: Sequence[Source]) -> list[Source]:
 def write_image(job: Job, found: Prediction, model: Predictor) -> None:
     """Writes an image's outputs; the mask first, as it alone may be refused."""
     job.mask.parent.mkdir(parents=True, exist_ok=True)
-    _write_mask(job, found.labels, model, spacing=found.spacing)
+    _write_mask(job, found.labels, model)
     if job.overlay:  # of sides the right lung is orange, the left one cyan
         lungs = [found.labels == 1, found.labels == 2] if job.options.sides else [found.mask]
         images.write_png(job.overlay, draw_overlay(found.image, *lungs))
@@ -165,17 +165,9 @@ def write_volume(
         write_mask(job.probability, found.probability_ZxHxW, grid, unit=1 / 255)
 
 
-def _write_mask(
-    job: Job,
-    labels: np.ndarray,
-    model: Predictor,
-    grid: Grid | None = None,
-    spacing: tuple[float, float] | None = None,
-) -> None:
+def _write_mask(job: Job, labels: np.ndarray, model: Predictor, grid: Grid | None = None) -> None:
     options = job.options
     name = name_model(model, options)
     job.format.write(
-        MaskFile(
-            *(job.mask, labels, options.sides, job.source, name, grid, options.output, spacing)
-        )
+        MaskFile(*(job.mask, labels, options.sides, job.source, name, grid, options.output))
     )

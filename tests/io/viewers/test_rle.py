@@ -8,6 +8,8 @@ from jaxlung.io.viewers.rle import encode_runs
 coco = pytest.importorskip("pycocotools.mask", reason='needs pip install -e ".[test]"')
 
 
+# pycocotools 2.0.11 has numpy arrays of an older kind.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 @pytest.mark.parametrize("share", [0, 0.3, 1])
 def test_pycocotools_decodes_what_was_encoded(share):
     mask_HxW = np.random.default_rng(0).random((7, 5)) < share

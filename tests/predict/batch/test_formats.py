@@ -22,7 +22,7 @@ def films(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("films")
     split = load_splits(model.config.data)["train"]
     write_png(folder / "plain.png", split.read(0).image[:, :50])
-    saved(folder / "spaced.dcm", dicom(split.read(1).image, ImagerPixelSpacing=[0.2, 0.1]))
+    saved(folder / "spaced.dcm", dicom(split.read(1).image, PixelSpacing=[0.2, 0.1]))
     return folder
 
 
