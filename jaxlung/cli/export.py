@@ -62,7 +62,7 @@ def run_export(arguments: argparse.Namespace) -> None:
     print(
         export_model(
             models if len(models) > 1 else models[0],
-            arguments.out,
+            out=arguments.out,
             format=arguments.format,
             float16=arguments.float16,
             tta=arguments.tta,

@@ -28,4 +28,5 @@ def run_elsewhere(path, canvases, folder):
     np.save(folder / "canvases.npy", canvases)
     files = [str(path), str(folder / "canvases.npy"), str(folder / "found.npz")]
     subprocess.run([sys.executable, "-c", ELSEWHERE, *files], check=True, cwd=folder)
-    return np.load(folder / "found.npz")
+    with np.load(folder / "found.npz") as found:
+        return dict(found)

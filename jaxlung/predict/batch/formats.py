@@ -36,7 +36,8 @@ class MaskFile(NamedTuple):
 
         with on_disk(self.source) as path:
             spacing = read_film_spacing(path)
-        return self.labels[None], make_film_grid(*self.labels.shape, spacing)
+        height, width = self.labels.shape
+        return self.labels[None], make_film_grid(height, width, spacing)
 
 
 def _accept(*_: Path) -> None:
