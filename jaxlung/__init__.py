@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jaxlung.errors import InputError, TrainingError
     from jaxlung.evaluation.evaluate import evaluate
     from jaxlung.evaluation.mask_scores import score
+    from jaxlung.export.write import export_model
     from jaxlung.io.images import read_image
     from jaxlung.io.masks import read_mask
     from jaxlung.losses import segmentation_loss, soft_dice_loss
@@ -35,6 +36,7 @@ _NAMES = {
     "errors": ["InputError", "TrainingError"],
     "evaluation.evaluate": ["evaluate"],
     "evaluation.mask_scores": ["score"],
+    "export.write": ["export_model"],
     "io.images": ["read_image"],
     "io.masks": ["read_mask"],
     "losses": ["segmentation_loss", "soft_dice_loss"],

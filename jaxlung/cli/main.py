@@ -6,6 +6,7 @@ from typing import NoReturn
 
 from jaxlung.cli.data import add_data_commands
 from jaxlung.cli.evaluate import add_eval_command
+from jaxlung.cli.export import add_export_command
 from jaxlung.cli.predict import add_predict_command
 from jaxlung.cli.score import add_score_command
 from jaxlung.cli.train import add_train_command
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     add_predict_command(commands)
     add_score_command(commands)
+    add_export_command(commands)
     add_train_command(commands)
     add_eval_command(commands)
     add_data_commands(commands)

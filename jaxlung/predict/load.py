@@ -79,7 +79,9 @@ def load(
         turn=turn,
         # The mean of several models has a confidence of its own.
         confidences=read[0].confidences if len(read) == 1 else {},
-        predict_canvases=_canvas_predictor(Path(models[0]), config, variables, len(members), tta),
+        predict_canvases=make_canvas_predictor(
+            Path(models[0]), config, variables, len(members), tta
+        ),
         output=LUNG if LUNG in config.model.outputs else config.model.outputs[0],
     )
 
@@ -149,9 +151,10 @@ def _difference(config: Config, other: Config) -> str:
     return ""
 
 
-def _canvas_predictor(
+def make_canvas_predictor(
     workdir: Path, config: Config, variables: Any, members: int, tta: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
+    """Makes the function `Predictor.predict_canvases` of these variables."""
     devices = jax.local_devices()
     step = functools.partial(
         steps.predict_step,

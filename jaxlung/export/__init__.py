@@ -1,0 +1,1 @@
+"""Models for other runtimes: files that run where jaxlung is not installed."""

@@ -1,0 +1,58 @@
+"""The formats of `jaxlung export`. A new format is a function and a row of the table.
+
+Imports wait until a model is written, since the command line reads the table to list its choices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from jaxlung.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxlung.export.exported import Exported
+
+
+class Format(NamedTuple):
+    """How a model is written."""
+
+    # write(exported, out) makes the file, checks it against the model, and says in a few words what
+    # was found. Where it raises InputError it leaves nothing behind.
+    write: Callable[[Exported, Path], str]
+    check_extra: Callable[[], None]  # raises InputError where a package is missing
+    beside: tuple[str, ...] = ()  # what is added to the file's name for files beside it
+
+
+def _write_onnx(exported: Exported, out: Path) -> str:
+    from jaxlung.export.onnx_file import write_onnx
+
+    return write_onnx(exported, out)
+
+
+def _write_stablehlo(exported: Exported, out: Path) -> str:
+    from jaxlung.export.stablehlo import write_stablehlo
+
+    return write_stablehlo(exported, out)
+
+
+def _check_onnx() -> None:
+    _check("onnx", "ONNX")
+
+
+def _check_flatbuffers() -> None:
+    _check("flatbuffers", "StableHLO")
+
+
+def _check(package: str, format: str) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f'{format} needs {package}: pip install "jaxlung[export]"')
+
+
+FORMATS = {
+    "onnx": Format(_write_onnx, _check_onnx),
+    "stablehlo": Format(_write_stablehlo, _check_flatbuffers, (".json",)),
+}
