@@ -97,8 +97,7 @@ def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volum
     voxels = read_voxels(rounded)
     turn = find_turn(grid.affine_4x4)
     turned = from_grid(voxels, grid)
-    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
-    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
+    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * measure_unit(grid)
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
     z, y, x = (float(side) for side in spacing)
@@ -202,6 +201,12 @@ def _open_nifti(path: Path) -> _Opened:
         return voxels.reshape(shape)
 
     return _Opened(Grid(shape, affine_4x4, header), read_voxels)
+
+
+def measure_unit(grid: Grid) -> float:
+    """Returns how many mm the unit of a grid's affine is."""
+    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
+    return _IN_MM.get(unit, 1.0)
 
 
 def axial_shape(grid: Grid) -> tuple[int, int, int]:
