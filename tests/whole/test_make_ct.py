@@ -72,7 +72,7 @@ def test_each_scan_is_scored_by_the_model_that_has_not_seen_it(
     monkeypatch.setattr(make_ct, "load", lambda workdir: workdir.name)
     monkeypatch.setattr(make_ct, "score", score)
     command = ["--scans", str(scans), "--runs", str(tmp_path), "--leave-one-out"]
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         make_ct.main(command)
     stop_at = ""
     make_ct.main(command)
