@@ -102,7 +102,10 @@ def write(
 def calibrate(model: Predictor) -> dict[str, Confidence]:
     """Fits the confidence of each output to the Dice of its run's validation films."""
     if model.config.modality == "ct":
-        raise InputError("--calibrate is for models of X-rays: a scan is no single image")
+        raise InputError(
+            "--calibrate is for models of X-rays: a scan is no single image; bundle the model "
+            "without it, then: python -m tools.calibrate_ct NAME --scans DIR"
+        )
     data, outputs = model.config.data, model.config.model.outputs
     canvases = make_canvases(
         load_splits(data)["validation"], size=data.size, fit=data.fit, outputs=outputs

@@ -58,6 +58,17 @@ def add_predict_command(commands: Any) -> None:
         action="store_true",
         help="also NAME_probability.png, 16 bits, 65535 is 1 (of CT .nii.gz, floats)",
     )
+    predict.add_argument(
+        "--slices",
+        action="store_true",
+        help="also NAME_slices.csv of CT scans: the lungs' area and mean density in each slice",
+    )
+    predict.add_argument(
+        "--resample",
+        action="store_true",
+        help="CT scans of a tilted gantry: move their slices to a grid at right angles, which ITK "
+        "reads, for the mask and for NAME_resampled.nii.gz, the scan on that grid",
+    )
     predict.add_argument("--no-overlay", action="store_true", help="no pictures of outlines")
     predict.add_argument(
         "--format",
@@ -131,6 +142,11 @@ def _load_models(arguments: argparse.Namespace) -> Any:
 def predict_command(arguments: argparse.Namespace) -> None:
     """Raises SystemExit 1 where an image failed, InputError before any work."""
     IMAGE_FORMATS[arguments.format].check_extra()
+    if arguments.resample and arguments.format == "dicom-seg":
+        raise InputError(
+            "--resample makes slices of its own, to which no DICOM Segmentation can refer; leave "
+            "it out, as a Segmentation holds each slice's own place"
+        )
     from jaxlung.predict.batch.sources import read_list
     from jaxlung.system.files import check_out
     from jaxlung.system.processes import find_share
@@ -173,6 +189,8 @@ def predict_command(arguments: argparse.Namespace) -> None:
         sides=arguments.sides,
         overlay=not arguments.no_overlay,
         probabilities=arguments.probabilities,
+        slices=arguments.slices,
+        resample=arguments.resample,
         model="+".join(named),
         output=output,
         format=arguments.format,

@@ -14,9 +14,9 @@ from jaxlung.gate import check_mask
 from jaxlung.gate.image import (
     Verdict,
     examine_grey,
-    examine_slice,
     is_coloured,
     rotate,
+    show_slice,
     shows_sides,
 )
 from jaxlung.io.grey import to_grey8
@@ -215,14 +215,13 @@ class Predictor:
         film = read_image(image, self.config)
         with take_turn(film.image.size):
             grey_HxW = to_grey8(film.image)
-            if self.config.modality == "ct":
-                # Hounsfield units, and what a header says, need no look.
-                is_picture = film.modality != "CT"
-                verdict = Verdict(False, examine_slice(grey_HxW) if is_picture else ())
-            else:
+            verdict = Verdict(False, ())
+            if self.config.modality != "ct":
                 verdict = examine_grey(grey_HxW, coloured=is_coloured(film.image), turn=self.turn)
                 if verdict.inverted:
                     grey_HxW = 255 - grey_HxW
+            elif film.modality != "CT":  # Hounsfield units, and what a header says, need no look
+                grey_HxW, verdict = show_slice(grey_HxW)
             data = self.config.data
             upright_HxW = rotate(grey_HxW, -verdict.degrees)
             canvas_SxS, _, geometry = to_canvas(upright_HxW, size=data.size, fit=data.fit)
@@ -247,10 +246,11 @@ class Predictor:
             # A header that says that rows run to the patient's right tells of a film rotated by 180
             # degrees, and not of a mirrored one, where its lungs stand on their heads.
             labels_HxW = label_sides(mask_HxW, mirrored=prepared.mirrored and not prepared.degrees)
-        known = self.confidences.get(self.output, Confidence())
+        is_ct = self.config.modality == "ct"  # of which whole scans are what is known
+        known = Confidence() if is_ct else self.confidences.get(self.output, Confidence())
         confidence = known.calibrate(expected_dice(probability_HxW, mask_HxW))
         warnings = prepared.warnings
-        if self.config.modality != "ct":
+        if not is_ct:
             warnings += check_mask(mask_HxW, confidence, known.least, self.output)
         # The left half of a film shows the right lung in the picture's right half.
         has_sides = self.output == LUNG and shows_sides(warnings)

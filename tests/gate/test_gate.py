@@ -13,12 +13,14 @@ from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.gate import Verdict, check_mask, examine
 from jaxlung.gate import image as gate_image
-from jaxlung.gate.classifier import WEIGHTS, read_gate
+from jaxlung.gate.classifier import CLASSES, WEIGHTS, read_gate
 from jaxlung.gate.image import WORDS, is_coloured
+from jaxlung.io.ct.hounsfield import apply_window, read_scan
 from jaxlung.io.grey import to_grey8
 from jaxlung.metrics.calibration import expected_dice
 from jaxlung.predict import predictor
 from jaxlung.weights import bundled
+from tests.helpers.ct_scans import body
 from tests.helpers.imports import modules_after
 
 
@@ -161,6 +163,75 @@ def test_masks_are_judged_by_certainty():
     [warning] = check_mask(mask, unsure, 0.94)
     assert "expected Dice 0.89" in warning
     assert check_mask(mask, unsure) == check_mask(mask, unsure, 0.88) == ()
+
+
+WINDOWS = [(-1350, 150), (-1000, 1000), (-160, 240), (-1024, 3071)]
+
+
+def likely_a_slice(*_):
+    return {"ct": 0.9, "upright": 0.1}, True
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_a_slice_with_bright_corners_is_a_negative(monkeypatch, window):
+    monkeypatch.setattr(gate_image, "_judge", likely_a_slice)
+    slice_HxW = body((96, 80, 5))[0][:, ::-1, 2].T
+    shown = apply_window(slice_HxW, *window)
+    assert gate_image.examine_slice(shown) == Verdict(False, ())
+    assert gate_image.examine_slice(255 - shown) == Verdict(True, (WORDS["inverted"],))
+    # A round field of view, filled with less than air; and one that ends within the body.
+    round_HxW = np.where(np.hypot(*np.mgrid[-1:1:80j, -1:1:96j]) > 1, 0, shown)
+    assert gate_image.examine_slice(255 - round_HxW).inverted
+    inside = shown[24:-24, 30:-30]
+    assert not gate_image.examine_slice(inside).inverted
+    labelled = 255 - shown
+    labelled[-8:, :8] = 0  # one dark corner is enough to leave it
+    assert gate_image.examine_slice(labelled) == Verdict(False, ())
+
+
+def test_the_whole_range_of_a_scanner_is_spread(monkeypatch):
+    """Nearly to the window of configs/ct.py; other windows stay as they are."""
+    monkeypatch.setattr(gate_image, "_judge", likely_a_slice)
+    slice_HxW = body((96, 80, 5))[0][:, ::-1, 2].T.copy()
+    slice_HxW[36:44, 44:52] = 380  # a vertebra
+    shown, _ = gate_image.show_slice(apply_window(slice_HxW, -1024, 3071))
+    expected = apply_window(slice_HxW, -1024, 600)
+    assert abs(shown.astype(int) - expected).max() <= 4
+    for window in WINDOWS[:-1]:
+        grey = apply_window(slice_HxW, *window)
+        np.testing.assert_array_equal(gate_image.show_slice(grey)[0], grey)
+        np.testing.assert_array_equal(gate_image.show_slice(255 - grey)[0], grey)
+
+
+def test_one_bright_corner_alone_is_only_warned_of(monkeypatch):
+    monkeypatch.setattr(gate_image, "_judge", likely_a_slice)
+    grey = np.full((100, 100), 128, np.uint8)
+    grey[20:40, 20:80] = 0
+    grey[-10:, -10:] = 255
+    assert gate_image.examine_slice(grey) == Verdict(False, (gate_image.MAYBE_INVERTED,))
+
+
+def test_a_negative_of_a_slice_goes_to_the_model_of_ct(monkeypatch):
+    """Whatever the gate takes it for as it is."""
+
+    def judge(square_SxS, _):
+        name = "ct" if square_SxS[0, 0] < 128 else "inverted"
+        return {**dict.fromkeys(CLASSES, 0.0), name: 0.9}, True
+
+    monkeypatch.setattr(gate_image, "_judge", judge)
+    shown = 255 - apply_window(body((96, 80, 5))[0][:, :, 2].T, -1000, 400)
+    assert examine(shown) == Verdict(False, (WORDS["ct"],), is_ct=True)
+
+
+def test_slices_of_a_real_scan(shared_data):
+    """In windows that people use no slice is turned over, and every negative or warned of."""
+    pytest.importorskip("nibabel")
+    scan = read_scan(shared_data / "ct" / "chest.nii.gz").voxels_ZxHxW[4::24, ::2, ::2]
+    for slice_HxW in scan:
+        for window in WINDOWS:
+            shown = apply_window(slice_HxW, *window)
+            assert not gate_image.examine_slice(shown).inverted
+            assert gate_image.examine_slice(255 - shown).warnings
 
 
 def test_a_film_becomes_grey_once(phantoms, model, monkeypatch):

@@ -1,6 +1,7 @@
 """A model of CT: from scans to masks, and what is said of odd ones."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 
@@ -15,7 +16,7 @@ from jaxlung.gate.image import NO_SLICE
 from jaxlung.io.volumes import read_volume, write_mask
 from jaxlung.masks.bodies import keep_lung_bodies
 from jaxlung.metrics import assd, hausdorff, nsd, surface_distances
-from jaxlung.metrics.calibration import expected_dice
+from jaxlung.metrics.calibration import Confidence, expected_dice
 from jaxlung.predict.load import load
 from jaxlung.predict.volumes import predict_volume
 from jaxlung.train.log import describe_epoch
@@ -79,6 +80,14 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
         model.predict(tmp_path / "RAS.nii.gz")
     dice = 2 * (found[0] & lungs).sum() / (found[0].sum() + lungs.sum())
     assert dice > 0.8
+    # A calibration is of whole scans: they are warned of, and a slice alone keeps its own figure.
+    sure, line = prediction.confidence, Confidence(slope=1.0, intercept=-0.5, least=0.9)
+    unsure = dataclasses.replace(model, confidences={"lung": line})
+    found = predict_volume(unsure, path)
+    assert found.confidence == pytest.approx(sure - 0.5)
+    words = f"the outlines are uncertain (expected Dice {sure - 0.5:.2f}): check the mask"
+    assert words in found.warnings and words not in prediction.warnings
+    assert unsure.prediction(hu_HxW).confidence == model.prediction(hu_HxW).confidence
     [entry] = evaluate(ct_run, data=folder, split="test", out=tmp_path / "out")["results"]
     volumes = entry["volumes"]
     assert volumes["n"] == entry["patients"] and 0 < volumes["per_volume"]["dice"]["mean"] <= 1
@@ -193,7 +202,7 @@ def test_an_implausible_lung_volume_is_warned_of(odd):
 def test_a_sheared_grid_is_warned_of_and_kept(odd):
     rows, out = odd
     [warning] = rows["sheared"]["warnings"]
-    assert warning.startswith("tilted gantry: ITK") and "resample the scan" in warning
+    assert warning.startswith("tilted gantry: ITK") and warning.endswith("pass --resample")
     assert rows["sheared"]["lung_ml"] == rows["plain"]["lung_ml"]
     np.testing.assert_array_equal(mask_of(out, "sheared"), mask_of(out, "plain"))
     written = nibabel.load(out / "sheared.nii.gz").affine

@@ -5,13 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks.speed import speed, speed_report
+from benchmarks.quality import ct_pictures
+from benchmarks.speed import speed, speed_report, volume
 from benchmarks.speed.peers.contender import Spec, unet_macs
+from jaxlung.io.ct.hounsfield import read_scan
 from jaxlung.model import UNet
 
 # What the scripts import of the repository beside the package, which alone is installed.
@@ -206,3 +209,28 @@ def test_missing_packages_leave_a_contender_out(monkeypatch, capsys):
     runs = speed.plan(["keras", "jaxlung", "monai"], [1, 2], Spec())
     assert list(runs) == ["jaxlung, patch 1", "monai, patch 1", "jaxlung, patch 2"]
     assert "keras: left out, since tensorflow is not installed" in capsys.readouterr().out
+
+
+def test_the_scan_that_is_timed_is_a_chest_in_hounsfield_units(tmp_path):
+    pytest.importorskip("nibabel")
+    volume.write_scan(tmp_path / "scan.nii.gz", (48, 64), 9)
+    scan = read_scan(tmp_path / "scan.nii.gz")
+    assert scan.voxels_ZxHxW.shape == (9, 48, 64) and scan.warnings == ()
+    assert scan.spacing == pytest.approx((1.0, 0.7, 0.7))
+    expected = volume.chest_slice(0.0, (48, 64), np.random.default_rng(0))
+    np.testing.assert_array_equal(scan.voxels_ZxHxW[0], expected)  # feet first, and not mirrored
+    lung_Z = (abs(scan.voxels_ZxHxW + 830) < 100).mean((1, 2))
+    assert lung_Z[4] > 0.1 > 0.02 > max(lung_Z[0], lung_Z[-1])
+
+
+def test_pictures_of_a_slice_are_scored_on_their_own_grid(tmp_path):
+    """A perfect mask has a Dice of 1 in each, also in the copy of another size."""
+    hu_HxW = volume.chest_slice(0.5, (512, 512), np.random.default_rng(0))
+    paths = ct_pictures.write_pictures(hu_HxW, tmp_path)
+    assert set(paths) == set(ct_pictures.NAMES)
+    shown = {name: cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for name, path in paths.items()}
+    np.testing.assert_array_equal(shown["negative"], 255 - shown["lung window"])
+    assert shown["256x256"].shape == (256, 256) and shown["JPEG 60"].shape == (512, 512)
+    lung_HxW = np.hypot(*np.mgrid[-1:1:512j, -1:1:512j]) < 0.5
+    assert ct_pictures.score(lung_HxW, lung_HxW) == 1.0
+    assert ct_pictures.score(lung_HxW[::2, ::2], lung_HxW) > 0.99

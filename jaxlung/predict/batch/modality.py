@@ -1,11 +1,13 @@
 """Tells scans from X-rays and other pictures among what the paths of a batch lead to."""
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 from jaxlung.errors import InputError
+from jaxlung.io.dicom.series import name_aside
 from jaxlung.io.dicom.signature import is_dicom, read_start, starts_ct, starts_dicom
 from jaxlung.io.images import may_be_dicom
 from jaxlung.io.volumes import SUFFIXES
@@ -51,9 +53,9 @@ def _at(path: Path, but_not: Path | None, aside: Counter[str]) -> list[Source]:
             return find_sources([path], volumes=True, but_not=but_not, passed_over=aside)
         except InputError:
             raise error from None
-    others = [source for source in images if not _is_slice(source)]
+    slices = [source for source in images if _is_slice(source)]
     volumes = None
-    if len(others) < len(images) or _ENDS & images_aside.keys():  # else there is no scan to find
+    if slices or _ENDS & images_aside.keys():  # else there is no scan to find
         with contextlib.suppress(InputError):  # nor is there, by a closer look
             volumes = find_sources([path], volumes=True, but_not=but_not, passed_over=volumes_aside)
     if volumes is None:
@@ -62,7 +64,20 @@ def _at(path: Path, but_not: Path | None, aside: Counter[str]) -> list[Source]:
     scans = [source for source in volumes if _is_scan(source)]
     # What one search passes over the other may have found.
     aside.update(images_aside & volumes_aside)
-    return [*(others if scans else images), *scans]
+    if not scans:
+        return images
+    aside.update(filter(None, map(_name_aside, slices)))
+    of_scans = {(source.path, source.member) for source in slices}
+    return [*(one for one in images if (one.path, one.member) not in of_scans), *scans]
+
+
+def _name_aside(source: Source) -> str:
+    """Names what lies among slices and is none, a localizer say; "" of a slice."""
+    if source.member:
+        archive = open_archive(source.path)
+        start = read_member_start(archive, source.member)
+        return name_aside(start, functools.partial(archive.open, source.member))
+    return name_aside(read_start(source.path), functools.partial(open, source.path, "rb"))
 
 
 def _is_scan(source: Source) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 from jaxlung.errors import InputError
 from jaxlung.io import images
 from jaxlung.io.ct.raw_volumes import SUFFIXES as RAW
+from jaxlung.io.ct.resampling import write_scan
 from jaxlung.io.drawing import draw_overlay
 from jaxlung.io.volumes import Grid, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
@@ -20,14 +21,18 @@ from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.batch.summary import Row
 from jaxlung.predict.prediction import Prediction
 from jaxlung.predict.predictor import Predictor
+from jaxlung.predict.slices import to_csv
 from jaxlung.predict.volumes import VolumePrediction, picture
 from jaxlung.structures import LUNG
+from jaxlung.system.files import write_text
 from jaxlung.system.processes import Share
 
 _OVERLAY = "_overlay.png"
 _PROBABILITIES = ("_probability.png", "_probability.nii.gz")  # of an image, of a volume
+_SLICES, _RESAMPLED = "_slices.csv", "_resampled.nii.gz"  # of a volume
 _MASKS = [format.suffix for format in (*IMAGE_FORMATS.values(), *VOLUME_FORMATS.values())]
-ENDS = (*_MASKS, _OVERLAY, *_PROBABILITIES)  # that follow the stem in an output's name
+# What follows the stem in an output's name.
+ENDS = (*_MASKS, _OVERLAY, *_PROBABILITIES, _SLICES, _RESAMPLED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,8 @@ class Options:
     sides: bool = False  # labels 1 (right lung) and 2 (left lung) instead of one mask
     overlay: bool = True
     probabilities: bool = False
+    slices: bool = False  # a table of the lungs in each slice of a scan
+    resample: bool = False  # scans of a tilted gantry on a grid at right angles
     model: str = ""  # the name of an ensemble, for dicom-seg; "": that of the model itself
     output: str = LUNG  # the structure that they mark
     format: str = "png"  # of masks: a key of the tables in formats.py
@@ -77,18 +84,30 @@ class Job(NamedTuple):
     def probability(self) -> Path | None:
         return self._path(_PROBABILITIES[self.is_volume]) if self.options.probabilities else None
 
+    @property
+    def slices(self) -> Path | None:
+        return self._path(_SLICES) if self.is_volume and self.options.slices else None
+
+    @property
+    def resampled(self) -> Path | None:
+        """The scan itself, where `resample` moved its slices."""
+        return self._path(_RESAMPLED) if self.is_volume and self.options.resample else None
+
     def _path(self, end: str) -> Path:
         return self.options.out / f"{self.source.name}{end}"
 
     @property
     def outputs(self) -> list[Path]:
-        return [path for path in (self.mask, self.overlay, self.probability) if path]
+        """The files that it may write: all but `resampled` it writes for sure."""
+        paths = (self.mask, self.overlay, self.probability, self.slices, self.resampled)
+        return [path for path in paths if path]
 
     def is_done(self, row: Row | None, *, strict: bool) -> bool:
         """Tells whether this row is its result, its outputs exist and its file has not changed."""
         if row is None or row["status"] != "ok" or row["source"] != self.source.place:
             return False
-        if strict and row["warnings"] or not all(map(os.path.isfile, self.outputs)):
+        written = [p for p in self.outputs if p != self.resampled or row["resampled"]]
+        if strict and row["warnings"] or not all(map(os.path.isfile, written)):
             return False
         try:
             return row["stamp"] == self.source.stamp
@@ -163,6 +182,10 @@ def write_volume(
     if job.probability:
         assert found.probability_ZxHxW is not None
         write_mask(job.probability, found.probability_ZxHxW, grid, unit=1 / 255)
+    if job.slices:
+        write_text(job.slices, to_csv(found))
+    if job.resampled and found.resampled:
+        write_scan(job.resampled, found.volume)
 
 
 def _write_mask(job: Job, labels: np.ndarray, model: Predictor, grid: Grid | None = None) -> None:

@@ -103,6 +103,7 @@ def _settings(models: Models, options: Options) -> Row:
         "threshold": first.config.train.threshold if len(thresholds) == 1 else sorted(thresholds),
         "masks": "right 1, left 2" if options.sides else options.output,
         "format": options.format,
+        "resample": options.resample,
         "jaxlung": __version__,
     }
 
@@ -202,12 +203,15 @@ def _volume(model: Predictor, job: Job) -> Row:
     with _any_error_named(job), on_disk(job.source) as path:
         stamp = job.source.stamp
         job.format.check_source(path)
-        found = predict_volume(model, path, probabilities=job.options.probabilities)
+        options = job.options
+        found = predict_volume(
+            model, path, probabilities=options.probabilities, resample=options.resample
+        )
         volume, warnings = found.volume, list(found.warnings)
         if is_sheared(volume.grid) and job.format.suffix == ".nii.gz":
-            way_out = "resample the scan"
+            way_out = "pass --resample"
             if volume.grid.header is None:
-                way_out += " or take --format dicom-seg"
+                way_out += " or --format dicom-seg"
             warnings.append(
                 f"tilted gantry: ITK and its viewers may refuse a sheared NIfTI; {way_out}"
             )
@@ -224,6 +228,7 @@ def _volume(model: Predictor, job: Job) -> Row:
         "mean_hu": None if mean_hu is None else round(mean_hu, 1),
         "laa950": None if laa950 is None else round(laa950, 4),
     }
+    sizes["resampled"] = found.resampled
     return _describe(job, stamp, found.labels_ZxHxW, sizes, found.confidence, warnings)
 
 

@@ -37,7 +37,7 @@ def inputs(tmp_path, monkeypatch):
         return examine(grey_HxW, **settings)
 
     monkeypatch.setattr(predictor, "examine_grey", gate)
-    monkeypatch.setattr(predictor, "examine_slice", lambda grey_HxW: ())
+    monkeypatch.setattr(predictor, "show_slice", lambda grey_HxW: (grey_HxW, Verdict(False, ())))
     return folder
 
 

@@ -14,6 +14,8 @@ from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError
 from jaxlung.predict.batch import run, shares, summary
 from jaxlung.predict.batch.earlier import read_earlier
+from jaxlung.predict.batch.outputs import ENDS, Options, plan_jobs
+from jaxlung.predict.batch.sources import find_sources
 from jaxlung.system.processes import Share, find_share
 from tests.helpers import forked_commands
 from tests.helpers.predict_command import jaxlung, predict
@@ -293,6 +295,16 @@ def test_a_share_and_a_batch_of_all_files_exclude_each_other(
     monkeypatch.setattr(run, "_follow", beginning_another([]))
     predict(*arguments, "--share", "1/2")
     assert "holds share 1/2, and this is no share" in ends[1] and not list(out.glob("*.png"))
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.nii.gz"])
+def test_join_knows_every_output(tmp_path, name):
+    (tmp_path / name).touch()
+    options = Options(out=tmp_path / "out", probabilities=True, slices=True, resample=True)
+    sources = find_sources([tmp_path / name], volumes=name.endswith(".gz"))
+    [job] = plan_jobs(sources, options)
+    assert len(job.outputs) == (5 if job.is_volume else 3)
+    assert {path.name for path in job.outputs} <= {f"a{end}" for end in ENDS}
 
 
 def test_more_shares_than_files(workdir, films, tmp_path, capsys):
