@@ -20,19 +20,20 @@ def get_config():
     config.data.window_low = -1024.0
     config.data.window_high = 600.0
 
-    # Hounsfield units mean the same in every scan: images are not standardised. Pictures of slices
-    # come in any window, and some as negatives.
+    # Hounsfield units mean the same in every scan: images are not standardised, and most keep their
+    # values, as the outline is drawn by them. Pictures of slices come in any window, and some as
+    # negatives.
     config.model.standardize = False
-    config.augment.window = 0.5
+    config.augment.window = 0.3
     config.augment.invert = 0.1
-    config.augment.contrast = 0.1
-    config.augment.brightness = 0.05
-    config.augment.gamma = 0.2
-    config.augment.noise = 0.1  # sharp kernels, thin slices
-    config.augment.blur = 1.0  # soft kernels, thick slices
+    config.augment.contrast = 0.0
+    config.augment.brightness = 0.0
+    config.augment.gamma = 0.0
+    config.augment.noise = 0.05  # sharp kernels, thin slices
+    config.augment.blur = 0.5  # soft kernels, thick slices
     config.augment.rotation = 20.0
     config.augment.scale = 0.4  # fields of view
-    config.augment.elastic = 0.01
+    config.augment.elastic = 0.0
     config.augment.occlusion = 0.1  # the table, text
 
     # A slice without lung has no overlap to learn from: cross-entropy learns from every pixel, and
@@ -42,7 +43,8 @@ def get_config():
     config.loss.bce = 0.5
     config.loss.edge = 2.0
 
-    config.train.batch_size = 8
+    config.optim.warmup_epochs = 1.0
+    config.train.batch_size = 4  # twice the updates of 8 for the same slices
     config.train.ema = 0.99
     config.train.num_epochs = 20
     config.train.patience = 0

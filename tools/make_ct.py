@@ -7,6 +7,9 @@ DIR holds images/ and masks/ with the scans of the AAPM Thoracic Auto-segmentati
 by the model that has not seen it, as `jaxlung predict` writes its mask, and prints a table of whole
 scans, which RUNS/leave_one_out.json keeps. Nothing is chosen: a few scans leave none to validate
 on, so that the validation split is a scan of the training split again, and the epochs are fixed.
+
+The first epochs are on a small canvas, which takes less time for each slice, and learn what a lung
+is under strong changes. The others learn its outline, on slices that change less.
 """
 
 import argparse
@@ -33,6 +36,7 @@ from jaxlung.system.files import write_text
 from jaxlung.train.loop import train_and_evaluate
 
 SCORES = ("dice", "hd95_mm", "assd_mm", "nsd_mm")
+SMALL = 128  # pixels: the first canvas
 _VALIDATION, _TEST = "again_1", "again_2"  # names of the first scan as it stands there again
 
 
@@ -68,16 +72,42 @@ def join_scans(scans: Path, out: Path, without: str | None = None) -> None:
     write_text(out / "splits.json", json.dumps(lists))
 
 
-def train(folder: Path, workdir: Path, epochs: int) -> None:
-    """Trains configs/ct.py on a folder of `join_scans`, or goes on with it."""
+def train(folder: Path, workdir: Path, epochs: int, source: Path | None = None) -> None:
+    """Trains configs/ct.py on a folder of `join_scans`, or goes on with it.
+
+    Args:
+        source: a finished run on the small canvas, whose parameters are the first ones; without it
+            the canvas is SMALL and the parameters are random.
+    """
     config = load_recipe("ct")
     config.data.update({"dir": str(folder), "split_file": str(folder / "splits.json")})
     config.data.allow_shared_images = True  # the scan that validates is one that trains
     config.train.num_epochs = epochs
+    if source:
+        config.train.init_from = str(source)
+        config.optim.warmup_epochs = 0.3
+        config.augment.update({"rotation": 10.0, "scale": 0.2, "noise": 0.03, "blur": 0.3})
+    else:
+        config.data.size = SMALL
     train_and_evaluate(parse_config(config), workdir)
 
 
-def leave_one_out(scans: Path, runs: Path, epochs: int) -> list[dict[str, Any]]:
+def make(scans: Path, runs: Path, epochs: Sequence[int], without: str | None = None) -> Path:
+    """Trains on the small canvas, then on that of the recipe, and returns the second's workdir.
+
+    Args:
+        epochs: on the small canvas, and on the other.
+        without: a scan to leave out.
+    """
+    name = f"without_{without}" if without else "ct"
+    data, small, model = (runs / f"{name}{end}" for end in ("_data", "_small", ""))
+    join_scans(scans, data, without)
+    train(data, small, epochs[0])
+    train(data, model, epochs[1], small)
+    return model
+
+
+def leave_one_out(scans: Path, runs: Path, epochs: Sequence[int]) -> list[dict[str, Any]]:
     """Trains without each scan in turn and scores it; goes on where it was stopped.
 
     Returns:
@@ -86,15 +116,13 @@ def leave_one_out(scans: Path, runs: Path, epochs: int) -> list[dict[str, Any]]:
     """
     path = runs / "leave_one_out.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
-    rows = kept["rows"] if kept.get("epochs") == epochs else {}
+    rows = kept["rows"] if kept.get("epochs") == list(epochs) else {}
     for stem, (image, mask) in find_volumes(scans).items():
         if stem in rows:
             continue
-        workdir = runs / f"without_{stem}"
-        join_scans(scans, runs / f"{workdir.name}_data", stem)
-        train(runs / f"{workdir.name}_data", workdir, epochs)
-        rows[stem] = {"scan": stem, **score(load(workdir), image, mask)}
-        write_text(path, json.dumps({"epochs": epochs, "rows": rows}, indent=1))
+        model = load(make(scans, runs, epochs, stem))
+        rows[stem] = {"scan": stem, **score(model, image, mask)}
+        write_text(path, json.dumps({"epochs": list(epochs), "rows": rows}, indent=1))
     return list(rows.values())
 
 
@@ -148,15 +176,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     left = parser.add_mutually_exclusive_group()
     left.add_argument("--without", metavar="STEM", help="a scan to leave out of training")
     left.add_argument("--leave-one-out", action="store_true", help="score each scan unseen")
-    parser.add_argument("--epochs", type=int, default=20)
+    names = ("SMALL", "MODEL")
+    parser.add_argument("--epochs", type=int, nargs=2, default=(6, 5), metavar=names)
     arguments = parser.parse_args(argv)
     if arguments.leave_one_out:
         print(to_table(leave_one_out(arguments.scans, arguments.runs, arguments.epochs)))
         return
-    name = f"without_{arguments.without}" if arguments.without else "ct"
-    join_scans(arguments.scans, arguments.runs / f"{name}_data", arguments.without)
-    train(arguments.runs / f"{name}_data", arguments.runs / name, arguments.epochs)
-    print(arguments.runs / name)
+    print(make(arguments.scans, arguments.runs, arguments.epochs, arguments.without))
 
 
 if __name__ == "__main__":

@@ -29,7 +29,10 @@ def made(scans, tmp_path, monkeypatch, *arguments):
     configs = []
     monkeypatch.setattr(make_ct, "train_and_evaluate", lambda config, _: configs.append(config))
     make_ct.main(["--scans", str(scans), "--runs", str(tmp_path), *arguments])
-    [config] = configs
+    small, config = configs
+    assert small.data.size == make_ct.SMALL < config.data.size == 256
+    assert small.data.dir == config.data.dir and not small.train.init_from
+    assert config.train.init_from.endswith("_small")
     return config
 
 
@@ -62,6 +65,8 @@ def test_each_scan_is_scored_by_the_model_that_has_not_seen_it(
     def train(config, workdir):
         if workdir.name == f"without_{stop_at}":
             raise KeyboardInterrupt
+        if workdir.name.endswith("_small"):
+            return
         trained.append((workdir.name, volumes_of(config.to_dict())["test"]))
 
     def score(model, image, mask):
