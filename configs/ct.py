@@ -24,7 +24,7 @@ def get_config():
     # values, as the outline is drawn by them. Pictures of slices come in any window, and some as
     # negatives.
     config.model.standardize = False
-    config.augment.window = 0.3
+    config.augment.window = 0.4
     config.augment.invert = 0.1
     config.augment.contrast = 0.0
     config.augment.brightness = 0.0

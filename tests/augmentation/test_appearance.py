@@ -159,6 +159,9 @@ def test_a_window_keeps_the_order_of_greys_and_clips_the_rest():
         assert np.ptp(slope) < 1e-2 and (1 / 2.6 - 1e-3 < slope).all() and (slope < 5 + 1e-2).all()
     # Some show the lung black, as a window of the mediastinum does, and some show no white.
     assert (out[:, 51] == 0).any() and (out[:, -1] < 0.9).any()
+    # -300 HU is black and 300 HU white: the mediastinum's, a third of them at least.
+    soft = (out[:, round(255 * 724 / 1624)] == 0) & (out[:, round(255 * 1548 / 1624)] > 0.99)
+    assert 0.25 < soft.mean() < 0.5
 
 
 def test_occlusions_are_rectangles_of_one_grey():
