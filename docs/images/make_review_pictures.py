@@ -1,4 +1,6 @@
-"""Takes review.png and review_tablet.png of `jaxlung view`: python docs/images/make_review_pictures.py
+"""Takes review.png and review_tablet.png of the page of `jaxlung view`.
+
+python docs/images/make_review_pictures.py
 
 Needs Chromium with its driver (Debian: chromium-driver), selenium and jaxlung's extra [view]. The
 films are phantoms: pictures of patients do not belong here.
@@ -64,7 +66,9 @@ def take(driver, address: str) -> None:
         time.sleep(1)
 
     def press(action: str) -> None:
-        driver.execute_script("document.querySelector(`[data-action=${arguments[0]}]`).click()", action)
+        driver.execute_script(
+            "document.querySelector(`[data-action=${arguments[0]}]`).click()", action
+        )
 
     resize(1280, 800, False)
     driver.get(address)
@@ -89,8 +93,9 @@ def draw(driver) -> None:
     """A stroke at the right lung's lower edge, so that the film is a corrected one."""
     x, y, step = driver.execute_script(
         "const b = jaxlung.viewer.overlay.getBoundingClientRect(), v = jaxlung.viewer.view;"
-        "const i = jaxlung.viewer.info;"
-        "return [b.left + v.x + v.scale * i.width * 0.3, b.top + v.y + v.scale * i.height * 0.7, 12]"
+        "const x = v.x + v.scale * 0.3 * jaxlung.viewer.info.width;"
+        "const y = v.y + v.scale * 0.7 * jaxlung.viewer.info.height;"
+        "return [b.left + x, b.top + y, 12]"
     )
     for i, kind in enumerate(["mousePressed", *["mouseMoved"] * 6, "mouseReleased"]):
         event = {"type": kind, "x": x + min(i, 6) * step, "y": y, "button": "left", "buttons": 1}

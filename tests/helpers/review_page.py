@@ -12,8 +12,6 @@ import numpy as np
 
 from tests.helpers.pages import touch_screen
 
-SIDE = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}
-
 
 def lungs(height, width):
     """Labels of two ellipses, the patient's right lung on the left; its outline is exact."""
@@ -56,6 +54,20 @@ def predict_at_once(models, film, key):
     fields |= {"height": height, "width": width}
     probability = None if volume else labels * np.uint8(100)
     return first.First(fields, shown, labels, probability, volume)
+
+
+def stand_in(patch):
+    """Lets no network run: masks and probabilities are those of `predict_at_once`."""
+
+    def probability(models, film):
+        return predict_at_once(models, film, b"").probability_HxW
+
+    patch.setattr("jaxlung.view.first.predict_first", predict_at_once)
+    patch.setattr("jaxlung.view.first.film_probability", probability)
+    patch.setattr(
+        "jaxlung.view.first.slice_probability",
+        lambda model, hu_HxW: (abs(hu_HxW + 800) < 50) * np.uint8(200),
+    )
 
 
 class Served:
@@ -137,7 +149,7 @@ class ReviewPage:
     """The page in a browser; points are pixels of the film."""
 
     def __init__(self, browser, address, width=1280, height=800, touch=False, who="A. Reader"):
-        self.browser, self.touch = browser, touch
+        self.browser, self.touch, self.width = browser, touch, width
         browser.get("about:blank")
         touch_screen(browser, width, height, touch)
         for log in ("browser", "performance"):
@@ -168,10 +180,16 @@ class ReviewPage:
     def name(self):
         return self.text("#name")
 
-    def keys(self, *keys):
-        from selenium.webdriver import ActionChains
+    def keys(self, *keys, shift=False):
+        from selenium.webdriver import ActionChains, Keys
 
-        ActionChains(self.browser, duration=0).send_keys(*keys).perform()
+        actions = ActionChains(self.browser, duration=0)
+        if shift:
+            actions.key_down(Keys.SHIFT)
+        actions.send_keys(*keys)
+        if shift:
+            actions.key_up(Keys.SHIFT)
+        actions.perform()
 
     def tool(self, action):
         self.run("document.querySelector(`[data-action=${arguments[0]}]`).click()", action)
@@ -226,19 +244,15 @@ class ReviewPage:
         (x, y), _ = self.place(*point)
         self._mouse("mouseWheel", x, y, deltaX=0, deltaY=delta)
 
-    def key(self, kind, key, text=None):
-        """A key that is pressed ("keyDown") or let go ("keyUp"), not both."""
-        code = SIDE.get(key, 32)
-        event = {"type": kind, "key": key, "windowsVirtualKeyCode": code}
-        self.browser.execute_cdp_cmd("Input.dispatchKeyEvent", event | ({"text": text} if text else {}))
-
     def _mouse(self, kind, x, y, **more):
         event = {"type": kind, "x": x, "y": y, "pointerType": "mouse", **more}
         self.browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
 
     def requested(self):
         """All addresses that the browser asked for since the page was opened."""
-        messages = (json.loads(e["message"])["message"] for e in self.browser.get_log("performance"))
+        messages = (
+            json.loads(e["message"])["message"] for e in self.browser.get_log("performance")
+        )
         return [
             message["params"]["request"]["url"]
             for message in messages

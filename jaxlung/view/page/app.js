@@ -28,6 +28,7 @@ let current = null; // id
 let entry = null; // of the cache, once the film is there
 let wantedSlice = 0;
 let compares = false;
+let failure = ""; // why the film is not shown
 let store, queue, cache;
 
 function say(text) {
@@ -54,6 +55,7 @@ async function open(id, began = performance.now()) {
   viewer.escape();
   current = id;
   entry = null;
+  failure = "";
   const film = films.get(id);
   list.select(id);
   if (!film.ready || film.error) {
@@ -88,8 +90,8 @@ async function open(id, began = performance.now()) {
   } catch (error) {
     if (current !== id) return;
     viewer.clear();
+    failure = `This film did not come: ${error.message}.`;
     showFilm();
-    showEmpty(`This film did not come: ${error.message}.`);
   }
 }
 
@@ -176,15 +178,9 @@ function verdict(word, reason = "") {
   film.seen ??= film.revision;
   queue.verdict(film, word, reason);
   refresh();
-  if (word === "reopen") {
-    showFilm();
-    say(`${film.name} is open again`);
-  } else if (next) open(next.id, began);
-  else {
-    showFilm();
-    say("All films that are ready are looked at");
-    $.finish.focus();
-  }
+  if (word !== "reopen" && next) return open(next.id, began);
+  showFilm();
+  say(word === "reopen" ? `${film.name} is open again` : "All films that are ready are looked at");
 }
 
 /** Undo and redo go to the slice of their step first. */
@@ -306,7 +302,7 @@ function showFilm() {
   $.head.dataset.state = film.state;
   $.warnings.replaceChildren(...film.warnings.map((words) => element("li", {}, words)));
   const waits = film.ready ? "" : "The model is at work on this film. It appears when it is ready.";
-  showEmpty(film.error ?? waits);
+  showEmpty(film.error || waits || failure);
   $.reopen.disabled = film.state === "open";
   $.accept.disabled = !film.ready || Boolean(film.error);
   $.accept.textContent = film.state === "corrected" ? "Accept correction" : "Accept";
@@ -436,11 +432,8 @@ async function copyCommand() {
 
 // Actions
 
-const LOOKS = [
-  [true, false, "Outline"],
-  [true, true, "Filled"],
-  [false, false, "Mask hidden"],
-];
+const LOOKS = ["Outline", "Filled", "Mask hidden"];
+let look = 0;
 
 const RUN = {
   fill: () => say(viewer.fillHoles() ? "Holes filled" : "No holes"),
@@ -448,11 +441,10 @@ const RUN = {
   undo: () => travel(true),
   redo: () => travel(false),
   outline() {
-    const at = LOOKS.findIndex(([line, fill]) => line === viewer.look.outline && fill === viewer.look.fill);
-    const [outline, fill, name] = LOOKS[(at + 1) % LOOKS.length];
-    Object.assign(viewer.look, { outline, fill });
+    look = (look + 1) % LOOKS.length;
+    Object.assign(viewer.look, { outline: look < 2, fill: look === 1 });
     viewer.redraw();
-    say(name);
+    say(LOOKS[look]);
   },
   probability() {
     viewer.look.probability = !viewer.look.probability;
@@ -638,7 +630,10 @@ async function start() {
       $.saving.title = message;
     },
   });
-  globalThis.jaxlung.cache = cache = new Cache(server, (id, z) => queue.pending(id, z));
+  globalThis.jaxlung.cache = cache = new Cache(server, {
+    pending: (id, z) => queue.pending(id, z),
+    arrived: (slice) => slice === viewer.slice && viewer.look.probability && viewer.redraw(),
+  });
   for (const film of review.films) films.set(film.id, film);
   const restored = await queue.restore(review.films);
   refresh();

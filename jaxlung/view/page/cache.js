@@ -6,12 +6,13 @@ import { sideAt } from "./tools.js";
 export class Cache {
   /**
    * @param server film and layer of server.js.
-   * @param pending (id, slice) to the unsaved mask of 0 and 1, or null.
+   * @param on pending(id, slice) to the unsaved mask of 0 and 1, or null; arrived(slice) of its
+   *   probability, for which no film waits.
    * @param limit bytes; what was used longest ago is dropped above it.
    */
-  constructor(server, pending, limit = 256 * 2 ** 20) {
+  constructor(server, on, limit = 256 * 2 ** 20) {
     this.server = server;
-    this.pending = pending;
+    this.on = on;
     this.limit = limit;
     this.entries = new Map(); // the order is that of use
   }
@@ -51,18 +52,22 @@ export class Cache {
   }
 
   async #load(film, entry, z) {
-    const [pixels, mask, probability] = await Promise.all([
+    const [pixels, mask] = await Promise.all([
       this.server.layer(film.id, "pixels", z),
       this.server.layer(film.id, "mask", z, "current"),
-      this.server.layer(film.id, "probability", z),
     ]);
     const slice = {
       pixels: new (entry.info.bits === 16 ? Uint16Array : Uint8Array)(pixels.buffer),
       mask: new Uint8Array(mask.buffer),
-      probability: new Uint8Array(probability.buffer),
+      probability: null,
       revision: mask.revision,
     };
-    const unsaved = this.pending(film.id, z);
+    const arrive = ({ buffer }) => {
+      slice.probability = new Uint8Array(buffer);
+      this.on.arrived(slice);
+    };
+    this.server.layer(film.id, "probability", z).then(arrive, () => {}); // then there is no layer
+    const unsaved = this.on.pending(film.id, z);
     if (unsaved) layOver(slice.mask, entry.info.width, unsaved);
     return slice;
   }

@@ -192,7 +192,7 @@ export function smooth(mask, width, height, radius) {
   return marked;
 }
 
-/** Returns the side of a new piece of lung at a point: that of the lung there, else of the half. */
+/** Returns the side of a new piece of lung at a point: that of the lung there, else the nearer. */
 export function sideAt(mask, width, height, point) {
   const i = Math.floor(point.x);
   const j = Math.floor(point.y);
@@ -207,12 +207,9 @@ export function sideAt(mask, width, height, point) {
       sum[label] += x;
     }
   }
-  if (!count[1] || !count[2]) {
-    if (!count[2] && count[1]) return point.x > width / 2 && sum[1] / count[1] < width / 2 ? 2 : 1;
-    if (count[2]) return point.x < width / 2 && sum[2] / count[2] > width / 2 ? 1 : 2;
-    return point.x < width / 2 ? 1 : 2; // the patient's right is on the picture's left
-  }
-  const centres = [sum[1] / count[1], sum[2] / count[2]];
-  const isLeftHalf = point.x < (centres[0] + centres[1]) / 2;
-  return isLeftHalf === centres[0] < centres[1] ? 1 : 2;
+  // The patient's right is on the picture's left, unless the lungs that are there say otherwise.
+  let [right, left] = [1, 2].map((side) => (count[side] ? sum[side] / count[side] : null));
+  right ??= left === null ? 0 : width - left;
+  left ??= width - right;
+  return Math.abs(point.x - right) <= Math.abs(point.x - left) ? 1 : 2;
 }

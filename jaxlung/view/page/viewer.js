@@ -25,17 +25,21 @@ export class Viewer {
     this.pointers = new Map();
     this.dirty = nothing();
     new ResizeObserver(() => this.resize()).observe(root);
-    const listen = (name, run) => root.addEventListener(name, run, { passive: false });
-    listen("pointerdown", (event) => this.#down(event));
-    listen("pointermove", (event) => this.#move(event));
-    listen("pointerup", (event) => this.#up(event));
-    listen("pointercancel", (event) => this.#up(event, true));
-    listen("pointerleave", () => this.pointers.size || (this.cursorElement.hidden = true));
-    listen("wheel", (event) => this.#wheel(event));
-    listen("dblclick", () => this.closeShape());
-    listen("contextmenu", (event) => event.preventDefault());
-    listen("keyup", (event) => event.key === " " && !this.penDown && this.#endStroke());
-    listen("blur", () => this.#endStroke());
+    const runs = {
+      pointerdown: (event) => this.#down(event),
+      pointermove: (event) => this.#move(event),
+      pointerup: (event) => this.#up(event),
+      pointercancel: (event) => this.#up(event, true),
+      pointerleave: () => this.pointers.size || (this.cursorElement.hidden = true),
+      wheel: (event) => this.#wheel(event),
+      dblclick: () => this.closeShape(),
+      contextmenu: (event) => event.preventDefault(),
+      keyup: (event) => event.key === " " && !this.penDown && this.#endStroke(),
+      blur: () => this.#endStroke(),
+    };
+    for (const [name, run] of Object.entries(runs)) {
+      root.addEventListener(name, run, { passive: false });
+    }
   }
 
   /** Shows a slice of a film; a new film is fitted and gets its own window. */
@@ -213,8 +217,7 @@ export class Viewer {
     else if (this.dragging === "window") this.#dragWindow(at.x - before.x, at.y - before.y);
     else if (this.dragging === "shape") {
       const last = this.points.at(-1);
-      const gap = Math.hypot(at.x - this.#x(last), at.y - this.#y(last));
-      if (gap > 6 * this.ratio) this.#addPoint(this.#toFilm(at));
+      if (last && this.#distance(at, last) > 6) this.#addPoint(this.#toFilm(at));
     } else if (this.stroke) {
       const events = event.getCoalescedEvents?.() ?? [];
       for (const one of events.length ? events : [event]) {
@@ -317,21 +320,21 @@ export class Viewer {
     this.redraw();
   }
 
-  #x(point) {
-    return this.view.x + point.x * this.view.scale;
+  #toScreen({ x, y }) {
+    const { view } = this;
+    return { x: view.x + x * view.scale, y: view.y + y * view.scale };
   }
 
-  #y(point) {
-    return this.view.y + point.y * this.view.scale;
+  /** Returns how far a point of the screen is from one of the film, in pixels of the window. */
+  #distance(at, point) {
+    const there = this.#toScreen(point);
+    return Math.hypot(at.x - there.x, at.y - there.y) / this.ratio;
   }
 
   /** Adds a corner; one on the first corner closes the shape. */
   #addPoint(point, at) {
-    const [first] = this.points;
-    const near = 9 * this.ratio;
-    if (at && this.points.length > 2 && Math.hypot(at.x - this.#x(first), at.y - this.#y(first)) < near) {
-      return this.closeShape();
-    }
+    const { points } = this;
+    if (at && points.length > 2 && this.#distance(at, points[0]) < 9) return this.closeShape();
     this.points.push(point);
     this.#drawShape();
   }
@@ -343,11 +346,8 @@ export class Viewer {
     if (points.length < 3 || !this.slice) return false;
     const { sides_known } = this.info;
     return this.change((mask, width, height) => {
-      const middle = { x: 0, y: 0 };
-      for (const { x, y } of points) {
-        middle.x += x / points.length;
-        middle.y += y / points.length;
-      }
+      const mean = (axis) => points.reduce((sum, point) => sum + point[axis], 0) / points.length;
+      const middle = { x: mean("x"), y: mean("y") };
       const side = sides_known ? sideAt(mask, width, height, middle) : 1;
       return polygon(mask, width, height, points, this.tool === "cut" ? 0 : side);
     });
@@ -364,7 +364,10 @@ export class Viewer {
 
   #drawShape(hover) {
     const points = hover && this.points.length ? [...this.points, hover] : this.points;
-    const line = points.map((p) => `${this.#x(p) / this.ratio},${this.#y(p) / this.ratio}`);
+    const line = points.map((point) => {
+      const { x, y } = this.#toScreen(point);
+      return `${x / this.ratio},${y / this.ratio}`;
+    });
     this.shape.setAttribute("points", line.join(" "));
     this.shape.classList.toggle("cut", this.tool === "cut");
   }
@@ -378,16 +381,15 @@ export class Viewer {
   /** A ring as large as the brush, at the pointer or at the keyboard's cursor. */
   #drawCursor() {
     const element = this.cursorElement;
-    const at = this.cursor
-      ? { x: this.#x(this.cursor), y: this.#y(this.cursor) }
-      : this.hovered;
+    const at = this.cursor ? this.#toScreen(this.cursor) : this.hovered;
     const draws = this.tool === "brush" || this.tool === "eraser";
     element.hidden = !this.slice || !at || (!this.cursor && !draws);
     if (element.hidden) return;
     const size = draws ? Math.max((this.size * this.view.scale) / this.ratio, 3) : 9;
     element.classList.toggle("keyboard", Boolean(this.cursor));
     element.style.width = element.style.height = `${size}px`;
-    element.style.transform = `translate(${at.x / this.ratio - size / 2}px, ${at.y / this.ratio - size / 2}px)`;
+    const [x, y] = [at.x, at.y].map((value) => value / this.ratio - size / 2);
+    element.style.transform = `translate(${x}px, ${y}px)`;
   }
 
   /** Moves the keyboard's cursor by pixels of the film, and paints where the pen is down. */
@@ -398,11 +400,9 @@ export class Viewer {
     const clamp = (value, most) => Math.min(Math.max(value, 0.5), most - 0.5);
     this.cursor = { x: clamp(from.x + dx, width), y: clamp(from.y + dy, height) };
     if (this.stroke) this.#strokeTo(this.cursor, performance.now());
-    const margin = 20;
-    const x = this.#x(this.cursor);
-    const y = this.#y(this.cursor);
-    const inside = (value, most) => Math.max(margin - value, 0) - Math.max(value - most + margin, 0);
-    const push = [inside(x, this.overlay.width), inside(y, this.overlay.height)];
+    const { x, y } = this.#toScreen(this.cursor);
+    const beyond = (value, most) => Math.max(20 - value, 0) - Math.max(value - most + 20, 0);
+    const push = [beyond(x, this.overlay.width), beyond(y, this.overlay.height)];
     if (push[0] || push[1]) this.pan(...push);
     this.#drawCursor();
     this.on.changed();
