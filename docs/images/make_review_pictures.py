@@ -93,8 +93,8 @@ def draw(driver) -> None:
     """A stroke at the right lung's lower edge, so that the film is a corrected one."""
     x, y, step = driver.execute_script(
         "const b = jaxlung.viewer.overlay.getBoundingClientRect(), v = jaxlung.viewer.view;"
-        "const x = v.x + v.scale * 0.3 * jaxlung.viewer.info.width;"
-        "const y = v.y + v.scale * 0.7 * jaxlung.viewer.info.height;"
+        "const x = v.x + v.scale * 0.2 * jaxlung.viewer.info.width;"
+        "const y = v.y + v.scale * 0.63 * jaxlung.viewer.info.height;"
         "return [b.left + x, b.top + y, 12]"
     )
     for i, kind in enumerate(["mousePressed", *["mouseMoved"] * 6, "mouseReleased"]):
@@ -105,8 +105,8 @@ def draw(driver) -> None:
 
 def save(driver, name: str) -> None:
     picture = Image.open(io.BytesIO(driver.get_screenshot_as_png())).convert("RGB")
-    # A film has many greys, a page has few colours: 96 are enough.
-    picture.quantize(96, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
+    # A film has many greys, a page has few colours: 144 are enough.
+    picture.quantize(144, dither=Image.Dither.NONE).save(HERE / name, optimize=True)
     print(name, (HERE / name).stat().st_size // 1000, "KB")
 
 

@@ -89,6 +89,8 @@ class Served:
         from jaxlung.view.guard import Guard
         from jaxlung.view.serve import open_review, open_socket
 
+        recipe = load_recipe("ct" if self.volumes else "cxr")
+        recipe.data.dir = "." if self.volumes else ""  # the recipe of CT wants a folder
         model = types.SimpleNamespace(
             output="lung",
             workdir="phantom",
@@ -96,7 +98,7 @@ class Served:
             tta=False,
             turn=False,
             bundled=True,
-            config=parse_config(load_recipe("ct" if self.volumes else "cxr").to_dict()),
+            config=parse_config(recipe.to_dict()),
         )
         kind = "ct" if self.volumes else "xray"
         models = types.SimpleNamespace(**{"xray": None, "ct": None, kind: model})

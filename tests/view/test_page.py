@@ -275,6 +275,40 @@ def test_films_are_dropped_above_the_bound_of_memory(shown):
     assert in_page(shown, "cache.js", "return (async () => {" + body + "})()") == [6, 7, 8]
 
 
+def test_window_zoom_and_layers(shown):
+    page = shown
+    page.wait("[...jaxlung.films.values()].every(f => f.ready)")
+    middle = (
+        "return [...jaxlung.viewer.base.getContext('2d').getImageData(...arguments[0], 1, 1).data]"
+    )
+    overlay = middle.replace("base", "overlay")
+    page.keys("0")
+    at = page.run(
+        "const v = jaxlung.viewer.view; return [Math.round(v.x + v.scale * 39), "
+        "Math.round(v.y + v.scale * 75)]"
+    )
+    grey = page.run(middle, at)[0]
+    low, high = page.run("return [jaxlung.viewer.low, jaxlung.viewer.high]")
+    page.drag([(65, 75), (65, 40)], button="right")  # the level sinks: all is brighter
+    assert page.run("return jaxlung.viewer.low") < low
+    assert page.run(middle, at)[0] > grey
+    page.keys("r")
+    assert page.run("return [jaxlung.viewer.low, jaxlung.viewer.high]") == [low, high]
+    assert page.run(overlay, at) == [0, 0, 0, 0]  # inside the outline
+    page.keys("o")
+    red, green, blue, alpha = page.run(overlay, at)
+    assert blue > red and 0 < alpha < 255  # filled, in the right lung's colour
+    page.keys("o")
+    assert page.run(overlay, at)[3] == 0  # hidden
+    page.keys("t")
+    assert page.run(overlay, at)[3] > 0  # probability
+    page.keys("t", "o")
+    scale = page.run("return jaxlung.viewer.view.scale")
+    page.wheel((65, 75), -240)
+    page.wait(f"jaxlung.viewer.view.scale > {scale * 1.2}")
+    page.keys("0")
+
+
 def test_the_keyboard_alone_draws(served, browser):
     page = ReviewPage(browser, served.address)
     page.wait("[...jaxlung.films.values()].every(f => f.ready)")
@@ -413,40 +447,6 @@ def test_fingers_draw_and_pinch(served, browser, width, height):
     page.click("#reject")
     check_accessible(page)
     page.check_quiet()
-
-
-def test_window_zoom_and_layers(shown):
-    page = shown
-    page.wait("[...jaxlung.films.values()].every(f => f.ready)")
-    middle = (
-        "return [...jaxlung.viewer.base.getContext('2d').getImageData(...arguments[0], 1, 1).data]"
-    )
-    overlay = middle.replace("base", "overlay")
-    page.keys("0")
-    at = page.run(
-        "const v = jaxlung.viewer.view; return [Math.round(v.x + v.scale * 39), "
-        "Math.round(v.y + v.scale * 75)]"
-    )
-    grey = page.run(middle, at)[0]
-    low, high = page.run("return [jaxlung.viewer.low, jaxlung.viewer.high]")
-    page.drag([(65, 75), (65, 40)], button="right")  # the level sinks: all is brighter
-    assert page.run("return jaxlung.viewer.low") < low
-    assert page.run(middle, at)[0] > grey
-    page.keys("r")
-    assert page.run("return [jaxlung.viewer.low, jaxlung.viewer.high]") == [low, high]
-    assert page.run(overlay, at) == [0, 0, 0, 0]  # inside the outline
-    page.keys("o")
-    red, green, blue, alpha = page.run(overlay, at)
-    assert blue > red and 0 < alpha < 255  # filled, in the right lung's colour
-    page.keys("o")
-    assert page.run(overlay, at)[3] == 0  # hidden
-    page.keys("t")
-    assert page.run(overlay, at)[3] > 0  # probability
-    page.keys("t", "o")
-    scale = page.run("return jaxlung.viewer.view.scale")
-    page.wheel((65, 75), -240)
-    page.wait(f"jaxlung.viewer.view.scale > {scale * 1.2}")
-    page.keys("0")
 
 
 def test_a_slice_of_a_scan(at_once, browser, tmp_path):

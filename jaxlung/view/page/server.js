@@ -60,8 +60,6 @@ export async function putMask(id, slice, mask, revision) {
 export const verdict = (id, word, reason, revision) =>
   post(`/api/films/${id}/verdict`, { verdict: word, reason }, revision);
 
-export const reset = (id, revision) => post(`/api/films/${id}/reset`, {}, revision);
-
 export const reviewer = (name) => post("/api/reviewer", { name });
 
 export const finish = () => post("/api/finish", {});
