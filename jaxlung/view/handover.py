@@ -4,11 +4,13 @@ import hashlib
 import shlex
 import shutil
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxlung.config import Config, load_recipe, parse_config
 from jaxlung.config.settings import ModelConfig
+from jaxlung.data.splitting import split_by_hash
 from jaxlung.evaluation.mask_scores import score
 from jaxlung.view.reading import Setup
 from jaxlung.view.review import Review
@@ -54,20 +56,21 @@ def finish(review: Review) -> dict[str, Any]:
         return {"report": None, "command": None, "note": "; ".join(notes), **about}
     out = review.store.out
     score(compared, out / "masks", out / "report", images=out / "images", overwrite=True)
-    patients = [row.patient or film.stem for film, row in trains]
-    command, note = make_command(review.setup, out, patients, sum(row.slices for _, row in trains))
+    patients = {film.stem: row.patient or film.stem for film, row in trains}
+    examples = {film.stem: row.slices for film, row in trains}
+    command, note = make_command(review.setup, out, patients, examples)
     notes += [note] if note else []
     return {"report": "/report", "command": command, "note": "; ".join(notes) or None, **about}
 
 
 def make_command(
-    setup: Setup, out: Path, patients: list[str], examples: int
+    setup: Setup, out: Path, patients: Mapping[str, str], examples: Mapping[str, int]
 ) -> tuple[str | None, str]:
     """Makes the command that trains on what was reviewed, from the model that began it.
 
     Args:
-        patients: of each film or scan that is handed on.
-        examples: films or slices that are handed on.
+        patients: of the films or scans that are handed on, by stem.
+        examples: how many images each of them is: its slices.
 
     Returns:
         the command, and a note; None where nothing can be trained yet.
@@ -75,10 +78,10 @@ def make_command(
     model = setup.model
     if model.config.modality == "ct" and not setup.is_of_volumes:
         return None, "jaxlung train takes whole scans of CT, and no pictures of slices"
-    fractions = choose_fractions(patients)
-    if fractions is None:
-        count = len(set(patients))
-        return None, f"training needs the films of {_LEAST} patients, and these are of {count}"
+    shares = choose_shares(patients)
+    if shares is None:
+        count = len(set(patients.values()))
+        return None, f"training needs films of {_LEAST} patients at least, and these are of {count}"
     recipe = "ct" if setup.is_of_volumes else "cxr"
     config = parse_config(load_recipe(recipe).to_dict())
     settings = {
@@ -87,12 +90,13 @@ def make_command(
         "train.init_from": _source(setup),
         "optim.learning_rate": f"{_RATE:g}",
         **_differences(config, model.config),
-        **fractions.settings(config),
     }
-    # Splits differ by patients; at least one image of each split is surely not for training.
-    most = examples - (examples // len(patients)) * fractions.held_back
+    if shares != (config.data.validation_fraction, config.data.test_fraction):
+        names = ("data.validation_fraction", "data.test_fraction")
+        settings |= {name: repr(share) for name, share in zip(names, shares, strict=True)}
+    most = sum(examples[stem] for stem in split(patients, shares)["train"])
     if most < config.train.batch_size:
-        settings["train.batch_size"] = str(max(1, most))
+        settings["train.batch_size"] = str(most)
     flags = [f"--config.{name}={value}" for name, value in settings.items()]
     parts = ["jaxlung", "train", "--config", recipe, *flags, "--workdir", WORKDIR]
     return " ".join(map(shlex.quote, parts)), ""
@@ -120,39 +124,37 @@ def _differences(recipe: Config, own: Config) -> dict[str, str]:
     return found
 
 
-class Fractions:
-    """Shares of patients to validate and to test on, such that no split is empty."""
+def choose_shares(patients: Mapping[str, str]) -> tuple[float, float] | None:
+    """Chooses the shares of patients to validate and to test on; None: there are too few patients.
 
-    def __init__(self, validation: float, test: float, held_back: int):
-        self.validation, self.test, self.held_back = validation, test, held_back
+    The usual shares, 0.1 and 0.2, stay where no split is empty. Few patients may leave one empty,
+    and then the shares are set between their hashes, by which `split_by_hash` goes.
 
-    def settings(self, recipe: Config) -> dict[str, str]:
-        """Returns those that are not the recipe's."""
-        own = {"data.validation_fraction": self.validation, "data.test_fraction": self.test}
-        usual = (recipe.data.validation_fraction, recipe.data.test_fraction)
-        return {} if tuple(own.values()) == usual else {n: f"{v:.6g}" for n, v in own.items()}
+    Args:
+        patients: by the stem of each film or scan.
 
-
-def choose_fractions(patients: list[str]) -> Fractions | None:
-    """Chooses the shares of `data.splitting.split_by_hash`; None: there are too few patients.
-
-    The usual shares, 0.1 and 0.2, are kept where they leave no split empty. With few patients they
-    may, and then the shares are set between the hashes of these patients.
+    Returns:
+        data.validation_fraction and data.test_fraction.
     """
-    usual = Config().data
+    usual = Config().data.validation_fraction, Config().data.test_fraction
+    if all(split(patients, usual).values()):
+        return usual
     places = sorted(
         int.from_bytes(hashlib.sha256(patient.encode()).digest()[:8], "big") / 2**64
-        for patient in set(patients)
+        for patient in set(patients.values())
     )
-    test, both = usual.test_fraction, usual.test_fraction + usual.validation_fraction
-    tested = sum(place < test for place in places)
-    validated = sum(test <= place < both for place in places)
-    if tested and validated and tested + validated < len(places):
-        return Fractions(usual.validation_fraction, usual.test_fraction, tested + validated)
     if len(places) < _LEAST:
         return None
-    tested = max(1, round(usual.test_fraction * len(places)))
-    validated = max(1, round(usual.validation_fraction * len(places)))
+    validated, tested = (max(1, round(share * len(places))) for share in usual)
     test = (places[tested - 1] + places[tested]) / 2
     both = (places[tested + validated - 1] + places[tested + validated]) / 2
-    return Fractions(both - test, test, tested + validated)
+    for digits in (2, 3, 4, 17):  # as few as will do
+        shares = round(both - test, digits), round(test, digits)
+        if all(split(patients, shares).values()):
+            return shares
+    return None
+
+
+def split(patients: Mapping[str, str], shares: tuple[float, float]) -> dict[str, list[str]]:
+    """Splits the stems as training does, by these shares to validate and to test on."""
+    return split_by_hash(list(patients), patients.__getitem__, *shares)

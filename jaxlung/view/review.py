@@ -33,12 +33,13 @@ class Review:
         # A later start goes on with larger numbers, so that a page that stayed open asks anew.
         self.change = int(time.time() * 1000)
         self._changed_at = [self.change] * len(self.films)
-        self.rows = [self._read_row(film) for film in self.films]
+        present = store.list_stems()
+        self.rows = [self._read_row(film, film.stem in present) for film in self.films]
         write_review(store.out, setup.settings, self.films, self.reviewer)
         store.write_tables(zip(self.films, self.rows, strict=True))
         self.worker = Worker(len(self.films), self._is_done, self._predict)
 
-    def _read_row(self, film: Film) -> Row:
+    def _read_row(self, film: Film, has_files: bool) -> Row:
         row = self.store.read_row(film)
         if row.ready and not row.error and not self.store.first(film).exists():
             row = dataclasses.replace(row, ready=False)
@@ -47,11 +48,13 @@ class Review:
         except InputError as error:
             return dataclasses.replace(row, error=film.about(error), ready=True)
         if (has_changed or row.error) and row.state == "open" and not row.edited:
-            return Row(source=row.source, revision=row.revision)  # predicted anew
+            row = Row(source=row.source, revision=row.revision)  # predicted anew
+            has_changed = False
         if has_changed:
             words = "the file has changed since it was reviewed: check the mask"
-            row = dataclasses.replace(row, warnings=(*row.warnings, words))
-        if row.state != "open" or row.edited:
+            others = [one for one in row.warnings if one != words]
+            row = dataclasses.replace(row, warnings=(*others, words))
+        if row.state != "open" or row.edited or has_files:
             mask = None
             if row.trains and not row.edited and self.store.mask(film).exists():
                 before = self.store.first(film).read_bytes()  # and no save that was not answered
@@ -268,7 +271,10 @@ class Review:
         mask = pictures.encode_mask(found.labels > 0, first.grid_of(found.volume))
         self.store.write_first(film, mask, thumbnail)
         with self.lock:
-            row = dataclasses.replace(self.rows[film_id], **found.fields)
+            row, fields = self.rows[film_id], found.fields
+            if row.edited:  # the current mask is another one
+                fields = {**fields, "usable": row.usable}
+            row = dataclasses.replace(row, **fields)
             self.store.write_row(film, row)
             self.reader.keep_first(film, found)
             self._set_row(film_id, row)

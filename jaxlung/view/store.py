@@ -76,6 +76,12 @@ class Store:
     def _row(self, film: Film) -> Path:
         return self.out / "view" / "rows" / f"{film.stem}.json"
 
+    def list_stems(self) -> set[str]:
+        """Lists the stems of all films that have a file which only some states have."""
+        folders = (self.out / "images", self.out / "masks", self.out / "view" / "aside")
+        files = (path.name for folder in folders for path in folder.iterdir())
+        return {name.removesuffix(self.image_end) for name in files}
+
     def read_key(self) -> bytes:
         """Returns the key of the patients' digests; it is made with the review."""
         path = self.out / "view" / "key"
