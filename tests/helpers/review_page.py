@@ -78,7 +78,6 @@ class Served:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        self.guard = None
 
     def start(self):
         import uvicorn
@@ -109,10 +108,8 @@ class Served:
         )
         listener = self.closing.enter_context(open_socket("127.0.0.1", self.port))
         app = make_app(self.review)
-        if self.guard is None:
-            self.guard = Guard(app, self.port)
-        else:
-            self.guard._app = app  # the person is let in as before
+        secret = self.review.store.derive(f"cookie {self.port}")
+        self.guard = Guard(app, self.port, secret=secret)
         config = uvicorn.Config(self.guard, log_level="warning", lifespan="off", ws="none")
         self.server = uvicorn.Server(config)
         run = self.server.run

@@ -611,6 +611,20 @@ def test_forty_films(workdir, browser, tmp_path, width, height, touch):
     assert len(list((out / "masks").iterdir())) == 39 and not (out / f"masks/{second}.png").exists()
 
 
+def test_a_review_keeps_its_port(tmp_path):
+    """Otherwise what a browser has kept could not be sent; where it is taken, another one does."""
+    from jaxlung.view.serve import choose_port, open_socket
+
+    with open_socket("127.0.0.1", 0, tmp_path / "review") as listener:
+        usual = listener.getsockname()[1]
+        listener.listen()
+        with open_socket("127.0.0.1", 0, tmp_path / "review") as second:
+            assert second.getsockname()[1] != usual
+    assert usual == choose_port(tmp_path / "review") != choose_port(tmp_path / "other")
+    with open_socket("127.0.0.1", 0, tmp_path / "review") as listener:
+        assert listener.getsockname()[1] == usual
+
+
 def test_the_page_is_small():
     """The modules without comments and layout, as a minifier that keeps names leaves them."""
     code = 0

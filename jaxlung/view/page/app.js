@@ -43,7 +43,10 @@ const viewer = new Viewer($.viewer, {
 });
 
 const list = new List($.list, {
-  open: (id) => open(id),
+  open(id, picked) {
+    open(id);
+    if (picked) toggleList(false);
+  },
   thumbnail: server.thumbnail,
   unsaved: (id) => Boolean(queue?.has(id)),
 });
@@ -320,7 +323,7 @@ function showFilm() {
 function showPairs(root, pairs = {}) {
   root.replaceChildren(
     ...Object.entries(pairs).flatMap(([key, value]) => [
-      element("dt", {}, key),
+      element("dt", {}, key.replace("_", " ")),
       element("dd", {}, String(value)),
     ]),
   );
@@ -357,6 +360,7 @@ function setRange(input, min, max, value) {
 }
 
 function toggleList(isOpen) {
+  if (isOpen === document.body.classList.contains("list-open")) return;
   document.body.classList.toggle("list-open", isOpen);
   $.openList.setAttribute("aria-expanded", isOpen);
   (isOpen ? $.search : $.openList).focus();
@@ -512,6 +516,7 @@ addEventListener("keydown", (event) => {
     return;
   }
   if (event.target === $.viewer && filmKey(event)) return event.preventDefault();
+  if (event.key === "Escape") toggleList(false);
   const action = actionOf(event, $.single.checked);
   if (!action) return;
   event.preventDefault();
@@ -620,7 +625,7 @@ async function start() {
   } catch (error) {
     return showEmpty(`The films did not come: ${error.message}. Load the page again.`);
   }
-  store = new Store(review.review ?? review.folder);
+  store = new Store(review.review);
   globalThis.jaxlung.queue = queue = new SaveQueue(server, store, {
     change: showSaving,
     saved: onSaved,

@@ -20,7 +20,7 @@ export function order(films) {
 }
 
 export class List {
-  /** @param on open(id), thumbnail(id) to an address, unsaved(id) to whether it waits. */
+  /** @param on open(id, picked by a click), thumbnail(id) to an address, unsaved(id) to whether it waits. */
   constructor(root, on) {
     this.root = root;
     this.on = on;
@@ -32,7 +32,7 @@ export class List {
     root.addEventListener("scroll", () => this.draw(), { passive: true });
     root.addEventListener("click", (event) => {
       const row = event.target.closest("[role=option]");
-      if (row) this.on.open(Number(row.dataset.id));
+      if (row) this.on.open(Number(row.dataset.id), true);
     });
     root.addEventListener("keydown", (event) => this.#key(event));
     new ResizeObserver(() => this.draw()).observe(root);
