@@ -52,7 +52,9 @@ def add_view_command(commands: Any) -> None:
         default="127.0.0.1",
         help="to listen on; any but 127.0.0.1 lets others in, and nothing is encrypted",
     )
-    view.add_argument("--port", type=int, default=0, help="to listen on (default: a free one)")
+    view.add_argument(
+        "--port", type=int, default=0, help="to listen on (default: the review's own)"
+    )
     view.add_argument("--no-browser", action="store_true", help="only print the address")
     view.add_argument(
         "--show-header", action="store_true", help="show who it is, where a DICOM header says so"
@@ -80,7 +82,7 @@ def run_view(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 2**16:
         raise InputError(f"--port {arguments.port}: expected 1 to 65535, or 0 for a free one")
     paths = read_paths(arguments.paths)
-    with open_socket(arguments.host, arguments.port) as listener:
+    with open_socket(arguments.host, arguments.port, arguments.out) as listener:
         logging.getLogger("absl").setLevel(logging.ERROR)
         from jaxlung.system import start
 

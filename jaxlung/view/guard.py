@@ -53,18 +53,21 @@ _SAFE = ("GET", "HEAD")
 class Guard:
     """Wraps the application; a refused request never reaches it."""
 
-    def __init__(self, app: ASGIApp, port: int, host: str = "127.0.0.1"):
-        """Draws the secrets anew at each start.
+    def __init__(self, app: ASGIApp, port: int, host: str = "127.0.0.1", secret: str | None = None):
+        """Draws the tokens anew at each start.
 
         Args:
             port: that the server listens on.
             host: that it listens on, as of --host.
+            secret: of the cookie; None draws one. With the same one at each start, a page that
+                stayed open goes on, and sends what waits in it.
         """
         self._app, self._port, self._host = app, port, host
         self.token = secrets.token_urlsafe(32)
         # For the browser that is started here: whoever sees it among the processes comes too late.
         self._once = {secrets.token_urlsafe(32)}
-        self._cookie, self._secret = f"jaxlung_view_{port}", secrets.token_urlsafe(32)
+        self._cookie = f"jaxlung_view_{port}"
+        self._secret = secret or secrets.token_urlsafe(32)
 
     def take_once(self) -> str:
         """Returns a token that opens the page a single time."""

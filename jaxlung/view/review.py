@@ -80,6 +80,8 @@ class Review:
                 "model": self.setup.settings["model"],
                 "has_given": bool(self.setup.given),
                 "folder": self.setup.folder,
+                # What waits in a browser is of this review, not of another one on the same port.
+                "review": self.store.derive("page")[:32],
                 "change": self.change,
             }
 

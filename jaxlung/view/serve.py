@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import socket
 import threading
 import webbrowser
@@ -88,12 +89,21 @@ def open_review(
         yield Review(setup, Store(out, volumes=bool(scans), convention=used.output))
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """Listens on a port; 0: any that is free.
+def choose_port(out: Path) -> int:
+    """Returns a review's own port. What a browser has kept unsent belongs to host and port."""
+    digest = hashlib.blake2b(str(out.resolve()).encode(errors="surrogateescape"), digest_size=4)
+    return 20000 + int.from_bytes(digest.digest(), "big") % 10000  # below those given to clients
+
+
+def open_socket(host: str, port: int, out: Path | None = None) -> socket.socket:
+    """Listens on a port; 0: that of the review in `out`, or any that is free.
 
     Raises:
         InputError: the host is not of this machine, or the port is taken.
     """
+    if port == 0 and out is not None:
+        with contextlib.suppress(InputError):  # it is taken
+            return open_socket(host, choose_port(out))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,7 +127,7 @@ def serve(review: Review, listener: socket.socket, host: str, *, browser: bool) 
     from jaxlung.view.guard import Guard, is_loopback
 
     port = listener.getsockname()[1]
-    guard = Guard(make_app(review), port, host)
+    guard = Guard(make_app(review), port, host, review.store.derive(f"cookie {port}"))
     config: Any = uvicorn.Config(
         guard,
         log_level="warning",

@@ -12,6 +12,7 @@ A film's row decides: `settle` brings the files in line with it, whenever the se
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
@@ -89,6 +90,10 @@ class Store:
             write_durable(path, secrets.token_bytes(32))
             path.chmod(0o600)
         return path.read_bytes()
+
+    def derive(self, purpose: str) -> str:
+        """Derives a secret of this review for one purpose, the same at each start."""
+        return hashlib.blake2b(purpose.encode(), key=self.read_key(), digest_size=32).hexdigest()
 
     def read_row(self, film: Film) -> Row:
         """Reads what is known of a film; a new row where nothing is.
