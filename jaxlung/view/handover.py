@@ -83,7 +83,8 @@ def make_command(
         count = len(set(patients.values()))
         return None, f"training needs films of {_LEAST} patients at least, and these are of {count}"
     recipe = "ct" if setup.is_of_volumes else "cxr"
-    config = parse_config(load_recipe(recipe).to_dict())
+    values = load_recipe(recipe).to_dict()
+    config = parse_config({**values, "data": {**values["data"], "dir": str(out)}})
     settings = {
         "data.name": "ct" if setup.is_of_volumes else "folder",
         "data.dir": str(out),

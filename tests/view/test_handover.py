@@ -8,16 +8,17 @@ import pytest
 from jaxlung.data.splitting import split_by_hash
 from jaxlung.predict.batch.models import Models, models_of
 from jaxlung.view.handover import choose_shares
-from tests.helpers import reviews
+from tests.helpers import forked_commands, reviews
 from tests.helpers.predict_command import jaxlung
 
 
 def run_command(command, *further):
-    """Runs what the page shows, with some settings more."""
+    """Runs what the page shows in a process of its own, with some settings more."""
     program, *arguments = shlex.split(command)
     assert program == "jaxlung"
     place = arguments.index("--workdir")
-    jaxlung(*arguments[:place], *further)
+    done = forked_commands.run("-m", "jaxlung", *arguments[:place], *further)
+    assert done.returncode == 0, done.stderr
 
 
 SHORT = ["--config.train.num_epochs=1", "--config.data.loader=memory"]
@@ -96,7 +97,9 @@ def test_the_command_trains_on_scans(tmp_path):
             blob = client.mask(i, 4)[0] > 0
             blob[5:20, 5:12] = True
             client.save(i, blob, z=4)
-        command = client.http.post("/api/finish").json()["command"]
+        finished = client.http.post("/api/finish")
+        assert finished.status_code == 200, finished.text
+        command = finished.json()["command"]
     assert command.startswith("jaxlung train --config ct --config.data.name=ct ")
     small = ["--config.data.size=32", "--config.train.batch_size=2"]
     run_command(command, *SHORT, *small, "--workdir", tmp_path / "run")
