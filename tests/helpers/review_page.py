@@ -167,7 +167,11 @@ class ReviewPage:
         return self.browser.execute_script(script, *arguments)
 
     def wait(self, expression, seconds=60):
-        script = f"try {{ return {expression} }} catch {{ return false }}"
+        # A slice, whose pixels the driver would send one by one, is as good as true.
+        script = (
+            f"try {{ const found = {expression}; return found instanceof Object || found }}"
+            "catch { return false }"
+        )
         return wait_for(lambda: self.run(script), seconds)
 
     def click(self, selector):
