@@ -209,12 +209,6 @@ def _open_nifti(path: Path) -> _Opened:
     return _Opened(Grid(shape, affine_4x4, header), read_voxels)
 
 
-def measure_unit(grid: Grid) -> float:
-    """Returns how many mm the unit of a grid's affine is."""
-    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
-    return _IN_MM.get(unit, 1.0)
-
-
 def axial_shape(grid: Grid) -> tuple[int, int, int]:
     """Returns [Z, H, W] of the slices that `read_volume` makes of the grid."""
     z, y, x = (grid.shape[axis] for axis in np.argsort(find_turn(grid.affine_4x4)[:, 0]))
