@@ -49,19 +49,19 @@ def add_export_command(commands: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Writes the file, and prints what was written and how it was checked."""
-    from jaxlung.export.write import check_file, export_model
+    from jaxlung.export.write import check_out, export_model
     from jaxlung.system.start import start_process
 
     chosen = FORMATS[arguments.format]
     chosen.check_extra()
-    check_file(arguments.out, chosen.beside, overwrite=arguments.overwrite)
+    check_out(arguments.out, chosen, overwrite=arguments.overwrite)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     start_process()
     models = arguments.model
     print(
         export_model(
             models if len(models) > 1 else models[0],
-            arguments.out,
+            out=arguments.out,
             format=arguments.format,
             float16=arguments.float16,
             tta=arguments.tta,

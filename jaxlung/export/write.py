@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxlung.errors import InputError
 from jaxlung.export.exported import prepare_export
-from jaxlung.export.formats import FORMATS
+from jaxlung.export.formats import FORMATS, Format
 from jaxlung.predict.load import ModelLike, load
 from jaxlung.predict.predictor import Predictor
 from jaxlung.weights import bundled
@@ -31,7 +31,9 @@ def export_model(
         model: a bundled model's name or a workdir; or several, an ensemble, whose mean
             probability the file gives.
         out: the file to write.
-        format: "onnx", or "stablehlo", which is for JAX; beside that lies OUT.json.
+        format: "onnx"; "stablehlo", which is for JAX, with OUT.json beside it; "html", a page that
+            finds lungs in films by itself (docs/browser.md); or "html-site", the same page as a
+            folder for a web server.
         float16: keep kernels as float16, which halves the file. A bundled model loses nothing by
             it, since it comes so.
         tta: average with the mirror image's prediction, in twice the time.
@@ -47,23 +49,27 @@ def export_model(
     Example:
         >>> export_model("cxr", out="lungs.tflite", format="tflite")
         Traceback (most recent call last):
-        jaxlung.errors.InputError: format must be onnx or stablehlo, got 'tflite'
+        jaxlung.errors.InputError: format must be onnx, stablehlo, html, html-site, got 'tflite'
     """
     if format not in FORMATS:
-        raise InputError(f"format must be {' or '.join(FORMATS)}, got {format!r}")
+        raise InputError(f"format must be {', '.join(FORMATS)}, got {format!r}")
     chosen, out = FORMATS[format], Path(out)
     chosen.check_extra()
-    check_file(out, chosen.beside, overwrite=overwrite)
+    check_out(out, chosen, overwrite=overwrite)
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     loaded = load(models if len(models) > 1 else models[0], tta=tta)
-    exported = prepare_export(loaded, licence=_licence(models, loaded), float16=float16)
+    exported = prepare_export(
+        loaded, licence=_licence(models, loaded), float16=float16 or chosen.halves
+    )
     found = chosen.write(exported, out)
     terms = f"; its weights are under {exported.licence}" if exported.licence else ""
-    return f"{out}: {format}, {out.stat().st_size / 1e6:.1f} MB, {found}{terms}"
+    files = out.iterdir() if chosen.is_folder else [out]
+    size = sum(file.stat().st_size for file in files)
+    return f"{out}: {format}, {size / 1e6:.1f} MB, {found}{terms}"
 
 
-def check_file(out: Path, beside: Sequence[str] = (), *, overwrite: bool = False) -> None:
-    """Checks that a file can be written, and the files beside it, before long work.
+def check_out(out: Path, format: Format, *, overwrite: bool = False) -> None:
+    """Checks that a format's files can be written, before long work.
 
     Raises:
         InputError: the folder is missing or cannot be written to, or a file exists.
@@ -71,11 +77,13 @@ def check_file(out: Path, beside: Sequence[str] = (), *, overwrite: bool = False
     folder = out.parent
     if not folder.is_dir():
         raise InputError(f"--out {out}: there is no folder {folder}; make it first")
-    if out.is_dir():
+    if out.is_dir() and not format.is_folder:
         raise InputError(f"--out {out}: is a folder; name a file in it")
+    if out.is_file() and format.is_folder:
+        raise InputError(f"--out {out}: is a file; name a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"--out {out}: {folder} cannot be written to; name another folder")
-    for path in (out, *(out.with_name(out.name + end) for end in beside)):
+    for path in (out, *(out.with_name(out.name + end) for end in format.beside)):
         if os.path.lexists(path) and not overwrite:
             raise InputError(f"{path} exists; name another file, or pass --overwrite")
 
