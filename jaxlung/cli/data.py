@@ -23,6 +23,7 @@ def add_data_commands(commands: Any) -> None:
     _add_list(data_commands)
     _add_prepare(data_commands)
     _add_check(data_commands)
+    _add_coco(data_commands)
 
 
 def _add_list(data_commands: Any) -> None:
@@ -91,6 +92,27 @@ def _add_check(data_commands: Any) -> None:
     check.add_argument("--validation-fraction", type=float, help="of the split by hash")
     check.add_argument("--test-fraction", type=float, help="of the split by hash")
     check.add_argument("--overwrite", action="store_true", help="replace an earlier report")
+
+
+def _add_coco(data_commands: Any) -> None:
+    coco = data_commands.add_parser(
+        "coco",
+        help="masks of `jaxlung predict` as COCO annotations, for label tools",
+        description="Writes the masks in the --out folder of `jaxlung predict`, as they are now, "
+        "into one COCO file: run-length encoded, a category for each structure, or for each lung "
+        "of --sides. Names of images are as in summary.csv, with their suffix.",
+    )
+    coco.set_defaults(run=run_coco)
+    coco.add_argument("folder", type=Path, metavar="DIR", help="the --out folder of predictions")
+    coco.add_argument("--out", required=True, type=Path, help="the JSON file to write")
+    coco.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+
+
+def run_coco(arguments: argparse.Namespace) -> None:
+    """Writes the annotations, and prints how many."""
+    from jaxlung.predict.batch.coco import write_coco
+
+    print(write_coco(arguments.folder, arguments.out, overwrite=arguments.overwrite))
 
 
 def run_prepare(arguments: argparse.Namespace) -> None:

@@ -63,7 +63,8 @@ def add_predict_command(commands: Any) -> None:
         "--format",
         choices=tuple(IMAGE_FORMATS),
         default="png",
-        help="of masks; dicom-seg needs DICOM images and the extra dicom-seg",
+        help="of masks: png (of scans .nii.gz), nii (.nii.gz of X-rays too), seg-nrrd (segments of "
+        "3D Slicer; extra seg-nrrd), dicom-seg (of DICOM images; extra dicom-seg)",
     )
     predict.add_argument(
         "--tta",

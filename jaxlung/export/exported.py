@@ -24,15 +24,22 @@ class Exported(NamedTuple):
     about: dict[str, Any]  # what a user has to know beside the arrays; values of JSON
 
 
-def prepare_export(model: Predictor, *, licence: str, float16: bool) -> Exported:
+def prepare_export(
+    model: Predictor, *, licence: str = "", float16: bool = False, name: str = ""
+) -> Exported:
     """Prepares a model for a file.
+
+    Args:
+        licence: of its weights, as in `Exported`.
+        float16: round its kernels.
+        name: of the model or ensemble; "": that of the model.
 
     Raises:
         InputError: a weight is too large for float16, or an output has the input's name.
     """
     if CANVAS in model.config.model.outputs:
         raise InputError(f"{model.workdir}: has an output {CANVAS!r}, as the file's input is named")
-    about = _describe(model, licence, float16)
+    about = _describe(model, name or model.workdir.name, licence, float16)
     return Exported(_in_float32(model, float16), licence, float16, about)
 
 
@@ -80,12 +87,12 @@ def _round(path: Any, array: np.ndarray) -> np.ndarray:
         return array.astype(np.float16).astype(np.float32)
 
 
-def _describe(model: Predictor, licence: str, float16: bool) -> dict[str, Any]:
+def _describe(model: Predictor, name: str, licence: str, float16: bool) -> dict[str, Any]:
     config = model.config
     outputs = config.model.outputs
     about: dict[str, Any] = {
         "jaxlung": __version__,
-        "model": model.workdir.name,
+        "model": name,
         "license": licence,
         # Of the weights before any rounding, as in the summary of `jaxlung predict`.
         "weights_sha256": digest_weights(model.variables),

@@ -14,7 +14,8 @@ from jaxlung.export.onnx_graph import build_graph
 from jaxlung.system.files import write_whole
 
 TOLERANCE = 1e-4  # of a probability: each runtime sums in an order of its own
-_LARGEST = 2**31 - 2**20  # bytes: protobuf, which ONNX is written in, ends at 2 GiB
+# Bytes of weights: protobuf, which ONNX is written in, ends at 2 GiB with all else.
+_LARGEST = 2**31 - 2**22
 
 
 def write_onnx(exported: Exported, out: Path) -> str:
@@ -29,7 +30,7 @@ def write_onnx(exported: Exported, out: Path) -> str:
     import onnx
 
     proto = build_graph(exported)
-    if proto.ByteSize() > _LARGEST:
+    if sum(len(array.raw_data) for array in proto.graph.initializer) > _LARGEST:
         raise InputError(
             f"{exported.model.workdir}: is larger than 2 GiB, which ONNX cannot hold in a file; "
             f"pass --float16, or --format stablehlo"

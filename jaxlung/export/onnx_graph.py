@@ -117,23 +117,22 @@ class _Network:
         )
         return self._node("Reshape", f"{name}/channels", normed, as_before)
 
-    def _conv(self, name: str, x: Value, patch: int = 1) -> Value:
+    def _conv(self, name: str, x: Value, patch: int = 1, copies: int = 1) -> Value:
         """Adds a convolution with same padding; with a patch, one of that kernel and stride.
 
-        A dense layer of Flax, whose kernel is [in, out], is one of a single pixel.
+        A dense layer of Flax, whose kernel is [in, out], is one of a single pixel. Of each feature
+        there may be copies.
         """
-        params = self.params[name]
-        kernel = np.asarray(params["kernel"])
-        kernel = kernel.reshape(kernel.shape if kernel.ndim == 4 else (1, 1, *kernel.shape))
+        params = {kind: np.repeat(array, copies, -1) for kind, array in self.params[name].items()}
+        kernel: Any = params["kernel"]
+        kernel = kernel.reshape((1, 1, *kernel.shape)[-4:])
         side, features = kernel.shape[0], kernel.shape[3]
+        pad = 0 if patch > 1 else side // 2
         inputs = [self._array(f"{name}/kernel", kernel.transpose(3, 2, 0, 1))]
         if "bias" in params:
             inputs.append(self._array(f"{name}/bias", params["bias"]))
         out = self._node(
-            *("Conv", name, x, *inputs),
-            kernel_shape=[side, side],
-            strides=[patch, patch],
-            pads=[0] * 4 if patch > 1 else [side // 2] * 4,
+            "Conv", name, x, *inputs, kernel_shape=[side] * 2, strides=[patch] * 2, pads=[pad] * 4
         )
         return Value(out, features, x.side // patch)
 
@@ -143,12 +142,12 @@ class _Network:
         # `UpConv` orders its channels by row, column and feature.
         blocks = np.asarray(params["blocks"]["kernel"]).reshape(x.channels, factor, factor, -1)
         bias = np.asarray(params["bias"]).ravel()
-        kernel = self._array(f"{name}/kernel", blocks.transpose(0, 3, 1, 2))
-        out = self._node(
-            *("ConvTranspose", name, x, kernel, self._array(f"{name}/bias", bias)),
-            kernel_shape=[factor, factor],
-            strides=[factor, factor],
-        )
+        inputs = [
+            self._array(f"{name}/kernel", blocks.transpose(0, 3, 1, 2)),
+            self._array(f"{name}/bias", bias),
+        ]
+        sides = [factor] * 2
+        out = self._node("ConvTranspose", name, x, *inputs, kernel_shape=sides, strides=sides)
         return Value(out, len(bias), x.side * factor)
 
     def _join(self, name: str, *parts: Value) -> Value:
@@ -169,7 +168,8 @@ class _Network:
     def _gate(self, name: str, skip: Value, x: Value) -> Value:
         both = self._join(f"{name}_both", skip, x)
         hidden = self._node("Relu", f"{name}_relu", self._conv(f"{name}_in", both))
-        score = self._conv(f"{name}_out", skip._replace(name=hidden))
+        # A weight for each channel, all equal: OpenCV 5.0 is wrong where one is spread over them.
+        score = self._conv(f"{name}_out", skip._replace(name=hidden), copies=skip.channels)
         weight = self._node("Sigmoid", f"{name}_weight", score)
         return skip._replace(name=self._node("Mul", name, skip, weight))
 
@@ -230,7 +230,9 @@ def build_graph(exported: Exported) -> Any:
     mean = _mean(graph, planes)
     for i, name in enumerate(outputs):
         graph.add("Gather", name, mean, graph.array(f"output/{i}", np.array(i)), axis=1)
-    canvas_shape = ["batch", size, size, *([channels] if channels > 1 else [])]
+    canvas_shape: list[str | int | None] = ["batch", size, size]
+    if channels > 1:
+        canvas_shape.append(channels)
     proto = helper.make_graph(
         graph.nodes,
         "jaxlung",

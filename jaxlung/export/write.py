@@ -9,6 +9,7 @@ from jaxlung.export.exported import prepare_export
 from jaxlung.export.formats import FORMATS, Format
 from jaxlung.predict.load import ModelLike, load
 from jaxlung.predict.predictor import Predictor
+from jaxlung.system.files import check_file
 from jaxlung.weights import bundled
 
 
@@ -59,7 +60,10 @@ def export_model(
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     loaded = load(models if len(models) > 1 else models[0], tta=tta)
     exported = prepare_export(
-        loaded, licence=_licence(models, loaded), float16=float16 or chosen.halves
+        loaded,
+        licence=_licence(models, loaded),
+        float16=float16 or chosen.halves,
+        name="+".join(Path(one).name for one in models),
     )
     found = chosen.write(exported, out)
     terms = f"; its weights are under {exported.licence}" if exported.licence else ""
@@ -69,23 +73,17 @@ def export_model(
 
 
 def check_out(out: Path, format: Format, *, overwrite: bool = False) -> None:
-    """Checks that a format's files can be written, before long work.
+    """Checks that a format's file, or its folder, can be written, before long work.
 
     Raises:
-        InputError: the folder is missing or cannot be written to, or a file exists.
+        InputError: as `check_file`; or a file is where the folder is to be.
     """
-    folder = out.parent
-    if not folder.is_dir():
-        raise InputError(f"--out {out}: there is no folder {folder}; make it first")
-    if out.is_dir() and not format.is_folder:
-        raise InputError(f"--out {out}: is a folder; name a file in it")
-    if out.is_file() and format.is_folder:
-        raise InputError(f"--out {out}: is a file; name a folder")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"--out {out}: {folder} cannot be written to; name another folder")
-    for path in (out, *(out.with_name(out.name + end) for end in format.beside)):
-        if os.path.lexists(path) and not overwrite:
-            raise InputError(f"{path} exists; name another file, or pass --overwrite")
+    if not format.is_folder:
+        check_file(out, format.beside, overwrite=overwrite)
+    elif out.is_dir() and not overwrite:
+        raise InputError(f"{out} exists; name another folder, or pass --overwrite")
+    elif not out.is_dir():
+        check_file(out)
 
 
 def _licence(models: Sequence[ModelLike], loaded: Predictor) -> str:

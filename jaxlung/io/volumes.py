@@ -97,14 +97,19 @@ def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volum
     voxels = read_voxels(rounded)
     turn = find_turn(grid.affine_4x4)
     turned = from_grid(voxels, grid)
-    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
-    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * _IN_MM.get(unit, 1.0)
+    sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * measure_unit(grid)
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
     z, y, x = (float(side) for side in spacing)
     if _is_default(grid.affine_4x4):
         warning = warning or "default header: spacing and sides unsure"
     return Volume(turned, (z, y, x), grid, (warning,) if warning else (), placed=not warning)
+
+
+def measure_unit(grid: Grid) -> float:
+    """Returns the millimetres of the unit that the grid's affine counts in."""
+    unit = 2 if grid.header is None else int(grid.header["xyzt_units"]) & 7
+    return _IN_MM.get(unit, 1.0)
 
 
 def _is_default(affine_4x4: np.ndarray) -> bool:
@@ -284,7 +289,7 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid, unit: float = 1) 
 def import_nibabel() -> Any:
     """Imports nibabel, or raises InputError that names the extra."""
     if importlib.util.find_spec("nibabel") is None:
-        raise InputError('CT volumes need nibabel: pip install "jaxlung[ct]"')
+        raise InputError('NIfTI and CT volumes need nibabel: pip install "jaxlung[ct]"')
     with silence():
         import nibabel
     return nibabel

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,28 @@ def check_out(out: Path) -> None:
         raise InputError(f"--out {out}: {there} is no folder; name another one")
     if not os.access(there, os.W_OK | os.X_OK):
         raise InputError(f"--out {out}: {there} cannot be written to; name another folder")
+
+
+def check_file(out: Path, beside: Sequence[str] = (), *, overwrite: bool = False) -> None:
+    """Checks that a file for results can be written, before long work. Makes nothing.
+
+    Args:
+        beside: what is added to its name for files beside it.
+        overwrite: files that are there may be replaced.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to, or a file exists.
+    """
+    folder = out.parent
+    if not folder.is_dir():
+        raise InputError(f"--out {out}: there is no folder {folder}; make it first")
+    if out.is_dir():
+        raise InputError(f"--out {out}: is a folder; name a file in it")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"--out {out}: {folder} cannot be written to; name another folder")
+    for path in (out, *(out.with_name(out.name + end) for end in beside)):
+        if os.path.lexists(path) and not overwrite:
+            raise InputError(f"{path} exists; name another file, or pass --overwrite")
 
 
 @contextlib.contextmanager

@@ -166,17 +166,17 @@ def _is_mirrored(dataset: Any) -> bool:
 
 
 def _pixel_spacing(dataset: Any) -> tuple[float, float] | None:
-    spacing = _millimetres(dataset, "PixelSpacing")
+    spacing = read_millimetres(dataset, "PixelSpacing")
     if spacing:
         return spacing
-    detector = _millimetres(dataset, "ImagerPixelSpacing")
+    detector = read_millimetres(dataset, "ImagerPixelSpacing")
     if detector is None:
         return None
     factor = (*read_numbers(dataset, "EstimatedRadiographicMagnificationFactor"), 1.0)[0]
     return (detector[0] / factor, detector[1] / factor) if factor > 0 else None
 
 
-def _millimetres(dataset: Any, keyword: str) -> tuple[float, float] | None:
+def read_millimetres(dataset: Any, keyword: str) -> tuple[float, float] | None:
     """Reads the distance of rows, then of columns (10.7.1.3): height and width of a pixel."""
     sides = read_numbers(dataset, keyword)
     return (sides[0], sides[1]) if len(sides) == 2 and min(sides) > 0 else None

@@ -27,6 +27,18 @@ class MaskFile(NamedTuple):
     grid: Grid | None = None  # of a volume
     structure: str = "lung"  # that the mask marks
 
+    def as_volume(self) -> tuple[np.ndarray, Grid]:
+        """Returns the labels [Z, H, W] and their grid; an image is a volume of one slice."""
+        if self.grid is not None:
+            return self.labels, self.grid
+        from jaxlung.io.viewers.film_grid import make_film_grid, read_film_spacing
+        from jaxlung.predict.batch.sources import on_disk
+
+        with on_disk(self.source) as path:
+            spacing = read_film_spacing(path)
+        height, width = self.labels.shape
+        return self.labels[None], make_film_grid(height, width, spacing)
+
 
 def _accept(*_: Path) -> None:
     """Checks nothing."""
@@ -51,8 +63,15 @@ def _write_png(mask: MaskFile) -> None:
 def _write_nifti(mask: MaskFile) -> None:
     from jaxlung.io.volumes import write_mask
 
-    assert mask.grid is not None
-    write_mask(mask.path, mask.labels if mask.sides else mask.labels > 0, mask.grid)
+    labels_ZxHxW, grid = mask.as_volume()
+    write_mask(mask.path, labels_ZxHxW if mask.sides else labels_ZxHxW > 0, grid)
+
+
+def _write_seg_nrrd(mask: MaskFile) -> None:
+    from jaxlung.io.viewers.seg_nrrd import write_seg_nrrd
+
+    labels_ZxHxW, grid = mask.as_volume()
+    write_seg_nrrd(mask.path, labels_ZxHxW, grid, sides=mask.sides, structure=mask.structure)
 
 
 def _write_segmentation(mask: MaskFile) -> None:
@@ -81,6 +100,21 @@ def _check_highdicom() -> None:
     import_highdicom()
 
 
+def _check_nibabel() -> None:
+    from jaxlung.io.volumes import import_nibabel
+
+    import_nibabel()
+
+
+def _check_nrrd() -> None:
+    from jaxlung.io.viewers.seg_nrrd import import_nrrd
+
+    import_nrrd()
+
+
+_NIFTI = Format(".nii.gz", _write_nifti, check_extra=_check_nibabel)
+_SEG_NRRD = Format(".seg.nrrd", _write_seg_nrrd, check_extra=_check_nrrd)
 _SEGMENTATION = Format(".dcm", _write_segmentation, _check_dicom, _check_highdicom)
-IMAGE_FORMATS = {"png": Format(".png", _write_png), "dicom-seg": _SEGMENTATION}
-VOLUME_FORMATS = {"png": Format(".nii.gz", _write_nifti), "dicom-seg": _SEGMENTATION}
+_OF_BOTH = {"nii": _NIFTI, "seg-nrrd": _SEG_NRRD, "dicom-seg": _SEGMENTATION}
+IMAGE_FORMATS = {"png": Format(".png", _write_png), **_OF_BOTH}
+VOLUME_FORMATS = {"png": Format(".nii.gz", _write_nifti), **_OF_BOTH}

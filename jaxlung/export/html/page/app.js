@@ -267,7 +267,10 @@ on("csv", () => {
 });
 on("zip", async () => {
   const done = films.filter((film) => film.result);
-  const files = done.map(({ name, result }) => [`${name}.png`, result.mask]);
+  const files = done.flatMap(({ name, result }) => [
+    [`${name}.png`, result.mask],
+    ...(result.sidesKnown ? [[`sides/${name}.png`, result.sides]] : []),
+  ]);
   const text = toCsv(films, about.model, output === "lung");
   save(await makeZip([...files, ["summary.csv", new Blob([text])]]), "lungs.zip");
 });

@@ -1,0 +1,1 @@
+"""Masks as other programs open them."""
