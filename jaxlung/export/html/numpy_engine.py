@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
+from scipy.special import expit
 
 from jaxlung.export.check import compare
 from jaxlung.export.exported import Exported
@@ -56,7 +57,7 @@ def run_plan(plan: Plan, canvas_SxS: np.ndarray, size: int, outputs: int) -> np.
         pixel = pad(outputs)
         row = (size + 2) * pixel
         logits = _view(memory, plan.logits, (size, row), (size, pixel), (outputs, 1))
-        total += 1 / (1 + np.exp(-logits))
+        total += expit(logits)
     return total / len(plan.kernels)
 
 

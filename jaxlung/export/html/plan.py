@@ -138,7 +138,7 @@ class _Planner:
             self._up(x, both.part(pad(features), features), f"up{level}", 2)
             x = self._tensor(both.height, features)
             self._block(both, x, f"decoder{level}")
-        logits = self._tensor(size, len(model.outputs))
+        logits = self._tensor(size, max(len(model.outputs), 1))  # (): the lung
         if model.patch > 1:
             self._up(x, logits, "head", model.patch)
         else:
