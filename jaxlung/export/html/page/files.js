@@ -3,7 +3,7 @@
 const FIELDS = [
   ...["name", "image", "status", "model", "mask", "height", "width"],
   ...["lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2", "right_to_left"],
-  ...["confidence", "turned", "warnings", "error"],
+  ...["confidence", "turned", "warnings", "error", "seconds"],
 ];
 
 // A row as in summary.csv of `jaxlung predict`: docs/predict.md says what the columns mean.
@@ -21,6 +21,7 @@ function toRow({ name, file, result, error }, model, isLung) {
     confidence: Number(result.confidence.toFixed(4)),
     turned: result.degrees,
     warnings: result.warnings.join("; "),
+    seconds: result.seconds.toFixed(3),
   });
   if (!sidesKnown || !isLung) return row;
   return {

@@ -78,9 +78,11 @@ async function describe(found) {
 }
 
 async function see({ file, output, shown }) {
+  const begun = performance.now();
   const film = await readFilm(file);
   const found = predict(film, model, engine, output);
   const answer = { result: await describe(found) };
+  answer.result.seconds = (performance.now() - begun) / 1000;
   if (!shown) return answer;
   const probability = new Uint8Array(found.probability.data.length);
   for (let i = 0; i < probability.length; i++) {
