@@ -40,6 +40,7 @@ def wait(browser, script, seconds=120):
 
 def give_films(browser, paths, seconds=120):
     """Chooses films, and waits until all have been seen."""
+    browser.execute_script("document.getElementById('said').textContent = ''")
     browser.find_element("id", "files").send_keys("\n".join(map(str, paths)))
     wait(browser, "return document.getElementById('said').textContent.startsWith('Done')", seconds)
 

@@ -208,3 +208,31 @@ def test_all_kinds_of_films(browser, tmp_path_factory):
     give_films(browser, paths, seconds=1200)
     dice = compare(exported.model, paths, save_all(browser, folder))
     assert np.mean(dice) >= 0.9999
+
+
+def measure_renderers():
+    """The resident memory of all renderers of Chromium, bytes."""
+    total = 0
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"--type=renderer" in (process / "cmdline").read_bytes():
+                total += 4096 * int((process / "statm").read_text().split()[1])
+        except OSError:  # it has ended
+            continue
+    return total
+
+
+@pytest.mark.slow
+def test_a_hundred_films_keep_memory_flat(browser, page, phantoms, tmp_path):
+    film = cv2.resize(phantoms[0], (2000, 2000))
+    paths = [tmp_path / f"{i}.png" for i in range(20)]
+    for path in paths:
+        Image.fromarray(film).save(path)
+    start_page(browser, page)
+    give_films(browser, paths, seconds=600)
+    before = measure_renderers()
+    for _ in range(4):
+        give_films(browser, paths, seconds=600)
+    assert "100 of 100" in browser.find_element("id", "count").text
+    # A film takes some 100 MB on its way; what is kept of each is a mask, some 30 KB.
+    assert measure_renderers() - before < 100e6

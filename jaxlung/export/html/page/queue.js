@@ -1,8 +1,8 @@
 // Films wait here for the worker, which sees one at a time. A film to be shown goes before those of the
 // list. A worker that hangs or dies on a file is replaced, and the others go on.
 
-const PATIENCE = 60_000; // ms for a film
-const TOO_LONG = "took longer than a minute; export it again, or make it smaller";
+const PATIENCE = 180_000; // ms for a film: phones take some seconds for large ones
+const TOO_LONG = "took longer than three minutes; export it again, or make it smaller";
 const DIED = "is too much for this browser; make it smaller";
 
 export class WorkQueue {

@@ -71,8 +71,8 @@ export async function readJpeg(bytes, colours = "") {
   let pixels;
   try {
     pixels = await decodeInBrowser(new Blob(kept, { type: "image/jpeg" }), height, width);
-  } catch {
-    throw new FileError(DAMAGED);
+  } catch (error) {
+    throw error instanceof FileError ? error : new FileError(DAMAGED);
   }
   const channels = frame.channels === 1 ? 1 : 3;
   const data = new Uint8Array(height * width * channels);
@@ -88,7 +88,23 @@ async function decodeInBrowser(blob, height, width) {
   const canvas = new OffscreenCanvas(width, height);
   // Read back once: without this it would go by a graphics card.
   const context = canvas.getContext("2d", { willReadFrequently: true });
+  checkHonesty(context);
   context.drawImage(picture, 0, 0);
   picture.close();
   return context.getImageData(0, 0, width, height).data;
+}
+
+// Browsers that hide who uses them may change the pixels that a canvas gives back.
+function checkHonesty(context) {
+  const sides = [Math.min(context.canvas.width, 32), Math.min(context.canvas.height, 32)];
+  const drawn = new ImageData(...sides);
+  for (let i = 0; i < drawn.data.length; i++) drawn.data[i] = i % 4 === 3 ? 255 : (i * 37) % 256;
+  context.putImageData(drawn, 0, 0);
+  const { data } = context.getImageData(0, 0, ...sides);
+  if (!data.every((value, i) => value === drawn.data[i])) {
+    throw new FileError(
+      "is a JPEG, of which this browser hides the pixels; allow this page to read canvases, or " +
+        "save it as PNG",
+    );
+  }
 }
