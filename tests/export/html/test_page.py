@@ -1,6 +1,7 @@
 """The page finds in a film what Python finds, sends nothing, and survives bad files."""
 
 import http.server
+import io
 import re
 import struct
 import threading
@@ -159,9 +160,12 @@ def test_by_keyboard_alone(browser, page, sample, tmp_path):
     wait(browser, f"return document.getElementById('viewer').ariaLabel.startsWith('{name}: Exp')")
     assert browser.find_element("id", "outline").get_attribute("aria-pressed") == "false"
     assert browser.find_element("id", "heat").get_attribute("aria-pressed") == "true"
-    wait(browser, "return document.querySelectorAll('#viewer canvas')[1].width > 0")
+    wait(browser, "return !document.getElementById('saveOverlay').disabled")
     data = save(browser, "saveOverlay", f"{sample[1].stem}_overlay.png", tmp_path)
-    assert data.startswith(b"\x89PNG")
+    overlay = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    film = np.asarray(Image.open(sample[1]))
+    assert overlay.shape == (*film.shape, 3)
+    assert (overlay[..., 0] != overlay[..., 2]).any()  # what is drawn has colours
 
 
 def test_site_works_from_a_server(browser, exported, sample, tmp_path):

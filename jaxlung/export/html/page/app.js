@@ -152,7 +152,10 @@ async function select(film) {
   film.button.scrollIntoView({ block: "nearest" });
   element("name").textContent = film.file.name;
   element("empty").hidden = true;
-  tell(film.result ? film : { ...film, result: null });
+  // Until its pixels come, no other film may stand under its name.
+  if (viewer.film?.key !== film) viewer.show(null);
+  element("saveOverlay").disabled = true;
+  tell(film);
   const planes = await see(film, true);
   if (shown !== film) return;
   tell(film);
@@ -162,6 +165,7 @@ async function select(film) {
   }
   const { height, width } = film.result;
   viewer.show({ ...planes, height, width, key: film });
+  element("saveOverlay").disabled = false;
 }
 
 // What was found of the film that is shown, in numbers and words.
@@ -257,7 +261,7 @@ on("clear", forget);
 on("saveMask", () => save(shown.result.mask, `${shown.name}.png`));
 on("saveSides", () => save(shown.result.sides, `${shown.name}_sides.png`));
 on("saveOverlay", async () => {
-  const blob = viewer.film?.key === shown && (await viewer.overlay());
+  const blob = await viewer.overlay();
   if (blob) save(blob, `${shown.name}_overlay.png`);
   else say("This browser cannot draw a picture so large.");
 });
