@@ -18,10 +18,11 @@ def add_export_command(commands: Any) -> None:
         "export",
         help="write a model for other runtimes",
         description="Writes a model as a file that runs without jaxlung: ONNX for ONNX Runtime, "
-        "OpenCV and many others, StableHLO for JAX. The file takes canvases, uint8 [batch, size, "
-        "size], and gives the probabilities of each structure by its name; docs/export.md says "
-        "what to do before and after it. It appears once its probabilities on phantoms are those "
-        "of jaxlung. Not a medical device.",
+        "OpenCV and many others, StableHLO for JAX, and a page that finds lungs by itself in any "
+        "browser (html: one file; html-site: a folder for a web server). The others take "
+        "canvases, uint8 [batch, size, size], and give the probabilities of each structure by its "
+        "name; docs/export.md says what to do before and after it. A file appears once its "
+        "probabilities on phantoms are those of jaxlung. Not a medical device.",
     )
     export.add_argument(
         "model",
@@ -30,7 +31,9 @@ def add_export_command(commands: Any) -> None:
         help="a workdir of `jaxlung train`, or a bundled model's name; several: their mean",
     )
     export.add_argument("--format", choices=tuple(FORMATS), default="onnx", help="default: onnx")
-    export.add_argument("--out", required=True, type=Path, help="the file to write")
+    export.add_argument(
+        "--out", required=True, type=Path, help="the file to write, or of html-site the folder"
+    )
     export.add_argument(
         "--float16",
         action="store_true",
@@ -49,13 +52,12 @@ def add_export_command(commands: Any) -> None:
 
 def run_export(arguments: argparse.Namespace) -> None:
     """Writes the file, and prints what was written and how it was checked."""
-    from jaxlung.export.write import export_model
-    from jaxlung.system.files import check_file
+    from jaxlung.export.write import check_out, export_model
     from jaxlung.system.start import start_process
 
     chosen = FORMATS[arguments.format]
     chosen.check_extra()
-    check_file(arguments.out, chosen.beside, overwrite=arguments.overwrite)
+    check_out(arguments.out, chosen, overwrite=arguments.overwrite)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     start_process()
     models = arguments.model

@@ -23,6 +23,8 @@ class Format(NamedTuple):
     write: Callable[[Exported, Path], str]
     check_extra: Callable[[], None]  # raises InputError where a package is missing
     beside: tuple[str, ...] = ()  # what is added to the file's name for files beside it
+    is_folder: bool = False  # it is a folder of files
+    halves: bool = False  # kernels are kept as float16 in any case
 
 
 def _write_onnx(exported: Exported, out: Path) -> str:
@@ -35,6 +37,22 @@ def _write_stablehlo(exported: Exported, out: Path) -> str:
     from jaxlung.export.stablehlo import write_stablehlo
 
     return write_stablehlo(exported, out)
+
+
+def _write_html(exported: Exported, out: Path) -> str:
+    from jaxlung.export.html.write import write_html
+
+    return write_html(exported, out)
+
+
+def _write_site(exported: Exported, out: Path) -> str:
+    from jaxlung.export.html.write import write_site
+
+    return write_site(exported, out)
+
+
+def _need_nothing() -> None:
+    pass
 
 
 def _check_onnx() -> None:
@@ -55,4 +73,6 @@ def _check(package: str, format: str) -> None:
 FORMATS = {
     "onnx": Format(_write_onnx, _check_onnx),
     "stablehlo": Format(_write_stablehlo, _check_flatbuffers, (".json",)),
+    "html": Format(_write_html, _need_nothing, halves=True),
+    "html-site": Format(_write_site, _need_nothing, is_folder=True, halves=True),
 }

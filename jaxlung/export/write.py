@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jaxlung.errors import InputError
 from jaxlung.export.exported import prepare_export
-from jaxlung.export.formats import FORMATS
+from jaxlung.export.formats import FORMATS, Format
 from jaxlung.predict.load import ModelLike, load
 from jaxlung.predict.predictor import Predictor
 from jaxlung.system.files import check_file
@@ -32,7 +32,9 @@ def export_model(
         model: a bundled model's name or a workdir; or several, an ensemble, whose mean
             probability the file gives.
         out: the file to write.
-        format: "onnx", or "stablehlo", which is for JAX; beside that lies OUT.json.
+        format: "onnx"; "stablehlo", which is for JAX, with OUT.json beside it; "html", a page that
+            finds lungs in films by itself (docs/browser.md); or "html-site", the same page as a
+            folder for a web server.
         float16: keep kernels as float16, which halves the file. A bundled model loses nothing by
             it, since it comes so.
         tta: average with the mirror image's prediction, in twice the time.
@@ -48,24 +50,40 @@ def export_model(
     Example:
         >>> export_model("cxr", out="lungs.tflite", format="tflite")
         Traceback (most recent call last):
-        jaxlung.errors.InputError: format must be onnx or stablehlo, got 'tflite'
+        jaxlung.errors.InputError: format must be onnx, stablehlo, html, html-site, got 'tflite'
     """
     if format not in FORMATS:
-        raise InputError(f"format must be {' or '.join(FORMATS)}, got {format!r}")
+        raise InputError(f"format must be {', '.join(FORMATS)}, got {format!r}")
     chosen, out = FORMATS[format], Path(out)
     chosen.check_extra()
-    check_file(out, chosen.beside, overwrite=overwrite)
+    check_out(out, chosen, overwrite=overwrite)
     models = [model] if isinstance(model, str | os.PathLike) else list(model)
     loaded = load(models if len(models) > 1 else models[0], tta=tta)
     exported = prepare_export(
         loaded,
         licence=_licence(models, loaded),
-        float16=float16,
+        float16=float16 or chosen.halves,
         name="+".join(Path(one).name for one in models),
     )
     found = chosen.write(exported, out)
     terms = f"; its weights are under {exported.licence}" if exported.licence else ""
-    return f"{out}: {format}, {out.stat().st_size / 1e6:.1f} MB, {found}{terms}"
+    files = out.iterdir() if chosen.is_folder else [out]
+    size = sum(file.stat().st_size for file in files)
+    return f"{out}: {format}, {size / 1e6:.1f} MB, {found}{terms}"
+
+
+def check_out(out: Path, format: Format, *, overwrite: bool = False) -> None:
+    """Checks that a format's file, or its folder, can be written, before long work.
+
+    Raises:
+        InputError: as `check_file`; or a file is where the folder is to be.
+    """
+    if not format.is_folder:
+        check_file(out, format.beside, overwrite=overwrite)
+    elif out.is_dir() and not overwrite:
+        raise InputError(f"{out} exists; name another folder, or pass --overwrite")
+    elif not out.is_dir():
+        check_file(out)
 
 
 def _licence(models: Sequence[ModelLike], loaded: Predictor) -> str:

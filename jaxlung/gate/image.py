@@ -57,7 +57,7 @@ TURNED = {
     270: "looks rotated by 90 degrees counter-clockwise: the film was turned by 90 degrees back",
 }
 # With these a picture's left need not be the patient's right.
-_SIDES_UNSURE = {WORDS[name] for name in WORDS if name != "inverted"}
+SIDES_UNSURE = {WORDS[name] for name in WORDS if name != "inverted"}
 # Classes as they are once a picture is mirrored.
 _MIRRORED = {"turned 90": "turned 270", "turned 270": "turned 90"}
 
@@ -73,7 +73,7 @@ class Verdict(NamedTuple):
 
 def shows_sides(warnings: Sequence[str]) -> bool:
     """Tells whether a lung's place says its side: not so in lateral or partial films."""
-    return not _SIDES_UNSURE.intersection(warnings)
+    return not SIDES_UNSURE.intersection(warnings)
 
 
 def rotate(plane_HxW: np.ndarray, degrees: int) -> np.ndarray:
