@@ -51,7 +51,7 @@ def run_plan(plan: Plan, canvas_SxS: np.ndarray, size: int, outputs: int) -> np.
         memory[start + kernels.size : start + kernels.size + vectors.size] = vectors
         for name, *arguments in plan.steps:
             if name == "normalize":
-                _normalize(memory, canvas_SxS, *arguments)
+                _normalize(memory, canvas_SxS, *map(int, arguments))
             else:
                 _OPERATIONS[str(name)](memory, *arguments)
         pixel = pad(outputs)
