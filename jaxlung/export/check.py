@@ -18,7 +18,7 @@ def make_canvases(size: int) -> np.ndarray:
     """Makes canvases to compare on, uint8 [B, S, S]: simulated films.
 
     A blank one is left out: on it features hardly vary, and runtimes lose digits as they bring them
-    to unit variance. ONNX Runtime is 7e-4 off there, and 3e-5 on films.
+    to unit variance.
     """
     import jax
 

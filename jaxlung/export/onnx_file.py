@@ -13,7 +13,9 @@ from jaxlung.export.exported import CANVAS, Exported
 from jaxlung.export.onnx_graph import build_graph
 from jaxlung.system.files import write_whole
 
-TOLERANCE = 1e-4  # of a probability: each runtime sums in an order of its own
+# Of a probability. Each runtime sums in an order of its own, which is up to 1e-4 on films, and more
+# for a model that has not learned from films. A wrong graph is off by tenths.
+TOLERANCE = 1e-3
 # Bytes of weights: protobuf, which ONNX is written in, ends at 2 GiB with all else.
 _LARGEST = 2**31 - 2**22
 
