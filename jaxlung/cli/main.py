@@ -10,6 +10,7 @@ from jaxlung.cli.export import add_export_command
 from jaxlung.cli.predict import add_predict_command
 from jaxlung.cli.score import add_score_command
 from jaxlung.cli.train import add_train_command
+from jaxlung.cli.view import add_view_command
 from jaxlung.errors import fail, one_line_errors
 from jaxlung.version import __version__
 
@@ -27,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=f"jaxlung {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     add_predict_command(commands)
+    add_view_command(commands)
     add_score_command(commands)
     add_export_command(commands)
     add_train_command(commands)

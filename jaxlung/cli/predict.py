@@ -6,11 +6,16 @@ import io
 import logging
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxlung.errors import InputError
 from jaxlung.predict.batch.formats import IMAGE_FORMATS
+
+if TYPE_CHECKING:
+    from jaxlung.predict.batch.models import Models
+    from jaxlung.predict.batch.sources import Source
 
 _GO_ON = "the same command with --resume goes on"
 
@@ -114,7 +119,7 @@ def join_command(arguments: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _load_models(arguments: argparse.Namespace) -> Any:
+def load_models(arguments: argparse.Namespace) -> "Models":
     """Loads the models that are named, or the bundled ones: of X-rays, and of CT."""
     from jaxlung.predict.batch.models import Models, models_of
     from jaxlung.predict.load import load
@@ -128,45 +133,65 @@ def _load_models(arguments: argparse.Namespace) -> Any:
     return Models(xray, ct if xray.output in ct.config.model.outputs else None)
 
 
+def read_paths(names: Sequence[str]) -> list[Path]:
+    """Reads the paths that a command was given; - stands for those on standard input.
+
+    Raises:
+        InputError: a path is empty, or there is none.
+    """
+    from jaxlung.predict.batch.sources import read_list
+
+    if "" in names:
+        raise InputError("an empty path names no image; is a variable not set?")
+    paths: list[Path] = []
+    for path in map(Path, names):
+        is_list = str(path) == "-"
+        paths += read_list(sys.stdin.buffer.read(), "standard input") if is_list else [path]
+    if not paths:
+        raise InputError("standard input names no image; give a path on each line")
+    return paths
+
+
+def find_inputs(
+    models: "Models", paths: Sequence[Path], out: Path, passed_over: Counter[str]
+) -> "list[Source]":
+    """Finds what the models can predict: images, and with a model of CT scans too.
+
+    Raises: as `find_sources`.
+    """
+    from jaxlung.predict.batch.modality import find_images_and_volumes
+    from jaxlung.predict.batch.sources import find_sources
+
+    if models.ct:
+        return find_images_and_volumes(paths, but_not=out, passed_over=passed_over)
+    return find_sources(paths, volumes=False, but_not=out, passed_over=passed_over)
+
+
 def predict_command(arguments: argparse.Namespace) -> None:
     """Raises SystemExit 1 where an image failed, InputError before any work."""
     IMAGE_FORMATS[arguments.format].check_extra()
-    from jaxlung.predict.batch.sources import read_list
     from jaxlung.system.files import check_out
     from jaxlung.system.processes import find_share
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold any bytes
         sys.stdout.reconfigure(errors="surrogateescape")
-    if "" in arguments.paths:
-        raise InputError("an empty path names no image; is a variable not set?")
     check_out(arguments.out)
     share = find_share(arguments.share)
-
-    paths: list[Path] = []
-    for path in map(Path, arguments.paths):
-        is_list = str(path) == "-"
-        paths += read_list(sys.stdin.buffer.read(), "standard input") if is_list else [path]
-    if not paths:
-        raise InputError("standard input names no image; give a path on each line")
+    paths = read_paths(arguments.paths)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     from jaxlung.system.start import start_process
 
     start_process()
 
-    from jaxlung.predict.batch.modality import find_images_and_volumes
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.run import run_batch
-    from jaxlung.predict.batch.sources import find_sources
 
-    models = _load_models(arguments)
+    models = load_models(arguments)
     output = models.known[0].output
     if arguments.sides and output != "lung":
         raise InputError(f"--sides tells two lungs apart, not {output}; leave it out")
     passed_over = Counter[str]()
-    if models.ct:
-        sources = find_images_and_volumes(paths, but_not=arguments.out, passed_over=passed_over)
-    else:
-        sources = find_sources(paths, volumes=False, but_not=arguments.out, passed_over=passed_over)
+    sources = find_inputs(models, paths, arguments.out, passed_over)
     named = [Path(one).name for one in arguments.model or []]
     options = Options(
         out=arguments.out,

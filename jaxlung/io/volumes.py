@@ -232,18 +232,19 @@ def from_grid(voxels: np.ndarray, grid: Grid) -> np.ndarray:
 
 
 def to_grid(mask_ZxHxW: np.ndarray, grid: Grid) -> np.ndarray:
-    """Brings a mask of axial slices back to the axes of its file.
+    """Brings a mask of axial slices, or their voxels, back to the axes of its file.
 
     Args:
-        mask_ZxHxW: integers or bool, or probabilities of floats.
+        mask_ZxHxW: integers or bool, or probabilities of floats, or int16 Hounsfield units.
 
     Returns:
-        uint8 of grid.shape; for probabilities float32.
+        uint8 of grid.shape; for probabilities float32, and int16 stays.
 
     Raises:
         ValueError: the mask has another shape than the grid.
     """
-    kind = np.float32 if mask_ZxHxW.dtype.kind == "f" else np.uint8
+    kinds = {"f": np.float32, "i": np.int16 if mask_ZxHxW.dtype == np.int16 else np.uint8}
+    kind = kinds.get(mask_ZxHxW.dtype.kind, np.uint8)
     orientations = import_nibabel().orientations
     back = orientations.ornt_transform(
         orientations.axcodes2ornt(_AXES), orientations.io_orientation(grid.affine_4x4)
@@ -266,6 +267,15 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid, unit: float = 1) 
     Raises:
         ValueError: the mask has another shape than the grid.
     """
+    image = make_nifti(mask_ZxHxW, grid)
+    if unit != 1:
+        image.header.set_slope_inter(unit, 0)
+    with write_whole(path, by_suffix=True) as partial:
+        import_nibabel().save(image, partial)
+
+
+def make_nifti(mask_ZxHxW: np.ndarray, grid: Grid) -> Any:
+    """Makes nibabel's image of a mask, as for `to_grid`, whose header tells the geometry alone."""
     nibabel = import_nibabel()
     # NIfTI-2 has an affine of 64 bits, which NIfTI-1 would round.
     wide = isinstance(grid.header, nibabel.Nifti2Header)
@@ -280,10 +290,7 @@ def write_mask(path: Path, mask_ZxHxW: np.ndarray, grid: Grid, unit: float = 1) 
     else:
         for field in _GEOMETRY:
             image.header[field] = grid.header[field]
-    if unit != 1:
-        image.header.set_slope_inter(unit, 0)
-    with write_whole(path, by_suffix=True) as partial:
-        nibabel.save(image, partial)
+    return image
 
 
 def import_nibabel() -> Any:

@@ -66,6 +66,21 @@ def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+def write_durable(path: Path, data: bytes) -> None:
+    """Writes bytes; the file appears whole or not at all, and a loss of power does not undo it."""
+    with write_whole(path) as partial:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    if os.name == "posix":  # the new name is the folder's content; Windows opens no folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 @contextlib.contextmanager
 def lock_folder(folder: Path, otherwise: str, *, wait_s: float = 0) -> Iterator[None]:
     """Holds a folder for this process alone.

@@ -27,3 +27,15 @@ def open_page(browser, path, width):
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
     )
     browser.get(path.as_uri())
+
+
+def touch_screen(browser, width, height, touch):
+    """Makes the window so large, in CSS pixels; with fingers, or with a mouse."""
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch},
+    )
+    browser.execute_cdp_cmd(
+        "Emulation.setTouchEmulationEnabled",
+        {"enabled": touch, "maxTouchPoints": 5 if touch else 1},
+    )

@@ -1,0 +1,1 @@
+"""The review page of `jaxlung view`: masks are seen, corrected, and handed on to training."""

@@ -1,0 +1,175 @@
+"""What is on disk after any end: a save that was answered is there, the rest is as it was."""
+
+import functools
+import itertools
+
+import numpy as np
+import pytest
+
+from jaxlung.errors import InputError
+from jaxlung.io.masks import read_mask
+from jaxlung.predict.batch.models import models_of
+from jaxlung.view import store
+from tests.helpers import reviews
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("films")
+    reviews.write_films(folder, 2)
+    return folder
+
+
+@pytest.fixture
+def open_review(model, films, tmp_path):
+    return functools.partial(reviews.open_client, models_of(model), [films], tmp_path / "review")
+
+
+def _draw(before, k):
+    drawn = before.copy()
+    drawn[5 : 10 + k, 5:20] ^= True
+    return drawn
+
+
+def test_the_same_command_goes_on(open_review, films):
+    with open_review() as client:
+        client.wait()
+        drawn = _draw(client.mask(0)[0] > 0, 1)
+        client.save(0, drawn)
+        client.judge(1, "reject", "blurred")
+        client.http.post("/api/reviewer", json={"name": "Ada"})
+        key = client.review.store.read_key()
+    reviews.write_films(films / "later", 1)  # further films may join
+    with open_review() as client:
+        films_now = client.list()
+        assert [film["state"] for film in films_now[:2]] == ["corrected", "rejected"]
+        assert films_now[0]["ready"] and films_now[1]["reason"] == "blurred"
+        assert len(films_now) == 3 and client.wait()[2]["name"] == "later/film_0"
+        np.testing.assert_array_equal(client.mask(0)[0] > 0, drawn)
+        assert client.http.get("/api/review").json()["reviewer"] == "Ada"
+        assert client.review.store.read_key() == key
+
+
+def test_another_review_in_the_folder_is_refused(open_review, model, tmp_path):
+    with open_review() as client:
+        client.wait()
+    out = tmp_path / "review"
+    reviews.write_films(tmp_path / "others", 1)
+    others = reviews.open_client(models_of(model), [tmp_path / "others"], out)
+    with pytest.raises(InputError, match="not among these .*another --out folder"), others:
+        pass
+    import dataclasses
+
+    once = dataclasses.replace(model, tta=not model.tta)
+    with pytest.raises(InputError, match="tta was True.*same flags as then"):
+        with reviews.open_client(models_of(once), [tmp_path / "others"], out):
+            pass
+
+
+def test_a_second_server_on_one_folder_is_refused(open_review):
+    with open_review(), pytest.raises(InputError, match="another jaxlung view has this review"):
+        with open_review():
+            pass
+
+
+def test_a_changed_file_is_predicted_anew_or_pointed_at(open_review, films):
+    with open_review() as client:
+        client.wait()
+        client.judge(0, "accept")
+    for i in range(2):
+        path = films / f"film_{i}.png"
+        path.write_bytes(path.read_bytes() + b"\0")
+    with open_review() as client:
+        accepted, other = client.wait()[:2]
+        assert accepted["state"] == "accepted" and "has changed" in accepted["warnings"][-1]
+        assert not any("has changed" in words for words in other["warnings"])
+
+
+@pytest.mark.parametrize("earlier", ["open", "accepted", "corrected", "rejected"])
+def test_a_server_killed_at_any_write_leaves_the_old_mask_or_the_new_one(
+    open_review, monkeypatch, earlier
+):
+    """Each write and each removal of a save is the last one once."""
+    with open_review() as client:
+        client.wait()
+        first = client.mask(0)[0] > 0
+        masks = [_draw(first, k) for k in range(3)]
+    answered = first
+    for last in itertools.count(1):
+        with open_review() as client:
+            review = client.review
+            review.reset(0, review.rows[0].revision)
+            if earlier == "corrected":
+                answered = masks[1]
+                review.save(0, 0, answered, review.rows[0].revision)
+            else:
+                answered = first
+                verdict = {"open": "reopen", "accepted": "accept", "rejected": "reject"}[earlier]
+                review.judge(0, verdict, "", review.rows[0].revision)
+            revision, left = review.rows[0].revision, last
+
+            def dying(write, *args, **kwargs):
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise Killed
+                return write(*args, **kwargs)
+
+            write = store.write_durable
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "write_durable", functools.partial(dying, write))
+                try:
+                    review.save(0, 0, masks[2], revision)
+                except Killed:
+                    is_saved = False
+                else:
+                    is_saved = True
+        with open_review() as client:  # the start brings the files in line
+            row, now = client.review.rows[0], client.mask(0)[0] > 0
+            film, files = client.review.films[0], client.review.store
+            np.testing.assert_array_equal(read_mask(files.current(film, row)), now)
+            assert files.image(film).exists() == files.mask(film).exists() == row.trains
+            if is_saved:
+                assert row.state == "corrected" and (now == masks[2]).all()
+                break
+            # Not answered: the page sends it again with the revision that it knows.
+            if row.revision == revision:
+                assert row.state == earlier
+                assert (now == answered).all() or (
+                    earlier == "corrected" and (now == masks[2]).all()
+                )
+            again = client.save(0, masks[2], row.revision)
+            assert again.status_code == 200
+    assert last > 3  # image or mask, row, tables
+
+
+def test_no_header_is_copied_and_patients_are_digests(model, tmp_path):
+    pytest.importorskip("pydicom")
+    pytest.importorskip("gdcm")
+    films = tmp_path / "films"
+    pixels = np.random.default_rng(0).integers(0, 4096, (2, 70, 60))
+    for i in range(2):
+        reviews.write_dicom(films / f"film_{i}.dcm", pixels[i], PixelSpacing=[0.2, 0.3])
+    reviews.write_dicom(films / "other.dcm", pixels[0], PatientID="SECRET-78")
+    out = tmp_path / "review"
+    with reviews.open_client(models_of(model), [films], out) as client:
+        client.wait()
+        assert "header" not in client.film(0)
+        for i in range(3):
+            client.judge(i, "accept")
+            client.save(i, np.eye(70, 60))
+        answers = [client.http.get("/api/review").text, str(client.film(0))]
+    rows = reviews.read_table(out / "metadata.csv")
+    assert rows[0]["patient"] == rows[1]["patient"] != rows[2]["patient"]
+    assert (rows[0]["spacing_y_mm"], rows[0]["spacing_x_mm"]) == ("0.2", "0.3")
+    assert len({row["patient"] for row in rows}) == 2
+    files = [path.read_bytes() for path in out.rglob("*") if path.is_file()]
+    for text in (b"DOE", b"JANE", b"SECRET"):
+        assert not any(text in data for data in files)
+        assert not any(text.decode() in answer for answer in answers)
+    with reviews.open_client(models_of(model), [films], out, show_header=True) as client:
+        assert client.film(0)["header"]["PatientName"] == "DOE^JANE"
