@@ -76,14 +76,14 @@ export function toScreen(view, rect, screenWidth, screenHeight) {
   };
 }
 
-/** Blue is unlikely and yellow is sure; what is below 2 % stays as it is. */
+/** Violet is unlikely and yellow is sure. What is unsure covers most; below 2 % nothing does. */
 const HEAT = Uint32Array.from({ length: 256 }, (_, p) => {
   if (p < 5) return 0;
   const t = p / 255;
-  const red = Math.round(255 * Math.min(1, 0.25 + 1.1 * t));
-  const green = Math.round(255 * Math.max(0, 1.3 * t - 0.35));
-  const blue = Math.round(255 * Math.max(0, 0.75 - Math.abs(t - 0.35) * 1.4));
-  return ((Math.round(60 + 75 * t) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+  const blue = 210 - 190 * t;
+  const green = 60 + 170 * t;
+  const alpha = 45 + 110 * (1 - Math.abs(2 * t - 1));
+  return ((alpha << 24) | (blue << 16) | (green << 8) | 235) >>> 0;
 });
 
 /** Draws mask, probability and a second mask into the rectangle {x0, y0, x1, y1} of the screen.

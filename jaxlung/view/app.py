@@ -92,10 +92,11 @@ class Pages:
 
     def __init__(self, review: Review):
         self.review = review
-        folder = resources.files("jaxlung.view") / "page"
+        folders = resources.files("jaxlung.screen"), resources.files("jaxlung.view") / "page"
         # Read once: a fixed list of names, whatever an address says.
         self._files = {
             file.name: (file.read_bytes(), kind)
+            for folder in folders
             for file in folder.iterdir()
             if (kind := _KINDS.get("." + file.name.rpartition(".")[2]))
         }

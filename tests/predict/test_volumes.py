@@ -81,11 +81,11 @@ def test_a_trained_model_finds_the_lungs_of_a_scan(ct_run, folder, tmp_path):
     dice = 2 * (found[0] & lungs).sum() / (found[0].sum() + lungs.sum())
     assert dice > 0.8
     # A calibration is of whole scans: they are warned of, and a slice alone keeps its own figure.
-    sure, line = prediction.confidence, Confidence(slope=1.0, intercept=-0.5, least=0.9)
+    sure, line = prediction.confidence, Confidence(slope=1.0, intercept=-0.1, least=0.9)
     unsure = dataclasses.replace(model, confidences={"lung": line})
     found = predict_volume(unsure, path)
-    assert found.confidence == pytest.approx(sure - 0.5)
-    words = f"the outlines are uncertain (expected Dice {sure - 0.5:.2f}): check the mask"
+    assert found.confidence == pytest.approx(sure - 0.1)
+    words = f"the outlines are uncertain (expected Dice {sure - 0.1:.2f}): check the mask"
     assert words in found.warnings and words not in prediction.warnings
     assert unsure.prediction(hu_HxW).confidence == model.prediction(hu_HxW).confidence
     [entry] = evaluate(ct_run, data=folder, split="test", out=tmp_path / "out")["results"]

@@ -49,7 +49,8 @@ def run_plan(plan: Plan, canvas_SxS: np.ndarray, size: int, outputs: int) -> np.
         kernels = kernels.astype(np.float16).astype(np.float32)
         memory[start : start + kernels.size] = kernels
         memory[start + kernels.size : start + kernels.size + vectors.size] = vectors
-        for name, *arguments in plan.steps:
+        for name, *given in plan.steps:
+            arguments = [int(value) for value in given]
             if name == "normalize":
                 _normalize(memory, canvas_SxS, *map(int, arguments))
             else:
