@@ -94,9 +94,8 @@ def read_volume(path: str | os.PathLike[str], *, rounded: bool = False) -> Volum
         ((2, 4, 3), (1.0, 1.0, 1.0))
     """
     grid, read_voxels, warning = _open(Path(path))
-    voxels = read_voxels(rounded)
     turn = find_turn(grid.affine_4x4)
-    turned = from_grid(voxels, grid)
+    turned = from_grid(read_voxels(rounded), grid)
     sizes = np.linalg.norm(grid.affine_4x4[:3, :3], axis=0) * measure_unit(grid)
     spacing = np.empty(3)
     spacing[turn[:, 0].astype(int)] = sizes  # the file's axis i is axis turn[i, 0] of ours
@@ -225,9 +224,8 @@ def find_turn(affine_4x4: np.ndarray) -> np.ndarray:
 
 def from_grid(voxels: np.ndarray, grid: Grid) -> np.ndarray:
     """Turns voxels of grid.shape into axial slices [Z, H, W]."""
-    turned: np.ndarray = import_nibabel().orientations.apply_orientation(
-        voxels, find_turn(grid.affine_4x4)
-    )
+    turn = find_turn(grid.affine_4x4)
+    turned: np.ndarray = import_nibabel().orientations.apply_orientation(voxels, turn)
     return turned
 
 
