@@ -21,6 +21,7 @@ from jaxlung.data.canvases import check_canvases, make_canvases
 from jaxlung.data.folder import load_folder
 from jaxlung.data.splits import Example, Split, select_examples
 from jaxlung.errors import InputError
+from jaxlung.evaluation import plots
 from jaxlung.evaluation.evaluate import _plan, evaluate
 from jaxlung.evaluation.model_scores import Task, score_split
 from jaxlung.metrics import Counts
@@ -404,7 +405,10 @@ def test_a_structure_that_is_no_two_lungs_has_no_scores_of_each_lung(model):
     assert np.isnan(right["ribs"]).all()
 
 
-def test_a_network_of_two_outputs_learns_both_and_is_scored_on_each(two_conventions, tmp_path):
+def test_a_network_of_two_outputs_learns_both_and_is_scored_on_each(
+    two_conventions, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(plots, "_svg", lambda figure, name, title: "<svg></svg>")  # takes seconds
     config = parse_config(
         {
             "data": {

@@ -29,6 +29,7 @@ from jaxlung.preprocess import to_canvas
 from jaxlung.train.data import prepare_data, prepare_members
 from jaxlung.train.loop import train_and_evaluate
 from jaxlung.workdir.record import read_contents
+from tests.helpers.tiny_runs import no_steps
 
 
 def write_films(folder: Path, films, masks) -> Path:
@@ -70,7 +71,8 @@ def run(films, tmp_path_factory):
     }
     (root / "lists.json").write_text(json.dumps(lists))
     config = small_config(folder, split_file=str(root / "lists.json"))
-    train_and_evaluate(config, root / "run")
+    with no_steps():
+        train_and_evaluate(config, root / "run")
     return root / "run", folder
 
 
@@ -241,7 +243,8 @@ def test_training_says_what_is_odd_about_its_splits(films, tmp_path, capsys):
         "test; 01 in train and 15 in validation); keep one of each",
     ]
     assert list(prepare_data(parse_config(config)).warnings) == expected
-    train_and_evaluate(config, tmp_path / "run")
+    with no_steps():
+        train_and_evaluate(config, tmp_path / "run")
     printed = capsys.readouterr().out
     assert all(f"warning: {sentence}" in printed for sentence in expected)
     [start] = json.loads((tmp_path / "run/run.json").read_text())["starts"]

@@ -17,7 +17,7 @@ from jaxlung.system import start
 start.enable_compile_cache()
 hits = []
 jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
-draw = jax.jit(lambda key: [jax.random.truncated_normal(key, -2, 2, (n,)).sum() for n in range(8)])
+draw = jax.jit(lambda key: [jax.random.truncated_normal(key, -2, 2, (n,)).sum() for n in range(4)])
 jax.block_until_ready(draw(jax.random.key(0)))
 hits = sum(event == "/jax/compilation_cache/cache_hits" for event in hits)
 print(json.dumps({"hits": hits, **{name: jax.config.values[name] for name in (

@@ -30,7 +30,12 @@ from jaxlung.train.validation import validate
 from jaxlung.workdir import checkpoints
 from jaxlung.workdir.best import restore_best
 from jaxlung.workdir.progress import EarlyStop, Progress, Tally
-from tests.helpers.tiny_runs import after_each_step, assert_trees_equal, tiny_config
+from tests.helpers.tiny_runs import (
+    after_each_step,
+    assert_trees_equal,
+    drawn_state,
+    tiny_config,
+)
 
 AVERAGED = {"optim__learning_rate": 1e-12, "train__ema": 0.9}
 BATCH_NORM = {"model__norm": "batch", "model__dropout": 0.2}
@@ -141,9 +146,8 @@ def test_training_starts_from_a_bundled_model(tmp_path):
     config = parse_config(config)
     check_source(config)
     compiled = compile_steps(config, make_run_mesh(config), steps_per_epoch=1)
-    # Parameters of its own, which the model's replace: to compile their random draw takes seconds.
-    drawn = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), compiled.abstract)
-    compiled = compiled._replace(init=lambda key: drawn.replace(step=np.int32(0)))
+    drawn = drawn_state(compiled)  # the model's parameters replace its own
+    compiled = compiled._replace(init=lambda key: drawn)
     with checkpoints.open_managers(tmp_path) as managers:
         state, progress = restore_or_init(managers, compiled, make_keys(0)[0], config)
     assert int(state.step) == 0 and progress == Progress()
@@ -159,7 +163,8 @@ def test_a_bundled_model_s_output_is_kept_beside_a_new_one(tmp_path):
     config = parse_config(config)
     check_source(config)
     compiled = compile_steps(config, make_run_mesh(config), steps_per_epoch=1)
-    fresh = compiled.init(make_keys(0)[0]).params["head"]
+    drawn = drawn_state(compiled)
+    compiled, fresh = compiled._replace(init=lambda key: drawn), drawn.params["head"]
     with checkpoints.open_managers(tmp_path) as managers:
         state, _ = restore_or_init(managers, compiled, make_keys(0)[0], config)
     best = load("cxr").variables["params"]
@@ -271,7 +276,7 @@ def test_remat_recomputes_blocks_and_leaves_the_gradients():
         parsed = parse_config(config)
         mesh = make_mesh(4)
         compiled = compile_steps(parsed, mesh, 2)
-        state = compiled.init(jax.random.key(0))
+        state = drawn_state(compiled)
         placed = to_devices(batch, mesh)
         key = jax.random.key(1)
         program = compiled.train.lower(state, placed, key).as_text()
@@ -332,7 +337,7 @@ def test_checkpoints_keep_the_average_beside_the_parameters(tmp_path):
     config = parse_config(tiny_config(**AVERAGED))
     mesh = make_mesh(4)
     compiled = compile_steps(config, mesh, 2)
-    state = jax.device_get(compiled.init(jax.random.key(0)))
+    state = jax.device_get(drawn_state(compiled))
     state = state.replace(average=jax.tree.map(lambda p: p + 1, state.params), step=np.int32(7))
     with checkpoints.open_manager(tmp_path) as manager:
         progress = Progress(EarlyStop(0.5, 7, 0), Tally(3, 1, 1, 0.1, 0.2, 0.3))
@@ -485,7 +490,7 @@ def test_sharded_equals_unsharded(changes):
     for devices in (jax.devices()[:1], jax.devices()):
         mesh = make_mesh(4, devices)
         compiled = compile_steps(config, mesh, 2)
-        state = compiled.init(jax.random.key(1))
+        state = drawn_state(compiled)
         losses = []
         for _ in range(3):
             state, step_metrics = compiled.train(state, to_devices(batch, mesh), jax.random.key(2))
@@ -506,7 +511,7 @@ def test_padding_does_not_count():
     canvases = prepare_data(config).canvases
     mesh = make_mesh(4)
     compiled = compile_steps(config, mesh, 2)
-    variables = compiled.init(jax.random.key(0)).variables
+    variables = drawn_state(compiled).variables
     # 3 images: batches of 4 have a padded row, batches of 1 on one device have none.
     padded = validate(variables, compiled.evaluate, canvases["validation"], config, mesh, Stop())
     alone = parse_config(tiny_config(train__batch_size=1))

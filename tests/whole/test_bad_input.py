@@ -13,6 +13,7 @@ from configs import tiny
 from jaxlung.errors import InputError
 from jaxlung.train.loop import train_and_evaluate
 from tests.helpers.forked_commands import run
+from tests.helpers.tiny_runs import no_steps
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +42,8 @@ def trained(tmp_path_factory):
     """A good folder, and a run that was trained on it for an epoch; a test leaves both alone."""
     root = tmp_path_factory.mktemp("trained")
     config = folder_config(write_pairs(root / "data"))
-    state = train_and_evaluate(config, root / "run")
+    with no_steps():
+        state = train_and_evaluate(config, root / "run")
     assert int(state.step) > 0
     return root
 

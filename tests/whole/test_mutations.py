@@ -52,6 +52,9 @@ SECONDS, MEMORY = 5.0, 2 * 2**30  # of one file; of the process, bytes
 SECRET = [part.lower() for value in SECRETS.values() for part in value.split("^")]
 
 
+COUNT = 150  # of the films that are interrupted: seconds of work
+
+
 @pytest.fixture(scope="module")
 def images() -> np.ndarray:
     return radiographs(jax.random.key(0), 4, size=64)[0]
@@ -263,7 +266,7 @@ def films(images, tmp_path) -> Path:
 
 
 def test_interrupted_it_says_how_to_go_on(workdir, films, tmp_path):
-    for i in range(24, 300):
+    for i in range(24, COUNT):
         os.link(films / "00.png", films / f"{i}.png")
     out = tmp_path / "out"
     # A suite that a shell runs in the background ignores interruptions, and its children too.
@@ -283,7 +286,7 @@ def test_interrupted_it_says_how_to_go_on(workdir, films, tmp_path):
     assert errors.decode() == "interrupted; the same command with --resume goes on\n"
     assert (out / summary.JOURNAL).exists()
     predict(films, "--model", workdir, "--out", out, "--resume")
-    assert len(json.loads((out / summary.JSON).read_text())["images"]) == 300
+    assert len(json.loads((out / summary.JSON).read_text())["images"]) == COUNT
 
 
 def test_a_full_disk_ends_it_in_one_line_and_it_can_go_on(

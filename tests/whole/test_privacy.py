@@ -32,6 +32,7 @@ from jaxlung.system.silence import silence  # noqa: E402
 from jaxlung.train.loop import train_and_evaluate  # noqa: E402
 from tests.helpers.dicom_files import dicom, saved  # noqa: E402
 from tests.helpers.predict_command import jaxlung as run  # noqa: E402
+from tests.helpers.tiny_runs import no_steps  # noqa: E402
 
 NAME, NUMBER, DAY, UNIQUE = "Quuxson^Zebediah", "QX4711", "19320229", "1.2.999.4711.4711"
 TOKENS = ("quuxson", "zebediah", "qx4711", "19320229", "1932-02-29", "4711.4711")
@@ -180,7 +181,8 @@ def test_x_rays(tmp_path, said):
     assert set(TOKENS) - {"1932-02-29"} <= words(first.read_bytes())
     assert words((root / "masks" / "a.png").read_bytes())
 
-    train_and_evaluate(config_of(tiny, root, "folder"), out / "run")
+    with no_steps():  # a step sees pixels alone
+        train_and_evaluate(config_of(tiny, root, "folder"), out / "run")
     evaluate(out / "run", data=root, split="all", out=out / "eval")
     model = ["--workdir", out / "run"]
     run("predict", *sorted((root / "images").iterdir()), *model, "--out", out / "masks")
@@ -238,7 +240,8 @@ def test_ct(tmp_path, said):
             ImagePositionPatient=[0, 0, 3 * z],
         )
 
-    train_and_evaluate(config_of(ct_recipe, root, "ct"), out / "run")
+    with no_steps():  # a step sees pixels alone
+        train_and_evaluate(config_of(ct_recipe, root, "ct"), out / "run")
     evaluate(out / "run")
     model = ["--workdir", out / "run"]
     run("predict", scan, series, *model, "--out", out / "masks")
