@@ -68,6 +68,11 @@ def write_extras(folder):
     save_dataset(folder / "dicomdir", new_dataset("1.2.840.10008.1.3.10", 902))
 
 
+def odd_words(row):
+    """The warnings, less that the model is unsure of a chest as coarse as this one."""
+    return [words for words in row["warnings"] if not words.startswith("the outlines are")]
+
+
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
     """Rows by name, their folder, the message of what failed, and what was passed over."""
@@ -104,7 +109,7 @@ def test_the_bundled_model_finds_the_lungs(odd):
     rows, out, _ = odd
     found, truth = lungs(out, "plain"), body(SHAPE)[1]
     assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.9
-    assert rows["plain"]["warnings"] == [] and rows["plain"]["model"] == "ct"
+    assert odd_words(rows["plain"]) == [] and rows["plain"]["model"] == "ct"
     assert rows["plain"]["lung_ml"] == pytest.approx(found.sum() * np.prod(VOXEL) / 1000, abs=0.1)
 
 
@@ -112,7 +117,7 @@ def test_the_bundled_model_finds_the_lungs(odd):
 def test_another_order_of_axes_slices_or_files_changes_nothing(odd, name):
     rows, out, _ = odd
     np.testing.assert_array_equal(lungs(out, name), lungs(out, "plain"))
-    assert rows[name]["warnings"] == []
+    assert odd_words(rows[name]) == []
     for field in ("lung_ml", "right_ml", "left_ml", "mean_hu"):
         assert rows[name][field] == pytest.approx(rows["plain"][field], abs=0.1)
 
@@ -122,7 +127,7 @@ def test_a_lost_intercept_is_named_and_applied(odd, name):
     rows, out, _ = odd
     # Padding below the window is black, where air is almost so.
     assert (lungs(out, name) != lungs(out, "plain")).mean() <= 0.001 * ("padded" in name)
-    [warning] = rows[name]["warnings"]
+    [warning] = odd_words(rows[name])
     assert warning.startswith("not in Hounsfield units: 1024 was subtracted, as its air lies near")
     assert rows[name]["mean_hu"] == pytest.approx(rows["plain"]["mean_hu"], abs=3)
 
@@ -167,7 +172,7 @@ def test_a_tilted_gantry_is_resampled_where_it_is_asked_for(tmp_path):
     command = [tmp_path / "tilted", "--out", out, "--no-tta", "--no-overlay", "--slices"]
     predict(*command, "--resample")
     [row] = json.loads((out / "summary.json").read_text())["images"]
-    assert row["warnings"] == ["tilted gantry: resampled to slices at right angles"]
+    assert odd_words(row) == ["tilted gantry: resampled to slices at right angles"]
     mask, scan = (nibabel.load(out / f"tilted{end}.nii.gz") for end in ("", "_resampled"))
     np.testing.assert_array_equal(mask.affine, scan.affine)
     assert mask.shape == scan.shape and scan.shape[1] > SHAPE[1]
