@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxlung import steps
-from jaxlung.config import Config, member_configs
+from jaxlung.config import Config, ModelConfig, member_configs
 from jaxlung.devices.mesh import jit_predict_step, make_mesh, replicated, to_devices
 from jaxlung.errors import InputError
 from jaxlung.model import build_model
@@ -124,11 +124,17 @@ def _read_members(config: Config, workdir: Path) -> bundled.Model:
 
 def _restore(config: Config, workdir: Path) -> tuple[Any, int]:
     """Restores the best variables of a single run onto the first device; and their step."""
-    example = jax.ShapeDtypeStruct((1, config.data.size, config.data.size, 1), np.float32)
-    abstract = jax.eval_shape(build_model(config.model).init, jax.random.key(0), example)
-    abstract = {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = _trace_variables(config.model, config.data.size)
     return restore_best(workdir, abstract_like(abstract, device))
+
+
+@functools.lru_cache(maxsize=32)
+def _trace_variables(model: ModelConfig, size: int) -> Any:
+    """Returns the shapes of a network's variables. Members and runs of a recipe share them."""
+    example = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
+    abstract = jax.eval_shape(build_model(model).init, jax.random.key(0), example)
+    return {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
 
 
 def _difference(config: Config, other: Config) -> str:
@@ -152,14 +158,7 @@ def _difference(config: Config, other: Config) -> str:
 def _canvas_predictor(
     workdir: Path, config: Config, variables: Any, members: int, tta: bool
 ) -> Callable[[np.ndarray], np.ndarray]:
-    devices = jax.local_devices()
-    step = functools.partial(
-        steps.predict_step,
-        model=build_model(config.model),
-        tta=tta,
-        mirror=mirror_order(config.model.outputs),
-    )
-    compiled = jit_predict_step(step if members == 1 else steps.mean_of_members(step))
+    devices, compiled = jax.local_devices(), _jit_predict(config.model, tta, members > 1)
 
     @functools.cache
     def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
@@ -176,3 +175,18 @@ def _canvas_predictor(
         return probability_BxSxSxC
 
     return predict_canvases
+
+
+@functools.lru_cache(maxsize=32)
+def _jit_predict(model: ModelConfig, tta: bool, several: bool) -> Callable[..., Any]:
+    """Jits the prediction by one or several members.
+
+    Models of one network share it, and its programs: each compiles once, however many are loaded.
+    """
+    step = functools.partial(
+        steps.predict_step,
+        model=build_model(model),
+        tta=tta,
+        mirror=mirror_order(model.outputs),
+    )
+    return jit_predict_step(steps.mean_of_members(step) if several else step)

@@ -71,6 +71,15 @@ def test_an_array_with_a_channel_axis_gives_one(model, radiograph, tmp_path):
     assert model.predict(as_float)[0, :, :, 0].shape == (height, width)
 
 
+def test_models_of_one_network_compile_once(model, workdir, radiograph, caplog):
+    expected = model.predict_proba(radiograph)
+    with jax.log_compiles():
+        np.testing.assert_array_equal(jaxlung.load(workdir).predict_proba(radiograph), expected)
+        assert "predict_step" not in caplog.text
+        jaxlung.load(workdir, tta=False).predict_proba(np.zeros((2, 40, 40), np.uint8))
+        assert "predict_step" in caplog.text  # as it would have been above
+
+
 def test_training_and_prediction_feed_the_network_alike(model, workdir, radiograph):
     """The network's input of `predict` is `preprocess_image`'s, and that of the train step."""
     image_SxS, _ = preprocess_image(radiograph, size=32, fit="letterbox")
