@@ -179,7 +179,7 @@ def reference_unet(params, image, depth):
     return x @ params["head"]["kernel"][0, 0] + params["head"]["bias"][None, None, None]
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_forward_pass_against_numpy(depth):
     model = tiny(width=6, depth=depth)
     variables = init(model)
@@ -339,9 +339,11 @@ def test_constant_image_gives_finite_gradients():
         {"norm": "batch"},
         {"norm": "none"},
         {"dtype": "bfloat16", "patch": 2},
-        {"patch": 4},
-        {"residual": True},
-        {"attention": True},
+        {"residual": True, "attention": True},
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)  # a program each; those above have these
+            for changes in ({"patch": 4}, {"residual": True}, {"attention": True})
+        ),
     ],
     ids=str,
 )

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import cv2
-import jax
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -34,13 +33,10 @@ def folder(tmp_path, monkeypatch, film):
     """The working folder, with the files that the examples read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")
-    # Compiling takes nearly all of the time, and these tests look at no numbers closely.
-    jax.config.update("jax_disable_most_optimizations", True)
     write_png(tmp_path / "image1.png", film)
     write_png(tmp_path / "lung_image.png", film)
     write_png(tmp_path / "mask.png", 255 * (film < 100).astype(np.uint8))
-    yield tmp_path
-    jax.config.update("jax_disable_most_optimizations", False)
+    return tmp_path
 
 
 def test_python_examples_run(folder):
