@@ -83,11 +83,12 @@ def make_command(
         count = len(set(patients.values()))
         return None, f"training needs films of {_LEAST} patients at least, and these are of {count}"
     recipe = "ct" if setup.is_of_volumes else "cxr"
+    data = {"name": "ct" if setup.is_of_volumes else "folder", "dir": str(out)}
     values = load_recipe(recipe).to_dict()
-    config = parse_config({**values, "data": {**values["data"], "dir": str(out)}})
+    config = parse_config({**values, "data": {**values["data"], **data}})
     settings = {
-        "data.name": "ct" if setup.is_of_volumes else "folder",
-        "data.dir": str(out),
+        "data.name": data["name"],
+        "data.dir": data["dir"],
         "train.init_from": _source(setup),
         "optim.learning_rate": f"{_RATE:g}",
         **_differences(config, model.config),

@@ -52,6 +52,8 @@ class Store:
         """
         self.out, self.convention = out, convention
         self.image_end = ".nii.gz" if volumes else ".png"
+        # Patients' digests and the page's cookie hang on its key: for nobody else on this machine.
+        (out / "view").mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in _FOLDERS:
             (out / name).mkdir(parents=True, exist_ok=True)
             for partial in (out / name).glob(".*.partial"):  # of a server that was killed

@@ -50,6 +50,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def wait_until(is_so) -> None:
+    end = time.monotonic() + 120
+    while not is_so():
+        assert time.monotonic() < end, "it never comes"
+        time.sleep(0.02)
+
+
 class Client:
     """A page's requests to a review in this process."""
 
@@ -61,11 +68,8 @@ class Client:
 
     def wait(self):
         """Waits until all films are predicted, and returns the list."""
-        for _ in range(2000):
-            if all(film["ready"] for film in self.list()):
-                return self.list()
-            time.sleep(0.02)
-        raise AssertionError("films are never predicted")
+        wait_until(lambda: all(film["ready"] for film in self.list()))
+        return self.list()
 
     def id_of(self, name):
         return next(film["id"] for film in self.list() if film["name"] == name)

@@ -35,7 +35,7 @@ def _draw(before, k):
     return drawn
 
 
-def test_the_same_command_goes_on(open_review, films):
+def test_the_same_command_goes_on(open_review, films, tmp_path):
     with open_review() as client:
         client.wait()
         drawn = _draw(client.mask(0)[0] > 0, 1)
@@ -43,6 +43,7 @@ def test_the_same_command_goes_on(open_review, films):
         client.judge(1, "reject", "blurred")
         client.http.post("/api/reviewer", json={"name": "Ada"})
         key = client.review.store.read_key()
+        assert (tmp_path / "review" / "view").stat().st_mode & 0o077 == 0
     reviews.write_films(films / "later", 1)  # further films may join
     with open_review() as client:
         films_now = client.list()
