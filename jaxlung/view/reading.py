@@ -236,7 +236,7 @@ def measure_dice(mask: np.ndarray, other: np.ndarray) -> float:
     """Returns the Dice of two masks, bool of one shape; 1 of two empty ones.
 
     Example:
-        >>> measure_dice(np.array([True, True]), np.array([True, False])) == 2 / 3
+        >>> bool(measure_dice(np.array([True, True]), np.array([True, False])) == 2 / 3)
         True
     """
     total = np.count_nonzero(mask) + np.count_nonzero(other)

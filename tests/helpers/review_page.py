@@ -122,6 +122,8 @@ class Served:
     def stop(self):
         self.server.force_exit = self.server.should_exit = True
         self.thread.join(20)
+        with self.review.lock:
+            pass  # what a request has begun ends in a thread of its own
         self.review.worker.stop()
         self.closing.close()
 

@@ -138,7 +138,9 @@ def test_sets_of_ct_and_of_x_rays_stay_apart(prepared):
         choose_split(config, Path("jsrt"), None)
     split, _ = choose_split(config, Path("kaggle_lungs_ct"), None)
     assert len(split.ids) == 15
-    with pytest.raises(InputError, match="holds CT"):
+    with pytest.raises(
+        InputError, match="is a prepared set of CT, .*name the folder of its volumes"
+    ):
         check("lctsc", data_dir=str(root / "tfds"))
 
 
