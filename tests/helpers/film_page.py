@@ -55,7 +55,8 @@ def save(browser, button, name, folder: Path) -> bytes:
     )
     browser.execute_script(f"document.getElementById('{button}').click()")
     end = time.monotonic() + 60
-    while not (downloads / name).exists():
+    # Firefox writes NAME.part first, beside an empty file of the name.
+    while [path.name for path in downloads.iterdir() if path.stat().st_size] != [name]:
         assert time.monotonic() < end, f"{name} was not saved"
         time.sleep(0.05)
     return (downloads / name).read_bytes()

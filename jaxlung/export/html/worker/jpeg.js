@@ -70,7 +70,9 @@ export async function readJpeg(bytes, colours = "") {
   }
   let pixels;
   try {
-    pixels = await decodeInBrowser(new Blob(kept, { type: "image/jpeg" }), height, width);
+    // Firefox decodes no picture of a blob of several parts.
+    const whole = await new Blob(kept).arrayBuffer();
+    pixels = await decodeInBrowser(new Blob([whole], { type: "image/jpeg" }), height, width);
   } catch (error) {
     throw error instanceof FileError ? error : new FileError(DAMAGED);
   }
