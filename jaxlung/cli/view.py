@@ -106,7 +106,7 @@ def run_view(arguments: argparse.Namespace) -> None:
         ) as review:
             if words := count_in_words(passed_over):
                 print(words)
-            print(f"{len(review.films)} {review.films[0].kind}s, {count_states(review.rows)}")
+            rows, kind = review.rows, review.setup.films[0].kind
+            print(f"{len(rows)} {kind}s, {count_states(rows.values())}")
             serve(review, listener, arguments.host, browser=not arguments.no_browser)
-            done = f"{count_states(review.rows)}; {arguments.out}; the same command goes on"
-            print(done)
+            print(f"{count_states(rows.values())}; {arguments.out}; the same command goes on")

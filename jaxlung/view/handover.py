@@ -27,7 +27,7 @@ def finish(review: Review) -> dict[str, Any]:
     Raises: as `score`.
     """
     with review.lock:
-        rows = list(zip(review.films, review.rows, strict=True))
+        rows = review.list_rows()
         review.store.write_tables(rows)
         trains = [(film, row) for film, row in rows if row.trains]
         states = Counter(

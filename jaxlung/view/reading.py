@@ -27,7 +27,7 @@ class Setup(NamedTuple):
     models: Models
     films: Sequence[Film]
     settings: dict[str, Any]  # of review.json
-    given: dict[int, Path]  # the files of --masks, by film
+    given: dict[str, Path]  # the files of --masks, by the film's id
     masks: Path | None  # --masks
     folder: str  # --out as the user wrote it
     reviewer: str | None = None
@@ -186,7 +186,7 @@ def check_slice(z: int, slices: int) -> None:
         raise IndexError(f"there is no slice {z}; there are {slices}")
 
 
-def find_given(folder: Path | None, films: Sequence[Film]) -> dict[int, Path]:
+def find_given(folder: Path | None, films: Sequence[Film]) -> dict[str, Path]:
     """Finds the mask given of each film, by its id: a file of its name, or with _mask behind it.
 
     Raises:

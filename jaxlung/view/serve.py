@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,7 +167,7 @@ def _open_browser(address: str) -> None:
         webbrowser.open(address)
 
 
-def count_states(rows: list[Row]) -> str:
+def count_states(rows: Collection[Row]) -> str:
     """Counts in words how far a review has come."""
     looked_at = sum(row.state != "open" for row in rows)
     return f"{looked_at} of {len(rows)} looked at"

@@ -81,11 +81,11 @@ def test_a_slice_is_corrected_on_the_scans_own_grid(scans):
     out, film = scans.review.store.out, scans.film(1)
     assert film["kind"] == "volume" and film["slices"] == 8 and film["bits"] == 16
     assert film["spacing"] == pytest.approx([2.0, 1.5])
-    volume = scans.review.reader.volume(scans.review.films[1])
-    pixels = scans.http.get("/api/films/1/pixels?slice=3").content
+    volume = scans.review.reader.volume(scans.of(1))
+    pixels = scans.http.get(f"{scans.address(1)}/pixels?slice=3").content
     hu_HxW = np.frombuffer(pixels, "<u2").reshape(film["height"], film["width"])
     np.testing.assert_array_equal(hu_HxW.astype(int) - 1024, volume.voxels_ZxHxW[3])
-    assert len(scans.http.get("/api/films/1/probability?slice=3").content) == hu_HxW.size
+    assert len(scans.http.get(f"{scans.address(1)}/probability?slice=3").content) == hu_HxW.size
     drawn = np.zeros(hu_HxW.shape, bool)
     drawn[4:9, 3:7] = True
     before = [scans.mask(1, z)[0] > 0 for z in range(8)]
@@ -94,13 +94,13 @@ def test_a_slice_is_corrected_on_the_scans_own_grid(scans):
     mask, affine = in_ras(out / "masks" / "s1.nii.gz")
     hu, image_affine = in_ras(out / "images" / "s1.nii.gz")
     np.testing.assert_allclose(affine, image_affine)
-    source = scans.review.films[1].source.path
+    source = scans.of(1).source.path
     np.testing.assert_array_equal(hu, in_ras(source)[0])
     # Slices are S, P, L: rows from front to back, columns from the patient's right to left.
     in_slices = mask.transpose(2, 1, 0)[:, ::-1, ::-1]
     for z in range(8):
         np.testing.assert_array_equal(in_slices[z] > 0, drawn if z == 3 else before[z])
-    assert scans.http.get("/api/films/1/mask?slice=8").status_code == 404
+    assert scans.http.get(f"{scans.address(1)}/mask?slice=8").status_code == 404
     stored = nibabel_header(out / "masks" / "s1.nii.gz")
     assert stored.get_data_shape() == nibabel_header(source).get_data_shape()
 

@@ -102,16 +102,16 @@ def test_a_server_killed_at_any_write_leaves_the_old_mask_or_the_new_one(
     answered = first
     for last in itertools.count(1):
         with open_review() as client:
-            review = client.review
-            review.reset(0, review.rows[0].revision)
+            review, film_id = client.review, client.of(0).id
+            review.reset(film_id, client.row(0).revision)
             if earlier == "corrected":
                 answered = masks[1]
-                review.save(0, 0, answered, review.rows[0].revision)
+                review.save(film_id, 0, answered, client.row(0).revision)
             else:
                 answered = first
                 verdict = {"open": "reopen", "accepted": "accept", "rejected": "reject"}[earlier]
-                review.judge(0, verdict, "", review.rows[0].revision)
-            revision, left = review.rows[0].revision, last
+                review.judge(film_id, verdict, "", client.row(0).revision)
+            revision, left = client.row(0).revision, last
 
             def dying(write, *args, **kwargs):
                 nonlocal left
@@ -124,14 +124,14 @@ def test_a_server_killed_at_any_write_leaves_the_old_mask_or_the_new_one(
             with monkeypatch.context() as patch:
                 patch.setattr(store, "write_durable", functools.partial(dying, write))
                 try:
-                    review.save(0, 0, masks[2], revision)
+                    review.save(film_id, 0, masks[2], revision)
                 except Killed:
                     is_saved = False
                 else:
                     is_saved = True
         with open_review() as client:  # the start brings the files in line
-            row, now = client.review.rows[0], client.mask(0)[0] > 0
-            film, files = client.review.films[0], client.review.store
+            row, now = client.row(0), client.mask(0)[0] > 0
+            film, files = client.of(0), client.review.store
             np.testing.assert_array_equal(read_mask(files.current(film, row)), now)
             assert files.image(film).exists() == files.mask(film).exists() == row.trains
             if is_saved:

@@ -1,6 +1,6 @@
 /** Saves masks and verdicts in order, one at a time for each film, until the server has them.
  *
- * A film is {id, name, seen}: `seen` is the revision that this window shows, and a save is for.
+ * A film is {id, seen}: `seen` is the revision that this window shows, and a save is for.
  */
 
 const WAIT = 250; // ms after a stroke, so that a quick hand makes one save of several strokes
@@ -77,7 +77,7 @@ export class SaveQueue {
     entry.masks.set(slice, job);
     this.#later(entry, WAIT);
     this.on.change();
-    await this.store.keep(film.name, slice, { ...job, revision: film.seen }).catch(() => {});
+    await this.store.keep(film.id, slice, { ...job, revision: film.seen }).catch(() => {});
     if (entry.masks.get(slice) !== job && !entry.masks.has(slice)) this.#forget(film, slice);
   }
 
@@ -88,17 +88,17 @@ export class SaveQueue {
     entry.verdict = job;
     this.#later(entry, 0);
     this.on.change();
-    await this.store.keep(film.name, "verdict", { ...job, revision: film.seen }).catch(() => {});
+    await this.store.keep(film.id, "verdict", { ...job, revision: film.seen }).catch(() => {});
     if (!entry.verdict) this.#forget(film, "verdict");
   }
 
   /** Takes over what earlier windows left; returns the number of films. */
   async restore(films) {
     const records = await this.store.inherit().catch(() => []);
-    const names = new Map(films.map((film) => [film.name, film]));
+    const known = new Map(films.map((film) => [film.id, film]));
     const restored = new Set();
     for (const record of records) {
-      const film = names.get(record.name);
+      const film = known.get(record.film);
       if (!film) continue;
       const entry = this.#entry(film);
       film.seen = Math.min(record.revision, film.seen ?? Infinity);
@@ -112,7 +112,7 @@ export class SaveQueue {
   }
 
   #forget(film, what) {
-    this.store.drop(film.name, what).catch(() => {});
+    this.store.drop(film.id, what).catch(() => {});
   }
 
   #later(entry, wait) {
