@@ -49,7 +49,6 @@ def make_app(review: Review) -> Starlette:
         Route(f"{film}/mask", pages.save, methods=["PUT"]),
         Route(f"{film}/probability", pages.probability),
         Route(f"{film}/verdict", pages.verdict, methods=["POST"]),
-        Route(f"{film}/reset", pages.reset, methods=["POST"]),
         Route("/api/reviewer", pages.reviewer, methods=["POST"]),
         Route("/api/finish", pages.finish, methods=["POST"]),
         Route("/report", pages.report),
@@ -88,7 +87,7 @@ def _disk_error(error: OSError) -> Response:
 
 
 class Pages:
-    """The answers."""
+    """Answers the requests that the guard has let in."""
 
     def __init__(self, review: Review):
         self.review = review
@@ -188,11 +187,6 @@ class Pages:
         with self.review.worker.request():
             row = await run_in_threadpool(self.review.judge, film_id, verdict, reason, revision)
         return _changed(row)
-
-    async def reset(self, request: Request) -> Response:
-        film_id, revision = self._id(request), read_revision(request)
-        with self.review.worker.request():
-            return _changed(await run_in_threadpool(self.review.reset, film_id, revision))
 
     async def reviewer(self, request: Request) -> Response:
         name = (await read_json(request)).get("name")

@@ -70,6 +70,7 @@ class Row:
     reason: str = ""
     reviewer: str = ""
     time: str = ""  # of the last change by the reviewer, ISO 8601, UTC
+    verdict: str = ""  # that change: accept, reject or reopen; "": a mask
     revision: int = 0  # counts the reviewer's changes
     edited: bool = False  # the current mask is not the model's first one
     usable: bool = True  # the current mask marks something, and not everything
@@ -134,6 +135,7 @@ def describe(film: Film, row: Row) -> dict[str, Any]:
         "attention": round(row.attention, 4),
         "state": row.state,
         "reason": row.reason,
+        "verdict": row.verdict,
         "revision": row.revision,
         "error": row.error,
     }

@@ -18,6 +18,7 @@ from jaxlung.view.worker import Worker
 
 _AHEAD = 3  # films that are predicted beyond the one that the page shows
 _READ = 2  # of these, whose pixels are read too
+_CHANGED = "the file has changed since it was reviewed: check the mask"
 _LONGEST = 500  # characters of a reason or a name
 
 
@@ -30,6 +31,7 @@ class Review:
         self.films = {film.id: film for film in setup.films}
         self.reviewer = setup.reviewer
         self.lock = threading.RLock()
+        self.finishing = threading.Lock()  # one report at a time
         self._key = store.read_key()
         # A later start goes on with larger numbers, so that a page that stayed open asks anew.
         self.change = int(time.time() * 1000)
@@ -52,9 +54,8 @@ class Review:
             row = Row(source=row.source, revision=row.revision)  # predicted anew
             has_changed = False
         if has_changed:
-            words = "the file has changed since it was reviewed: check the mask"
-            others = [one for one in row.warnings if one != words]
-            row = dataclasses.replace(row, warnings=(*others, words))
+            others = [one for one in row.warnings if one != _CHANGED]
+            row = dataclasses.replace(row, warnings=(*others, _CHANGED))
         if row.state != "open" or row.edited or has_files:
             mask = None
             if row.trains and not row.edited and self.store.mask(film).exists():
@@ -81,10 +82,7 @@ class Review:
             return {
                 "films": listed,
                 "reviewer": self.reviewer,
-                "output": self.setup.model.output,
-                "model": self.setup.settings["model"],
                 "has_given": bool(self.setup.given),
-                "folder": self.setup.folder,
                 # What waits in a browser is of this review, not of another one on the same port.
                 "review": self.store.derive("page")[:32],
                 "change": self.change,
@@ -181,6 +179,7 @@ class Review:
                 row,
                 state="corrected",
                 reason="",
+                verdict="",
                 edited=True,
                 usable=first.is_usable(mask),
                 dice=measure_dice(first_labels > 0, mask),
@@ -206,23 +205,15 @@ class Review:
                 "reopen": "open",
             }
             words = one_line(reason)[:_LONGEST] if verdict == "reject" else ""
-            changed = self._reviewed(row, state=states[verdict], reason=words)
+            is_anew = verdict == "reopen" and self.reader.is_outdated(self.films[film_id], row)
+            if is_anew:
+                row = Row(source=row.source, revision=row.revision)
+            changed = self._reviewed(row, state=states[verdict], reason=words, verdict=verdict)
             if verdict == "accept" and not row.edited:
                 changed = dataclasses.replace(changed, dice=1.0)
             self._commit(film_id, changed)
-            return changed
-
-    def reset(self, film_id: str, revision: int) -> Row:
-        """Returns to the model's first mask; a corrected film is open again. As `save`."""
-        with self.lock:
-            row = self._ready_row(film_id)
-            check_revision(row, revision)
-            film = self.films[film_id]
-            usable = first.is_usable(self.reader.labels(film, row, edited=False) > 0)
-            state = "open" if row.state == "corrected" else row.state
-            changed = self._reviewed(row, state=state, edited=False, usable=usable, dice=None)
-            self._commit(film_id, changed)
-            self.reader.keep_labels(film, None, edited=True)
+            if is_anew:
+                self.worker.ask([film_id])
             return changed
 
     def name_reviewer(self, name: str) -> str:
@@ -239,8 +230,13 @@ class Review:
         )
 
     def _commit(self, film_id: str, row: Row, mask: bytes | None = None) -> None:
-        film = self.films[film_id]
-        self.store.settle(film, row, lambda: self.reader.encode_image(film, row), mask)
+        film, renew = self.films[film_id], False
+        if mask is not None or row.trains:
+            stamp = self.reader.stamp(film)
+            renew = row.stamp != stamp
+            warnings = tuple(words for words in row.warnings if words != _CHANGED or not renew)
+            row = dataclasses.replace(row, stamp=stamp, warnings=warnings)
+        self.store.settle(film, row, lambda: self.reader.encode_image(film, row), mask, renew=renew)
         self._set_row(film_id, row)
         self.store.write_tables(self.list_rows())
 

@@ -66,27 +66,29 @@ def open_review(
             f"{len(sources) - scans} films and {scans} CT scans: a review is of one kind, as one "
             f"model learns from it; name the ones or the others, as by a 'glob'"
         )
-    stored = read_review(out)
-    films = name_films(sources, stored.get("films", {}))
-    setup = Setup(models, films, {}, {}, masks, f"{out}".rstrip("/") + "/")
-    used = setup.model
-    settings = {
-        "kind": "scan" if scans else "film",
-        "output": used.output,
-        "model": model or str(used.workdir),
-        "weights_sha256": digest_weights(used.variables),
-        "tta": used.tta,
-        "turn": used.turn,
-    }
-    check_same(out, stored, settings)
-    check_films(out, stored, films)
-    setup = setup._replace(
-        settings=settings,
-        given=find_given(masks, films),
-        reviewer=stored.get("reviewer"),
-        show_header=show_header,
-    )
-    with hold(out):
+    if masks and not masks.is_dir():
+        raise InputError(f"--masks {masks}: no such folder")
+    with hold(out):  # before anything is read: another server may be writing it
+        stored = read_review(out)
+        films = name_films(sources, stored.get("films", {}))
+        setup = Setup(models, films, {}, {}, masks)
+        used = setup.model
+        settings = {
+            "kind": "scan" if scans else "film",
+            "output": used.output,
+            "model": model or str(used.workdir),
+            "weights_sha256": digest_weights(used.variables),
+            "tta": used.tta,
+            "turn": used.turn,
+        }
+        check_same(out, stored, settings)
+        check_films(out, stored, films)
+        setup = setup._replace(
+            settings=settings,
+            given=find_given(masks, films),
+            reviewer=stored.get("reviewer"),
+            show_header=show_header,
+        )
         yield Review(setup, Store(out, volumes=bool(scans), convention=used.output))
 
 

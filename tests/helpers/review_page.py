@@ -207,6 +207,7 @@ class ReviewPage:
 
     def mask(self):
         """The mask of the page's own buffer, as labels."""
+        self.wait("jaxlung.viewer.slice")
         script = "const m = jaxlung.viewer.slice.mask; let t = ''; for (const v of m) t += v;"
         info = self.run("const i = jaxlung.viewer.info; return [i.height, i.width]")
         text = self.run(f"{script} return t")

@@ -66,7 +66,7 @@ def test_first_mask_and_probability_are_the_packages_own(client, model):
     probability = client.http.get(f"{client.address(i)}/probability").content
     expected = np.rint(255 * found.probability).astype(np.uint8)
     np.testing.assert_array_equal(np.frombuffer(probability, np.uint8), expected.ravel())
-    client.review.reader.cache.drop(("probability", i, 0))  # as after a restart
+    client.review.reader.cache.drop(("probability", i, 0).__eq__)  # as after a restart
     assert client.http.get(f"{client.address(i)}/probability").content == probability
 
 
@@ -128,13 +128,7 @@ def test_verdicts_move_films_in_and_out_of_what_is_trained_on(client):
     np.testing.assert_array_equal(read_mask(store.mask(film)), drawn)
     assert client.judge(i, "reopen").json()["state"] == "open" and not handed_on()
     np.testing.assert_array_equal(client.mask(i)[0] > 0, drawn)
-    answer = client.http.post(
-        f"{client.address(i)}/reset", headers={"if-match": str(client.film(i)["revision"])}
-    )
-    assert answer.json()["state"] == "open"
-    np.testing.assert_array_equal(client.mask(i)[0] > 0, first)
-    assert client.judge(i, "accept").json()["state"] == "accepted" and handed_on()
-    np.testing.assert_array_equal(read_mask(store.mask(film)), first)
+    assert client.judge(i, "accept").json()["state"] == "corrected" and handed_on()
 
 
 def test_a_mask_that_training_refuses_is_kept_but_not_handed_on(client):

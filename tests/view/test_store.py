@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
+from jaxlung.io.images import read_image, write_png
 from jaxlung.io.masks import read_mask
 from jaxlung.predict.batch.models import models_of
 from jaxlung.view import store
@@ -174,3 +175,70 @@ def test_no_header_is_copied_and_patients_are_digests(model, tmp_path):
         assert not any(text.decode() in answer for answer in answers)
     with reviews.open_client(models_of(model), [films], out, show_header=True) as client:
         assert client.film(0)["header"]["PatientName"] == "DOE^JANE"
+
+
+def _replace(path, shape):
+    pixels = np.random.default_rng(7).integers(0, 255, shape, dtype=np.uint8)
+    path.unlink()
+    write_png(path, pixels)
+    return pixels
+
+
+@pytest.fixture
+def own_films(model, tmp_path):
+    """Films that a test may replace, and what opens their review."""
+    reviews.write_films(tmp_path / "films", 2)
+    opened = reviews.open_client, models_of(model), [tmp_path / "films"], tmp_path / "review"
+    return tmp_path / "films", functools.partial(*opened)
+
+
+def test_a_correction_of_a_changed_file_is_handed_on_with_its_own_image(own_films):
+    folder, open_review = own_films
+    with open_review() as client:
+        client.wait()
+        for i in range(2):
+            client.judge(i, "accept")
+    pixels = _replace(folder / "film_0.png", (64, 64))
+    with open_review() as client:
+        assert "has changed" in client.wait()[0]["warnings"][-1]
+        drawn = np.eye(64, dtype=bool)
+        assert client.save(0, drawn).status_code == 200
+        store, film = client.review.store, client.of(0)
+        np.testing.assert_array_equal(read_image(store.image(film)), pixels)
+        np.testing.assert_array_equal(read_mask(store.mask(film)), drawn)
+        assert not any("has changed" in words for words in client.list()[0]["warnings"])
+    with open_review() as client:  # nor later
+        assert not any("has changed" in words for words in client.list()[0]["warnings"])
+        # A file that changes behind the page: the image stays the one that was drawn on.
+        client.film(1)
+        before = read_image(store.image(client.of(1)))
+        _replace(folder / "film_1.png", (64, 64))
+        assert client.save(1, drawn).status_code == 200
+        np.testing.assert_array_equal(read_image(store.image(client.of(1))), before)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_file_of_another_size_is_predicted_anew_once_it_is_reopened(own_films, corrected):
+    folder, open_review = own_films
+    with open_review() as client:
+        client.wait()
+        if corrected:
+            client.save(0, np.eye(64, dtype=bool))
+        else:
+            client.judge(0, "accept")
+    pixels = _replace(folder / "film_0.png", (50, 70))
+    with open_review() as client:
+        answer = client.http.get(client.address(0))
+        assert answer.status_code == 422 and "another size" in answer.json()["error"]
+        assert "reopen it" in answer.json()["error"]
+        revision = client.row(0).revision
+        assert client.save(0, np.eye(64, dtype=bool), revision).status_code == 422
+        answer = client.judge(0, "reopen", revision=revision)
+        assert answer.json() == {"revision": revision + 1, "state": "open"}
+        film = client.wait()[0]
+        assert (film["height"], film["width"], film["state"]) == (50, 70, "open")
+        assert client.mask(0)[0].shape == (50, 70)
+        found = client.http.get(f"{client.address(0)}/pixels").content
+        assert found == pixels.tobytes()
+        assert client.judge(0, "accept").status_code == 200
+        np.testing.assert_array_equal(read_image(client.review.store.image(client.of(0))), pixels)
