@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,62 +93,83 @@ def test_a_changed_file_is_predicted_anew_or_pointed_at(open_review, films):
         assert not any("has changed" in words for words in other["warnings"])
 
 
-@pytest.mark.parametrize("earlier", ["open", "accepted", "corrected", "rejected"])
-def test_a_server_killed_at_any_write_leaves_the_old_mask_or_the_new_one(
-    open_review, monkeypatch, earlier
+def _bring(review, film_id, state, mask):
+    """Brings a film that is open into a state; `mask` is what is drawn on it, where it is."""
+    if state in ("corrected", "set aside"):
+        review.save(film_id, 0, mask, review.rows[film_id].revision)
+    words = {"accepted": "accept", "rejected": "reject", "set aside": "reject"}
+    if state in words:
+        review.judge(film_id, words[state], "", review.rows[film_id].revision)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "change"),
+    [
+        *((state, "save") for state in ("open", "accepted", "corrected", "rejected", "set aside")),
+        *(("open", "accept"), ("set aside", "accept")),
+        *(("accepted", "reject"), ("corrected", "reject"), ("corrected", "reopen")),
+    ],
+)
+def test_a_server_killed_at_any_step_leaves_what_was_or_what_is_asked_for(
+    open_review, monkeypatch, tmp_path, earlier, change
 ):
-    """Each write and each removal of a save is the last one once."""
+    """Each write and each removal of a change is once the one that does not happen any more."""
+    out = tmp_path / "review"
     with open_review() as client:
         client.wait()
-        first = client.mask(0)[0] > 0
-        masks = [_draw(first, k) for k in range(3)]
-    answered = first
+        film_id, first = client.of(0).id, client.mask(0)[0] > 0
+        old = first if earlier in ("open", "accepted", "rejected") else _draw(first, 1)
+        new = _draw(first, 2) if change == "save" else old
+        _bring(client.review, film_id, earlier, old)
+        before = client.row(0)
+    shutil.copytree(out, tmp_path / "start")
+
+    def make_change(review):
+        if change == "save":
+            return review.save(film_id, 0, new, before.revision)
+        return review.judge(film_id, change, "", before.revision)
+
     for last in itertools.count(1):
-        with open_review() as client:
-            review, film_id = client.review, client.of(0).id
-            review.reset(film_id, client.row(0).revision)
-            if earlier == "corrected":
-                answered = masks[1]
-                review.save(film_id, 0, answered, client.row(0).revision)
-            else:
-                answered = first
-                verdict = {"open": "reopen", "accepted": "accept", "rejected": "reject"}[earlier]
-                review.judge(film_id, verdict, "", client.row(0).revision)
-            revision, left = client.row(0).revision, last
+        shutil.rmtree(out)
+        shutil.copytree(tmp_path / "start", out)
+        steps = []
 
-            def dying(write, *args, **kwargs):
-                nonlocal left
-                left -= 1
-                if left == 0:
+        def dying(step, place, *args, steps=steps, last=last, **kwargs):
+            if out in place.parents:
+                steps.append(place)
+                if len(steps) >= last:
                     raise Killed
-                return write(*args, **kwargs)
+            return step(place, *args, **kwargs)
 
-            write = store.write_durable
-            with monkeypatch.context() as patch:
-                patch.setattr(store, "write_durable", functools.partial(dying, write))
-                try:
-                    review.save(film_id, 0, masks[2], revision)
-                except Killed:
-                    is_saved = False
-                else:
-                    is_saved = True
+        with open_review() as client, monkeypatch.context() as patch:
+            patch.setattr(store, "write_durable", functools.partial(dying, store.write_durable))
+            unlink = Path.unlink
+            patch.setattr(Path, "unlink", lambda path, **kw: dying(unlink, path, **kw))
+            try:
+                make_change(client.review)
+            except Killed:
+                is_answered = False
+            else:
+                is_answered = True
+            patch.undo()
         with open_review() as client:  # the start brings the files in line
             row, now = client.row(0), client.mask(0)[0] > 0
             film, files = client.of(0), client.review.store
             np.testing.assert_array_equal(read_mask(files.current(film, row)), now)
             assert files.image(film).exists() == files.mask(film).exists() == row.trains
-            if is_saved:
-                assert row.state == "corrected" and (now == masks[2]).all()
-                break
-            # Not answered: the page sends it again with the revision that it knows.
-            if row.revision == revision:
-                assert row.state == earlier
-                assert (now == answered).all() or (
-                    earlier == "corrected" and (now == masks[2]).all()
-                )
-            again = client.save(0, masks[2], row.revision)
-            assert again.status_code == 200
-    assert last > 3  # image or mask, row, tables
+            assert files.aside(film).exists() == (row.edited and not row.trains)
+            if row.revision == before.revision:
+                assert not is_answered and row.state == before.state
+                # The page sends again what was not answered.
+                assert (now == old).all() or (earlier == "corrected" and (now == new).all())
+                row = make_change(client.review)
+                now = client.mask(0)[0] > 0
+            states = {"save": "corrected", "reject": "rejected", "reopen": "open"}
+            accepted = "corrected" if before.edited else "accepted"
+            assert row.state == states.get(change, accepted) and (now == new).all()
+        if is_answered:
+            break
+    assert last > 3  # the row and two tables at least, and one more without an end
 
 
 def test_no_header_is_copied_and_patients_are_digests(model, tmp_path):

@@ -4,7 +4,7 @@ import { makeActions, runFilmKey } from "./actions.js";
 import { Cache } from "./cache.js";
 import { askWho, chooseReason, makeDialogs } from "./dialogs.js";
 import { $, say, showEmpty, toggleList } from "./elements.js";
-import { actionOf, makeHelp, makeToolbar } from "./keys.js";
+import { actionOf, makeToolbar } from "./keys.js";
 import { List } from "./list.js";
 import { makePanel } from "./panel.js";
 import { SaveQueue } from "./saves.js";
@@ -127,7 +127,6 @@ function listen(page) {
   }
 
   makeToolbar($.tools, run);
-  makeHelp($.keyRows);
   makeDialogs(queue);
   for (const button of document.querySelectorAll("[data-run]")) {
     button.addEventListener("click", () => run(button.dataset.run));
@@ -196,9 +195,7 @@ async function poll(page) {
     $.head.classList.remove("away");
   } catch (error) {
     $.head.classList.add("away");
-    if (error.status === 401 || error.status === 403) {
-      say("This window has no access any more: open the address that the command printed");
-    }
+    if (error.status === 403) say(`This window has no access any more: ${error.message}`);
   }
   setTimeout(poll, POLL, page);
 }

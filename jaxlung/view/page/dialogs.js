@@ -28,14 +28,12 @@ export function chooseReason(event) {
 async function finish(queue) {
   $.doneMore.hidden = true;
   $.doneText.textContent = "All is being saved and the report is being made…";
-  const closed = ask($.done);
-  let isOpen = true;
-  closed.then(() => (isOpen = false));
-  while (queue.has() && isOpen) {
+  ask($.done);
+  while (queue.has() && $.done.open) {
     if (queue.state !== "saving") $.doneText.textContent = $.saving.textContent;
     await new Promise((go) => setTimeout(go, 100));
   }
-  if (!isOpen) return;
+  if (!$.done.open) return;
   try {
     const { counts, report, command, note } = await server.finish();
     showPairs($.counts, counts);

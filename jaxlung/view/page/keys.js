@@ -1,37 +1,10 @@
-/** Tools and their keys: the toolbar, the help and the keyboard are made from this one table. */
+/** Tools and their keys: toolbar and keyboard are made from the table that the help shows. */
 
-/** [action, key, label, help, group of the toolbar]; index.html has the icons. */
-export const ACTIONS = [
-  ["brush", "b", "Brush", "Shift and a click draws a straight line from the last point", "draw"],
-  ["eraser", "e", "Eraser", "", "draw"],
-  ["add", "p", "Polygon, add", "click for corners, drag for freehand; double click, Enter or the first corner closes", "draw"],
-  ["cut", "c", "Polygon, cut", "the same, and takes away", "draw"],
-  ["pan", "h", "Hand", "drag the film; a click brings a place to the middle", "draw"],
-  ["window", "w", "Window and level", "drag across and down; the right button does it in every tool", "draw"],
-  ["fill", "f", "Fill holes", "", "edit"],
-  ["smooth", "s", "Smooth", "", "edit"],
-  ["undo", "z", "Undo", "Ctrl+Z does it too", "edit"],
-  ["redo", "y", "Redo", "Ctrl+Y does it too", "edit"],
-  ["outline", "o", "Outline or fill", "outline, filled, or no mask", "show"],
-  ["probability", "t", "Probability", "of the model, as a layer", "show"],
-  ["compare", "d", "Difference", "to the given mask, or to the model's", "show"],
-  ["zoomin", "+", "Zoom in", "also the wheel or two fingers", "view"],
-  ["zoomout", "-", "Zoom out", "", "view"],
-  ["fit", "0", "Whole film", "", "view"],
-  ["smaller", "[", "Smaller brush"],
-  ["larger", "]", "Larger brush"],
-  ["reset", "r", "Reset window", "to the film's own"],
-  ["first", "m", "Model's mask back", "can be undone"],
-  ["sliceup", ".", "Next slice", "also the wheel"],
-  ["slicedown", ",", "Slice before"],
-  ["accept", "a", "Accept", "and go on to the next film"],
-  ["reject", "x", "Reject", "with a reason"],
-  ["reopen", "u", "Reopen", "take a verdict back"],
-  ["next", "n", "Next film"],
-  ["previous", "k", "Film before"],
-  ["search", "/", "Search"],
-  ["help", "?", "Keys", "this list"],
-];
+/** {action, key, label, help, group of the toolbar}, from the help of index.html. */
+const ACTIONS = [...document.querySelectorAll("tr[data-action]")].map((row) => {
+  const [key, label, help] = [...row.children].map((cell) => cell.textContent);
+  return { ...row.dataset, key: key.toLowerCase(), label, help };
+});
 
 /** Makes an element with attributes and children. */
 export function element(name, attributes = {}, ...children) {
@@ -45,7 +18,7 @@ export function element(name, attributes = {}, ...children) {
 export function makeToolbar(root, run) {
   const icons = document.getElementById("icons").content;
   let group;
-  for (const [action, key, label, help, place] of ACTIONS) {
+  for (const { action, key, label, help, group: place } of ACTIONS) {
     if (!place) continue;
     if (group?.dataset.group !== place) {
       group = element("div", { "data-group": place });
@@ -76,16 +49,7 @@ export function makeToolbar(root, run) {
   });
 }
 
-/** Puts the keys before those on the film, which are there. */
-export function makeHelp(body) {
-  const rows = ACTIONS.map(([, key, label, help = ""]) => {
-    const name = element("th", { scope: "row" }, element("kbd", {}, key.toUpperCase()));
-    return element("tr", {}, name, element("td", {}, label), element("td", {}, help));
-  });
-  body.prepend(...rows);
-}
-
-/** Returns the action of a key event, or null; keys in fields are the fields' own. */
+/** Returns the action of a key event, if any; keys in fields are the fields' own. */
 export function actionOf(event, singleKeys) {
   const letter = event.key.toLowerCase();
   if (event.ctrlKey || event.metaKey) {
@@ -98,5 +62,5 @@ export function actionOf(event, singleKeys) {
   if (letter === "=") return "zoomin";
   if (event.key === "PageDown") return "sliceup";
   if (event.key === "PageUp") return "slicedown";
-  return ACTIONS.find(([, key]) => key === letter)?.[0] ?? null;
+  return ACTIONS.find(({ key }) => key === letter)?.action;
 }

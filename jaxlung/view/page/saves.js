@@ -82,7 +82,7 @@ export class SaveQueue {
     this.#later(entry, WAIT);
     this.on.change();
     await this.#keep(film, slice, job);
-    if (entry.masks.get(slice) !== job && !entry.masks.has(slice)) this.#forget(film, slice);
+    if (!entry.masks.has(slice)) this.#forget(film, slice);
   }
 
   /** Takes a verdict, which follows the masks of the same film. */
