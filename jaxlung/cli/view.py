@@ -57,7 +57,7 @@ def add_view_command(commands: Any) -> None:
     )
     view.add_argument("--no-browser", action="store_true", help="only print the address")
     view.add_argument(
-        "--show-header", action="store_true", help="show who it is, where a DICOM header says so"
+        "--show-header", action="store_true", help="show patient and study of a DICOM header"
     )
     view.add_argument(
         "--tta",
