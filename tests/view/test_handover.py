@@ -1,12 +1,16 @@
 """The end of a review: its report, and a command that trains on what was written."""
 
 import shlex
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from jaxlung.data.splitting import split_by_hash
 from jaxlung.predict.batch.models import Models, models_of
+from jaxlung.view import handover
 from jaxlung.view.handover import choose_shares
 from tests.helpers import reviews
 from tests.helpers.predict_command import jaxlung
@@ -40,6 +44,36 @@ def test_nothing_to_train_on_is_said(model, tmp_path):
         assert "text/html" in report.headers["content-type"]
         policy = report.headers["content-security-policy"]
         assert "'sha256-" in policy and "script-src 'unsafe" not in policy
+
+
+def test_a_report_is_of_the_moment_it_was_asked_for(model, tmp_path, monkeypatch):
+    """Films are rejected and another window finishes meanwhile: neither takes its files away."""
+    reviews.write_films(tmp_path / "films", 3)
+    inside, reports, go = threading.Event(), [], threading.Event()
+
+    def score(pred, truth, out, *, images, overwrite):
+        assert not inside.is_set()  # one at a time
+        inside.set()
+        assert go.wait(60)
+        reports.append([len(list(folder.iterdir())) for folder in (pred, truth, images)])
+        inside.clear()
+
+    monkeypatch.setattr(handover, "score", score)
+    with reviews.open_client(models_of(model), [tmp_path / "films"], tmp_path / "review") as client:
+        client.wait()
+        for i in range(3):
+            client.judge(i, "accept")
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(handover.finish, client.review)
+            assert inside.wait(60)
+            client.judge(0, "reject")
+            second = pool.submit(handover.finish, client.review)
+            time.sleep(0.1)
+            go.set()
+            assert first.result(60)["counts"]["accepted"] == 3
+            assert second.result(60)["counts"]["accepted"] == 2
+        assert reports == [[3, 3, 3], [2, 2, 2]]
+        assert not (tmp_path / "review" / "view" / "compared").exists()
 
 
 def test_the_command_trains_on_four_films(model, tmp_path):

@@ -459,7 +459,8 @@ def test_a_slice_of_a_scan(at_once, browser, tmp_path):
     from tests.helpers.ct_scans import affine_of, body, save
 
     voxels, _ = body((96, 80, 9))
-    save(tmp_path / "scans" / "one.nii.gz", voxels, affine_of(), "LAS")
+    for name in ("one", "two"):
+        save(tmp_path / "scans" / f"{name}.nii.gz", voxels, affine_of(), "LAS")
     served = Served([tmp_path / "scans"], tmp_path / "review", volumes=True).start()
     try:
         page = ReviewPage(browser, served.address)
@@ -487,6 +488,19 @@ def test_a_slice_of_a_scan(at_once, browser, tmp_path):
         page.keys("y")
         page.wait_saved()
         assert np.array_equal(read_label_volume(path).voxels_ZxHxW[3] > 0, expected)
+        # The next scan is not fetched ahead: in the server's memory is place for one or two.
+        page.wait("[...jaxlung.films.values()].every(f => f.ready)")
+        [other] = {film.id for film in served.review.setup.films} - {film_id(page, page.name())}
+        page.click("#accept")
+        page.wait(f"jaxlung.viewer.shown.film.id === '{other}' && jaxlung.viewer.slice")
+        page.keys("k")
+        page.wait(f"jaxlung.viewer.shown.film.id !== '{other}' && jaxlung.viewer.slice")
+        asked = [url for url in page.requested() if f"{other}/pixels" in url]
+        page.run("jaxlung.cache.entries.clear()")
+        page.run("jaxlung.screen.open(jaxlung.viewer.shown.film)")
+        page.wait("jaxlung.viewer.slice")
+        page.wait_saved()
+        assert asked and not [url for url in page.requested() if other in url]
         page.check_quiet()
     finally:
         served.stop()

@@ -47,15 +47,19 @@ def test_the_same_command_goes_on(open_review, films, tmp_path):
         client.http.post("/api/reviewer", json={"name": "Ada"})
         key = client.review.store.read_key()
         assert (tmp_path / "review" / "view").stat().st_mode & 0o077 == 0
-    reviews.write_films(films / "later", 1)  # further films may join
+        (tmp_path / "review" / "view" / "key").chmod(0o644)  # by a copy, say
+        ids = [film["id"] for film in client.list()]
+    reviews.write_films(films / "a", 1)  # further films may join, before the others too
     with open_review() as client:
-        films_now = client.list()
-        assert [film["state"] for film in films_now[:2]] == ["corrected", "rejected"]
-        assert films_now[0]["ready"] and films_now[1]["reason"] == "blurred"
-        assert len(films_now) == 3 and client.wait()[2]["name"] == "later/film_0"
-        np.testing.assert_array_equal(client.mask(0)[0] > 0, drawn)
+        assert client.wait()[0]["name"] == "a/film_0"
+        first, *known = client.list()
+        assert first["state"] == "open" and [film["id"] for film in known] == ids
+        assert [film["state"] for film in known] == ["corrected", "rejected"]
+        assert known[0]["ready"] and known[1]["reason"] == "blurred"
+        np.testing.assert_array_equal(client.mask(ids[0])[0] > 0, drawn)
         assert client.http.get("/api/review").json()["reviewer"] == "Ada"
         assert client.review.store.read_key() == key
+        assert (tmp_path / "review" / "view" / "key").stat().st_mode & 0o077 == 0
 
 
 def test_another_review_in_the_folder_is_refused(open_review, model, tmp_path):
@@ -74,9 +78,11 @@ def test_another_review_in_the_folder_is_refused(open_review, model, tmp_path):
             pass
 
 
-def test_a_second_server_on_one_folder_is_refused(open_review):
-    with open_review(), pytest.raises(InputError, match="another jaxlung view has this review"):
-        with open_review():
+def test_a_second_server_on_one_folder_is_refused(open_review, tmp_path):
+    with open_review():
+        # Before it reads anything: what the first one writes may be of any moment.
+        (tmp_path / "review" / "review.json").write_text("{")
+        with pytest.raises(InputError, match="another jaxlung view has this review"), open_review():
             pass
 
 
@@ -129,6 +135,7 @@ def test_a_server_killed_at_any_step_leaves_what_was_or_what_is_asked_for(
             return review.save(film_id, 0, new, before.revision)
         return review.judge(film_id, change, "", before.revision)
 
+    unlink = Path.unlink
     for last in itertools.count(1):
         shutil.rmtree(out)
         shutil.copytree(tmp_path / "start", out)
@@ -143,7 +150,6 @@ def test_a_server_killed_at_any_step_leaves_what_was_or_what_is_asked_for(
 
         with open_review() as client, monkeypatch.context() as patch:
             patch.setattr(store, "write_durable", functools.partial(dying, store.write_durable))
-            unlink = Path.unlink
             patch.setattr(Path, "unlink", lambda path, **kw: dying(unlink, path, **kw))
             try:
                 make_change(client.review)
@@ -151,7 +157,6 @@ def test_a_server_killed_at_any_step_leaves_what_was_or_what_is_asked_for(
                 is_answered = False
             else:
                 is_answered = True
-            patch.undo()
         with open_review() as client:  # the start brings the files in line
             row, now = client.row(0), client.mask(0)[0] > 0
             film, files = client.of(0), client.review.store
