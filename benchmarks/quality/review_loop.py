@@ -59,7 +59,7 @@ class Page:
         while True:
             films = self.http.get("/api/review").raise_for_status().json()["films"]
             if all(film["ready"] for film in films):
-                return sorted(films, key=lambda film: (-film["attention"], film["id"]))
+                return sorted(films, key=lambda film: (-film["attention"], film["index"]))
             time.sleep(0.5)
 
     def correct(self, film: dict, mask_HxW: np.ndarray) -> None:

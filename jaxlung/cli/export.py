@@ -43,7 +43,7 @@ def add_export_command(commands: Any) -> None:
     export.add_argument(
         "--tta",
         action="store_true",
-        help="average with the mirror image's prediction, as `jaxlung predict` does unless told "
+        help="average with the mirror image's prediction, as `jaxlung predict` does without "
         "--no-tta; takes twice the time",
     )
     export.add_argument("--overwrite", action="store_true", help="replace a file that is there")

@@ -57,7 +57,7 @@ def add_view_command(commands: Any) -> None:
     )
     view.add_argument("--no-browser", action="store_true", help="only print the address")
     view.add_argument(
-        "--show-header", action="store_true", help="show who it is, where a DICOM header says so"
+        "--show-header", action="store_true", help="show patient and study of a DICOM header"
     )
     view.add_argument(
         "--tta",
@@ -106,7 +106,7 @@ def run_view(arguments: argparse.Namespace) -> None:
         ) as review:
             if words := count_in_words(passed_over):
                 print(words)
-            print(f"{len(review.films)} {review.films[0].kind}s, {count_states(review.rows)}")
+            rows, kind = review.rows, review.setup.films[0].kind
+            print(f"{len(rows)} {kind}s, {count_states(rows.values())}")
             serve(review, listener, arguments.host, browser=not arguments.no_browser)
-            done = f"{count_states(review.rows)}; {arguments.out}; the same command goes on"
-            print(done)
+            print(f"{count_states(rows.values())}; {arguments.out}; the same command goes on")

@@ -110,6 +110,8 @@ def _describe(model: Predictor, name: str, licence: str, float16: bool) -> dict[
         about["pieces"] = {name: PIECES[name] for name in outputs if name in PIECES}
     if config.modality == "ct":
         about["window"] = [config.data.window_low, config.data.window_high]
-    about["confidence"] = {name: one._asdict() for name, one in model.confidences.items()}
+    # That of CT is a line for whole scans, and the file sees slices.
+    known = {} if config.modality == "ct" else model.confidences
+    about["confidence"] = {name: one._asdict() for name, one in known.items()}
     about["notice"] = "Research software, not a medical device."
     return about

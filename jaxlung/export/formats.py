@@ -23,8 +23,12 @@ class Format(NamedTuple):
     write: Callable[[Exported, Path], str]
     check_extra: Callable[[], None]  # raises InputError where a package is missing
     beside: tuple[str, ...] = ()  # what is added to the file's name for files beside it
-    is_folder: bool = False  # it is a folder of files
+    files: tuple[str, ...] = ()  # it is a folder of these
     halves: bool = False  # kernels are kept as float16 in any case
+
+    @property
+    def is_folder(self) -> bool:
+        return bool(self.files)
 
 
 def _write_onnx(exported: Exported, out: Path) -> str:
@@ -70,9 +74,19 @@ def _check(package: str, format: str) -> None:
         raise InputError(f'{format} needs {package}: pip install "jaxlung[export]"')
 
 
+_SITE = (
+    "index.html",
+    "page.css",
+    "page.js",
+    "worker.js",
+    "model.bin",
+    "engine.wasm",
+    "decoders.bin",
+    "LICENSES.txt",
+)
 FORMATS = {
     "onnx": Format(_write_onnx, _check_onnx),
     "stablehlo": Format(_write_stablehlo, _check_flatbuffers, (".json",)),
     "html": Format(_write_html, _need_nothing, halves=True),
-    "html-site": Format(_write_site, _need_nothing, is_folder=True, halves=True),
+    "html-site": Format(_write_site, _need_nothing, files=_SITE, halves=True),
 }

@@ -76,7 +76,8 @@ def check_out(out: Path, format: Format, *, overwrite: bool = False) -> None:
     """Checks that a format's file, or its folder, can be written, before long work.
 
     Raises:
-        InputError: as `check_file`; or a file is where the folder is to be.
+        InputError: as `check_file`; a file is where the folder is to be; or the folder to replace
+            holds other files than an export writes, which would be lost.
     """
     if not format.is_folder:
         check_file(out, format.beside, overwrite=overwrite)
@@ -84,6 +85,10 @@ def check_out(out: Path, format: Format, *, overwrite: bool = False) -> None:
         raise InputError(f"{out} exists; name another folder, or pass --overwrite")
     elif not out.is_dir():
         check_file(out)
+    elif others := sorted({path.name for path in out.iterdir()} - {*format.files}):
+        raise InputError(
+            f"{out}: holds {others[0]}, which --overwrite would remove; name a folder of its own"
+        )
 
 
 def _licence(models: Sequence[ModelLike], loaded: Predictor) -> str:

@@ -1,4 +1,4 @@
-"""The addresses of the review page. Films go by their number in the list, and none by a path."""
+"""The addresses of the review page. They name a film by its id, and none holds a path."""
 
 import asyncio
 import base64
@@ -37,7 +37,7 @@ _VERDICTS = ("accept", "reject", "reopen")
 def make_app(review: Review) -> Starlette:
     """Makes the application; `guard.Guard` belongs around it."""
     pages = Pages(review)
-    film = "/api/films/{id:int}"
+    film = "/api/films/{id}"
     routes = [
         Route("/", pages.static, name="index"),
         Route("/page/{name}", pages.static),
@@ -49,7 +49,6 @@ def make_app(review: Review) -> Starlette:
         Route(f"{film}/mask", pages.save, methods=["PUT"]),
         Route(f"{film}/probability", pages.probability),
         Route(f"{film}/verdict", pages.verdict, methods=["POST"]),
-        Route(f"{film}/reset", pages.reset, methods=["POST"]),
         Route("/api/reviewer", pages.reviewer, methods=["POST"]),
         Route("/api/finish", pages.finish, methods=["POST"]),
         Route("/report", pages.report),
@@ -88,7 +87,7 @@ def _disk_error(error: OSError) -> Response:
 
 
 class Pages:
-    """The answers."""
+    """Answers the requests that the guard has let in."""
 
     def __init__(self, review: Review):
         self.review = review
@@ -124,7 +123,7 @@ class Pages:
         asyncio.get_running_loop().run_in_executor(None, self._read_ahead, film_id)
         return JSONResponse(about)
 
-    def _read_ahead(self, film_id: int) -> None:
+    def _read_ahead(self, film_id: str) -> None:
         try:
             self.review.read_ahead(film_id)
         except InputError:
@@ -189,11 +188,6 @@ class Pages:
             row = await run_in_threadpool(self.review.judge, film_id, verdict, reason, revision)
         return _changed(row)
 
-    async def reset(self, request: Request) -> Response:
-        film_id, revision = self._id(request), read_revision(request)
-        with self.review.worker.request():
-            return _changed(await run_in_threadpool(self.review.reset, film_id, revision))
-
     async def reviewer(self, request: Request) -> Response:
         name = (await read_json(request)).get("name")
         if not isinstance(name, str):
@@ -220,13 +214,13 @@ class Pages:
         )
         return Response(page, media_type="text/html", headers={"content-security-policy": policy})
 
-    def _id(self, request: Request) -> int:
-        film_id: int = request.path_params["id"]
-        if film_id >= len(self.review.films):
+    def _id(self, request: Request) -> str:
+        film_id: str = request.path_params["id"]
+        if film_id not in self.review.films:
             raise HTTPException(404, "there is no such film")
         return film_id
 
-    async def _wait(self, film_id: int) -> None:
+    async def _wait(self, film_id: str) -> None:
         """Waits for a film's prediction, which is put before all others."""
         self.review.ask(film_id)
         for _ in range(int(_WAIT_S / 0.02)):

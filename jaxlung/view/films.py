@@ -4,9 +4,12 @@ import dataclasses
 import hashlib
 import os
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Literal, NamedTuple
 
+from jaxlung.errors import InputError
 from jaxlung.predict.batch.sources import Source
 
 State = Literal["open", "accepted", "corrected", "rejected"]
@@ -21,14 +24,15 @@ _TAKEN = ("_mask", "_overlay", "_probability")
 class Film(NamedTuple):
     """A film, or a volume, of the list."""
 
-    id: int  # its place in the list
+    index: int  # its place in the list, which moves when films join
     source: Source
-    stem: str  # of its files in the review folder
+    stem: str  # of its files in the review folder; it stays
+    name: str  # as it is shown: the path below the one that the user named
 
     @property
-    def name(self) -> str:
-        """The path below the one that the user named, as it is shown."""
-        return printable(str(self.source.name))
+    def id(self) -> str:
+        """Its name in addresses and in what a browser keeps: it stays as the stem does."""
+        return hashlib.sha256(self.stem.encode()).hexdigest()[:12]
 
     @property
     def kind(self) -> str:
@@ -66,6 +70,7 @@ class Row:
     reason: str = ""
     reviewer: str = ""
     time: str = ""  # of the last change by the reviewer, ISO 8601, UTC
+    verdict: str = ""  # that change: accept, reject or reopen; "": a mask
     revision: int = 0  # counts the reviewer's changes
     edited: bool = False  # the current mask is not the model's first one
     usable: bool = True  # the current mask marks something, and not everything
@@ -116,6 +121,7 @@ def describe(film: Film, row: Row) -> dict[str, Any]:
     """Describes a film as the page's list shows it."""
     return {
         "id": film.id,
+        "index": film.index,
         "name": film.name,
         "kind": film.kind,
         "ready": row.ready,
@@ -129,6 +135,7 @@ def describe(film: Film, row: Row) -> dict[str, Any]:
         "attention": round(row.attention, 4),
         "state": row.state,
         "reason": row.reason,
+        "verdict": row.verdict,
         "revision": row.revision,
         "error": row.error,
     }
@@ -144,7 +151,11 @@ def name_films(sources: Sequence[Source], known: Mapping[str, str]) -> list[Film
 
     Args:
         known: the stems that an earlier start has given, by `Source.place`; they stay.
+
+    Raises:
+        InputError: two films have one id, by a chance of one in millions.
     """
+    names = _show_names(sources)
     used = {stem.casefold() for stem in known.values()}
     films: list[Film] = []
     for source in sources:
@@ -156,8 +167,32 @@ def name_films(sources: Sequence[Source], known: Mapping[str, str]) -> list[Film
                 count += 1
                 stem = f"{base}_{count}"
             used.add(stem.casefold())
-        films.append(Film(len(films), source, stem))
+        films.append(Film(len(films), source, stem, names[source]))
+    ids: dict[str, Film] = {}
+    for film in films:
+        if film is not (other := ids.setdefault(film.id, film)):
+            raise InputError(f"{film.source}: has the same digest as {other.source}; rename it")
     return films
+
+
+def _show_names(sources: Sequence[Source]) -> dict[Source, str]:
+    """Names films for the page; of films with one name, as much of their paths as differs."""
+    alike: dict[str, list[Source]] = defaultdict(list)
+    for source in sources:
+        alike[printable(str(source.name))].append(source)
+    names = {}
+    for name, group in alike.items():
+        if len(group) == 1:
+            names[group[0]] = name
+            continue
+        paths = [PurePath(printable(str(source))).parts for source in group]
+        longest = max(map(len, paths))
+        length = len(group[0].name.parts)
+        while len({parts[-length:] for parts in paths}) < len(paths) and length < longest:
+            length += 1
+        for source, parts in zip(group, paths, strict=True):
+            names[source] = "/".join(parts[-length:])
+    return names
 
 
 def _make_stem(source: Source) -> str:

@@ -152,7 +152,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_address(host: str) -> bool:
-    """Says whether a host is an IP address, and no name."""
+    """Says whether a host is an IP address, not a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -203,9 +203,9 @@ async def read_json(request: Request) -> dict[str, Any]:
     try:
         values = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise HTTPException(400, "the body is no JSON") from error
+        raise HTTPException(400, "the body is not JSON") from error
     if not isinstance(values, dict):
-        raise HTTPException(422, "the body is no JSON object")
+        raise HTTPException(422, "the body is not a JSON object")
     return values
 
 

@@ -1,4 +1,4 @@
-"""The end of a review: a report of what was corrected, and the command that learns from it."""
+"""Ends a review: makes the report of what was corrected, and the command that learns from it."""
 
 import hashlib
 import shlex
@@ -26,8 +26,16 @@ def finish(review: Review) -> dict[str, Any]:
 
     Raises: as `score`.
     """
+    with review.finishing:
+        return _finish(review)
+
+
+def _finish(review: Review) -> dict[str, Any]:
+    out = review.store.out
+    # What is compared: names of its own for the files, since others may be saved meanwhile.
+    compared = out / "view" / "compared"
     with review.lock:
-        rows = list(zip(review.films, review.rows, strict=True))
+        rows = review.list_rows()
         review.store.write_tables(rows)
         trains = [(film, row) for film, row in rows if row.trains]
         states = Counter(
@@ -39,12 +47,14 @@ def finish(review: Review) -> dict[str, Any]:
             for name in ("open", "accepted", "corrected", "rejected", "unreadable")
         }
         about: dict[str, Any] = {"counts": {**counts, "left_out": left_out}}
-        compared = review.store.out / "view" / "first"
         shutil.rmtree(compared, ignore_errors=True)
         compared.mkdir()
-        for film, _ in trains:
-            first = review.store.first(film)
-            link_or_copy(first, compared / first.name)
+        link_or_copy(out / "metadata.csv", compared / "metadata.csv")
+        for folder in ("first_masks", "masks", "images"):
+            (compared / folder).mkdir()
+            for film, _ in trains:
+                name = review.store.mask(film).name
+                link_or_copy(out / folder / name, compared / folder / name)
     notes = []
     if left_out:
         notes.append(
@@ -54,8 +64,14 @@ def finish(review: Review) -> dict[str, Any]:
     if not trains:
         notes.append("nothing is accepted or corrected yet, so there is nothing to train on")
         return {"report": None, "command": None, "note": "; ".join(notes), **about}
-    out = review.store.out
-    score(compared, out / "masks", out / "report", images=out / "images", overwrite=True)
+    score(
+        compared / "first_masks",
+        compared / "masks",
+        out / "report",
+        images=compared / "images",
+        overwrite=True,
+    )
+    shutil.rmtree(compared, ignore_errors=True)
     patients = {film.stem: row.patient or film.stem for film, row in trains}
     examples = {film.stem: row.slices for film, row in trains}
     command, note = make_command(review.setup, out, patients, examples)

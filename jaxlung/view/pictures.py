@@ -134,10 +134,11 @@ class Cache:
             while len(self._values) > 1 and sum(n for _, n in self._values.values()) > self._most:
                 self._values.popitem(last=False)
 
-    def drop(self, key: Hashable) -> None:
-        """Forgets a value."""
+    def drop(self, is_dropped: Callable[[Any], bool]) -> None:
+        """Forgets the values of some keys."""
         with self._lock:
-            self._values.pop(key, None)
+            for key in [key for key in self._values if is_dropped(key)]:
+                del self._values[key]
 
 
 def _count_bytes(value: Any) -> int:

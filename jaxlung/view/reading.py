@@ -27,9 +27,8 @@ class Setup(NamedTuple):
     models: Models
     films: Sequence[Film]
     settings: dict[str, Any]  # of review.json
-    given: dict[int, Path]  # the files of --masks, by film
+    given: dict[str, Path]  # the files of --masks, by the film's id
     masks: Path | None  # --masks
-    folder: str  # --out as the user wrote it
     reviewer: str | None = None
     show_header: bool = False
 
@@ -50,6 +49,7 @@ class Reader:
 
     def __init__(self, setup: Setup, store: Store):
         self.setup, self.store, self.cache = setup, store, Cache()
+        self._stamps: dict[str, str] = {}  # of the files whose pixels were read last, by film
 
     def describe(self, film: Film, row: Row) -> dict[str, Any]:
         """Describes a film as the page needs it to show it. Raises as `show`."""
@@ -81,28 +81,72 @@ class Reader:
         """Returns a film's pixels, or a slice's.
 
         Raises:
-            InputError: it cannot be read, or is another one than it was.
+            InputError: it cannot be read, or has another size than when it was predicted.
             IndexError: there is no such slice.
         """
+        if row.ready and not self.fits(film, row):
+            raise InputError(
+                f"{film.name}: has another size than when it was predicted; reopen it, and it is "
+                f"predicted anew"
+            )
         if film.source.is_volume:
             voxels_ZxHxW = self.volume(film).voxels_ZxHxW
             check_slice(z, len(voxels_ZxHxW))
             return show_slice(voxels_ZxHxW[z])
         check_slice(z, 1)
-        shown: Shown = self.cache.get(("pixels", film.id), lambda: first.read_shown(film))
-        if row.ready and shown.pixels_HxW.shape != (row.height, row.width):
-            raise InputError(
-                f"{film.name}: has another size than when it was predicted; start jaxlung view anew"
-            )
+        return self._pixels(film)
+
+    def fits(self, film: Film, row: Row) -> bool:
+        """Says whether a film has the size that it was predicted in."""
+        if film.source.is_volume:
+            shape = self.volume(film).voxels_ZxHxW.shape
+            return shape == (row.slices, row.height, row.width)
+        return self._pixels(film).pixels_HxW.shape == (row.height, row.width)
+
+    def stamp(self, film: Film) -> str:
+        """Returns the stamp of the file whose pixels the page shows."""
+        if film.id not in self._stamps:
+            _ = self.volume(film) if film.source.is_volume else self._pixels(film)
+        return self._stamps[film.id]
+
+    def is_outdated(self, film: Film, row: Row) -> bool:
+        """Says whether a film's file is another one now, and no mask that was drawn fits it.
+
+        What was read and made of it is forgotten then.
+        """
+        try:
+            if not row.stamp or film.source.stamp == row.stamp:
+                return False
+            self.cache.drop(lambda key: film.id in key)
+            self._stamps.pop(film.id, None)
+            return not row.edited or not self.fits(film, row)
+        except InputError:  # the prediction says why
+            return True
+
+    def _pixels(self, film: Film) -> Shown:
+        def read() -> Shown:
+            self._take_stamp(film)
+            return first.read_shown(film)
+
+        shown: Shown = self.cache.get(("pixels", film.id), read)
         return shown
 
     def volume(self, film: Film) -> Volume:
-        volume: Volume = self.cache.get(("volume", film.id), lambda: first.read_volume(film))
+        def read() -> Volume:
+            self._take_stamp(film)
+            return first.read_volume(film)
+
+        volume: Volume = self.cache.get(("volume", film.id), read)
         return volume
+
+    def _take_stamp(self, film: Film) -> None:
+        with first.errors_named(film):
+            self._stamps[film.id] = film.source.stamp
 
     def encode_image(self, film: Film, row: Row) -> bytes:
         """Encodes what training gets of a film or a scan. Raises as `show`."""
         if film.source.is_volume:
+            self.show(film, row)  # checks its size
             volume = self.volume(film)
             return encode_volume(volume.voxels_ZxHxW, volume.grid)
         return encode_film(self.show(film, row), inverted=row.inverted)
@@ -128,16 +172,13 @@ class Reader:
         labels: np.ndarray = self.cache.get(("labels", film.id, edited), read)
         return labels
 
-    def keep_labels(self, film: Film, labels: np.ndarray | None, *, edited: bool) -> None:
-        """Keeps the labels of a mask that has just been written; None forgets them."""
-        key = ("labels", film.id, edited)
-        if labels is None:
-            self.cache.drop(key)
-        else:
-            self.cache.put(key, labels)
+    def keep_labels(self, film: Film, labels: np.ndarray, *, edited: bool) -> None:
+        """Keeps the labels of a mask that has just been written."""
+        self.cache.put(("labels", film.id, edited), labels)
 
     def keep_first(self, film: Film, found: first.First) -> None:
         """Keeps what a prediction has read and made."""
+        self._stamps[film.id] = found.fields["stamp"]
         self.keep_labels(film, found.labels, edited=False)
         if found.volume:
             self.cache.put(("volume", film.id), found.volume)
@@ -186,16 +227,14 @@ def check_slice(z: int, slices: int) -> None:
         raise IndexError(f"there is no slice {z}; there are {slices}")
 
 
-def find_given(folder: Path | None, films: Sequence[Film]) -> dict[int, Path]:
+def find_given(folder: Path | None, films: Sequence[Film]) -> dict[str, Path]:
     """Finds the mask given of each film, by its id: a file of its name, or with _mask behind it.
 
     Raises:
-        InputError: there is no such folder, or no mask of any film in it.
+        InputError: no mask of any film is in the folder.
     """
     if folder is None:
         return {}
-    if not folder.is_dir():
-        raise InputError(f"--masks {folder}: no such folder")
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
     found = {}
     for film in films:

@@ -18,6 +18,7 @@ from jaxlung.view.worker import Worker
 
 _AHEAD = 3  # films that are predicted beyond the one that the page shows
 _READ = 2  # of these, whose pixels are read too
+_CHANGED = "the file has changed since it was reviewed: check the mask"
 _LONGEST = 500  # characters of a reason or a name
 
 
@@ -27,17 +28,19 @@ class Review:
     def __init__(self, setup: Setup, store: Store):
         """Reads the rows, and brings the files of a server that was killed in line with them."""
         self.setup, self.store, self.reader = setup, store, Reader(setup, store)
-        self.films, self.reviewer = setup.films, setup.reviewer
+        self.films = {film.id: film for film in setup.films}
+        self.reviewer = setup.reviewer
         self.lock = threading.RLock()
+        self.finishing = threading.Lock()  # one report at a time
         self._key = store.read_key()
         # A later start goes on with larger numbers, so that a page that stayed open asks anew.
         self.change = int(time.time() * 1000)
-        self._changed_at = [self.change] * len(self.films)
+        self._changed_at = dict.fromkeys(self.films, self.change)
         present = store.list_stems()
-        self.rows = [self._read_row(film, film.stem in present) for film in self.films]
-        write_review(store.out, setup.settings, self.films, self.reviewer)
-        store.write_tables(zip(self.films, self.rows, strict=True))
-        self.worker = Worker(len(self.films), self._is_done, self._predict)
+        self.rows = {film.id: self._read_row(film, film.stem in present) for film in setup.films}
+        write_review(store.out, setup.settings, setup.films, self.reviewer)
+        store.write_tables(self.list_rows())
+        self.worker = Worker(list(self.films), self._is_done, self._predict)
 
     def _read_row(self, film: Film, has_files: bool) -> Row:
         row = self.store.read_row(film)
@@ -51,9 +54,8 @@ class Review:
             row = Row(source=row.source, revision=row.revision)  # predicted anew
             has_changed = False
         if has_changed:
-            words = "the file has changed since it was reviewed: check the mask"
-            others = [one for one in row.warnings if one != words]
-            row = dataclasses.replace(row, warnings=(*others, words))
+            others = [one for one in row.warnings if one != _CHANGED]
+            row = dataclasses.replace(row, warnings=(*others, _CHANGED))
         if row.state != "open" or row.edited or has_files:
             mask = None
             if row.trains and not row.edited and self.store.mask(film).exists():
@@ -64,56 +66,57 @@ class Review:
             )
         return row
 
+    def list_rows(self) -> list[tuple[Film, Row]]:
+        """Lists the films with what is known of each."""
+        return [(film, self.rows[film.id]) for film in self.setup.films]
+
     # What the page asks for
 
     def summarise(self, since: int | None = None) -> dict[str, Any]:
         """Describes all films, or those that have changed since."""
         with self.lock:
-            ids = [i for i, at in enumerate(self._changed_at) if since is None or at > since]
+            ids = [i for i, at in self._changed_at.items() if since is None or at > since]
             listed = [describe(self.films[i], self.rows[i]) for i in ids]
             if since is not None:
                 return {"films": listed, "change": self.change}
             return {
                 "films": listed,
                 "reviewer": self.reviewer,
-                "output": self.setup.model.output,
-                "model": self.setup.settings["model"],
                 "has_given": bool(self.setup.given),
-                "folder": self.setup.folder,
                 # What waits in a browser is of this review, not of another one on the same port.
                 "review": self.store.derive("page")[:32],
                 "change": self.change,
             }
 
-    def _list_from(self, film_id: int) -> list[int]:
+    def _list_from(self, film_id: str) -> list[str]:
         """Lists a film and the open ones after it, in the page's order."""
         with self.lock:
             order = sorted(
-                (i for i, row in enumerate(self.rows) if row.state == "open" or i == film_id),
-                key=lambda i: (-self.rows[i].attention, i),
+                (i for i, row in self.rows.items() if row.state == "open" or i == film_id),
+                key=lambda i: -self.rows[i].attention,
             )
         return order[order.index(film_id) :]
 
-    def ask(self, film_id: int) -> None:
+    def ask(self, film_id: str) -> None:
         """Has a film predicted now, and after it the next ones in the page's order."""
         self.worker.ask(self._list_from(film_id)[: 1 + _AHEAD])
 
-    def read_ahead(self, film_id: int) -> None:
+    def read_ahead(self, film_id: str) -> None:
         """Reads the pixels of the next films, so that they are there when the page asks."""
         later = (i for i in self._list_from(film_id)[1:] if not self.rows[i].error)
         for i in itertools.islice(later, _READ):
             if not self.films[i].source.is_volume:  # a scan would take the place of all others
                 self.reader.show(self.films[i], self.rows[i])
 
-    def describe(self, film_id: int) -> dict[str, Any]:
+    def describe(self, film_id: str) -> dict[str, Any]:
         """Describes a film as the page needs it to show it. Raises as `Reader.show`."""
         return self.reader.describe(self.films[film_id], self.rows[film_id])
 
-    def show(self, film_id: int, z: int) -> pictures.Shown:
+    def show(self, film_id: str, z: int) -> pictures.Shown:
         """Returns a film's pixels, or a slice's. Raises as `Reader.show`."""
         return self.reader.show(self.films[film_id], self.rows[film_id], z)
 
-    def mask(self, film_id: int, z: int, which: str) -> tuple[np.ndarray, int]:
+    def mask(self, film_id: str, z: int, which: str) -> tuple[np.ndarray, int]:
         """Returns a mask's labels, uint8 [H, W], and the film's revision.
 
         Args:
@@ -133,12 +136,12 @@ class Review:
                 labels = self.reader.labels(film, row, edited=which == "current" and row.edited)
             return (labels[z] if labels.ndim == 3 else labels), row.revision
 
-    def probability(self, film_id: int, z: int) -> np.ndarray:
+    def probability(self, film_id: str, z: int) -> np.ndarray:
         """Returns the model's probabilities, uint8 [H, W], 255 is 1. Raises as `mask`."""
         check_slice(z, self._ready_row(film_id).slices)
         return self.reader.probability(self.films[film_id], z)
 
-    def _ready_row(self, film_id: int) -> Row:
+    def _ready_row(self, film_id: str) -> Row:
         row = self.rows[film_id]
         if row.error:
             raise InputError(row.error)
@@ -148,7 +151,7 @@ class Review:
 
     # What the page changes
 
-    def save(self, film_id: int, z: int, mask_HxW: np.ndarray, revision: int) -> Row:
+    def save(self, film_id: str, z: int, mask_HxW: np.ndarray, revision: int) -> Row:
         """Keeps a corrected mask, of a film or of a slice.
 
         Args:
@@ -176,6 +179,7 @@ class Review:
                 row,
                 state="corrected",
                 reason="",
+                verdict="",
                 edited=True,
                 usable=first.is_usable(mask),
                 dice=measure_dice(first_labels > 0, mask),
@@ -184,7 +188,7 @@ class Review:
             self.reader.keep_labels(film, labels, edited=True)
             return changed
 
-    def judge(self, film_id: int, verdict: str, reason: str, revision: int) -> Row:
+    def judge(self, film_id: str, verdict: str, reason: str, revision: int) -> Row:
         """Accepts, rejects or reopens a film. Returns and raises as `save`.
 
         Raises:
@@ -201,30 +205,22 @@ class Review:
                 "reopen": "open",
             }
             words = one_line(reason)[:_LONGEST] if verdict == "reject" else ""
-            changed = self._reviewed(row, state=states[verdict], reason=words)
+            is_anew = verdict == "reopen" and self.reader.is_outdated(self.films[film_id], row)
+            if is_anew:
+                row = Row(source=row.source, revision=row.revision)
+            changed = self._reviewed(row, state=states[verdict], reason=words, verdict=verdict)
             if verdict == "accept" and not row.edited:
                 changed = dataclasses.replace(changed, dice=1.0)
             self._commit(film_id, changed)
-            return changed
-
-    def reset(self, film_id: int, revision: int) -> Row:
-        """Returns to the model's first mask; a corrected film is open again. As `save`."""
-        with self.lock:
-            row = self._ready_row(film_id)
-            check_revision(row, revision)
-            film = self.films[film_id]
-            usable = first.is_usable(self.reader.labels(film, row, edited=False) > 0)
-            state = "open" if row.state == "corrected" else row.state
-            changed = self._reviewed(row, state=state, edited=False, usable=usable, dice=None)
-            self._commit(film_id, changed)
-            self.reader.keep_labels(film, None, edited=True)
+            if is_anew:
+                self.worker.ask([film_id])
             return changed
 
     def name_reviewer(self, name: str) -> str:
         """Keeps who reviews; asked once, and sent nowhere."""
         with self.lock:
             self.reviewer = one_line(name)[:_LONGEST]
-            write_review(self.store.out, self.setup.settings, self.films, self.reviewer)
+            write_review(self.store.out, self.setup.settings, self.setup.films, self.reviewer)
             return self.reviewer
 
     def _reviewed(self, row: Row, **changes: Any) -> Row:
@@ -233,24 +229,29 @@ class Review:
             row, revision=row.revision + 1, reviewer=self.reviewer or "", time=now, **changes
         )
 
-    def _commit(self, film_id: int, row: Row, mask: bytes | None = None) -> None:
-        film = self.films[film_id]
-        self.store.settle(film, row, lambda: self.reader.encode_image(film, row), mask)
+    def _commit(self, film_id: str, row: Row, mask: bytes | None = None) -> None:
+        film, renew = self.films[film_id], False
+        if mask is not None or row.trains:
+            stamp = self.reader.stamp(film)
+            renew = row.stamp != stamp
+            warnings = tuple(words for words in row.warnings if words != _CHANGED or not renew)
+            row = dataclasses.replace(row, stamp=stamp, warnings=warnings)
+        self.store.settle(film, row, lambda: self.reader.encode_image(film, row), mask, renew=renew)
         self._set_row(film_id, row)
-        self.store.write_tables(zip(self.films, self.rows, strict=True))
+        self.store.write_tables(self.list_rows())
 
-    def _set_row(self, film_id: int, row: Row) -> None:
+    def _set_row(self, film_id: str, row: Row) -> None:
         self.change += 1
         self.rows[film_id], self._changed_at[film_id] = row, self.change
 
     # In the background
 
-    def _is_done(self, film_id: int) -> bool:
+    def _is_done(self, film_id: str) -> bool:
         row = self.rows[film_id]
         is_compared = film_id not in self.setup.given or row.given_from == str(self.setup.masks)
         return row.ready and (is_compared or row.error is not None)
 
-    def _predict(self, film_id: int) -> None:
+    def _predict(self, film_id: str) -> None:
         film = self.films[film_id]
         if not self.rows[film_id].ready:
             try:
@@ -265,7 +266,7 @@ class Review:
         if not self._is_done(film_id):
             self._compare(film_id)
 
-    def _keep(self, film_id: int, found: first.First) -> None:
+    def _keep(self, film_id: str, found: first.First) -> None:
         film = self.films[film_id]
         thumbnail = pictures.draw_thumbnail(
             found.shown, inverted=found.fields.get("inverted", False)
@@ -281,7 +282,7 @@ class Review:
             self.reader.keep_first(film, found)
             self._set_row(film_id, row)
 
-    def _compare(self, film_id: int) -> None:
+    def _compare(self, film_id: str) -> None:
         """Measures the model's mask against the one given."""
         with self.lock:
             film, row = self.films[film_id], self.rows[film_id]

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import webbrowser
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,27 +66,29 @@ def open_review(
             f"{len(sources) - scans} films and {scans} CT scans: a review is of one kind, as one "
             f"model learns from it; name the ones or the others, as by a 'glob'"
         )
-    stored = read_review(out)
-    films = name_films(sources, stored.get("films", {}))
-    setup = Setup(models, films, {}, {}, masks, f"{out}".rstrip("/") + "/")
-    used = setup.model
-    settings = {
-        "kind": "scan" if scans else "film",
-        "output": used.output,
-        "model": model or str(used.workdir),
-        "weights_sha256": digest_weights(used.variables),
-        "tta": used.tta,
-        "turn": used.turn,
-    }
-    check_same(out, stored, settings)
-    check_films(out, stored, films)
-    setup = setup._replace(
-        settings=settings,
-        given=find_given(masks, films),
-        reviewer=stored.get("reviewer"),
-        show_header=show_header,
-    )
-    with hold(out):
+    if masks and not masks.is_dir():
+        raise InputError(f"--masks {masks}: no such folder")
+    with hold(out):  # before anything is read: another server may be writing it
+        stored = read_review(out)
+        films = name_films(sources, stored.get("films", {}))
+        setup = Setup(models, films, {}, {}, masks)
+        used = setup.model
+        settings = {
+            "kind": "scan" if scans else "film",
+            "output": used.output,
+            "model": model or str(used.workdir),
+            "weights_sha256": digest_weights(used.variables),
+            "tta": used.tta,
+            "turn": used.turn,
+        }
+        check_same(out, stored, settings)
+        check_films(out, stored, films)
+        setup = setup._replace(
+            settings=settings,
+            given=find_given(masks, films),
+            reviewer=stored.get("reviewer"),
+            show_header=show_header,
+        )
         yield Review(setup, Store(out, volumes=bool(scans), convention=used.output))
 
 
@@ -167,7 +169,7 @@ def _open_browser(address: str) -> None:
         webbrowser.open(address)
 
 
-def count_states(rows: list[Row]) -> str:
+def count_states(rows: Collection[Row]) -> str:
     """Counts in words how far a review has come."""
     looked_at = sum(row.state != "open" for row in rows)
     return f"{looked_at} of {len(rows)} looked at"

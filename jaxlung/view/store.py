@@ -1,4 +1,4 @@
-"""The review folder: what is in which file. Every file appears whole, and is on disk when told so.
+"""Writes the review folder. Every file appears whole, and is on disk when its function returns.
 
     images/ masks/ metadata.csv   accepted and corrected films, as `jaxlung train` takes them
     first_masks/                  the model's masks of all films
@@ -36,8 +36,12 @@ _METADATA = ("id", "patient", "convention", "spacing_y_mm", "spacing_x_mm")
 def hold(out: Path) -> Iterator[None]:
     """Makes the review folder and holds it for this process alone. Raises as `lock_folder`."""
     out.mkdir(parents=True, exist_ok=True)
-    with lock_folder(out, BUSY):
-        yield
+    try:
+        with lock_folder(out, BUSY):
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # nothing was written, for a mistake of the command line
+            out.rmdir()
 
 
 class Store:
@@ -90,6 +94,7 @@ class Store:
         path = self.out / "view" / "key"
         if not path.exists():
             write_durable(path, secrets.token_bytes(32))
+        with contextlib.suppress(OSError):  # another account's: it can be read all the same
             path.chmod(0o600)
         return path.read_bytes()
 
@@ -135,6 +140,7 @@ class Store:
         encode_image: Callable[[], bytes],
         mask: bytes | None = None,
         *,
+        renew: bool = False,
         write: bool = True,
     ) -> None:
         """Writes a film's row, and brings its files in line with it.
@@ -145,10 +151,11 @@ class Store:
         Args:
             encode_image: makes the file in images/.
             mask: the file of the current mask; None: as it is.
+            renew: write the image again, as the film's file has changed.
             write: False: the row is on disk already.
         """
         if row.trains:
-            if not self.image(film).exists():
+            if renew or not self.image(film).exists():
                 write_durable(self.image(film), encode_image())
             if mask is None and not self.mask(film).exists():
                 mask = self.current(film, row).read_bytes()

@@ -16,18 +16,20 @@ class Worker:
     A scan takes many seconds, and a film that is asked for meanwhile does not wait for it.
     """
 
-    def __init__(self, count: int, is_done: Callable[[int], bool], work: Callable[[int], None]):
+    def __init__(
+        self, ids: Sequence[str], is_done: Callable[[str], bool], work: Callable[[str], None]
+    ):
         """Begins nothing yet.
 
         Args:
-            count: of the films.
+            ids: of the films, in the list's order.
             is_done: whether a film needs no work.
             work: does it; called in a thread, for one film at a time each.
         """
         self._is_done, self._work = is_done, work
-        self._asked: list[int] = []
-        self._rest = iter(range(count))
-        self._under_way: set[int] = set()
+        self._asked: list[str] = []
+        self._rest = iter(ids)
+        self._under_way: set[str] = set()
         self._stopping = False
         self._changed = threading.Condition()
         self._requests, self._last_request = 0, 0.0
@@ -48,7 +50,7 @@ class Worker:
         for thread in self._threads:
             thread.join(wait_s)
 
-    def ask(self, ids: Sequence[int]) -> None:
+    def ask(self, ids: Sequence[str]) -> None:
         """Puts films before all others, in this order."""
         with self._changed:
             self._asked = [*ids, *(i for i in self._asked if i not in ids)]
@@ -78,7 +80,7 @@ class Worker:
                     self._under_way.discard(film_id)
                     self._changed.notify_all()
 
-    def _next(self, takes_rest: bool) -> int | None:
+    def _next(self, takes_rest: bool) -> str | None:
         """Waits for the next film to work on; None: no more."""
         with self._changed:
             while not self._stopping:

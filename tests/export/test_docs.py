@@ -1,5 +1,6 @@
 """The page's code around the network gives the masks that jaxlung gives."""
 
+import json
 import re
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from jaxlung.data.datasets import load_splits  # noqa: E402
 from jaxlung.export import check  # noqa: E402
 from jaxlung.export.formats import FORMATS  # noqa: E402
 from jaxlung.io.images import write_png  # noqa: E402
+from jaxlung.metrics.calibration import Confidence  # noqa: E402
 from tests.helpers.random_models import random_canvases  # noqa: E402
 
 PAGE = (Path(__file__).parents[2] / "docs" / "export.md").read_text()
@@ -42,7 +44,22 @@ def test_the_code_around_the_network_gives_the_same_mask(
     assert (cv2.imread("mask.png", 0) == names["mask"]).all()
 
 
-def test_the_code_is_as_short_as_was_promised_and_the_page_names_every_format():
-    code = [line for line in BEFORE_AND_AFTER.splitlines() if line and "import" not in line]
-    assert len(code) <= 30
+@pytest.mark.parametrize(
+    ("slope", "intercept", "found"), [(3, 0, 1), (1, -2, 0), (0.5, 0.25, 0.75)]
+)
+def test_the_codes_confidence_is_cut_to_0_and_1(slope, intercept, found):
+    """As `Confidence.calibrate` cuts it."""
+    code = BEFORE_AND_AFTER[BEFORE_AND_AFTER.index("confidence = 2 *") :]
+    known = {"lung": {"slope": slope, "intercept": intercept, "least": 0.9}}
+    names = {
+        "json": json,
+        "about": {"confidence": json.dumps(known)},
+        "mask": np.array([[0, 255]]),
+        "probability": np.array([[0.0, 1.0]]),
+    }
+    exec(compile(code, "export.md", "exec"), names)
+    assert names["confidence"] == found == Confidence(slope, intercept).calibrate(1.0)
+
+
+def test_the_page_names_every_format():
     assert all(name in PAGE for name in FORMATS)

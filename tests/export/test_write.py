@@ -91,3 +91,9 @@ def test_kernels_alone_are_rounded(model):
     assert (kernel == kernel.astype(np.float16)).all()
     scale = one.variables["params"]["bottleneck_norm0"]["scale"]
     assert (np.asarray(scale) == model.variables["params"]["bottleneck_norm0"]["scale"]).all()
+
+
+def test_a_file_of_ct_has_no_confidence_since_that_is_of_whole_scans():
+    model = jaxlung.load("ct", tta=False)
+    assert model.confidences
+    assert exported.prepare_export(model).about["confidence"] == {}

@@ -39,7 +39,7 @@ def predict_at_once(models, film, key):
     from jaxlung.view.pictures import show_film, show_slice
 
     fields = {"ready": True, "error": None, "stamp": film.source.stamp, "patient": ""}
-    fields |= {"confidence": 0.98 - 0.01 * (film.id % 5), "sides_known": True}
+    fields |= {"confidence": 0.98 - 0.01 * (film.index % 5), "sides_known": True}
     with first.errors_named(film), first.on_disk(film.source) as path:
         if film.source.is_volume:
             volume = read_scan(path)
@@ -207,10 +207,12 @@ class ReviewPage:
 
     def mask(self):
         """The mask of the page's own buffer, as labels."""
-        script = "const m = jaxlung.viewer.slice.mask; let t = ''; for (const v of m) t += v;"
-        info = self.run("const i = jaxlung.viewer.info; return [i.height, i.width]")
-        text = self.run(f"{script} return t")
-        return (np.frombuffer(text.encode(), np.uint8) - 48).reshape(info)
+        script = (
+            "const {slice, entry} = jaxlung.viewer.shown; if (!slice) return null; let t = '';"
+            "for (const v of slice.mask) t += v; return [t, entry.info.height, entry.info.width]"
+        )
+        text, *shape = wait_for(lambda: self.run(script))  # a film may be on its way
+        return (np.frombuffer(text.encode(), np.uint8) - 48).reshape(shape)
 
     def place(self, x, y):
         """Whole pixels of the window near a point of the film, and the point there exactly."""

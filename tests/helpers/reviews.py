@@ -63,6 +63,16 @@ class Client:
     def __init__(self, review, http, guard):
         self.review, self.http, self.guard = review, http, guard
 
+    def of(self, i):
+        """The film of an id, or at a place in the list."""
+        return self.review.films[i] if isinstance(i, str) else self.review.setup.films[i]
+
+    def row(self, i):
+        return self.review.rows[self.of(i).id]
+
+    def address(self, i):
+        return f"/api/films/{self.of(i).id}"
+
     def list(self):
         return self.http.get("/api/review").json()["films"]
 
@@ -75,12 +85,12 @@ class Client:
         return next(film["id"] for film in self.list() if film["name"] == name)
 
     def film(self, i):
-        answer = self.http.get(f"/api/films/{i}")
+        answer = self.http.get(self.address(i))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def mask(self, i, z=0, which="current"):
-        answer = self.http.get(f"/api/films/{i}/mask?slice={z}&which={which}")
+        answer = self.http.get(f"{self.address(i)}/mask?slice={z}&which={which}")
         assert answer.status_code == 200, answer.text
         film = self.film(i)
         labels = np.frombuffer(answer.content, np.uint8).reshape(film["height"], film["width"])
@@ -89,7 +99,7 @@ class Client:
     def save(self, i, mask, revision=None, z=0, **headers):
         revision = self.film(i)["revision"] if revision is None else revision
         return self.http.put(
-            f"/api/films/{i}/mask?slice={z}",
+            f"{self.address(i)}/mask?slice={z}",
             content=np.ascontiguousarray(mask, np.uint8).tobytes(),
             headers={"if-match": str(revision), **headers},
         )
@@ -97,7 +107,7 @@ class Client:
     def judge(self, i, verdict, reason="", revision=None):
         revision = self.film(i)["revision"] if revision is None else revision
         return self.http.post(
-            f"/api/films/{i}/verdict",
+            f"{self.address(i)}/verdict",
             json={"verdict": verdict, "reason": reason},
             headers={"if-match": str(revision)},
         )

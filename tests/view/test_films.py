@@ -47,3 +47,21 @@ def test_what_cannot_be_read_comes_first_then_warnings_low_confidence_and_differ
 def test_a_row_comes_back_from_its_file():
     row = Row(source="x", spacing=(0.1, 0.2), warnings=("a", "b"), dice=0.5, revision=3)
     assert parse_row(row.to_dict()) == row
+
+
+def test_ids_stay_when_further_films_join():
+    """An open page and a browser's records go on with them."""
+    before = name_films([source("x"), source("y")], {})
+    known = {film.source.place: film.stem for film in before}
+    after = name_films([source("a"), source("x"), source("y")], known)
+    assert [film.id for film in after[1:]] == [film.id for film in before]
+    assert [film.index for film in after] == [0, 1, 2]
+    assert len({film.id for film in after}) == 3
+    assert all(len(film.id) == 12 and film.id.isalnum() for film in after)
+
+
+def test_films_of_one_name_are_told_apart():
+    paths = ["/d/site1/f0.png", "/d/site2/f0.png", "/d/site2/g.png", "/d/site2/g.jpg"]
+    films = name_films([source(Path(path).stem, path) for path in (*paths, "/e/h.png")], {})
+    names = [film.name for film in films]
+    assert names == ["site1/f0.png", "site2/f0.png", "g.png", "g.jpg", "h"]

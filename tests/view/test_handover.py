@@ -1,12 +1,16 @@
 """The end of a review: its report, and a command that trains on what was written."""
 
 import shlex
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from jaxlung.data.splitting import split_by_hash
 from jaxlung.predict.batch.models import Models, models_of
+from jaxlung.view import handover
 from jaxlung.view.handover import choose_shares
 from tests.helpers import reviews
 from tests.helpers.predict_command import jaxlung
@@ -40,6 +44,36 @@ def test_nothing_to_train_on_is_said(model, tmp_path):
         assert "text/html" in report.headers["content-type"]
         policy = report.headers["content-security-policy"]
         assert "'sha256-" in policy and "script-src 'unsafe" not in policy
+
+
+def test_a_report_is_of_the_moment_it_was_asked_for(model, tmp_path, monkeypatch):
+    """Films are rejected and another window finishes meanwhile: neither takes its files away."""
+    reviews.write_films(tmp_path / "films", 3)
+    inside, reports, go = threading.Event(), [], threading.Event()
+
+    def score(pred, truth, out, *, images, overwrite):
+        assert not inside.is_set()  # one at a time
+        inside.set()
+        assert go.wait(60)
+        reports.append([len(list(folder.iterdir())) for folder in (pred, truth, images)])
+        inside.clear()
+
+    monkeypatch.setattr(handover, "score", score)
+    with reviews.open_client(models_of(model), [tmp_path / "films"], tmp_path / "review") as client:
+        client.wait()
+        for i in range(3):
+            client.judge(i, "accept")
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(handover.finish, client.review)
+            assert inside.wait(60)
+            client.judge(0, "reject")
+            second = pool.submit(handover.finish, client.review)
+            time.sleep(0.1)
+            go.set()
+            assert first.result(60)["counts"]["accepted"] == 3
+            assert second.result(60)["counts"]["accepted"] == 2
+        assert reports == [[3, 3, 3], [2, 2, 2]]
+        assert not (tmp_path / "review" / "view" / "compared").exists()
 
 
 def test_the_command_trains_on_four_films(model, tmp_path):
@@ -81,11 +115,11 @@ def test_a_slice_is_corrected_on_the_scans_own_grid(scans):
     out, film = scans.review.store.out, scans.film(1)
     assert film["kind"] == "volume" and film["slices"] == 8 and film["bits"] == 16
     assert film["spacing"] == pytest.approx([2.0, 1.5])
-    volume = scans.review.reader.volume(scans.review.films[1])
-    pixels = scans.http.get("/api/films/1/pixels?slice=3").content
+    volume = scans.review.reader.volume(scans.of(1))
+    pixels = scans.http.get(f"{scans.address(1)}/pixels?slice=3").content
     hu_HxW = np.frombuffer(pixels, "<u2").reshape(film["height"], film["width"])
     np.testing.assert_array_equal(hu_HxW.astype(int) - 1024, volume.voxels_ZxHxW[3])
-    assert len(scans.http.get("/api/films/1/probability?slice=3").content) == hu_HxW.size
+    assert len(scans.http.get(f"{scans.address(1)}/probability?slice=3").content) == hu_HxW.size
     drawn = np.zeros(hu_HxW.shape, bool)
     drawn[4:9, 3:7] = True
     before = [scans.mask(1, z)[0] > 0 for z in range(8)]
@@ -94,13 +128,13 @@ def test_a_slice_is_corrected_on_the_scans_own_grid(scans):
     mask, affine = in_ras(out / "masks" / "s1.nii.gz")
     hu, image_affine = in_ras(out / "images" / "s1.nii.gz")
     np.testing.assert_allclose(affine, image_affine)
-    source = scans.review.films[1].source.path
+    source = scans.of(1).source.path
     np.testing.assert_array_equal(hu, in_ras(source)[0])
     # Slices are S, P, L: rows from front to back, columns from the patient's right to left.
     in_slices = mask.transpose(2, 1, 0)[:, ::-1, ::-1]
     for z in range(8):
         np.testing.assert_array_equal(in_slices[z] > 0, drawn if z == 3 else before[z])
-    assert scans.http.get("/api/films/1/mask?slice=8").status_code == 404
+    assert scans.http.get(f"{scans.address(1)}/mask?slice=8").status_code == 404
     stored = nibabel_header(out / "masks" / "s1.nii.gz")
     assert stored.get_data_shape() == nibabel_header(source).get_data_shape()
 

@@ -34,7 +34,7 @@ def test_masks_that_are_given_are_compared_with_the_models(model, tmp_path):
         assert "film_2.png" in misfit["warnings"][-1] and "9x9" in misfit["warnings"][-1]
         assert str(tmp_path) not in misfit["warnings"][-1]
         np.testing.assert_array_equal(client.mask(1, which="given")[0] > 0, far)
-        assert client.http.get("/api/films/3/mask?which=given").status_code == 404
+        assert client.http.get(f"{client.address(3)}/mask?which=given").status_code == 404
 
 
 def test_a_folder_without_a_mask_of_any_film_is_refused(model, tmp_path):

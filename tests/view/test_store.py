@@ -2,11 +2,14 @@
 
 import functools
 import itertools
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
+from jaxlung.io.images import read_image, write_png
 from jaxlung.io.masks import read_mask
 from jaxlung.predict.batch.models import models_of
 from jaxlung.view import store
@@ -44,15 +47,19 @@ def test_the_same_command_goes_on(open_review, films, tmp_path):
         client.http.post("/api/reviewer", json={"name": "Ada"})
         key = client.review.store.read_key()
         assert (tmp_path / "review" / "view").stat().st_mode & 0o077 == 0
-    reviews.write_films(films / "later", 1)  # further films may join
+        (tmp_path / "review" / "view" / "key").chmod(0o644)  # by a copy, say
+        ids = [film["id"] for film in client.list()]
+    reviews.write_films(films / "a", 1)  # further films may join, before the others too
     with open_review() as client:
-        films_now = client.list()
-        assert [film["state"] for film in films_now[:2]] == ["corrected", "rejected"]
-        assert films_now[0]["ready"] and films_now[1]["reason"] == "blurred"
-        assert len(films_now) == 3 and client.wait()[2]["name"] == "later/film_0"
-        np.testing.assert_array_equal(client.mask(0)[0] > 0, drawn)
+        assert client.wait()[0]["name"] == "a/film_0"
+        first, *known = client.list()
+        assert first["state"] == "open" and [film["id"] for film in known] == ids
+        assert [film["state"] for film in known] == ["corrected", "rejected"]
+        assert known[0]["ready"] and known[1]["reason"] == "blurred"
+        np.testing.assert_array_equal(client.mask(ids[0])[0] > 0, drawn)
         assert client.http.get("/api/review").json()["reviewer"] == "Ada"
         assert client.review.store.read_key() == key
+        assert (tmp_path / "review" / "view" / "key").stat().st_mode & 0o077 == 0
 
 
 def test_another_review_in_the_folder_is_refused(open_review, model, tmp_path):
@@ -71,9 +78,11 @@ def test_another_review_in_the_folder_is_refused(open_review, model, tmp_path):
             pass
 
 
-def test_a_second_server_on_one_folder_is_refused(open_review):
-    with open_review(), pytest.raises(InputError, match="another jaxlung view has this review"):
-        with open_review():
+def test_a_second_server_on_one_folder_is_refused(open_review, tmp_path):
+    with open_review():
+        # Before it reads anything: what the first one writes may be of any moment.
+        (tmp_path / "review" / "review.json").write_text("{")
+        with pytest.raises(InputError, match="another jaxlung view has this review"), open_review():
             pass
 
 
@@ -90,62 +99,82 @@ def test_a_changed_file_is_predicted_anew_or_pointed_at(open_review, films):
         assert not any("has changed" in words for words in other["warnings"])
 
 
-@pytest.mark.parametrize("earlier", ["open", "accepted", "corrected", "rejected"])
-def test_a_server_killed_at_any_write_leaves_the_old_mask_or_the_new_one(
-    open_review, monkeypatch, earlier
+def _bring(review, film_id, state, mask):
+    """Brings a film that is open into a state; `mask` is what is drawn on it, where it is."""
+    if state in ("corrected", "set aside"):
+        review.save(film_id, 0, mask, review.rows[film_id].revision)
+    words = {"accepted": "accept", "rejected": "reject", "set aside": "reject"}
+    if state in words:
+        review.judge(film_id, words[state], "", review.rows[film_id].revision)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "change"),
+    [
+        *((state, "save") for state in ("open", "accepted", "corrected", "rejected", "set aside")),
+        *(("open", "accept"), ("set aside", "accept")),
+        *(("accepted", "reject"), ("corrected", "reject"), ("corrected", "reopen")),
+    ],
+)
+def test_a_server_killed_at_any_step_leaves_what_was_or_what_is_asked_for(
+    open_review, monkeypatch, tmp_path, earlier, change
 ):
-    """Each write and each removal of a save is the last one once."""
+    """Each write and each removal of a change is once the one that does not happen any more."""
+    out = tmp_path / "review"
     with open_review() as client:
         client.wait()
-        first = client.mask(0)[0] > 0
-        masks = [_draw(first, k) for k in range(3)]
-    answered = first
+        film_id, first = client.of(0).id, client.mask(0)[0] > 0
+        old = first if earlier in ("open", "accepted", "rejected") else _draw(first, 1)
+        new = _draw(first, 2) if change == "save" else old
+        _bring(client.review, film_id, earlier, old)
+        before = client.row(0)
+    shutil.copytree(out, tmp_path / "start")
+
+    def make_change(review):
+        if change == "save":
+            return review.save(film_id, 0, new, before.revision)
+        return review.judge(film_id, change, "", before.revision)
+
+    unlink = Path.unlink
     for last in itertools.count(1):
-        with open_review() as client:
-            review = client.review
-            review.reset(0, review.rows[0].revision)
-            if earlier == "corrected":
-                answered = masks[1]
-                review.save(0, 0, answered, review.rows[0].revision)
-            else:
-                answered = first
-                verdict = {"open": "reopen", "accepted": "accept", "rejected": "reject"}[earlier]
-                review.judge(0, verdict, "", review.rows[0].revision)
-            revision, left = review.rows[0].revision, last
+        shutil.rmtree(out)
+        shutil.copytree(tmp_path / "start", out)
+        steps = []
 
-            def dying(write, *args, **kwargs):
-                nonlocal left
-                left -= 1
-                if left == 0:
+        def dying(step, place, *args, steps=steps, last=last, **kwargs):
+            if out in place.parents:
+                steps.append(place)
+                if len(steps) >= last:
                     raise Killed
-                return write(*args, **kwargs)
+            return step(place, *args, **kwargs)
 
-            write = store.write_durable
-            with monkeypatch.context() as patch:
-                patch.setattr(store, "write_durable", functools.partial(dying, write))
-                try:
-                    review.save(0, 0, masks[2], revision)
-                except Killed:
-                    is_saved = False
-                else:
-                    is_saved = True
+        with open_review() as client, monkeypatch.context() as patch:
+            patch.setattr(store, "write_durable", functools.partial(dying, store.write_durable))
+            patch.setattr(Path, "unlink", lambda path, **kw: dying(unlink, path, **kw))
+            try:
+                make_change(client.review)
+            except Killed:
+                is_answered = False
+            else:
+                is_answered = True
         with open_review() as client:  # the start brings the files in line
-            row, now = client.review.rows[0], client.mask(0)[0] > 0
-            film, files = client.review.films[0], client.review.store
+            row, now = client.row(0), client.mask(0)[0] > 0
+            film, files = client.of(0), client.review.store
             np.testing.assert_array_equal(read_mask(files.current(film, row)), now)
             assert files.image(film).exists() == files.mask(film).exists() == row.trains
-            if is_saved:
-                assert row.state == "corrected" and (now == masks[2]).all()
-                break
-            # Not answered: the page sends it again with the revision that it knows.
-            if row.revision == revision:
-                assert row.state == earlier
-                assert (now == answered).all() or (
-                    earlier == "corrected" and (now == masks[2]).all()
-                )
-            again = client.save(0, masks[2], row.revision)
-            assert again.status_code == 200
-    assert last > 3  # image or mask, row, tables
+            assert files.aside(film).exists() == (row.edited and not row.trains)
+            if row.revision == before.revision:
+                assert not is_answered and row.state == before.state
+                # The page sends again what was not answered.
+                assert (now == old).all() or (earlier == "corrected" and (now == new).all())
+                row = make_change(client.review)
+                now = client.mask(0)[0] > 0
+            states = {"save": "corrected", "reject": "rejected", "reopen": "open"}
+            accepted = "corrected" if before.edited else "accepted"
+            assert row.state == states.get(change, accepted) and (now == new).all()
+        if is_answered:
+            break
+    assert last > 3  # the row and two tables at least, and one more without an end
 
 
 def test_no_header_is_copied_and_patients_are_digests(model, tmp_path):
@@ -174,3 +203,70 @@ def test_no_header_is_copied_and_patients_are_digests(model, tmp_path):
         assert not any(text.decode() in answer for answer in answers)
     with reviews.open_client(models_of(model), [films], out, show_header=True) as client:
         assert client.film(0)["header"]["PatientName"] == "DOE^JANE"
+
+
+def _replace(path, shape):
+    pixels = np.random.default_rng(7).integers(0, 255, shape, dtype=np.uint8)
+    path.unlink()
+    write_png(path, pixels)
+    return pixels
+
+
+@pytest.fixture
+def own_films(model, tmp_path):
+    """Films that a test may replace, and what opens their review."""
+    reviews.write_films(tmp_path / "films", 2)
+    opened = reviews.open_client, models_of(model), [tmp_path / "films"], tmp_path / "review"
+    return tmp_path / "films", functools.partial(*opened)
+
+
+def test_a_correction_of_a_changed_file_is_handed_on_with_its_own_image(own_films):
+    folder, open_review = own_films
+    with open_review() as client:
+        client.wait()
+        for i in range(2):
+            client.judge(i, "accept")
+    pixels = _replace(folder / "film_0.png", (64, 64))
+    with open_review() as client:
+        assert "has changed" in client.wait()[0]["warnings"][-1]
+        drawn = np.eye(64, dtype=bool)
+        assert client.save(0, drawn).status_code == 200
+        store, film = client.review.store, client.of(0)
+        np.testing.assert_array_equal(read_image(store.image(film)), pixels)
+        np.testing.assert_array_equal(read_mask(store.mask(film)), drawn)
+        assert not any("has changed" in words for words in client.list()[0]["warnings"])
+    with open_review() as client:  # nor later
+        assert not any("has changed" in words for words in client.list()[0]["warnings"])
+        # A file that changes behind the page: the image stays the one that was drawn on.
+        client.film(1)
+        before = read_image(store.image(client.of(1)))
+        _replace(folder / "film_1.png", (64, 64))
+        assert client.save(1, drawn).status_code == 200
+        np.testing.assert_array_equal(read_image(store.image(client.of(1))), before)
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_a_file_of_another_size_is_predicted_anew_once_it_is_reopened(own_films, corrected):
+    folder, open_review = own_films
+    with open_review() as client:
+        client.wait()
+        if corrected:
+            client.save(0, np.eye(64, dtype=bool))
+        else:
+            client.judge(0, "accept")
+    pixels = _replace(folder / "film_0.png", (50, 70))
+    with open_review() as client:
+        answer = client.http.get(client.address(0))
+        assert answer.status_code == 422 and "another size" in answer.json()["error"]
+        assert "reopen it" in answer.json()["error"]
+        revision = client.row(0).revision
+        assert client.save(0, np.eye(64, dtype=bool), revision).status_code == 422
+        answer = client.judge(0, "reopen", revision=revision)
+        assert answer.json() == {"revision": revision + 1, "state": "open"}
+        film = client.wait()[0]
+        assert (film["height"], film["width"], film["state"]) == (50, 70, "open")
+        assert client.mask(0)[0].shape == (50, 70)
+        found = client.http.get(f"{client.address(0)}/pixels").content
+        assert found == pixels.tobytes()
+        assert client.judge(0, "accept").status_code == 200
+        np.testing.assert_array_equal(read_image(client.review.store.image(client.of(0))), pixels)

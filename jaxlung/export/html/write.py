@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,7 +75,10 @@ def write_html(exported: Exported, out: Path) -> str:
 def write_site(exported: Exported, out: Path) -> str:
     """Writes the same page as a folder of files, for a web server.
 
-    Returns and Raises: as `write_html`; also InputError where the folder is there.
+    The folder appears whole, in the place of one that is there: never the page of one model with
+    the weights of another.
+
+    Returns and Raises: as `write_html`.
     """
     parts, found = _make_parts(exported)
     names = {
@@ -108,10 +112,22 @@ def write_site(exported: Exported, out: Path) -> str:
         "decoders.bin": parts.decoders,
         "LICENSES.txt": (_HERE / "vendor" / "LICENSES").read_bytes(),
     }
-    out.mkdir(exist_ok=True)
-    for name, data in files.items():
-        with write_whole(out / name) as partial:
-            partial.write_bytes(data)
+    place = out.resolve()
+    partial, old = (place.with_name(f".{place.name}.{end}") for end in ("partial", "old"))
+    for folder in (partial, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    try:
+        partial.mkdir()
+        for name, data in files.items():
+            (partial / name).write_bytes(data)
+        if place.exists():
+            place.rename(old)
+        partial.rename(place)
+    finally:
+        if old.exists() and not place.exists():
+            old.rename(place)
+        for folder in (partial, old):
+            shutil.rmtree(folder, ignore_errors=True)
     return found
 
 

@@ -6,8 +6,9 @@ import { sideAt } from "./tools.js";
 export class Cache {
   /**
    * @param server film and layer of server.js.
-   * @param on pending(id, slice) to the unsaved mask of 0 and 1, or null; arrived(slice) of its
-   *   probability, for which no film waits.
+   * @param on pending(id, slice) to the unsaved mask of 0 and 1, or null; unsaved(id) to whether a
+   *   film has one; shown() to what is on the screen; arrived(slice) of its probability, for which
+   *   no film waits.
    * @param limit bytes; what was used longest ago is dropped above it.
    */
   constructor(server, on, limit = 256 * 2 ** 20) {
@@ -33,15 +34,41 @@ export class Cache {
     return entry.info ? entry : entry.loading;
   }
 
+  /** Returns {film, entry, slice, z} at once where all is here, else its promise.
+   *
+   * @param z undefined: the slice to look at first.
+   */
+  look(film, z) {
+    const find = (entry) => {
+      const at = z ?? entry.info.first_slice ?? 0;
+      const found = (slice) => ({ film, entry, slice, z: at });
+      const slice = this.slice(film, entry, at);
+      return slice.pixels ? found(slice) : slice.then(found);
+    };
+    const entry = this.open(film);
+    return entry.info ? find(entry) : entry.then(find);
+  }
+
+  /** Whether another window has changed the film since a slice was fetched. */
+  #isOld(film, { revision }) {
+    return revision < film.seen || (revision < film.revision && !this.on.unsaved(film.id));
+  }
+
   /** Returns {pixels, mask, probability, revision} of a slice, at once where it is here. */
   slice(film, entry, z) {
     const known = entry.slices.get(z);
     if (known) {
       entry.slices.delete(z);
-      entry.slices.set(z, known);
-      return known;
+      if (!this.#isOld(film, known)) {
+        entry.slices.set(z, known);
+        return known;
+      }
+      entry.history.forget(z);
     }
-    const loading = this.#load(film, entry, z).then((slice) => {
+    const load = () => this.#load(film, entry, z);
+    // A change on its way may be faster than the slice.
+    const fresh = load().then((slice) => (this.#isOld(film, slice) ? load() : slice));
+    const loading = fresh.then((slice) => {
       if (entry.slices.get(z) === loading) entry.slices.set(z, slice);
       this.#trim(film.id);
       return slice;
@@ -78,8 +105,14 @@ export class Cache {
     this.wanted = wanted;
     for (const film of wanted) {
       if (this.wanted !== wanted) return; // another film was opened meanwhile
-      const entry = await this.open(film);
-      await this.slice(film, entry, entry.info.first_slice ?? 0);
+      await this.look(film);
+    }
+  }
+
+  /** Takes note of a save that followed revision `based`. Slices older than that stay old. */
+  saved(film, based, slices) {
+    for (const [z, slice] of this.entries.get(film.id)?.slices ?? []) {
+      if (slices.includes(z) || slice.revision >= based) slice.revision = film.seen;
     }
   }
 
@@ -97,14 +130,15 @@ export class Cache {
 
   #trim(current) {
     let bytes = 0;
+    const shown = this.on.shown();
     for (const entry of this.entries.values()) bytes += this.#bytes(entry);
     for (const [id, entry] of [...this.entries]) {
       if (bytes <= this.limit) return;
-      if (id === current || id === this.shown) {
+      if (id === current || id === shown.film?.id) {
         // Slices of a long volume are dropped singly.
         for (const [z, slice] of [...entry.slices]) {
           if (bytes <= this.limit || entry.slices.size <= 8) break;
-          if (!slice.pixels || z === this.shownSlice) continue;
+          if (!slice.pixels || z === shown.z) continue;
           entry.slices.delete(z);
           bytes -= slice.pixels.byteLength + 2 * slice.mask.byteLength;
         }

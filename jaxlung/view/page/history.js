@@ -20,6 +20,13 @@ export function paste(mask, width, rect, part) {
   }
 }
 
+function move(from, to, part) {
+  const step = from.pop();
+  if (!step) return null;
+  to.push(step);
+  return { slice: step.slice, rect: step.rect, part: step[part] };
+}
+
 export class History {
   /** @param limit bytes; the oldest steps are forgotten above it. */
   constructor(limit = 64 * 2 ** 20) {
@@ -58,16 +65,17 @@ export class History {
 
   /** Returns {slice, rect, part} to paste, or null. */
   undo() {
-    const step = this.done.pop();
-    if (!step) return null;
-    this.undone.push(step);
-    return { slice: step.slice, rect: step.rect, part: step.before };
+    return move(this.done, this.undone, "before");
   }
 
   redo() {
-    const step = this.undone.pop();
-    if (!step) return null;
-    this.done.push(step);
-    return { slice: step.slice, rect: step.rect, part: step.after };
+    return move(this.undone, this.done, "after");
+  }
+
+  /** Forgets the steps of a slice, which another window has changed. */
+  forget(slice) {
+    for (const name of ["done", "undone"]) {
+      this[name] = this[name].filter((step) => step.slice !== slice);
+    }
   }
 }

@@ -16,7 +16,7 @@ export function reasonOf(film) {
 /** Orders films: what needs eyes most first; what is not predicted yet last. */
 export function order(films) {
   const rank = (film) => (film.ready || film.error ? film.attention : -Infinity);
-  return [...films].sort((a, b) => rank(b) - rank(a) || a.id - b.id);
+  return [...films].sort((a, b) => rank(b) - rank(a) || a.index - b.index);
 }
 
 export class List {
@@ -32,7 +32,7 @@ export class List {
     root.addEventListener("scroll", () => this.draw(), { passive: true });
     root.addEventListener("click", (event) => {
       const row = event.target.closest("[role=option]");
-      if (row) this.on.open(Number(row.dataset.id), true);
+      if (row) this.on.open(row.dataset.id, true);
     });
     root.addEventListener("keydown", (event) => this.#key(event));
     new ResizeObserver(() => this.draw()).observe(root);

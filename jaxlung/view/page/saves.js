@@ -1,6 +1,6 @@
 /** Saves masks and verdicts in order, one at a time for each film, until the server has them.
  *
- * A film is {id, name, seen}: `seen` is the revision that this window shows, and a save is for.
+ * A film is {id, seen, revision}: `seen` is the revision that this window shows, and a save is for.
  */
 
 const WAIT = 250; // ms after a stroke, so that a quick hand makes one save of several strokes
@@ -21,16 +21,17 @@ export function unpack(bits, length) {
 
 export class SaveQueue {
   /**
-   * @param server putMask, verdict and layer of server.js.
+   * @param server putMask, verdict, film and layer of server.js.
    * @param store keep, drop and inherit of store.js.
-   * @param on change() after each step, saved(film, answer), conflict(film) and trouble(message).
+   * @param on change() after each step, conflict(film), and saved(film, state, based, slices), where
+   *   `based` is the revision that the save followed.
    */
   constructor(server, store, on) {
     this.server = server;
     this.store = store;
     this.on = on;
     this.entries = new Map();
-    this.away = false;
+    this.trouble = ""; // why the last try failed
   }
 
   /** Whether something of a film, or of any film, is unsaved. */
@@ -40,17 +41,17 @@ export class SaveQueue {
 
   /** Returns the state to show: "saved", "saving", "away" or "conflict". */
   get state() {
-    const entries = [...this.entries.values()];
-    if (entries.some((entry) => entry.conflict)) return "conflict";
-    if (!entries.length) return "saved";
-    return this.away ? "away" : "saving";
+    if (this.conflicting) return "conflict";
+    if (!this.has()) return "saved";
+    return this.trouble ? "away" : "saving";
   }
 
-  /** Returns the first film whose save met another window's, or undefined. */
+  /** Returns the first {film, conflict} to decide on, or undefined. */
   get conflicting() {
-    return [...this.entries.values()].find((entry) => entry.conflict)?.film;
+    return [...this.entries.values()].find((entry) => entry.conflict);
   }
 
+  /** Returns {revision} of another window's save, {refused} with the server's words, or null. */
   conflictOf(id) {
     return this.entries.get(id)?.conflict ?? null;
   }
@@ -62,6 +63,7 @@ export class SaveQueue {
   }
 
   #entry(film) {
+    film.seen ??= film.revision;
     if (!this.entries.has(film.id)) {
       const entry = { film, masks: new Map(), verdict: null, busy: false, tries: 0 };
       this.entries.set(film.id, { ...entry, conflict: null, timer: 0 });
@@ -75,10 +77,12 @@ export class SaveQueue {
     const job = { slice, bits: pack(mask), length: mask.length };
     entry.masks.delete(slice); // goes to the end of the order
     entry.masks.set(slice, job);
+    // What was decided before is decided on another mask: the server would put it after this one.
+    if (entry.verdict) this.#done(entry, entry.verdict);
     this.#later(entry, WAIT);
     this.on.change();
-    await this.store.keep(film.name, slice, { ...job, revision: film.seen }).catch(() => {});
-    if (entry.masks.get(slice) !== job && !entry.masks.has(slice)) this.#forget(film, slice);
+    await this.#keep(film, slice, job);
+    if (!entry.masks.has(slice)) this.#forget(film, slice);
   }
 
   /** Takes a verdict, which follows the masks of the same film. */
@@ -88,17 +92,17 @@ export class SaveQueue {
     entry.verdict = job;
     this.#later(entry, 0);
     this.on.change();
-    await this.store.keep(film.name, "verdict", { ...job, revision: film.seen }).catch(() => {});
+    await this.#keep(film, "verdict", job);
     if (!entry.verdict) this.#forget(film, "verdict");
   }
 
   /** Takes over what earlier windows left; returns the number of films. */
   async restore(films) {
     const records = await this.store.inherit().catch(() => []);
-    const names = new Map(films.map((film) => [film.name, film]));
+    const known = new Map(films.map((film) => [film.id, film]));
     const restored = new Set();
     for (const record of records) {
-      const film = names.get(record.name);
+      const film = known.get(record.film);
       if (!film) continue;
       const entry = this.#entry(film);
       film.seen = Math.min(record.revision, film.seen ?? Infinity);
@@ -111,8 +115,12 @@ export class SaveQueue {
     return restored.size;
   }
 
+  #keep(film, what, job) {
+    return this.store.keep(film.id, what, { ...job, revision: film.seen }).catch(() => {});
+  }
+
   #forget(film, what) {
-    this.store.drop(film.name, what).catch(() => {});
+    this.store.drop(film.id, what).catch(() => {});
   }
 
   #later(entry, wait) {
@@ -143,69 +151,72 @@ export class SaveQueue {
 
   async #saveOne(entry) {
     const { film } = entry;
-    const [first] = entry.masks.values();
-    let answer;
-    if (first) {
-      const mask = unpack(first.bits, first.length);
-      answer = await this.server.putMask(film.id, first.slice, mask, film.seen);
-      if (entry.masks.get(first.slice) === first) this.#done(entry, first.slice);
-    } else {
-      const job = entry.verdict;
-      answer = await this.server.verdict(film.id, job.verdict, job.reason, film.seen);
-      if (entry.verdict === job) {
-        entry.verdict = null;
-        this.#forget(film, "verdict");
-      }
-    }
-    film.seen = answer.revision;
-    entry.tries = 0;
-    this.away = false;
-    this.on.saved(film, answer);
+    const [job = entry.verdict] = entry.masks.values();
+    const based = film.seen;
+    const answer = job.verdict
+      ? await this.server.verdict(film.id, job.verdict, job.reason, based)
+      : await this.server.putMask(film.id, job.slice, unpack(job.bits, job.length), based);
+    this.#saved(entry, [job], answer, based);
   }
 
-  #done(entry, slice) {
-    entry.masks.delete(slice);
-    this.#forget(entry.film, slice);
+  #done(entry, job) {
+    const { film, masks } = entry;
+    if (entry.verdict === job) {
+      entry.verdict = null;
+      this.#forget(film, "verdict");
+    } else if (masks.get(job.slice) === job) {
+      masks.delete(job.slice);
+      this.#forget(film, job.slice);
+    }
+  }
+
+  #saved(entry, jobs, { revision, state }, based) {
+    const { film } = entry;
+    for (const job of jobs) this.#done(entry, job);
+    film.seen = film.revision = revision;
+    if (entry.verdict) this.#keep(film, "verdict", entry.verdict);
+    entry.tries = 0;
+    this.trouble = "";
+    const waits = entry.masks.size || entry.verdict; // then the film's state is theirs already
+    this.on.saved(film, waits ? film.state : state, based, jobs.map((job) => job.slice));
   }
 
   async #failed(entry, error) {
-    if (error.status === 409) {
-      const revision = error.body.revision;
-      const same = await this.#areSaved(entry).catch(() => null);
-      if (same) {
-        // The answer to an earlier try was lost on its way, or both windows drew the same.
-        for (const slice of [...entry.masks.keys()]) this.#done(entry, slice);
-        entry.film.seen = revision;
-      } else if (same === false) {
-        entry.conflict = { revision };
-        this.on.conflict(entry.film);
-        return;
-      }
-    } else {
-      this.away = true;
-      if (error.status) this.on.trouble(error.message);
-    }
+    const { status } = error;
+    const { film } = entry;
+    if (status === 409) {
+      const { revision } = error.body;
+      const jobs = await this.#findSaved(entry).catch(() => null);
+      if (jobs?.length) this.#saved(entry, jobs, { revision, state: film.state }, revision);
+      else if (jobs) entry.conflict = { revision };
+    } else if (status >= 400 && status < 500) entry.conflict = { refused: error.message };
+    else this.trouble = status ? error.message : "the server is away";
+    if (entry.conflict) return this.on.conflict(film);
     entry.busy = false;
     entry.tries += 1;
     this.#later(entry, Math.min(250 * 2 ** entry.tries, LONGEST_WAIT));
   }
 
-  /** Whether the server holds each unsaved mask of a film already. */
-  async #areSaved(entry) {
-    if (!entry.masks.size) return false;
-    for (const job of entry.masks.values()) {
-      const { buffer } = await this.server.layer(entry.film.id, "mask", job.slice, "current");
+  /** Finds the jobs that the server has done: an answer was lost, or two windows did the same. */
+  async #findSaved({ film, masks, verdict }) {
+    const jobs = [...masks.values()];
+    for (const job of jobs) {
+      const { buffer } = await this.server.layer(film.id, "mask", job.slice, "current");
       const theirs = pack(new Uint8Array(buffer));
-      if (!theirs.every((byte, i) => byte === job.bits[i])) return false;
+      if (!theirs.every((byte, i) => byte === job.bits[i])) return [];
     }
-    return true;
+    if (jobs.length) return jobs;
+    const { revision, verdict: word, reason } = await this.server.film(film.id);
+    // One change since, and it is this one: on the mask that this window shows.
+    const isSame = revision === film.seen + 1 && word === verdict.verdict;
+    return isSame && reason === verdict.reason.split(/\s+/).join(" ") ? [verdict] : [];
   }
 
   /** Ends a conflict: keeps this window's over the other's, or gives it up. */
   resolve(film, keep) {
     const entry = this.entries.get(film.id);
     if (!entry?.conflict) return;
-    film.seen = entry.conflict.revision;
+    film.seen = entry.conflict.revision ?? film.seen;
     entry.conflict = null;
     if (keep) this.#later(entry, 0);
     else {

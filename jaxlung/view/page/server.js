@@ -13,8 +13,7 @@ async function ask(path, options = {}) {
   let response;
   try {
     response = await fetch(path, { cache: "no-store", credentials: "same-origin", ...options });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+  } catch {
     throw new ServerError(0);
   }
   if (!response.ok) throw new ServerError(response.status, await response.json().catch(() => null));

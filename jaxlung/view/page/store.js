@@ -1,6 +1,6 @@
 /** Keeps what the server has not got yet in this browser, so that closing it loses nothing.
  *
- * A record is {key, review, window, name, revision, slice, bits, length} or {..., verdict, reason}.
+ * A record is {key, review, window, film, revision, slice, bits, length} or {..., verdict, reason}.
  * Where the browser gives no IndexedDB (a private window of some), records last as long as the page.
  */
 
@@ -41,21 +41,21 @@ export class Store {
     return transaction?.objectStore("unsaved");
   }
 
-  #key(name, what) {
-    return [this.review, this.window, name, what].join("\n");
+  #key(film, what) {
+    return [this.review, this.window, film, what].join("\n");
   }
 
-  /** Keeps a record until `drop` of the same name and slice (or "verdict"). */
-  async keep(name, what, record) {
+  /** Keeps a record until `drop` of the same film and slice (or "verdict"). */
+  async keep(film, what, record) {
     const records = await this.#records("readwrite");
-    const key = this.#key(name, what);
-    const owner = { key, review: this.review, window: this.window, name };
+    const key = this.#key(film, what);
+    const owner = { key, review: this.review, window: this.window, film };
     return records && asPromise(records.put({ ...record, ...owner }));
   }
 
-  async drop(name, what) {
+  async drop(film, what) {
     const records = await this.#records("readwrite");
-    return records && asPromise(records.delete(this.#key(name, what)));
+    return records && asPromise(records.delete(this.#key(film, what)));
   }
 
   /** Takes over the records of this review whose windows are gone. */
@@ -68,7 +68,7 @@ export class Store {
       return record.review === this.review && !held.includes(this.#lock(record.window));
     });
     for (const record of mine) {
-      await this.keep(record.name, record.verdict ? "verdict" : record.slice, record);
+      await this.keep(record.film, record.verdict ? "verdict" : record.slice, record);
       if (record.window !== this.window) {
         await asPromise((await this.#records("readwrite")).delete(record.key));
       }

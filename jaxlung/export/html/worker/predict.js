@@ -1,4 +1,4 @@
-// The whole way of a film: jaxlung/predict/predictor.py. `model` is what jaxlung/export/html/page.py
+// The whole way of a film: jaxlung/predict/predictor.py. `model` is what jaxlung/export/html/model.py
 // has written into the page.
 
 import { canvasGeometry, fromCanvas, rotate, toCanvas } from "./canvas.js";
@@ -7,8 +7,6 @@ import { examine } from "./gate.js";
 import { isColoured, toGrey8 } from "./grey.js";
 import { checkMask, expectDice, keepPieces } from "./masks.js";
 import { LEFT, RIGHT, labelSides } from "./sides.js";
-
-
 
 // Predicts a structure of a film {height, width, channels, data, spacing, mirrored}. Returns planes on
 // the film's own grid, and what is known of it.
