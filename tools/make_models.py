@@ -8,7 +8,8 @@ two sets, it labels Shenzhen's films, and a student learns from the masks and fr
 the teacher is sure of (self-training; Xie et al. 2020, arXiv:1911.04252, "noisy student": the
 student's films are augmented, the teacher's are not). `all` goes on from the same teacher with all
 masks. Most of the teacher's training is on a smaller canvas, which takes half of the time for each
-film (progressive learning; Tan and Le 2021, arXiv:2104.00298).
+film (progressive learning; Tan and Le 2021, arXiv:2104.00298). The last epochs of each model are on
+films that change less: they learn the outline.
 """
 
 import argparse
@@ -42,6 +43,10 @@ SURE = 0.9  # mean certainty in and near the lungs, from which a teacher's label
 NEAR = 1 / 32  # of the longer side: how far "near" reaches from a mask
 REPEATS = {"montgomery": 4}  # visits in an epoch: the children are seven times as many films
 SMALL = 192  # pixels: the first canvas
+SETTLED = {  # augmentation of the last epochs, some half of configs/cxr.py
+    **{"contrast": 0.2, "brightness": 0.1, "gamma": 0.3, "opacity": 0.25, "shade": 0.1},
+    **{"rotation": 10.0, "scale": 0.2, "aspect": 0.1, "elastic": 0.01, "occlusion": 0.1},
+}
 _HEART_IN = f"masks_{LUNG_AND_HEART}"
 _KINDS = ("images", "masks", _HEART_IN)
 
@@ -145,12 +150,15 @@ def label_films(teacher: Predictor, films: Sequence[Path], out: Path) -> None:
     print(f"{out}: {kept} of {len(certainty)} films labelled")
 
 
-def train(folder: Path, workdir: Path, epochs: int, source: Path | None = None) -> None:
+def train(
+    folder: Path, workdir: Path, epochs: int, source: Path | None = None, settle: bool = False
+) -> None:
     """Trains configs/cxr.py with two outputs on a folder of `join_sets`, or goes on with it.
 
     Args:
         source: a finished run, whose parameters are the first ones; without it, the canvas is SMALL
             and the parameters are random.
+        settle: augment less, as SETTLED says, with smaller steps.
     """
     config = load_recipe("cxr")
     config.data.update({"name": "folder", "dir": str(folder)})
@@ -164,6 +172,10 @@ def train(folder: Path, workdir: Path, epochs: int, source: Path | None = None) 
         config.optim.warmup_epochs = 0.5
     else:
         config.data.size = SMALL
+    if settle:
+        config.augment.update(SETTLED)
+        config.optim.learning_rate /= 2
+        config.optim.warmup_epochs = 0.3
     train_and_evaluate(parse_config(config), workdir)
 
 
@@ -172,7 +184,7 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
 
     Args:
         kind: "open" or "all".
-        epochs: of the small canvas, of the teacher after it, and of the model.
+        epochs: of the small canvas, of the teacher after it, of the model, and of its settling.
         held: no film of Shenzhen's test split is labelled.
     """
     masks = [sets["montgomery"], sets["children"]]
@@ -182,8 +194,7 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
     train(runs / "open_data", teacher, epochs[1], runs / "small")
     if kind == "all":
         join_sets(list(sets.values()), runs / "all_data")
-        train(runs / "all_data", runs / "all", epochs[2], teacher)
-        return runs / "all"
+        return train_and_settle("all", runs, epochs[2:], teacher)
     name = "student_held" if held else "student"
     labels = runs / f"{name}_labels"
     shenzhen = sets["shenzhen"].folder
@@ -193,8 +204,15 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
         films = {stem: film for stem, film in films.items() if stem not in test}
     label_films(load(teacher), list(films.values()), labels)
     join_sets(masks, runs / f"{name}_data", labels)
-    train(runs / f"{name}_data", runs / name, epochs[2], teacher)
-    return runs / name
+    return train_and_settle(name, runs, epochs[2:], teacher)
+
+
+def train_and_settle(name: str, runs: Path, epochs: Sequence[int], teacher: Path) -> Path:
+    """Trains on NAME_data in two steps and returns the second's workdir."""
+    data, model, settled = (runs / f"{name}{end}" for end in ("_data", "", "_settled"))
+    train(data, model, epochs[0], teacher)
+    train(data, settled, epochs[1], model, settle=True)
+    return settled
 
 
 @one_line_errors
@@ -206,8 +224,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("montgomery", "children", "shenzhen"):
         parser.add_argument(f"--{name}", type=Path, required=True, metavar="DIR")
     parser.add_argument("--runs", type=Path, required=True, help="where trainings and labels go")
-    names = ("SMALL", "TEACHER", "MODEL")
-    parser.add_argument("--epochs", type=int, nargs=3, default=(20, 5, 8), metavar=names)
+    names = ("SMALL", "TEACHER", "MODEL", "SETTLE")
+    parser.add_argument("--epochs", type=int, nargs=4, default=(20, 5, 8, 5), metavar=names)
     parser.add_argument(
         "--held", action="store_true", help="label no film of Shenzhen's test split"
     )

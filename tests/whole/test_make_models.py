@@ -164,13 +164,14 @@ def test_the_open_model_sees_no_mask_of_shenzhen(held, sets, tmp_path, monkeypat
     shenzhen = Set("shenzhen", write_films(tmp_path / "s", 40, 0), LUNG)
     all_sets = {one.name: one for one in [*sets, shenzhen]} | {"children": sets[1]}
     trained = []
-    monkeypatch.setattr(make_models, "train", lambda *arguments: trained.append(arguments))
+    monkeypatch.setattr(make_models, "train", lambda *arguments, **_: trained.append(arguments))
     monkeypatch.setattr(make_models, "load", lambda workdir: Teacher("none"))
-    workdir = make_models.make("open", all_sets, tmp_path / "runs", (3, 2, 1), held)
-    small, teacher, student = trained
+    workdir = make_models.make("open", all_sets, tmp_path / "runs", (3, 2, 1, 4), held)
+    small, teacher, student, settled = trained
     assert small[1:] == (tmp_path / "runs" / "small", 3)
     assert teacher[1:] == (tmp_path / "runs" / "teacher", 2, tmp_path / "runs" / "small")
-    assert student[1:] == (workdir, 1, tmp_path / "runs" / "teacher")
+    assert student[2:] == (1, tmp_path / "runs" / "teacher")
+    assert settled == (student[0], workdir, 4, student[1])
     test = load_splits(DataConfig(name="folder", dir=str(shenzhen.folder)))["test"].ids
     for folder in {folder for folder, *_ in trained}:
         for name in ("masks", f"masks_{LUNG_AND_HEART}"):
@@ -186,14 +187,13 @@ def test_the_other_model_goes_on_from_the_same_teacher_with_all_masks(sets, tmp_
     shenzhen = Set("shenzhen", write_films(tmp_path / "s", 20, 0), LUNG)
     all_sets = {one.name: one for one in [*sets, shenzhen]}
     trained = []
-    monkeypatch.setattr(make_models, "train", lambda *arguments: trained.append(arguments))
-    workdir = make_models.make("all", all_sets, tmp_path / "runs", (3, 2, 1), False)
-    assert trained[-1] == (
-        tmp_path / "runs" / "all_data",
-        workdir,
-        1,
-        tmp_path / "runs" / "teacher",
-    )
+    monkeypatch.setattr(make_models, "train", lambda *arguments, **_: trained.append(arguments))
+    workdir = make_models.make("all", all_sets, tmp_path / "runs", (3, 2, 1, 4), False)
+    runs = tmp_path / "runs"
+    assert trained[-2:] == [
+        (runs / "all_data", runs / "all", 1, runs / "teacher"),
+        (runs / "all_data", workdir, 4, runs / "all"),
+    ]
     ids = [name for split in read_joined(trained[-1][0]).values() for name in split.ids]
     assert sum(name.startswith("0-") for name in ids) == 20
 
@@ -204,7 +204,12 @@ def test_every_training_can_be_parsed(sets, tmp_path, monkeypatch):
     monkeypatch.setattr(make_models, "train_and_evaluate", lambda config, _: configs.append(config))
     make_models.train(tmp_path / "data", tmp_path / "small", 20)
     make_models.train(tmp_path / "data", tmp_path / "teacher", 5, tmp_path / "small")
-    first, second = configs
+    make_models.train(tmp_path / "data", tmp_path / "s", 5, tmp_path / "teacher", settle=True)
+    first, second, settled = configs
     assert first.data.size < second.data.size == 256
     assert first.model == second.model and first.model.outputs == OUTPUTS
     assert second.train.init_from == str(tmp_path / "small") and not first.train.init_from
+    for name in make_models.SETTLED:
+        assert 0 < getattr(settled.augment, name) < getattr(second.augment, name), name
+    assert settled.augment.squeeze == second.augment.squeeze == 0.5
+    assert settled.optim.learning_rate < second.optim.learning_rate
