@@ -20,7 +20,7 @@ import numpy as np
 from jaxlung import metrics
 from jaxlung.augmentation.appearance import random_appearance
 from jaxlung.config import AugmentConfig
-from jaxlung.data.canvases import make_canvases
+from jaxlung.data.canvases import check_canvases, make_canvases
 from jaxlung.data.datasets import load_splits
 from jaxlung.errors import InputError, one_line_errors
 from jaxlung.metrics import count_pixels
@@ -34,7 +34,7 @@ from jaxlung.metrics.calibration import (
 from jaxlung.predict.load import load
 from jaxlung.predict.predictor import Predictor
 from jaxlung.preprocess import is_lung
-from jaxlung.system.digests import digest_weights
+from jaxlung.system.digests import digest_weights, is_example_digest
 from jaxlung.system.files import write_json
 from jaxlung.weights import bundled
 
@@ -92,11 +92,27 @@ def write(
         "data_digests": {
             # An image that training repeats stands here once.
             split: {str(i): d for i, d in enumerate(dict.fromkeys(digests.values()))}
-            for split, digests in model.data.digests.items()
+            for split, digests in digest_contents(model).items()
         },
     }
     write_json(folder / f"{name}.json", about)
     return folder / f"{name}.json"
+
+
+def digest_contents(model: Predictor) -> dict[str, dict[str, str]]:
+    """Returns split to id to digest of the images that made a model.
+
+    A run knows a large split by the sizes of its files, which say nothing of an image elsewhere:
+    such a split is read again.
+    """
+    found = {name: dict(digests) for name, digests in model.data.digests.items()}
+    data, outputs = model.config.data, model.config.model.outputs
+    for name, digests in found.items():
+        if not all(map(is_example_digest, digests.values())):
+            split = load_splits(data)[name]
+            canvases = make_canvases(split, size=data.size, fit=data.fit, outputs=outputs)
+            found[name] = check_canvases(canvases, limit=len(split.ids))
+    return found
 
 
 def calibrate(model: Predictor) -> dict[str, Confidence]:

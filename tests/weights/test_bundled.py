@@ -72,6 +72,18 @@ def test_an_image_that_training_repeats_is_known_once(workdir, shelf, monkeypatc
     assert jaxlung.load("again").data.digests["train"] == digests
 
 
+def test_a_large_split_of_which_the_run_kept_no_contents_is_known_by_content(
+    workdir, shelf, monkeypatch
+):
+    run = jaxlung.load(workdir)
+    by_files = dict.fromkeys(run.data.digests["train"], "100:200 bytes")
+    data = run.data._replace(digests={**run.data.digests, "train": by_files})
+    large = dataclasses.replace(run, data=data)
+    monkeypatch.setattr(bundle_model, "load", lambda _: large)
+    bundle_model.write(workdir, "large")
+    assert jaxlung.load("large").data.digests == jaxlung.load("tiny").data.digests
+
+
 def test_written_twice_it_is_the_same(workdir, shelf, tmp_path):
     bundle_model.write(workdir, "tiny", tmp_path / "again", license="CC-BY-4.0")
     first, again = (json.loads((f / "tiny.json").read_text()) for f in (shelf, tmp_path / "again"))
