@@ -21,7 +21,7 @@ extensions = [
     "generated",  # docs/_ext: command line, settings and Python from the code
     "root_pages",  # docs/_ext: README.md and others of the root
 ]
-exclude_patterns = ["_ext", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_ext", "**.ipynb_checkpoints"]
 
 # Pages have to work from a disk without a network: no address but the site's own, no script that
 # fetches. A search's summaries would be fetched, which browsers refuse for files.

@@ -14,8 +14,7 @@ from jaxlung.io.images import write_png
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
-DOCS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("docs/**/*.md"))
-PAGES = ["README.md", "MODEL_CARD.md", *DOCS]
+PAGES = ["README.md", "MODEL_CARD.md", *sorted(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
