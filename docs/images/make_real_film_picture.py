@@ -3,7 +3,7 @@
 python docs/images/make_real_film_picture.py ../shared/data/children
 
 The films are of the test split of cxr-open: neither they nor their patients taught the model.
-README.md beside this file names their source and terms. Both were looked at: they hold a marker "R"
+README.md beside this file names their source and terms. They hold markers "R" and "A-P"
 and no other text.
 """
 
