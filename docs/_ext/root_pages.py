@@ -4,9 +4,9 @@ A page `docs/project/NAME.md` stands for a file of the root: there its text is p
 pages are relative to the file, as a code host follows them, and are rewritten for the site here.
 """
 
-import os
+import posixpath
 import re
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 _DOCS = Path(__file__).parents[1]
@@ -27,14 +27,14 @@ def setup(app: Any) -> dict[str, bool]:
 
 
 def _read_root_page(app: Any, page: str, source: list[str]) -> None:
-    path = Path("docs", f"{page}.md")
-    origin = next((Path(root) for root, stub in PAGES.items() if Path(stub) == path), path)
+    path = f"docs/{page}.md"
+    origin = next((root for root, stub in PAGES.items() if stub == path), path)
     if origin != path:
         source[0] = (_ROOT / origin).read_text()
         app.env.note_dependency(str(_ROOT / origin))
 
     def move(match: re.Match[str]) -> str:
-        target = os.path.normpath(origin.parent / match[2])
-        return match[1] + os.path.relpath(PAGES.get(target, target), path.parent)
+        target = posixpath.normpath(PurePosixPath(origin).parent / match[2])
+        return match[1] + posixpath.relpath(PAGES.get(target, target), posixpath.dirname(path))
 
     source[0] = _LINK.sub(move, source[0])

@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import json
 import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
@@ -12,8 +11,8 @@ import pytest
 import jaxlung
 from jaxlung.cli.main import make_parser
 from jaxlung.config import Config
+from tests.helpers.doc_pages import ROOT, sentences
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts]
 NOTEBOOKS = sorted(DOCS.glob("notebooks/*.ipynb"))
@@ -24,18 +23,6 @@ def pages_of(toctree):
     """The files that a toctree names, by pattern or one by one."""
     entries = [line for line in toctree.splitlines() if line and not line.startswith(":")]
     return {path for entry in entries for path in DOCS.glob(f"{entry}.*")} & {*PAGES, *NOTEBOOKS}
-
-
-def prose(text):
-    """The text of a page without code, comments and tables."""
-    text = re.sub(r"```.*?```|<!--.*?-->", "", text, flags=re.DOTALL)
-    return "\n".join(line for line in text.splitlines() if not line.startswith("|"))
-
-
-def list_sentences(text):
-    """Sentences of a page; a heading, an item of a list and a paragraph end one."""
-    for block in re.split(r"\n\s*\n|\n(?=\s*(?:[-*]|\d+\.) )|(?<=\n)#", prose(text)):
-        yield from re.split(r"(?<=[.!?:;])\s+", re.sub(r"\]\([^)]*\)", "]", block).strip())
 
 
 def anchors_of(text):
@@ -59,14 +46,8 @@ def test_how_to_pages_are_short():
 
 
 def test_sentences_of_getting_started_are_short():
-    assert [len(s.split()) for s in list_sentences("One two. Three:\n\n- a b c\n- d\n")] == [
-        2,
-        1,
-        4,
-        2,
-    ]
     for path in DOCS.glob("start/*.md"):
-        for sentence in list_sentences(path.read_text()):
+        for sentence in sentences(str(path.relative_to(ROOT))):
             assert len(sentence.split()) <= 35, f"{path}: {sentence}"
 
 

@@ -13,7 +13,7 @@ from jaxlung.io.images import write_png
 from tests.helpers.doc_pages import ROOT, code_blocks, list_lines, read, sentences
 
 README = read("README.md")
-FOLDERS = ("docs", "docs/start", "docs/howto")
+FOLDERS = ("docs", "docs/start", "docs/howto", "docs/reference")
 PAGES = ["README.md", "MODEL_CARD.md"]
 PAGES += sorted(str(p.relative_to(ROOT)) for f in FOLDERS for p in (ROOT / f).glob("*.md"))
 BLOCKS = code_blocks("README.md", "python")
