@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import pkgutil
 import re
+import textwrap
 import typing
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,7 @@ _ROOMS = (
 
 def setup(app: Any) -> dict[str, bool]:
     app.connect("source-read", _fill_in)
+    app.connect("autodoc-process-signature", _shorten)
     return {"parallel_read_safe": True}
 
 
@@ -41,16 +43,21 @@ def _fill_in(app: Any, page: str, source: list[str]) -> None:
     )
 
 
+def _shorten(app: Any, kind: str, name: str, value: Any, options: Any, *texts: Any) -> Any:
+    """Leaves out the fields of a config that is another's default: settings.md lists them."""
+    arguments, result = texts
+    return re.sub(r"(\w+Config)\((?:[^()]|\(\))*\)", r"\1()", arguments or ""), result
+
+
 def list_commands() -> str:
     """Returns a section for each command: its usage, what it does, its flags."""
     sections = []
     for parser in _walk(make_parser()):
         rows = [_describe(parser, action) for action in parser._actions if action.dest != "help"]
-        usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: "))
         epilog = (parser.epilog or "").split("\nsettings, as")[0]
         sections += [
             f"## {parser.prog}",
-            f"```\n{usage}\n```",
+            f"```\n{_usage(parser)}\n```",
             _escape(parser.description or ""),
             _table(("argument", "meaning"), rows),
             f"```\n{epilog.strip()}\n```" if epilog else "",
@@ -66,6 +73,14 @@ def _walk(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
     for action in below:
         for command in action.choices.values():
             yield from _walk(command)
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Returns the usage in lines that a page holds, with each argument beside its value."""
+    usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: ")).strip()
+    usage = re.sub(r"\[[^]]*\]", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), usage)
+    lines = textwrap.wrap(usage, 76, subsequent_indent="    ", break_on_hyphens=False)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _describe(parser: argparse.ArgumentParser, action: argparse.Action) -> tuple[str, str]:
@@ -104,7 +119,7 @@ def _values(kind: Any, limits: dict[str, Any]) -> str:
         many = typing.get_origin(kind) is tuple
         number = typing.get_args(kind)[0] if many else kind
         kind_of_number = "whole number" if number is int else "number"
-        low, high = (f"{end:,}".replace(",", " ") for end in limits["range"])
+        low, high = (int(end) if end == int(end) else end for end in limits["range"])
         return f"{kind_of_number}{'s' if many else ''} from {low} to {high}"
     if "choices" in limits:
         return ", ".join(f"`{choice!r}`" for choice in limits["choices"])
