@@ -12,7 +12,8 @@ def read(page):
 
 def code_blocks(page, language=""):
     """The blocks of a language; "" is the shell's."""
-    return re.findall(rf"^```{language}\n(.*?)^```", read(page), re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", read(page), re.DOTALL | re.MULTILINE)
+    return [text for name, text in blocks if name == language]
 
 
 def list_lines(text):

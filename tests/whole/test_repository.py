@@ -38,7 +38,7 @@ def test_issue_forms_are_complete_and_warn_of_patient_data():
 def test_the_models_of_the_form_are_those_of_the_package():
     form = yaml.safe_load(read(".github/ISSUE_TEMPLATE/wrong_mask.yml"))
     [models] = [part for part in form["body"] if part.get("id") == "model"]
-    weights = {path.stem for path in (ROOT / "jaxlung/weights").glob("*.npz")}
+    weights = {path.stem for path in (ROOT / "jaxlung/weights").glob("*.json")}
     assert {*models["attributes"]["options"]} == weights | {"one of my own"}
 
 
