@@ -18,7 +18,7 @@ def soft_dice_loss(
     tversky: float = 0.5,
     smooth: float = 1.0,
 ) -> jax.Array:
-    """Computes 1 - 2|A n B| / (|A| + |B|), with the lung probabilities as A and the mask as B.
+    """Computes `1 - 2|A n B| / (|A| + |B|)`: A is the lung probabilities, B is the mask.
 
     The denominator is linear, as in Drozdzal et al. 2016 (arXiv:1608.04117); V-Net has squares.
     The intersection is the sum of the smaller of the two, which for masks of 0 and 1 is that of

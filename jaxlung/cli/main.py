@@ -22,8 +22,8 @@ class _Parser(argparse.ArgumentParser):
         fail(f"{message}; see {self.prog} --help")
 
 
-@one_line_errors
-def main(argv: Sequence[str] | None = None) -> None:
+def make_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command; the site's reference is made from it too."""
     parser = _Parser(prog="jaxlung", description="Finds the lungs in chest X-rays.")
     parser.add_argument("--version", action="version", version=f"jaxlung {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -34,6 +34,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     add_train_command(commands)
     add_eval_command(commands)
     add_data_commands(commands)
+    return parser
+
+
+@one_line_errors
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "train":  # whose settings they are
         parser.error(f"{rest[0]!r} is no flag of {arguments.command}")

@@ -12,7 +12,7 @@ from jaxlung.system.digests import digest_example
 
 SIDE = 16  # the hash keeps SIDE x SIDE low frequencies without the constant one: 255 bits
 BITS = SIDE * SIDE - 1
-NEAR = 38  # bits of 255 (15 %): docs/data_check.md has the evidence
+NEAR = 38  # bits of 255 (15 %): docs/reference/data_check.md has the evidence
 _HASHED = 128  # pixels: `hash_image` takes 1.3 ms, and differs by 12 bits at most from 256
 _ROWS = 256  # hashes compared with all others at a time: bounds the memory
 

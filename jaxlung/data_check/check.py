@@ -69,8 +69,8 @@ def check(
 ) -> Check:
     """Reads every pair of a folder, or of a prepared public set, once and looks for faults.
 
-    None stops it. docs/data_check.md lists the kinds of finding, with the evidence for their
-    thresholds.
+    None stops it. docs/data_check.md lists the kinds of finding with their thresholds, and
+    docs/reference/data_check.md has the evidence for these.
 
     Args:
         source: a folder that holds images/ and masks/; or a set of `catalog`, where there is no

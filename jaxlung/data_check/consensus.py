@@ -17,7 +17,7 @@ TRUSTED = 0.85  # share of the pairs that the second fit uses
 MIN_PAIRS = 24  # fewer cannot say what to expect
 REACH = 16  # the largest shift that is tried, pixels of GRID
 CANDIDATES = 2000  # pairs, those that agree least, whose masks are tried on one another
-# What is worth a warning; docs/data_check.md has the evidence.
+# What is worth a warning; docs/reference/data_check.md has the evidence.
 REGION = 0.08  # of the mask's area
 SHIFT, SHIFT_GAIN = 0.04, 0.06  # of the side; Dice
 MIRROR_GAIN = 0.05

@@ -122,7 +122,7 @@ def _spread(values: Sequence[float]) -> dict[str, float] | None:
 
 
 def to_json(result: Check) -> dict[str, Any]:
-    """Makes the content of check.json; docs/data_check.md has the keys."""
+    """Makes the content of check.json; docs/reference/data_check.md has the keys."""
     disagreements = _disagreements(result)
     rank = {i: (n, value, kind) for n, (i, value, kind) in enumerate(ranking(result), start=1)}
     images = []

@@ -44,7 +44,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Scores the best checkpoint of each run on each set of images.
 
-    Writes metrics.json, per_image.csv and report.html: see docs/evaluation.md.
+    Writes metrics.json, per_image.csv and report.html: see docs/reference/evaluation.md.
 
     Args:
         workdir: of `jaxlung train`, or a bundled model's name; several are compared on the same

@@ -46,7 +46,7 @@ def score(
     """Scores a folder of masks against a folder of true masks, matched by stem.
 
     Writes metrics.json, per_image.csv and report.html, of volumes per_volume.csv too: see
-    docs/evaluation.md.
+    docs/reference/evaluation.md.
 
     Args:
         pred, truth: folders of masks, pictures or volumes. Stems may end in _mask, and pred may

@@ -1,6 +1,6 @@
 """Measures of a mask's shape, and what they say: inverted, one lung, crumbs, holes, unlikely sizes.
 
-docs/data_check.md has the evidence for the thresholds. Pure functions of numpy.
+docs/reference/data_check.md has the evidence for the thresholds. Pure functions of numpy.
 """
 
 import math

@@ -165,9 +165,9 @@ def sum_reliability(parts: Sequence[Reliability]) -> Reliability:
 def expected_calibration_error(sums: Reliability) -> float:
     """Computes the expected calibration error, ECE (Naeini et al. 2015; Guo et al. 2017).
 
-    It is the mean over pixels of |share of lung - mean probability| in the pixel's bin. The
-    probability is that of lung, not that of the predicted class. Most pixels are sure background,
-    which keeps it small.
+    It is the mean over pixels of `|share of lung - mean probability|` in the pixel's bin.
+    The probability is that of lung, not that of the predicted class. Most pixels are sure
+    background, which keeps it small.
 
     Args:
         sums: as `count_reliability` returns them.

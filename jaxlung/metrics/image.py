@@ -1,6 +1,6 @@
 """Every score of one image or volume: a prediction against the truth, the lungs also apart.
 
-On the host, for masks from any tool. `metrics.records` names the scores, and docs/evaluation.md
+On the host, for masks from any tool. `metrics.records` names the scores, and docs/metrics.md
 explains them.
 """
 
@@ -73,7 +73,7 @@ def score_masks(
 
     Returns:
         tp, fp, fn and tn, in pixels, then the columns of `records.score_columns`. An image whose
-        masks are empty has the values that docs/evaluation.md lists for each metric. The scores of
+        masks are empty has the values that docs/metrics.md lists for each metric. The scores of
         a volume in pixels are NaN, as voxels are not cubes.
 
     Raises:

@@ -2,7 +2,7 @@
 
 To add an overlap metric, write its function in `metrics.overlap` and its record here. The scores of
 an image, the summaries, the console, per_image.csv and report.html then have it too. A test asks
-for its row in docs/evaluation.md.
+for its row in docs/metrics.md.
 """
 
 from collections.abc import Callable, Mapping

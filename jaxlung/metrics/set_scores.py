@@ -1,6 +1,6 @@
 """The scores of models on sets: from columns of per-image scores to metrics.json and per_image.csv.
 
-docs/evaluation.md describes the files, and a test compares it with what is written here. Scans have
+docs/reference/evaluation.md describes the files, and a test compares it with them. Scans have
 a file of their own, per_volume.csv, so that nobody takes a mean over slices for one over scans.
 """
 
@@ -109,7 +109,7 @@ def to_columns(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
 
 
 def summarize_scores(scores: Scores) -> dict[str, Any]:
-    """Makes one entry of the `results` in metrics.json; docs/evaluation.md explains its keys."""
+    """Makes one of the `results` in metrics.json: docs/reference/evaluation.md has its keys."""
     return {
         "model": scores.model,
         "set": scores.data,

@@ -16,12 +16,12 @@ from scipy import stats
 
 LEVEL = 0.95
 RESAMPLES = 5000
-# With fewer patients no interval keeps its promise: docs/evaluation.md has the figures.
+# With fewer patients no interval keeps its promise: docs/metrics.md has the figures.
 MIN_PATIENTS = 10
 # With fewer patients than this Hall's transformation covers more than the bootstrap does, and yet
 # less than 95 % where the values are as skewed as Dice is.
 FEW_PATIENTS = 35
-FEW_COVERAGE = "84 to 95 %"  # of real Dice, with 10 to 34 patients: docs/evaluation.md
+FEW_COVERAGE = "84 to 95 %"  # of real Dice, with 10 to 34 patients: docs/metrics.md
 
 
 def summarize(
@@ -253,12 +253,14 @@ def compare(a_N: np.ndarray, b_N: np.ndarray, patients: Sequence[str]) -> dict[s
         patients: the patient of each image, [N].
 
     Returns:
-        n: images.
-        mean_difference: of b - a, in the unit of the values.
-        ci95: its interval over patients; None for fewer than MIN_PATIENTS.
-        wilcoxon_p: two-sided p of the signed-rank test on the patients' mean differences (Wilcoxon
-            1945; zeros by Pratt's rule, 1959); 1 if all are zero.
-        higher, lower, equal: the number of images in which b is so.
+        A dict with these keys:
+
+        - `n`: images.
+        - `mean_difference`: of b - a, in the unit of the values.
+        - `ci95`: its interval over patients; None for fewer than MIN_PATIENTS.
+        - `wilcoxon_p`: two-sided p of the signed-rank test on the patients' mean differences
+          (Wilcoxon 1945; zeros by Pratt's rule, 1959); 1 if all are zero.
+        - `higher`, `lower`, `equal`: the number of images in which b is so.
 
     Example:
         >>> result = compare(np.array([0.5, 1.0]), np.array([0.75, 1.0]), patients=["a", "b"])

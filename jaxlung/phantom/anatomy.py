@@ -168,7 +168,7 @@ def left_ventricle_edge(a: Anatomy, z: Array) -> Array:
 
 
 def mediastinal_border(a: Anatomy, x: Array, z: Array) -> Array:
-    """Returns |x| of the lungs' inner border on the side of x: heart, vessels and mediastinum."""
+    """Returns `|x|` of the lungs' inner border on the side of x: heart, vessels and mediastinum."""
     # At the apex the border leaves the mediastinum in an arc.
     v = jnp.clip((z - a.apex) / 4.0, 0.0, 1.0)
     narrow = a.medial + 0.3 * jnp.sin(0.35 * z)
@@ -232,7 +232,7 @@ def mediastinum_chord(a: Anatomy, x: Array, z: Array, half_depth: Array) -> Arra
 
 
 def arm_axis(a: Anatomy) -> tuple[Pair, Pair]:
-    """Returns (|x|, z) of the upper arm's axis, at the shoulder joint and below."""
+    """Returns `(|x|, z)` of the upper arm's axis, at the shoulder joint and below."""
     joint = a.chest + 4.2 + 0.3 * a.fat, a.apex + 4.2 - 0.8 * a.arms
     return joint, (joint[0] + 4.5 + 4.0 * a.arms, joint[1] + 18.0)
 

@@ -139,8 +139,9 @@ def test_millimetres_follow_the_spacing_on_both_grids(report):
 
 
 def test_the_documentation_names_every_key(report, workdir, twin, tmp_path):
-    """docs/evaluation.md is the schema of metrics.json and per_image.csv."""
-    document = (ROOT / "docs" / "evaluation.md").read_text()
+    """docs/reference/evaluation.md is the schema of metrics.json and per_image.csv."""
+    pages = ("reference/evaluation.md", "metrics.md")
+    document = "".join((ROOT / "docs" / page).read_text() for page in pages)
     named = set(re.findall(r"`([\w-]+)`", document))
     result = evaluate([workdir, twin], out=tmp_path / "out")
     [first, *_], [comparison, *_] = result["results"], result["comparisons"]

@@ -108,7 +108,7 @@ def test_values_are_shares_with_four_decimals_and_distances_with_two():
 
 
 def test_the_documents_table_has_a_row_for_each_metric_with_its_values_for_empty_masks():
-    document = Path(__file__).parents[2] / "docs" / "evaluation.md"
+    document = Path(__file__).parents[2] / "docs" / "metrics.md"
     lines = document.read_text().splitlines()
     start = lines.index("| name | formula | both masks empty | only one empty |") + 2
     rows = [line.strip("| ").split(" | ") for line in lines[start : lines.index("", start)]]

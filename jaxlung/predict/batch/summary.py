@@ -18,7 +18,7 @@ from jaxlung.system.files import write_json, write_text
 
 SCHEMA = "jaxlung-predict-1"  # changes when a field changes its meaning or goes
 JSON, CSV, JOURNAL = "summary.json", "summary.csv", ".summary.jsonl"
-# A row's columns; None where one does not apply. docs/predict.md says what they mean.
+# A row's columns; None where one does not apply. docs/reference/predict.md says what they mean.
 FIELDS = (
     *("name", "image", "status", "model", "mask", "height", "width", "slices"),
     *("lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2"),

@@ -6,7 +6,7 @@ const FIELDS = [
   ...["confidence", "turned", "warnings", "error", "seconds"],
 ];
 
-// A row as in summary.csv of `jaxlung predict`: docs/predict.md says what the columns mean.
+// A row as in summary.csv of `jaxlung predict`: docs/reference/predict.md says what the columns mean.
 function toRow({ name, file, result, error }, model, isLung) {
   const row = { name, image: file.name, model, error: error ?? "" };
   if (!result) return { ...row, status: error ? "failed" : "waiting" };
