@@ -1,12 +1,9 @@
 """The builder of CheXmask: its pure functions, and the whole preparation of a small set."""
 
 import csv
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders import chexmask
 from jaxlung.data.builders.shared import outlines
@@ -14,6 +11,7 @@ from jaxlung.data.prepare import prepare
 from jaxlung.data.prepared import open_set
 from jaxlung.errors import InputError
 from tests.helpers import official_layouts as layouts
+from tests.helpers.builder_cases import check_builder
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -177,14 +175,6 @@ def test_the_prepared_set_loads(folder, tmp_path):
 
 
 @pytest.mark.slow
-class TestChexmask(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = chexmask.JaxlungChexmask
-    SPLITS = {"train": 3}
-
-    @classmethod
-    def setUpClass(cls):
-        folder = tempfile.TemporaryDirectory()
-        cls.addClassCleanup(folder.cleanup)
-        cls.EXAMPLE_DIR = folder.name
-        layouts.chexmask(Path(folder.name))
-        super().setUpClass()
+def test_chexmask_by_tfds(tmp_path):
+    layouts.chexmask(tmp_path)
+    check_builder(chexmask.JaxlungChexmask, {"train": 3}, tmp_path)

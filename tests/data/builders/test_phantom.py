@@ -3,10 +3,10 @@
 import jax
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 
 from jaxlung.data.builders import phantom as phantom_builder
 from jaxlung.phantom import radiographs
+from tests.helpers.builder_cases import check_builder
 
 # TFDS and TensorFlow warn of their own deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -19,11 +19,9 @@ def small(monkeypatch):
     monkeypatch.setattr(phantom_builder, "_CHUNK", 2)
 
 
-class TestJaxlungPhantom(tfds.testing.DatasetBuilderTestCase):
-    DATASET_CLASS = phantom_builder.JaxlungPhantom
-    EXAMPLE_DIR = "tests"  # nothing is downloaded; the test case wants a folder that exists
-    SPLITS = {"train": 3, "validation": 2, "test": 1}
-    SKIP_CHECKSUMS = True
+def test_phantom_by_tfds(tmp_path):
+    splits = {"train": 3, "validation": 2, "test": 1}  # nothing is downloaded
+    check_builder(phantom_builder.JaxlungPhantom, splits, tmp_path, SKIP_CHECKSUMS=True)
 
 
 def test_builder_serves_the_phantoms_in_order(tmp_path):

@@ -5,9 +5,7 @@ import io
 import json
 import shutil
 import socket
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,101 +28,50 @@ from jaxlung.data.prepare import prepare
 from jaxlung.data.prepared import open_set
 from jaxlung.errors import InputError
 from tests.helpers import official_layouts as layouts
+from tests.helpers.builder_cases import check_builder
 
 # TFDS and TensorFlow warn of their own deprecations.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-class InLayout(tfds.testing.DatasetBuilderTestCase):
-    """TFDS's test case, with examples in the official layout instead of committed files."""
-
-    SKIP_CHECKSUMS = True  # TFDS's checksum file wants sizes that are not published
-
-    @classmethod
-    def setUpClass(cls):
-        cls.EXAMPLE_DIR = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.EXAMPLE_DIR)
-        cls.fill(Path(cls.EXAMPLE_DIR))
-        super().setUpClass()
+def check_layout(builder, splits, folder, **attributes):
+    """TFDS's test case, on examples in the official layout instead of committed files."""
+    # TFDS's checksum file wants sizes that are not published.
+    check_builder(builder, splits, folder, SKIP_CHECKSUMS=True, **attributes)
 
 
-class TestMontgomery(InLayout):
-    DATASET_CLASS = montgomery.JaxlungMontgomery
-    SPLITS = {"train": 3}
-    DL_DOWNLOAD_RESULT = "NLM-MontgomeryCXRSet.zip"
+def test_montgomery_by_tfds(tmp_path, monkeypatch):
+    archive = layouts.montgomery_zip(tmp_path)
+    monkeypatch.setattr(montgomery, "SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(downloads, "_is_downloaded", lambda *_: True)  # no host is asked
+    result = "NLM-MontgomeryCXRSet.zip"
+    check_layout(montgomery.JaxlungMontgomery, {"train": 3}, tmp_path, DL_DOWNLOAD_RESULT=result)
 
-    @classmethod
-    def fill(cls, folder):
-        archive = layouts.montgomery_zip(folder)
-        patch = pytest.MonkeyPatch()
-        patch.setattr(montgomery, "SHA256", hashlib.sha256(archive.read_bytes()).hexdigest())
-        patch.setattr(downloads, "_is_downloaded", lambda *_: True)  # no host is asked
-        cls.addClassCleanup(patch.undo)
+
+def test_jsrt_by_tfds(tmp_path, monkeypatch):
+    layouts.jsrt(tmp_path)
+    monkeypatch.setattr(jsrt, "SIDE", 32)
+    check_layout(jsrt.JaxlungJsrt, {"fold1": 2, "fold2": 2}, tmp_path)
 
 
 @pytest.mark.slow
-class TestShenzhen(InLayout):
-    DATASET_CLASS = shenzhen.JaxlungShenzhen
-    SPLITS = {"train": 4}
-
-    @classmethod
-    def fill(cls, folder):
-        layouts.shenzhen(folder)
-
-
-class TestJsrt(InLayout):
-    DATASET_CLASS = jsrt.JaxlungJsrt
-    SPLITS = {"fold1": 2, "fold2": 2}
-
-    @classmethod
-    def fill(cls, folder):
-        layouts.jsrt(folder)
-        patch = pytest.MonkeyPatch()
-        patch.setattr(jsrt, "SIDE", 32)
-        cls.addClassCleanup(patch.undo)
-
-
-@pytest.mark.slow
-class TestCovidCxr(InLayout):
-    DATASET_CLASS = covid_cxr.JaxlungCovidCxr
-    SPLITS = {"train": 3}
-
-    @classmethod
-    def fill(cls, folder):
-        layouts.covid_cxr(folder)
-
-
-@pytest.mark.slow
-class TestCovid19Radiography(InLayout):
-    DATASET_CLASS = covid19_radiography.JaxlungCovid19Radiography
-    SPLITS = {"train": 4}
-
-    @classmethod
-    def fill(cls, folder):
-        layouts.covid19_radiography(folder)
-
-
-@pytest.mark.slow
-class TestChestXrayMasksAndLabels(InLayout):
-    DATASET_CLASS = chest_xray_masks_and_labels.JaxlungChestXrayMasksAndLabels
-    SPLITS = {"train": 4}
-
-    @classmethod
-    def fill(cls, folder):
-        layouts.chest_xray_masks_and_labels(folder)
-
-
-@pytest.mark.slow
-class TestKermanyV7(InLayout):
-    DATASET_CLASS = kermany_v7.JaxlungKermanyV7
-    SPLITS = {"train": 5}
-
-    @classmethod
-    def fill(cls, folder):
-        layouts.kermany_v7(folder)
-
-
-del InLayout  # or pytest collects it
+@pytest.mark.parametrize(
+    ("builder", "count", "fill"),
+    [
+        (shenzhen.JaxlungShenzhen, 4, layouts.shenzhen),
+        (covid_cxr.JaxlungCovidCxr, 3, layouts.covid_cxr),
+        (covid19_radiography.JaxlungCovid19Radiography, 4, layouts.covid19_radiography),
+        (
+            chest_xray_masks_and_labels.JaxlungChestXrayMasksAndLabels,
+            4,
+            layouts.chest_xray_masks_and_labels,
+        ),
+        (kermany_v7.JaxlungKermanyV7, 5, layouts.kermany_v7),
+    ],
+)
+def test_the_others_by_tfds(tmp_path, builder, count, fill):
+    fill(tmp_path)
+    check_layout(builder, {"train": count}, tmp_path)
 
 
 def served(name, tmp_path):
