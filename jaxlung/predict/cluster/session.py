@@ -1,0 +1,115 @@
+"""Joins a cluster of Ray, or starts Ray on this machine, for this machine alone."""
+
+import contextlib
+import logging
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from jaxlung.errors import InputError
+from jaxlung.predict.predictor import BATCH
+from jaxlung.system.threads import count_cores, largest_divisor
+from jaxlung.system.urls import redact
+
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning; workers choose by themselves
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+}
+_STORE = (
+    2**31
+)  # bytes of shared memory at most, of a Ray that is started here: batches on their way
+
+
+def import_ray() -> Any:
+    """Imports Ray with its data pipelines.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise InputError(
+            '--ray needs Ray, an extra: pip install "jaxlung[ray]" (on each machine of a cluster)'
+        ) from error
+    return ray
+
+
+def check_address(address: str) -> None:
+    """Checks an address before any work, and that Ray is installed. Raises InputError."""
+    if address.startswith("ray://"):
+        raise InputError(
+            f"--ray {address}: a client of Ray moves every film through one connection; give "
+            f"HOST:PORT on a machine of the cluster, or submit the command as a job"
+        )
+    if address and address != "auto" and not re.fullmatch(r"\S+:\d{1,5}", address):
+        raise InputError(
+            f"--ray {address}: expected HOST:PORT of a cluster's head, or auto, or nothing for Ray "
+            f"on this machine; write the paths before --ray"
+        )
+    import_ray()
+
+
+@contextlib.contextmanager
+def open_session(address: str) -> Iterator[Any]:
+    """Gives Ray, connected to a cluster.
+
+    Args:
+        address: HOST:PORT of its head, or auto; "": a Ray of this machine, which listens at
+            127.0.0.1, sends no statistics, has no dashboard and ends with the session.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers.
+    """
+    ray = import_ray()
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if ray.is_initialized():  # the caller's own, which stays
+        yield ray
+        return
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(
+                address="local",
+                num_cpus=count_cores(),
+                include_dashboard=False,
+                object_store_memory=_size_store(),
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except Exception as error:  # Ray raises many kinds
+        where = f"no cluster of Ray answers at {address}" if address else "Ray cannot start here"
+        reason = redact(" ".join(str(error).split()))[:200]
+        raise InputError(f"--ray: {where} ({type(error).__name__}: {reason})") from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _size_store() -> int:
+    """Returns the bytes of shared memory to take: a quarter of what is free, within bounds."""
+    free = os.statvfs("/dev/shm") if os.path.isdir("/dev/shm") else None
+    quarter = free.f_bavail * free.f_frsize // 4 if free else _STORE
+    return max(2**27, min(_STORE, quarter))
+
+
+def count_devices(ray: Any) -> int:
+    """Returns how many cores share a batch in each worker; the same in all, so that masks are.
+
+    JAX_NUM_CPU_DEVICES says it; else it is what the smallest machine of the cluster has, so that a
+    batch divides by it.
+    """
+    import jax
+
+    given: int = jax.config.values["jax_num_cpu_devices"]
+    if given == -1:
+        cores = [node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]]
+        given = int(min((count for count in cores if count >= 1), default=1))
+    return largest_divisor(BATCH, min(BATCH, given))
