@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -71,18 +72,16 @@ def open_session(address: str) -> Iterator[Any]:
     if ray.is_initialized():  # the caller's own, which stays
         yield ray
         return
+    here = {
+        "num_cpus": count_cores(),
+        "include_dashboard": False,
+        "object_store_memory": _size_store(),
+        "_node_ip_address": "127.0.0.1",
+    }
     try:
-        if address:
-            ray.init(address=address, **quiet)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=count_cores(),
-                include_dashboard=False,
-                object_store_memory=_size_store(),
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
+        with warnings.catch_warnings():  # JAX warns of any process that is started beside it
+            warnings.filterwarnings("ignore", message=r"os\.fork\(\)", category=RuntimeWarning)
+            ray.init(address=address or "local", **({} if address else here), **quiet)
     except Exception as error:  # Ray raises many kinds
         where = f"no cluster of Ray answers at {address}" if address else "Ray cannot start here"
         reason = redact(" ".join(str(error).split()))[:200]
