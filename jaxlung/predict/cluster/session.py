@@ -17,19 +17,27 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning; workers choose by themselves
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_agent_register_timeout_ms": "120000",  # a busy machine may take longer than Ray's 30 s
 }
+# Of a Ray that is started here. It is how Ray is kept to 127.0.0.1: where it takes no cluster for
+# possible, as it does by default on Macs. It turns an address of 127.0.0.1 that it is given into
+# one that others reach.
+_ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 _STORE = (
     2**31
 )  # bytes of shared memory at most, of a Ray that is started here: batches on their way
 
 
-def import_ray() -> Any:
-    """Imports Ray with its data pipelines.
+def import_ray(address: str) -> Any:
+    """Imports Ray with its data pipelines; it reads its settings then.
+
+    Args:
+        address: as for `open_session`.
 
     Raises:
         InputError: it is not installed.
     """
-    for name, value in _QUIET.items():
+    for name, value in (_QUIET if address else _QUIET | _ALONE).items():
         os.environ.setdefault(name, value)
     try:
         import ray
@@ -53,7 +61,7 @@ def check_address(address: str) -> None:
             f"--ray {address}: expected HOST:PORT of a cluster's head, or auto, or nothing for Ray "
             f"on this machine; write the paths before --ray"
         )
-    import_ray()
+    import_ray(address)
 
 
 @contextlib.contextmanager
@@ -67,7 +75,7 @@ def open_session(address: str) -> Iterator[Any]:
     Raises:
         InputError: Ray is not installed, or no cluster answers.
     """
-    ray = import_ray()
+    ray = import_ray(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if ray.is_initialized():  # the caller's own, which stays
         yield ray
@@ -76,7 +84,6 @@ def open_session(address: str) -> Iterator[Any]:
         "num_cpus": count_cores(),
         "include_dashboard": False,
         "object_store_memory": _size_store(),
-        "_node_ip_address": "127.0.0.1",
     }
     try:
         with warnings.catch_warnings():  # JAX warns of any process that is started beside it

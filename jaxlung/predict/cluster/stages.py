@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 
 from jaxlung.errors import InputError
@@ -67,8 +68,13 @@ def without_weights(models: Models) -> Models:
 
 
 def with_weights(models: Models) -> Models:
-    """Returns the models with their weights, and without what cannot travel: the programs."""
-    return Models(*(model and _strip(model, model.variables) for model in models))
+    """Returns the models with their weights, and without what cannot travel: the programs.
+
+    An array of JAX would start it in the actor before its devices are set, so they become NumPy's.
+    """
+    return Models(
+        *(model and _strip(model, jax.tree.map(np.asarray, model.variables)) for model in models)
+    )
 
 
 def _strip(model: Predictor, variables: Any) -> Predictor:
@@ -165,7 +171,6 @@ def load_in_actor(plan: Plan, models: Any) -> Models:
     Args:
         models: the reference of `with_weights`.
     """
-    import jax
     import ray
 
     from jaxlung.system.start import start_process

@@ -38,13 +38,13 @@ def test_addresses_that_are_none_are_refused(films, tmp_path, capsys, address, w
 
 
 def test_shares_and_ray_exclude_each_other(films, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("jaxlung.predict.cluster.session.import_ray", lambda: None)
+    monkeypatch.setattr("jaxlung.predict.cluster.session.import_ray", lambda _: None)
     arguments = (films, "--out", tmp_path / "out", "--share", "1/2", "--ray", "head:6379")
     assert "--share divides the films by hand" in refusal(capsys, *arguments)
 
 
 def test_addresses_of_clusters_are_taken(monkeypatch):
-    monkeypatch.setattr("jaxlung.predict.cluster.session.import_ray", lambda: None)
+    monkeypatch.setattr("jaxlung.predict.cluster.session.import_ray", lambda _: None)
     for address in ("", "auto", "10.0.0.1:6379", "head.cluster.local:6379", "[::1]:6379"):
         check_address(address)
 
