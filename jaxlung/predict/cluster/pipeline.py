@@ -104,7 +104,11 @@ def _read(ray: Any, jobs: Sequence[Job], chosen: Sequence[int], rows: int) -> An
 
 
 def _actors(ray: Any, plan: Plan, weights: Any, most: int) -> dict[str, Any]:
-    """Returns what `map_batches` takes for a pool of actors that are started again if they die."""
+    """Returns what `map_batches` takes for a pool of actors.
+
+    By Ray Data's defaults they are spread over the machines, and one that dies is started again,
+    with what it held, without limit.
+    """
     count, gpus = _count_actors(ray, plan)
     count = max(1, min(count, most))
     return {
@@ -113,9 +117,6 @@ def _actors(ray: Any, plan: Plan, weights: Any, most: int) -> dict[str, Any]:
         "batch_format": "pyarrow",
         "num_cpus": _ACTOR_CPUS,
         "num_gpus": gpus,
-        "max_restarts": -1,
-        "max_task_retries": -1,
-        "scheduling_strategy": "SPREAD",
     }
 
 
@@ -128,7 +129,7 @@ def _build_images(
         "batch_format": "pyarrow",
         "fn_kwargs": {"plan": plan},
     }
-    each |= {"num_cpus": 1 if plan.devices > 1 else 0.5, "max_retries": -1}
+    each |= {"num_cpus": 1 if plan.devices > 1 else 0.5}
     pool = _actors(ray, plan, weights, len(chosen) // rows)
     return (
         _read(ray, jobs, chosen, rows)

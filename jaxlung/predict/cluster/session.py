@@ -17,28 +17,16 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is sent anywhere
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning; workers choose by themselves
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # else its threads write to this process's standard error
     "RAY_agent_register_timeout_ms": "120000",  # a busy machine may take longer than Ray's 30 s
 }
+_STARTS = 3  # tries: Ray gives its helpers 15 s to start, which a busy machine may not have
 # Of a Ray that is started here. It is how Ray is kept to 127.0.0.1: where it takes no cluster for
 # possible, as it does by default on Macs. It turns an address of 127.0.0.1 that it is given into
 # one that others reach.
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-_STORE = (
-    2**31
-)  # bytes of shared memory at most, of a Ray that is started here: batches on their way
-
-
-def import_ray(address: str) -> Any:
-    """Imports Ray with its data pipelines; it reads its settings then.
-
-    Args:
-        address: as for `open_session`.
-
-    Raises:
-        InputError: it is not installed.
-    """
-    for name, value in (_QUIET if address else _QUIET | _ALONE).items():
-        os.environ.setdefault(name, value)
+# Bytes of shared memory at most, of a Ray that is started here.
+_STORE = 2**31
     try:
         import ray
         import ray.data
@@ -85,14 +73,20 @@ def open_session(address: str) -> Iterator[Any]:
         "include_dashboard": False,
         "object_store_memory": _size_store(),
     }
-    try:
-        with warnings.catch_warnings():  # JAX warns of any process that is started beside it
-            warnings.filterwarnings("ignore", message=r"os\.fork\(\)", category=RuntimeWarning)
-            ray.init(address=address or "local", **({} if address else here), **quiet)
-    except Exception as error:  # Ray raises many kinds
-        where = f"no cluster of Ray answers at {address}" if address else "Ray cannot start here"
-        reason = redact(" ".join(str(error).split()))[:200]
-        raise InputError(f"--ray: {where} ({type(error).__name__}: {reason})") from error
+    options = {"address": address or "local", **({} if address else here), **quiet}
+    for left in reversed(range(1 if address else _STARTS)):
+        try:
+            with warnings.catch_warnings():  # JAX warns of any process that is started beside it
+                warnings.filterwarnings("ignore", message=r"os\.fork\(\)", category=RuntimeWarning)
+                ray.init(**options)
+            break
+        except Exception as error:  # Ray raises many kinds
+            ray.shutdown()
+            if left:
+                continue
+            where = f"no cluster of Ray answers at {address}" if address else "Ray cannot start"
+            reason = redact(" ".join(str(error).split()))[:200]
+            raise InputError(f"--ray: {where} ({type(error).__name__}: {reason})") from error
     try:
         yield ray
     finally:
