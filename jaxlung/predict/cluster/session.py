@@ -27,6 +27,19 @@ _STARTS = 3  # tries: Ray gives its helpers 15 s to start, which a busy machine 
 _ALONE = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 # Bytes of shared memory at most, of a Ray that is started here.
 _STORE = 2**31
+
+
+def import_ray(address: str) -> Any:
+    """Imports Ray with its data pipelines; it reads its settings then.
+
+    Args:
+        address: as for `open_session`.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    for name, value in (_QUIET if address else _QUIET | _ALONE).items():
+        os.environ.setdefault(name, value)
     try:
         import ray
         import ray.data
