@@ -99,6 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--limit", type=int, default=64, help="films of each folder")
+    parser.add_argument("--repeats", type=int, default=3, help="of which medians are taken")
     parser.add_argument("--ray-overhead", type=float, default=0.15)
     parser.add_argument("--cores", type=int, default=64)
     parser.add_argument("--model", default="cxr-open")
@@ -120,7 +121,7 @@ def main() -> None:
             make_films(folders[-1][1], min(arguments.limit, 32), side)
         rows = []
         for label, folder in folders:
-            repeats = [measure(folder, arguments.limit, model) for _ in range(3)]
+            repeats = [measure(folder, arguments.limit, model) for _ in range(arguments.repeats)]
             parts = {p: statistics.median(one[0][p] for one in repeats) for p in PARTS}
             rows.append((label, parts, *repeats[0][1:]))
     print(f"{platform.processor() or platform.machine()}, CPU ms a film, one thread:\n")

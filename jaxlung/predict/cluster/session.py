@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxlung.errors import InputError
 from jaxlung.predict.predictor import BATCH
+from jaxlung.system.silence import silence_stderr
 from jaxlung.system.threads import count_cores, largest_divisor
 from jaxlung.system.urls import redact
 
@@ -91,7 +92,8 @@ def open_session(address: str) -> Iterator[Any]:
         try:
             with warnings.catch_warnings():  # JAX warns of any process that is started beside it
                 warnings.filterwarnings("ignore", message=r"os\.fork\(\)", category=RuntimeWarning)
-                ray.init(**options)
+                with silence_stderr():  # it says there which level of its log has been set
+                    ray.init(**options)
             break
         except Exception as error:  # Ray raises many kinds
             ray.shutdown()

@@ -121,8 +121,8 @@ def _outcome(job: Job, function: Callable[..., R], *arguments: Any) -> tuple[R |
         told = job.options.tell(redact(reason or error))
         return None, json.dumps({"ends": told, "warnings": []}), 0.0
     if isinstance(result, InputError):
-        told = {"error": job.options.tell(result), "warnings": getattr(result, "warnings", [])}
-        return None, json.dumps(told), seconds
+        odd = getattr(result, "warnings", [])
+        return None, json.dumps({"error": job.options.tell(result), "warnings": odd}), seconds
     return result, "", seconds
 
 
