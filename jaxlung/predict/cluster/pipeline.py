@@ -17,7 +17,7 @@ from typing import Any
 from jaxlung.errors import InputError
 from jaxlung.predict.batch.models import Models
 from jaxlung.predict.batch.outputs import Job
-from jaxlung.predict.batch.summary import Row
+from jaxlung.predict.batch.summary import Row, make_row
 from jaxlung.predict.cluster.session import count_devices, open_session
 from jaxlung.predict.cluster.stages import (
     Network,
@@ -202,7 +202,8 @@ def _results(jobs: Sequence[Job], found: Iterable[dict[str, Any]]) -> Iterator[D
     for one in found:
         job, seconds = jobs[one["index"]], one["seconds"]
         if not one["failure"]:
-            yield Done(job, json.loads(one["row"]), seconds)
+            row = make_row(**json.loads(one["row"]))  # whose keys all rows share, for memory
+            yield Done(job, row, seconds)
             continue
         failure = json.loads(one["failure"])
         if "ends" in failure:

@@ -109,7 +109,7 @@ def test_results_are_rows_failures_and_ends(tmp_path):
     jobs = [Job(Source(tmp_path / "1.png", "", PurePosixPath("1")), Options(out=tmp_path))]
     base = {"index": 0, "seconds": 1.5, "row": "", "failure": ""}
     [done] = pipeline._results(jobs, [base | {"row": json.dumps({"status": "ok"})}])
-    assert (done.item, done.result, done.seconds) == (jobs[0], {"status": "ok"}, 1.5)
+    assert (done.item, done.result["status"], done.seconds) == (jobs[0], "ok", 1.5)
     failure = json.dumps({"error": "1.png: is damaged", "warnings": ["is odd"]})
     [done] = pipeline._results(jobs, [base | {"failure": failure}])
     assert isinstance(done.result, InputError) and done.result.warnings == ["is odd"]
