@@ -15,7 +15,11 @@ from jaxlung.predict.batch.formats import IMAGE_FORMATS
 
 if TYPE_CHECKING:
     from jaxlung.predict.batch.models import Models
+    from jaxlung.predict.batch.run import Engine
     from jaxlung.predict.batch.sources import Source
+    from jaxlung.predict.buckets.output import Bucket
+    from jaxlung.system.processes import Share
+    from jaxlung.system.urls import Url
 
 _GO_ON = "the same command with --resume goes on"
 
@@ -34,8 +38,8 @@ def add_predict_command(commands: Any) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="images (PNG, JPEG, TIFF, DICOM...), folders of them, zip archives or 'globs'; - "
-        "reads paths from standard input, one a line",
+        help="images (PNG, JPEG, TIFF, DICOM...), folders of them, zip archives, 'globs' or URLs "
+        "(s3://, gs://, az://, hdfs://...); - reads paths from standard input, one a line",
     )
     predict.add_argument(
         "--model",
@@ -52,7 +56,9 @@ def add_predict_command(commands: Any) -> None:
         help="the structure to mark, one of the model's outputs, as in lung or lung_and_heart "
         "(default lung, where the model has it)",
     )
-    predict.add_argument("--out", required=True, type=Path, help="folder for what is written")
+    predict.add_argument(
+        "--out", required=True, metavar="OUT", help="folder or URL for what is written"
+    )
     predict.add_argument(
         "--sides",
         action="store_true",
@@ -107,6 +113,14 @@ def add_predict_command(commands: Any) -> None:
         "own below --out, and `jaxlung join` unites them. Default: all images, or the task's share "
         "in a Slurm step of several tasks",
     )
+    predict.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="predict on a cluster of Ray (HOST:PORT of its head, or auto), or without ADDRESS by "
+        "Ray on this machine; give it after the paths (extra ray)",
+    )
     again = predict.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="skip what is done already")
     again.add_argument("--overwrite", action="store_true", help="replace earlier outputs")
@@ -144,27 +158,28 @@ def load_models(arguments: argparse.Namespace) -> "Models":
     return Models(xray, ct if xray.output in ct.config.model.outputs else None)
 
 
-def read_paths(names: Sequence[str]) -> list[Path]:
-    """Reads the paths that a command was given; - stands for those on standard input.
+def read_paths(names: Sequence[str]) -> "list[Path | Url]":
+    """Reads the paths and URLs that a command was given; - stands for those on standard input.
 
     Raises:
-        InputError: a path is empty, or there is none.
+        InputError: a path is empty, or there is none; or a URL holds credentials.
     """
     from jaxlung.predict.batch.sources import read_list
+    from jaxlung.predict.buckets.stores import read_place
 
     if "" in names:
         raise InputError("an empty path names no image; is a variable not set?")
-    paths: list[Path] = []
-    for path in map(Path, names):
-        is_list = str(path) == "-"
-        paths += read_list(sys.stdin.buffer.read(), "standard input") if is_list else [path]
+    paths: list[Path | Url] = []
+    for name in names:
+        listed = read_list(sys.stdin.buffer.read(), "standard input") if name == "-" else [name]
+        paths += map(read_place, listed)
     if not paths:
         raise InputError("standard input names no image; give a path on each line")
     return paths
 
 
 def find_inputs(
-    models: "Models", paths: Sequence[Path], out: Path, passed_over: Counter[str]
+    models: "Models", paths: "Sequence[Path | Url]", out: "Path | Url", passed_over: Counter[str]
 ) -> "list[Source]":
     """Finds what the models can predict: images, and with a model of CT scans too.
 
@@ -173,9 +188,20 @@ def find_inputs(
     from jaxlung.predict.batch.modality import find_images_and_volumes
     from jaxlung.predict.batch.sources import find_sources
 
+    here = [path for path in paths if isinstance(path, Path)]
+    urls = [path for path in paths if not isinstance(path, Path)]
+    but_not = out if isinstance(out, Path) else None
     if models.ct:
-        return find_images_and_volumes(paths, but_not=out, passed_over=passed_over)
-    return find_sources(paths, volumes=False, but_not=out, passed_over=passed_over)
+        sources = find_images_and_volumes(here, but_not=but_not, passed_over=passed_over)
+    else:
+        sources = find_sources(here, volumes=False, but_not=but_not, passed_over=passed_over)
+    if urls:
+        from jaxlung.predict.buckets.objects import find_objects
+
+        sources += find_objects(
+            urls, volumes=bool(models.ct), but_not=str(out), passed_over=passed_over
+        )
+    return sources
 
 
 def predict_command(arguments: argparse.Namespace) -> None:
@@ -186,19 +212,49 @@ def predict_command(arguments: argparse.Namespace) -> None:
             "--resample makes slices of its own, to which no DICOM Segmentation can refer; leave "
             "it out, as a Segmentation holds each slice's own place"
         )
-    from jaxlung.system.files import check_out
+    from jaxlung.predict.buckets.output import open_out
+    from jaxlung.predict.buckets.stores import read_place
     from jaxlung.system.processes import find_share
 
     if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold any bytes
         sys.stdout.reconfigure(errors="surrogateescape")
-    check_out(arguments.out)
+    out = read_place(arguments.out)
     share = find_share(arguments.share)
+    if share and not isinstance(out, Path):
+        raise InputError(f"{out}: shares need a folder; give --out a folder that all see")
+    engine = None if arguments.ray is None else _choose_ray(arguments.ray)
+    if share and engine:
+        raise InputError("--share divides the films by hand, and --ray by itself; give one of them")
     paths = read_paths(arguments.paths)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every file it opens
     from jaxlung.system.start import start_process
 
     start_process()
 
+    try:
+        with open_out(out) as (folder, bucket):
+            failed = _predict(arguments, paths, out, folder, bucket, share, engine)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        raise OSError(f"{out}: cannot go on ({reason or error}); {_GO_ON}") from error
+    if failed:
+        raise SystemExit(1)
+
+
+def _predict(
+    arguments: argparse.Namespace,
+    paths: "Sequence[Path | Url]",
+    out: "Path | Url",
+    folder: Path,
+    bucket: "Bucket | None",
+    share: "Share | None",
+    engine: "Engine | None",
+) -> int:
+    """Predicts into a folder, which is moved to the bucket bit by bit; returns how many failed."""
     from jaxlung.predict.batch.outputs import Options
     from jaxlung.predict.batch.run import run_batch
 
@@ -207,10 +263,10 @@ def predict_command(arguments: argparse.Namespace) -> None:
     if arguments.sides and output != "lung":
         raise InputError(f"--sides tells two lungs apart, not {output}; leave it out")
     passed_over = Counter[str]()
-    sources = find_inputs(models, paths, arguments.out, passed_over)
+    sources = find_inputs(models, paths, out, passed_over)
     named = [Path(one).name for one in arguments.model or []]
     options = Options(
-        out=arguments.out,
+        out=folder,
         sides=arguments.sides,
         overlay=not arguments.no_overlay,
         probabilities=arguments.probabilities,
@@ -223,15 +279,19 @@ def predict_command(arguments: argparse.Namespace) -> None:
         resume=arguments.resume,
         overwrite=arguments.overwrite,
         share=share,
+        parquet=engine is not None,
+        bucket=bucket,
     )
-    try:
-        failed = run_batch(models, sources, options, passed_over)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"interrupted; {_GO_ON}") from None
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        raise OSError(f"{arguments.out}: cannot go on ({reason or error}); {_GO_ON}") from error
-    if failed:
-        raise SystemExit(1)
+    return run_batch(models, sources, options, passed_over, engine)
+
+
+def _choose_ray(address: str) -> "Engine":
+    """Checks that Ray is there, and returns what predicts on it. Raises InputError."""
+    import jax
+
+    from jaxlung.predict.cluster.pipeline import predict_on_ray
+    from jaxlung.predict.cluster.session import check_address
+
+    check_address(address)
+    jax.config.update("jax_platforms", "cpu")  # the GPUs are the workers'
+    return functools.partial(predict_on_ray, address=address)

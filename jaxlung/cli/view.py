@@ -82,6 +82,9 @@ def run_view(arguments: argparse.Namespace) -> None:
     if not 0 <= arguments.port < 2**16:
         raise InputError(f"--port {arguments.port}: expected 1 to 65535, or 0 for a free one")
     paths = read_paths(arguments.paths)
+    for path in paths:
+        if not isinstance(path, Path):
+            raise InputError(f"{path}: the page shows files of this machine; copy them here first")
     with open_socket(arguments.host, arguments.port, arguments.out) as listener:
         logging.getLogger("absl").setLevel(logging.ERROR)
         from jaxlung.system import start

@@ -1,7 +1,6 @@
 """What a folder of predictions holds already, and what of a batch is therefore left to do."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -87,7 +86,7 @@ def check_nothing_lost(
         owner = owners.get(job.name)
         if owner != job.source.place:
             owned = f", of {owner}," if owner else ""
-            for target in filter(os.path.exists, job.outputs):
+            for target in filter(options.holds, job.outputs):
                 raise InputError(f"{target} exists{owned} and is not replaced; {remedy}")
 
 

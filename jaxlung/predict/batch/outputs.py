@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from jaxlung.predict.volumes import VolumePrediction, picture
 from jaxlung.structures import LUNG
 from jaxlung.system.files import write_text
 from jaxlung.system.processes import Share
+
+if TYPE_CHECKING:
+    from jaxlung.predict.buckets.output import Bucket
 
 _OVERLAY = "_overlay.png"
 _PROBABILITIES = ("_probability.png", "_probability.nii.gz")  # of an image, of a volume
@@ -52,6 +55,16 @@ class Options:
     resume: bool = False  # pass over what is done
     overwrite: bool = False  # replace what is there
     share: Share | None = None  # of the files, where processes divide them; None: all
+    parquet: bool = False  # the summary also as summary.parquet
+    bucket: "Bucket | None" = None  # where the files of `out` go; None: they stay
+
+    def tell(self, text: object) -> str:
+        """Names the bucket where a message names `out`."""
+        return self.bucket.tell(str(text)) if self.bucket else str(text)
+
+    def holds(self, path: Path) -> bool:
+        """Says whether an output is there."""
+        return self.bucket.holds(path) if self.bucket else path.exists()
 
 
 class Job(NamedTuple):
@@ -102,12 +115,18 @@ class Job(NamedTuple):
         paths = (self.mask, self.overlay, self.probability, self.slices, self.resampled)
         return [path for path in paths if path]
 
+    def publish(self) -> None:
+        """Moves what has been written to where it belongs, if that is a bucket."""
+        if bucket := self.options.bucket:
+            bucket.publish(path for path in self.outputs if path.exists())
+
     def is_done(self, row: Row | None, *, strict: bool) -> bool:
         """Tells whether this row is its result, its outputs exist and its file has not changed."""
         if row is None or row["status"] != "ok" or row["source"] != self.source.place:
             return False
         written = [p for p in self.outputs if p != self.resampled or row["resampled"]]
-        if strict and row["warnings"] or not all(map(os.path.isfile, written)):
+        is_there = self.options.bucket.holds if self.options.bucket else os.path.isfile
+        if strict and row["warnings"] or not all(map(is_there, written)):
             return False
         try:
             return row["stamp"] == self.source.stamp
@@ -126,7 +145,8 @@ def plan_jobs(sources: Sequence[Source], options: Options) -> list[Job]:
     Raises:
         InputError: two sources would write one file, or an output is an input.
     """
-    inputs = {source.path.resolve() for source in sources}
+    inputs = {source.path.resolve() for source in sources if not source.url}
+    urls = {source.url for source in sources if source.url}
     sources = _tell_apart(sources)
     owner: dict[str, Source] = {}
     jobs = [Job(source, options) for source in sources]
@@ -140,8 +160,9 @@ def plan_jobs(sources: Sequence[Source], options: Options) -> list[Job]:
                     f"rename one, or give them in two commands with two --out folders"
                 )
             owner[alike] = job.source
-            if target.resolve() in inputs:
-                raise InputError(f"{target} is an input image; name another --out folder")
+            shown = options.tell(target)
+            if target.resolve() in inputs or shown in urls:
+                raise InputError(f"{shown} is an input image; name another --out folder")
     return jobs
 
 
@@ -166,6 +187,7 @@ def write_image(job: Job, found: Prediction, model: Predictor) -> None:
         images.write_png(job.overlay, draw_overlay(found.image, *lungs))
     if job.probability:  # 65535 is 1
         images.write_png(job.probability, np.rint(found.probability * 65535).astype(np.uint16))
+    job.publish()
 
 
 def write_volume(
@@ -186,6 +208,7 @@ def write_volume(
         write_text(job.slices, to_csv(found))
     if job.resampled and found.resampled:
         write_scan(job.resampled, found.volume)
+    job.publish()
 
 
 def _write_mask(job: Job, labels: np.ndarray, model: Predictor, grid: Grid | None = None) -> None:

@@ -34,6 +34,8 @@ from jaxlung.predict.batch.archives import (
     read_member_start,
     unpack,
 )
+from jaxlung.predict.buckets.stores import fetch
+from jaxlung.system.urls import Url
 
 _LARGEST = 2**31  # bytes unpacked at once: a bomb must not fill the disk
 
@@ -45,14 +47,18 @@ class Source(NamedTuple):
     member: str  # the file's name in the archive; a series has its folder's name and a final /
     name: PurePosixPath  # of its outputs without their suffix, relative to the folder named
     is_volume: bool = False  # a scan; False: one image
+    url: str = ""  # of an object in a bucket, which `path` only names then
+    mark: str = ""  # the stamp of an object, from the list of the bucket
 
     def __str__(self) -> str:
+        if self.url:
+            return self.url
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @property
     def place(self) -> str:
         """The absolute path, whatever the working directory was."""
-        return os.path.abspath(str(self))
+        return self.url or os.path.abspath(str(self))
 
     @property
     def stamp(self) -> str:
@@ -61,6 +67,8 @@ class Source(NamedTuple):
         Raises:
             InputError: the file is no longer there.
         """
+        if self.url:
+            return self.mark
         try:
             if self.member:
                 archive = open_archive(self.path)
@@ -75,8 +83,8 @@ class Source(NamedTuple):
         return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def read_list(data: bytes, name: str) -> list[Path]:
-    """Reads a path from each line that is not empty; or those that NUL parts, as of find -print0.
+def read_list(data: bytes, name: str) -> list[str]:
+    """Reads the lines that are not empty; or what NUL parts, as of find -print0.
 
     Args:
         name: of the list, for an error.
@@ -93,7 +101,7 @@ def read_list(data: bytes, name: str) -> list[Path]:
             f"{name}: is not UTF-8, and none of its {len(undecodable)} names in other bytes is a "
             f"file here; save it as UTF-8"
         )
-    return [Path(line) for line in lines if line.strip()]
+    return [line for line in lines if line.strip()]
 
 
 def find_sources(
@@ -249,33 +257,41 @@ def _in_archive(path: Path, search: _Search) -> list[Source]:
 
 @contextlib.contextmanager
 def on_disk(source: Source) -> Iterator[Path]:
-    """Gives the source as a path to read; a member of an archive is unpacked meanwhile.
+    """Gives the source as a path to read; what an archive or a bucket holds is here meanwhile.
 
     Raises:
-        InputError: the member is damaged, encrypted, or larger than 2 GiB. An error raised inside
-            that names the unpacked file names the source instead.
+        InputError: a member is damaged, encrypted, or larger than 2 GiB, or an object is not there.
+            An error raised inside that names the temporary file names the source instead.
+        OSError: the disk is full or the bucket refuses, which ends the batch.
     """
-    if not source.member:
+    if not source.member and not source.url:
         yield source.path
         return
-    archive = open_archive(source.path)
     with tempfile.TemporaryDirectory(prefix="jaxlung-") as name:
-        path = Path(name, place_of(source.member).name or source.path.stem)
+        path = Path(name, place_of(source.member or source.path.name).name or source.path.stem)
         try:
-            members = list_members(archive, source.member)
-            if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
-                raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
-            folder = path if source.member.endswith("/") else path.parent
-            folder.mkdir(exist_ok=True)
-            for member in members:
-                unpack(archive, member, folder / place_of(member).name)
-        except InputError:
-            raise
-        except Exception as error:  # as above
-            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-                raise  # the disk's fault, which ends the batch
-            raise InputError(f"{source}: cannot be unpacked ({error})") from error
-        try:
+            if source.url:
+                fetch(Url(source.url), path)
+            else:
+                _unpack(source, path)
             yield path
         except InputError as error:
             raise InputError(str(error).replace(str(path), str(source))) from error
+
+
+def _unpack(source: Source, path: Path) -> None:
+    archive = open_archive(source.path)
+    try:
+        members = list_members(archive, source.member)
+        if sum(archive.getinfo(member).file_size for member in members) > _LARGEST:
+            raise InputError(f"{source}: is larger than 2 GiB; unpack it yourself")
+        folder = path if source.member.endswith("/") else path.parent
+        folder.mkdir(exist_ok=True)
+        for member in members:
+            unpack(archive, member, folder / place_of(member).name)
+    except InputError:
+        raise
+    except Exception as error:  # as above
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # the disk's fault, which ends the batch
+        raise InputError(f"{source}: cannot be unpacked ({error})") from error

@@ -14,16 +14,22 @@ from typing import Any
 
 import numpy as np
 
-from jaxlung.system.files import write_json, write_text
+from jaxlung.system.files import write_json, write_text, write_whole
 
 SCHEMA = "jaxlung-predict-1"  # changes when a field changes its meaning or goes
 JSON, CSV, JOURNAL = "summary.json", "summary.csv", ".summary.jsonl"
+PARQUET = "summary.parquet"  # of a run on Ray
 # A row's columns; None where one does not apply. docs/reference/predict.md says what they mean.
 FIELDS = (
     *("name", "image", "status", "model", "mask", "height", "width", "slices"),
     *("lung_px", "right_px", "left_px", "lung_mm2", "right_mm2", "left_mm2"),
     *("lung_ml", "right_ml", "left_ml", "right_to_left", "mean_hu", "laa950"),
     *("confidence", "turned", "warnings", "error", "seconds"),
+)
+
+_FRACTIONS = (
+    *("lung_mm2", "right_mm2", "left_mm2", "lung_ml", "right_ml", "left_ml"),
+    *("right_to_left", "mean_hu", "laa950", "confidence", "seconds"),
 )
 
 Row = dict[str, Any]
@@ -72,12 +78,18 @@ class Journal:
         with open(self.folder / JOURNAL, "a", encoding="utf-8") as file:
             file.write(_line(row))
 
-    def close(self, order: Iterable[str], passed_over: Mapping[str, int]) -> list[Row]:
+    def flush(self) -> None:
+        """Keeps what has been added; on a disk it is kept already."""
+
+    def close(
+        self, order: Iterable[str], passed_over: Mapping[str, int], *, parquet: bool = False
+    ) -> list[Row]:
         """Writes the summaries and drops the journal.
 
         Args:
             order: the names of this batch, which come first; other rows follow.
             passed_over: files of this batch's folders that are no image, by kind.
+            parquet: write summary.parquet too, for which pyarrow has to be there.
 
         Returns:
             The rows of this batch.
@@ -86,6 +98,8 @@ class Journal:
         rows = list({row["name"]: row for row in [*own, *self.rows.values()]}.values())
         text = to_csv(rows).encode(errors="backslashreplace")  # of names that are no UTF-8
         write_text(self.folder / CSV, text.decode())
+        if parquet:
+            write_parquet(self.folder / PARQUET, text)
         summary = {"schema": SCHEMA, "settings": self.settings, "images": rows}
         write_json(self.folder / JSON, {**summary, "passed_over": dict(passed_over)})
         os.remove(self.folder / JOURNAL)
@@ -116,6 +130,24 @@ def to_csv(rows: Iterable[Row]) -> str:
         values = {**row, "warnings": "; ".join(row["warnings"])}
         table.writerow(["" if values[f] is None else values[f] for f in FIELDS])
     return text.getvalue()
+
+
+def write_parquet(path: Path, table: bytes) -> None:
+    """Writes the summary's CSV as Parquet, with the types of its columns."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    words = ("name", "image", "status", "model", "mask", "warnings", "error")
+    types = {name: pyarrow.string() for name in words} | {
+        name: pyarrow.float64() if name in _FRACTIONS else pyarrow.int64()
+        for name in FIELDS
+        if name not in words
+    }
+    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    read = pyarrow.csv.read_csv(io.BytesIO(table), convert_options=options, parse_options=parsing)
+    with write_whole(path) as partial:
+        pyarrow.parquet.write_table(read, partial)
 
 
 def _line(row: Row) -> str:

@@ -1,0 +1,1 @@
+"""Films from buckets and masks to buckets, by fsspec."""

@@ -1,0 +1,174 @@
+"""Finds the films in buckets, as `batch.sources` does in folders."""
+
+import glob
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from jaxlung.errors import InputError
+from jaxlung.io.dicom.signature import START, starts_ct, starts_dicom
+from jaxlung.io.images import is_image_start, may_be_dicom, stem_of
+from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
+from jaxlung.io.volumes import SUFFIXES as VOLUMES
+from jaxlung.io.volumes import volume_stem
+from jaxlung.predict.batch.sources import Source
+from jaxlung.predict.buckets.stores import BucketError, explain, list_below, open_store
+from jaxlung.system.urls import Url
+
+_READERS = 32  # objects whose beginning is read at a time: a request takes some 20 ms
+_HEADERS = (".mhd", ".nhdr")  # whose voxels lie in a file of their own
+_SLICE = "DICOM slice of CT"
+
+
+def find_objects(
+    urls: Sequence[Url],
+    *,
+    volumes: bool,
+    but_not: str = "",
+    passed_over: Counter[str] | None = None,
+) -> list[Source]:
+    """Finds every film that the URLs lead to, once, in the order given.
+
+    Args:
+        volumes: find scans too: NIfTI, MetaImage and NRRD in one file.
+        but_not: the URL of the outputs, which may lie in one of the inputs; "" for none.
+        passed_over: counts, by kind, the objects that are no film.
+
+    Raises:
+        InputError: a URL leads to nothing or to an archive, or the bucket refuses.
+    """
+    found: dict[str, Source] = {}
+    aside: dict[str, str] = {}
+    for url in urls:
+        if url == but_not:
+            raise InputError(f"{url}: is the folder of the images; name another --out folder")
+        before = len(aside)
+        sources = list(_at(url, volumes, but_not, aside))
+        if not sources:
+            is_glob = glob.has_magic(url)
+            counts = count_in_words(Counter(list(aside.values())[before:]))
+            raise InputError(
+                f"{url}: {'matches' if is_glob else 'holds'} no image"
+                f"{'; ' if counts else ''}{counts}"
+            )
+        for source in sources:
+            found.setdefault(source.url, source)
+    if passed_over is not None:
+        passed_over.update(aside.values())
+    return list(found.values())
+
+
+def _at(url: Url, volumes: bool, but_not: str, aside: dict[str, str]) -> Iterator[Source]:
+    store, key = open_store(url)
+    root, objects = url, _read_object(store, url, key)
+    if objects is None and glob.has_magic(url):
+        root, objects = _match(url)
+    if objects is None:
+        objects = list_below(url)
+        if not objects:  # a missing object is reported when its turn comes
+            objects = {"": {}} if PurePosixPath(url).suffix else {}
+    if "" in objects and url.lower().endswith(".zip"):
+        raise InputError(
+            f"{url}: archives are not read from buckets; unpack it there or copy it here"
+        )
+    if "" in objects:
+        yield _make_source(url, PurePosixPath(url).name, objects[""], volumes)
+        return
+    listed = {
+        name: info
+        for name, info in objects.items()
+        if not any(map(is_hidden, PurePosixPath(name).parts))
+        and not (but_not and f"{root}/{name}".startswith(f"{but_not}/"))
+    }
+    with ThreadPoolExecutor(_READERS) as readers:
+        starts = readers.map(lambda name: _read_start(root, name), listed)
+        for (name, info), start in zip(listed.items(), starts, strict=True):
+            place = Url(f"{root}/{name}")
+            if kind := _name_aside(start, name, volumes):
+                aside[place] = kind
+            else:
+                yield _make_source(place, name, info, volumes)
+
+
+def _read_object(store: Any, url: Url, key: str) -> dict[str, dict[str, Any]] | None:
+    """Returns what is known of an object as {"": info}; None of a folder, or of nothing."""
+    try:
+        info = store.info(key)
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise InputError(explain(url, error)) from error
+    return {"": info} if info.get("type") == "file" else None
+
+
+def _match(url: Url) -> tuple[Url, dict[str, dict[str, Any]]]:
+    """Returns the folder before a URL's first wildcard, and what matches by its path below it."""
+    protocol, _, place = url.partition("://")
+    parts = place.split("/")
+    plain = next(i for i, part in enumerate(parts) if glob.has_magic(part))
+    if plain == 0:
+        raise InputError(f"{url}: names no bucket before its wildcard; name one")
+    root = Url(f"{protocol}://{'/'.join(parts[:plain])}")
+    store, key = open_store(url)
+    _, root_key = open_store(root)
+    try:
+        matches = store.glob(key, detail=True)
+    except Exception as error:
+        raise InputError(explain(url, error)) from error
+    objects = {}
+    for match, info in sorted(matches.items()):
+        name = match[len(root_key.rstrip("/")) + 1 :]
+        if info.get("type") == "file":
+            objects[name] = info
+        else:
+            below = list_below(Url(f"{root}/{name}")).items()
+            objects |= {f"{name}/{inner}": one for inner, one in below}
+    return root, objects
+
+
+def _read_start(root: Url, name: str) -> bytes:
+    """Reads an object's first START bytes where they decide what it is."""
+    if not may_be_dicom(name) or _kind_by_name(name):
+        return b""
+    url = Url(f"{root}/{name}")
+    store, key = open_store(url)
+    try:
+        return bytes(store.cat_file(key, start=0, end=START))
+    except FileNotFoundError:  # it is reported when its turn comes
+        return b""
+    except Exception as error:
+        raise BucketError(explain(url, error)) from error
+
+
+def _kind_by_name(name: str) -> str:
+    """Returns the suffix of what is surely no DICOM, so that nothing is read of it."""
+    suffix = PurePosixPath(name).suffix.lower()
+    known = (*VOLUMES, ".gz", ".zip", ".txt", ".csv", ".json", ".jsonl", ".md", ".xml", ".html")
+    return suffix if suffix in known else ""
+
+
+def _name_aside(start: bytes, name: str, volumes: bool) -> str:
+    """Names the kind of an object that is passed over; "" of a film or scan."""
+    if name.lower().endswith(VOLUMES):
+        return "" if volumes and not name.lower().endswith(_HEADERS) else name_kind(b"", name)
+    if not is_image_start(start, name):
+        return name_kind(start, name)
+    return _SLICE if starts_dicom(start, name) and starts_ct(start) else ""
+
+
+def _make_source(url: Url, name: str, info: Mapping[str, Any], volumes: bool) -> Source:
+    is_volume = volumes and name.lower().endswith(VOLUMES)
+    place = PurePosixPath(name)
+    stem = volume_stem(Path(place)) if is_volume else stem_of(Path(place))
+    return Source(Path(url), "", place.with_name(stem), is_volume, url, _make_stamp(info))
+
+
+def _make_stamp(info: Mapping[str, Any]) -> str:
+    """Makes a digest that changes when the object does; "" of one that is not there."""
+    keys = ("ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated")
+    tag = next((info[key] for key in (*keys, "created") if info.get(key)), "")
+    text = f"{info.get('size')}-{tag}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if info else ""

@@ -1,0 +1,1 @@
+"""`jaxlung predict --ray`: a batch as a pipeline of Ray Data (extra "ray")."""
