@@ -46,7 +46,9 @@ def _fill_in(app: Any, page: str, source: list[str]) -> None:
 def _shorten(app: Any, kind: str, name: str, value: Any, options: Any, *texts: Any) -> Any:
     """Leaves out the fields of a config that is another's default: settings.md lists them."""
     arguments, result = texts
-    return re.sub(r"(\w+Config)\((?:[^()]|\(\))*\)", r"\1()", arguments or ""), result
+    if not arguments:  # of an attribute
+        return None
+    return re.sub(r"(\w+Config)\((?:[^()]|\(\))*\)", r"\1()", arguments), result
 
 
 def list_commands() -> str:
