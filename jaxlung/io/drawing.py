@@ -50,7 +50,7 @@ def draw_overlay(
     Returns:
         RGB uint8 [H, W, 3].
     """
-    picture_HxWx3 = np.repeat(to_grey8(image)[..., None], 3, axis=-1)
+    picture_HxWx3 = cv2.cvtColor(to_grey8(image), cv2.COLOR_GRAY2RGB)
     thickness = max(1, round(max(picture_HxWx3.shape[:2]) / 400))
     for mask, colour in ((truth, TRUTH), (prediction, PREDICTION)):
         if mask is not None:
@@ -59,7 +59,10 @@ def draw_overlay(
 
 
 def _find_outlines(mask: np.ndarray) -> Sequence[np.ndarray]:
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    mask = np.asarray(mask, bool).view(np.uint8)
+    left, top, width, height = cv2.boundingRect(mask)
+    boxed = np.ascontiguousarray(mask[top : top + height, left : left + width])
+    outlines, _ = cv2.findContours(boxed, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE, offset=(left, top))
     return outlines
 
 

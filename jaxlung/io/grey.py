@@ -48,9 +48,14 @@ def to_grey8(image: np.ndarray) -> np.ndarray:
     low, high = find_range(image)
     grey_HxW = np.zeros(image.shape, np.uint8)
     for rows in row_blocks(grey_HxW) if high > low else ():
-        values = image[rows].astype(np.float64).clip(low, high)
+        values = image[rows].astype(np.float64)
+        np.clip(values, low, high, out=values)
         # Halved before subtracting, so that no finite range overflows.
-        grey_HxW[rows] = np.rint((values / 2 - low / 2) / (high / 2 - low / 2) * 255.0)
+        values /= 2
+        values -= low / 2
+        values /= high / 2 - low / 2
+        values *= 255.0
+        grey_HxW[rows] = np.rint(values, out=values)
     return grey_HxW
 
 
@@ -151,7 +156,7 @@ def drop_colour(image: np.ndarray, luma_dtype: DTypeLike) -> np.ndarray:
 
 
 def row_blocks(plane_HxW: np.ndarray) -> list[slice]:
-    """Splits a plane into blocks of rows, so that what is made of a large image stays small."""
+    """Splits a plane into blocks of rows, so that what is made of one stays in a core's cache."""
     height, width = plane_HxW.shape
-    step = max(1, 2**20 // width)
+    step = max(1, 2**15 // width)
     return [slice(start, start + step) for start in range(0, height, step)]

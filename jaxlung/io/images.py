@@ -18,6 +18,7 @@ from jaxlung.io.dicom.file import read_dicom, read_dicom_size
 from jaxlung.io.dicom.stream import read_stream_header
 from jaxlung.io.effort import check_chunks, check_effort
 from jaxlung.io.film import Film, check_file, check_size
+from jaxlung.io.png import encode_png
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence, silence_stderr
 from jaxlung.system.threads import take_turn
@@ -25,7 +26,6 @@ from jaxlung.system.threads import take_turn
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "WEBP", "JPEG2000")
 _NPY, _JPEG = b"\x93NUMPY", b"\xff\xd8"  # how such files begin
 _ORIENTATION = 0x0112  # the Exif tag
-_LARGE_PNG = 2**24  # values: larger ones are squeezed less, to be written in a second or two
 _PICTURES = (".png", ".jpg", ".jpeg", ".jfif", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 SUFFIXES = (*_PICTURES, ".jp2", ".j2k", ".npy", *signature.SUFFIXES)
 
@@ -243,16 +243,13 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Writes a PNG; the file appears whole or not at all.
 
     Args:
-        image: uint8 [H, W], or RGB uint8 [H, W, 3].
+        image: uint8 or uint16 [H, W], or RGB uint8 [H, W, 3].
 
     Raises:
         OSError: the file cannot be written.
     """
-    path = Path(path)
-    with write_whole(path) as partial:
-        # 6, Pillow's own, takes more than twice the time for films and makes them no smaller.
-        level = 1 if image.size > _LARGE_PNG else 3
-        Image.fromarray(image).save(partial, format="PNG", compress_level=level)
+    with write_whole(Path(path)) as partial:
+        partial.write_bytes(encode_png(image))
 
 
 def is_image(path: Path) -> bool:

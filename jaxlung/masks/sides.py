@@ -6,6 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from jaxlung.masks.pieces import Pieces, find_pieces
 from jaxlung.masks.shape import SECOND_LUNG
 
 SIDES = {"right": 1, "left": 2}
@@ -17,15 +18,6 @@ Lungs = Mapping[str, tuple[np.ndarray, np.ndarray]]
 _SMALL = 96  # longest side of the grid on which the two lungs are looked for
 _LUNG = 0.05  # a lung, or the core of one, has at least this share of the mask's pixels
 _WIDE = 0.75  # a piece that is less wide than this share of its height is not two lungs
-
-
-class Pieces(NamedTuple):
-    """The 4-connected pieces of a mask: N of them, with the background, which is piece 0."""
-
-    index_HxW: np.ndarray  # int32
-    boxes_Nx4: np.ndarray  # left, top, width, height
-    sizes_N: np.ndarray  # pixels
-    centres_Nx2: np.ndarray  # down, across; the top left corner is (0, 0); NaN of no pixels
 
 
 class Halves(NamedTuple):
@@ -60,12 +52,12 @@ def label_sides(mask_HxW: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         ([1, 1, 0, 0, 2, 2], [2, 2, 0, 0, 1, 1])
     """
     side_HxW = np.zeros(mask_HxW.shape, np.uint8)
-    across, down, width, height = cv2.boundingRect(mask_HxW.astype(np.uint8))
+    across, down, width, height = cv2.boundingRect(mask_HxW.view(np.uint8))
     if not width:
         return side_HxW
     box = slice(down, down + height), slice(across, across + width)
     boxed_hxw = mask_HxW[box]
-    pieces = _pieces(boxed_hxw)
+    pieces = find_pieces(boxed_hxw)
     cores = _cores(_reduced(boxed_hxw))
     if cores is None:
         halves = _by_place(pieces, mask_HxW.shape[1] / 2 - across)
@@ -76,7 +68,7 @@ def label_sides(mask_HxW: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
         left, right = right, left
     side_N = np.where(halves.on_left_N, left, right).astype(np.uint8)
     side_N[0] = 0
-    side_hxw = side_N[pieces.index_HxW]
+    side_hxw = _look_up(side_N, pieces.index_HxW)
     if halves.on_left_HxW is not None:
         is_divided_hxw = pieces.index_HxW == halves.divided
         side_hxw[is_divided_hxw & halves.on_left_HxW] = left
@@ -85,13 +77,12 @@ def label_sides(mask_HxW: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
     return side_HxW
 
 
-def _pieces(mask_HxW: np.ndarray) -> Pieces:
-    _, index_HxW, stats_Nx5, centres_Nx2 = cv2.connectedComponentsWithStats(
-        mask_HxW.astype(np.uint8), connectivity=4
-    )
-    return Pieces(
-        index_HxW, stats_Nx5[:, :4], stats_Nx5[:, cv2.CC_STAT_AREA], centres_Nx2[:, ::-1] + 0.5
-    )
+def _look_up(value_N: np.ndarray, index_HxW: np.ndarray) -> np.ndarray:
+    if index_HxW.dtype != np.uint8:
+        return np.asarray(value_N[index_HxW])
+    table_256 = np.zeros(256, np.uint8)
+    table_256[: len(value_N)] = value_N
+    return np.asarray(cv2.LUT(index_HxW, table_256))
 
 
 def _reduced(mask_HxW: np.ndarray) -> np.ndarray:
@@ -123,7 +114,7 @@ def _cores(mask_HxW: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     depth_HxW = cv2.distanceTransform(framed, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[1:-1, 1:-1]
     enough = max(_LUNG * mask_HxW.sum(), 1)
     for depth in range(int(depth_HxW.max()) + 1):
-        pieces = _pieces(depth_HxW > depth)
+        pieces = find_pieces(depth_HxW > depth)
         large_K = 1 + np.flatnonzero(pieces.sizes_N[1:] >= enough)
         if not len(large_K):
             break

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxlung.errors import InputError, stderr_lock
@@ -30,10 +30,10 @@ def silence() -> Iterator[None]:
         if _inside == 0:
             _restore.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")
-            for log in map(logging.getLogger, _LOGS):
-                # Not `disabled`, which pydicom's loggers below this one ignore.
-                _restore.callback(log.setLevel, log.level)
-                log.setLevel(logging.CRITICAL + 1)
+            # Not `disabled`, which pydicom's loggers below this one ignore.
+            logs = [logging.getLogger(name) for name in _LOGS]
+            _restore.callback(_set_levels, logs, [log.level for log in logs])
+            _set_levels(logs, [logging.CRITICAL + 1] * len(logs))
         _inside += 1
     try:
         yield
@@ -42,6 +42,13 @@ def silence() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _restore.close()
+
+
+def _set_levels(logs: Sequence[logging.Logger], levels: Sequence[int]) -> None:
+    """Sets levels; `setLevel` looks through all loggers of the process, so it is called once."""
+    for log, level in zip(logs, levels, strict=True):
+        log.level = level
+    logs[-1].setLevel(levels[-1])
 
 
 def quiet_tensorflow() -> None:

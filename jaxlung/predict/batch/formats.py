@@ -56,8 +56,10 @@ class Format(NamedTuple):
 def _write_png(mask: MaskFile) -> None:
     from jaxlung.io import images
 
-    labels = mask.labels if mask.sides else (mask.labels > 0).astype("uint8") * 255
-    images.write_png(mask.path, labels)
+    labels = mask.labels
+    images.write_png(
+        mask.path, labels if mask.sides else (labels > 0).view("uint8") * labels.dtype.type(255)
+    )
 
 
 def _write_nifti(mask: MaskFile) -> None:

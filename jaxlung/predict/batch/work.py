@@ -129,7 +129,7 @@ def _describe(
         **sizes,
         confidence=round(confidence, 4),
         warnings=list(warnings),
-        share=float((labels > 0).mean()),
+        share=np.count_nonzero(labels) / labels.size,
         stamp=stamp,
     )
 
