@@ -78,4 +78,4 @@ def _filter(bytes_HxN: np.ndarray) -> np.ndarray:
 def _is_mask(bytes_HxN: np.ndarray) -> bool:
     """Tells whether a picture has runs, by some of its rows: most bytes equal the one before."""
     some_KxN = bytes_HxN[:: max(1, len(bytes_HxN) // 16)]
-    return 8 * np.count_nonzero(some_KxN[:, 1:] != some_KxN[:, :-1]) < some_KxN.size
+    return bool(8 * np.count_nonzero(some_KxN[:, 1:] != some_KxN[:, :-1]) < some_KxN.size)

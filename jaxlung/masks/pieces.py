@@ -94,7 +94,7 @@ def _fill_outlines(mask: np.ndarray, outlines: list[np.ndarray]) -> Pieces:
     index_HxW = np.zeros(mask.shape, np.uint8)
     boxes, sizes, centres = [(0, 0, 0, 0)], [0], [(0.0, 0.0)]
     for i, outline in enumerate(outlines, 1):
-        left, top, width, height = box = cv2.boundingRect(outline)
+        left, top, width, height = cv2.boundingRect(outline)
         rows, columns = slice(top, top + height), slice(left, left + width)
         piece = np.zeros((height, width), np.uint8)
         cv2.drawContours(piece, [outline], 0, 1, cv2.FILLED, offset=(-left, -top))
@@ -102,7 +102,7 @@ def _fill_outlines(mask: np.ndarray, outlines: list[np.ndarray]) -> Pieces:
         sums = cv2.moments(piece, binaryImage=True)
         size = round(sums["m00"])
         index_HxW[rows, columns] += i * piece
-        boxes.append(box)
+        boxes.append((left, top, width, height))
         sizes.append(size)
         # As whole numbers, so that the quotient is that of `_label_all`, bit for bit.
         centres.append((_mean(sums["m01"], size, top), _mean(sums["m10"], size, left)))

@@ -24,7 +24,7 @@ _TAKEN = ("_mask", "_overlay", "_probability")
 class Film(NamedTuple):
     """A film, or a volume, of the list."""
 
-    index: int  # its place in the list, which moves when films join
+    place: int  # its place in the list, which moves when films join
     source: Source
     stem: str  # of its files in the review folder; it stays
     name: str  # as it is shown: the path below the one that the user named
@@ -121,7 +121,7 @@ def describe(film: Film, row: Row) -> dict[str, Any]:
     """Describes a film as the page's list shows it."""
     return {
         "id": film.id,
-        "index": film.index,
+        "index": film.place,
         "name": film.name,
         "kind": film.kind,
         "ready": row.ready,

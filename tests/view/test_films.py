@@ -55,7 +55,7 @@ def test_ids_stay_when_further_films_join():
     known = {film.source.place: film.stem for film in before}
     after = name_films([source("a"), source("x"), source("y")], known)
     assert [film.id for film in after[1:]] == [film.id for film in before]
-    assert [film.index for film in after] == [0, 1, 2]
+    assert [film.place for film in after] == [0, 1, 2]
     assert len({film.id for film in after}) == 3
     assert all(len(film.id) == 12 and film.id.isalnum() for film in after)
 
