@@ -23,7 +23,7 @@ def inputs(tmp_path, monkeypatch):
     folder = tmp_path / "in"
     folder.mkdir()
     images, _ = jaxlung.phantom.radiographs(jax.random.key(3), 1, size=64)
-    write_png(folder / "film.png", np.asarray(images[0])[..., 0])
+    write_png(folder / "film.png", np.asarray(images[0]))
     hu, _ = body((64, 56, 5))
     save(folder / "scan.nii.gz", hu, affine_of((5.0, 5.0, 40.0)), "LPS")
     picture = apply_window(hu[:, ::-1, 2].T, -1000, 400)

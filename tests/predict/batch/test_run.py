@@ -19,7 +19,7 @@ from PIL import Image
 from jaxlung.data.datasets import load_splits
 from jaxlung.io.images import read_image
 from jaxlung.io.masks import read_labels
-from jaxlung.predict.batch import outputs, run, summary
+from jaxlung.predict.batch import outputs, run, summary, work
 from jaxlung.predict.batch.earlier import Earlier, read_earlier
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS
 from tests.helpers import forked_commands
@@ -284,7 +284,7 @@ def test_an_error_of_writing_one_image_does_not_end_the_batch(
         written(job, *arguments)
 
     written = outputs.write_image
-    monkeypatch.setattr(run, "write_image", write)
+    monkeypatch.setattr(work, "write_image", write)
     predict(films, "--model", workdir, "--out", tmp_path, code=1)
     [line] = capsys.readouterr().err.splitlines()
     assert "2.png" in line and "ValueError" in line and "patient" not in line

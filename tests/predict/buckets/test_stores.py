@@ -47,7 +47,8 @@ def test_chains_and_unknown_protocols_are_refused():
 )
 def test_a_missing_package_is_named(monkeypatch, protocol, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
+    # What an earlier test has loaded is forgotten.
+    monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, protocol, raising=False)
     with pytest.raises(InputError, match=f"^{protocol}://films/1.png: .*needs .*({package})"):
         open_store(Url(f"{protocol}://films/1.png"))
 
