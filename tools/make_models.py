@@ -7,9 +7,10 @@ Each DIR holds images/ and masks/. `open` reads no mask of Shenzhen: a teacher l
 two sets, it labels Shenzhen's films, and a student learns from the masks and from the labels that
 the teacher is sure of (self-training; Xie et al. 2020, arXiv:1911.04252, "noisy student": the
 student's films are augmented, the teacher's are not). `all` goes on from the same teacher with all
-masks. Most of the teacher's training is on a smaller canvas, which takes half of the time for each
-film (progressive learning; Tan and Le 2021, arXiv:2104.00298). The last epochs of each model are on
-films that change less: they learn the outline.
+masks, and settles: its last epochs are on films that change less, and learn the outline. `open`
+does not settle, as that costs Dice on spoilt films, and it is for hospitals that none of them saw.
+Most of the teacher's training is on a smaller canvas, which takes half of the time for each film
+(progressive learning; Tan and Le 2021, arXiv:2104.00298).
 """
 
 import argparse
@@ -184,7 +185,7 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
 
     Args:
         kind: "open" or "all".
-        epochs: of the small canvas, of the teacher after it, of the model, and of its settling.
+        epochs: of the small canvas, of the teacher after it, of the model, and of settling `all`.
         held: no film of Shenzhen's test split is labelled.
     """
     masks = [sets["montgomery"], sets["children"]]
@@ -194,7 +195,9 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
     train(runs / "open_data", teacher, epochs[1], runs / "small")
     if kind == "all":
         join_sets(list(sets.values()), runs / "all_data")
-        return train_and_settle("all", runs, epochs[2:], teacher)
+        train(runs / "all_data", runs / "all", epochs[2], teacher)
+        train(runs / "all_data", runs / "all_settled", epochs[3], runs / "all", settle=True)
+        return runs / "all_settled"
     name = "student_held" if held else "student"
     labels = runs / f"{name}_labels"
     shenzhen = sets["shenzhen"].folder
@@ -204,15 +207,8 @@ def make(kind: str, sets: Mapping[str, Set], runs: Path, epochs: Sequence[int], 
         films = {stem: film for stem, film in films.items() if stem not in test}
     label_films(load(teacher), list(films.values()), labels)
     join_sets(masks, runs / f"{name}_data", labels)
-    return train_and_settle(name, runs, epochs[2:], teacher)
-
-
-def train_and_settle(name: str, runs: Path, epochs: Sequence[int], teacher: Path) -> Path:
-    """Trains on NAME_data in two steps and returns the second's workdir."""
-    data, model, settled = (runs / f"{name}{end}" for end in ("_data", "", "_settled"))
-    train(data, model, epochs[0], teacher)
-    train(data, settled, epochs[1], model, settle=True)
-    return settled
+    train(runs / f"{name}_data", runs / name, epochs[2], teacher)
+    return runs / name
 
 
 @one_line_errors

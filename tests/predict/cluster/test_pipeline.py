@@ -66,7 +66,7 @@ print(json.dumps({"hosts": sorted({ip for _, ip in listening})}))
 """
 
 
-# The one fast test that starts Ray, some 10 s on two cores: all else here needs none.
+@pytest.mark.slow  # Ray takes a minute to start beside other tests; its stages are tested below
 def test_ray_on_this_machine_gives_what_the_plain_command_gives(tmp_path):
     films = write_films(tmp_path / "films", 19)
     (films / "bad.png").write_bytes(b"no film")
@@ -187,7 +187,7 @@ print(json.dumps({"killed": killed, "seconds": spent}))
 """
 
 
-@pytest.mark.slow  # 2000 films twice; the fast test above has the same without a kill
+@pytest.mark.slow  # 2000 films twice; the test above has the same without a kill
 def test_a_killed_actor_and_a_killed_machine_cost_nothing_but_time(tmp_path):
     films = write_films(tmp_path / "films", 2000)
     plain, on_ray = tmp_path / "plain", tmp_path / "ray"
