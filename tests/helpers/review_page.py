@@ -39,7 +39,7 @@ def predict_at_once(models, film, key):
     from jaxlung.view.pictures import show_film, show_slice
 
     fields = {"ready": True, "error": None, "stamp": film.source.stamp, "patient": ""}
-    fields |= {"confidence": 0.98 - 0.01 * (film.index % 5), "sides_known": True}
+    fields |= {"confidence": 0.98 - 0.01 * (film.place % 5), "sides_known": True}
     with first.errors_named(film), first.on_disk(film.source) as path:
         if film.source.is_volume:
             volume = read_scan(path)
