@@ -6,8 +6,8 @@ import cv2
 import jax
 import numpy as np
 
-from jaxlung.io.drawing import PREDICTION
 from jaxlung.io.images import write_png
+from jaxlung.io.viewers.drawing import PREDICTION
 from jaxlung.phantom import radiographs
 
 COLUMNS = 6

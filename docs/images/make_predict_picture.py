@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 import jaxlung
-from jaxlung.io.drawing import draw_overlay, draw_sheet
 from jaxlung.io.images import write_png
+from jaxlung.io.viewers.drawing import draw_overlay, draw_sheet
 
 SIDES = {1: (0, 114, 178), 2: (230, 159, 0)}  # RGB, told apart by colour-blind eyes too
 

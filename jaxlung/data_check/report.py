@@ -13,8 +13,8 @@ from jaxlung.data_check.check import Check, ranking
 from jaxlung.data_check.consensus import Disagreement
 from jaxlung.data_check.kinds import KINDS, Finding, list_counts
 from jaxlung.errors import InputError, format_shape
-from jaxlung.io.drawing import draw_thumbnail
 from jaxlung.io.page import encode_picture, render_page
+from jaxlung.io.viewers.drawing import draw_thumbnail
 from jaxlung.system.environment import describe_environment
 from jaxlung.system.files import write_json, write_text
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxlung.evaluation import plots, tables
-from jaxlung.io.drawing import draw_thumbnail
 from jaxlung.io.page import encode_picture, render_page
+from jaxlung.io.viewers.drawing import draw_thumbnail
 from jaxlung.metrics import set_scores, statistics
 from jaxlung.metrics.image import FLAGS, Tolerance
 from jaxlung.metrics.records import score_columns

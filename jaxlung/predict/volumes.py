@@ -10,7 +10,7 @@ from jaxlung.gate.mask import check_confidence
 from jaxlung.io.ct.geometry import is_sheared, measure_voxel
 from jaxlung.io.ct.hounsfield import apply_window, read_scan
 from jaxlung.io.ct.resampling import straighten
-from jaxlung.io.drawing import draw_overlay, draw_sheet
+from jaxlung.io.viewers.drawing import draw_overlay, draw_sheet
 from jaxlung.io.volumes import Volume
 from jaxlung.masks.bodies import label_lung_bodies
 from jaxlung.metrics.calibration import Confidence, ExpectedDice

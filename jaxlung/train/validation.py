@@ -14,8 +14,8 @@ from jaxlung.data.ct_folder import volume_name
 from jaxlung.data.input_pipeline import batches, eval_indices
 from jaxlung.devices.distributed import is_main
 from jaxlung.devices.mesh import local_rows, to_devices
-from jaxlung.io import drawing
 from jaxlung.io.images import write_png
+from jaxlung.io.viewers import drawing
 from jaxlung.masks.postprocess import clean_up
 from jaxlung.model import to_mask
 from jaxlung.preprocess import is_lung

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlung.evaluation import plots
-from jaxlung.io.drawing import draw_thumbnail
+from jaxlung.io.viewers.drawing import draw_thumbnail
 from jaxlung.metrics.calibration import count_reliability, reliability_curve
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -322,11 +323,12 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch
     path = tmp_path / "a.png"
     write_png(path, picture())
 
-    def full_disk(image, file, *args, **kwargs):
-        file.write(b"half")
+    def full_disk(path, data):
+        with path.open("wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError("No space left on device")
 
-    monkeypatch.setitem(Image.SAVE, "PNG", full_disk)
+    monkeypatch.setattr(Path, "write_bytes", full_disk)
     with pytest.raises(OSError, match="No space"):
         write_png(path, picture()[::-1].copy())
     np.testing.assert_array_equal(read_image(path), picture())

@@ -100,7 +100,7 @@ def test_no_two_commands_write_to_one_folder():
         for line in list_lines(read(page)):
             if "--resume" in line:
                 continue
-            found = re.findall(r"--out[ =]([\w./]+)", line)
+            found = re.findall(r"--out[ =](?!\w+://)([\w./]+)", line)
             if "eval" in line and not found:  # its default place is in the workdir
                 found = re.findall(r"eval(?:\.py)? (--workdir .*)", line)
             for place in found:

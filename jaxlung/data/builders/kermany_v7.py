@@ -19,7 +19,7 @@ import tensorflow_datasets as tfds
 from jaxlung.data.builders.shared import radiographs
 from jaxlung.data.folder import list_images
 from jaxlung.errors import InputError
-from jaxlung.io.drawing import fill_polygon
+from jaxlung.io.viewers.drawing import fill_polygon
 from jaxlung.system.digests import digest_file
 
 # person1_bacteria_2, person1_virus_6, IM-0115-0001, NORMAL2-IM-0439-0001-0002

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxlung.errors import InputError
 from jaxlung.io.dicom.anatomy import LEFT_LUNG, RIGHT_LUNG, SIDE_CODES, Anatomy, find_anatomy
-from jaxlung.io.drawing import PREDICTION, TRUTH
+from jaxlung.io.viewers.drawing import PREDICTION, TRUTH
 from jaxlung.io.volumes import Grid, measure_unit, to_grid
 from jaxlung.system.files import write_whole
 from jaxlung.system.silence import silence

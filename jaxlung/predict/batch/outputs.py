@@ -14,7 +14,7 @@ from jaxlung.errors import InputError
 from jaxlung.io import images
 from jaxlung.io.ct.raw_volumes import SUFFIXES as RAW
 from jaxlung.io.ct.resampling import write_scan
-from jaxlung.io.drawing import draw_overlay
+from jaxlung.io.viewers.drawing import draw_overlay
 from jaxlung.io.volumes import Grid, write_mask
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS, Format, MaskFile
 from jaxlung.predict.batch.sources import Source
@@ -64,7 +64,8 @@ class Options:
 
     def holds(self, path: Path) -> bool:
         """Says whether an output is there."""
-        return self.bucket.holds(path) if self.bucket else path.exists()
+        # Not Path.exists, which raises where a name is too long.
+        return self.bucket.holds(path) if self.bucket else os.path.exists(path)
 
 
 class Job(NamedTuple):

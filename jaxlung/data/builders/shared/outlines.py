@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.io.drawing import fill_polygon
+from jaxlung.io.viewers.drawing import fill_polygon
 
 
 def coco_mask(segmentation: Any, shape: tuple[int, int]) -> np.ndarray:

@@ -21,7 +21,7 @@ from jaxlung.errors import InputError
 from jaxlung.io.dicom.drawn.names import choose_lungs, name_lung
 from jaxlung.io.dicom.drawn.target import BITS, DrawnLungs, Target, check_references
 from jaxlung.io.dicom.file import name_damage, read_dataset
-from jaxlung.io.drawing import fill_polygon
+from jaxlung.io.viewers.drawing import fill_polygon
 
 _READ = ("StructureSetROISequence", "ROIContourSequence", "ReferencedFrameOfReferenceSequence")
 _XOR = "CLOSEDPLANAR_XOR"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxlung.io.drawing import PREDICTION, TRUTH, draw_overlay, draw_sheet, fill_polygon
 from jaxlung.io.images import read_image
+from jaxlung.io.viewers.drawing import PREDICTION, TRUTH, draw_overlay, draw_sheet, fill_polygon
 from jaxlung.train.log import write_learning_curve
 
 SHAPE = (60, 80)
