@@ -39,7 +39,7 @@ def encode_png(image: np.ndarray) -> bytes:
         raise ValueError(f"no picture: dtype {image.dtype}")
     height, width = image.shape[:2]
     if is_deep:
-        image = image.astype(">u2").view(np.uint8)
+        image = np.ascontiguousarray(image, ">u2").view(np.uint8)
     deflate = _import_deflate()
     head = struct.pack(">IIBBBBB", width, height, 16 if is_deep else 8, _COLOURS[channels], 0, 0, 0)
     data = deflate.compress(_filter(image.reshape(height, -1)), 1)

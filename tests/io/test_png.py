@@ -25,6 +25,7 @@ def pictures():
         "with alpha": np.dstack([colour, mask]),
         "noise": rng.integers(0, 256, (9, 200), np.uint8),
         "deep": rng.integers(0, 65536, (20, 31)).astype(np.uint16),
+        "a turned deep view": np.rot90(rng.integers(0, 65536, (20, 31)).astype(np.uint16)),
         "one pixel": np.array([[7]], np.uint8),
         "one column": film[:, :1],
         "a view": film[::2, ::-1],

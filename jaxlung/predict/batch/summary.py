@@ -143,7 +143,9 @@ def write_parquet(path: Path, table: bytes) -> None:
         for name in FIELDS
         if name not in words
     }
-    options = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=True)
+    options = pyarrow.csv.ConvertOptions(
+        column_types=types, strings_can_be_null=True, null_values=[""]
+    )
     parsing = pyarrow.csv.ParseOptions(newlines_in_values=True)
     read = pyarrow.csv.read_csv(io.BytesIO(table), convert_options=options, parse_options=parsing)
     with write_whole(path) as partial:

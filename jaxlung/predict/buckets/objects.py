@@ -77,20 +77,30 @@ def _at(url: Url, volumes: bool, but_not: str, aside: dict[str, str]) -> Iterato
     if "" in objects:
         yield _make_source(url, PurePosixPath(url).name, objects[""], volumes)
         return
+    # Outputs have the names of objects, and a key may be any text: "../a.png", "//etc/a.png".
+    odd = {name for name in objects if not _stays_below(name)}
+    aside |= {Url(f"{root}/{name}"): "key with .. or //" for name in odd}
     listed = {
         name: info
         for name, info in objects.items()
-        if not any(map(is_hidden, PurePosixPath(name).parts))
+        if name not in odd
+        and not any(map(is_hidden, PurePosixPath(name).parts))
         and not (but_not and f"{root}/{name}".startswith(f"{but_not}/"))
     }
     with ThreadPoolExecutor(_READERS) as readers:
-        starts = readers.map(lambda name: _read_start(root, name), listed)
+        starts = readers.map(lambda item: _read_start(root, *item), listed.items())
         for (name, info), start in zip(listed.items(), starts, strict=True):
             place = Url(f"{root}/{name}")
             if kind := _name_aside(start, name, volumes):
                 aside[place] = kind
             else:
                 yield _make_source(place, name, info, volumes)
+
+
+def _stays_below(name: str) -> bool:
+    """Says whether a file of this name lies below the folder that it is put into."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def _read_object(store: Any, url: Url, key: str) -> dict[str, dict[str, Any]] | None:
@@ -129,9 +139,11 @@ def _match(url: Url) -> tuple[Url, dict[str, dict[str, Any]]]:
     return root, objects
 
 
-def _read_start(root: Url, name: str) -> bytes:
+def _read_start(root: Url, name: str, info: Mapping[str, Any]) -> bytes:
     """Reads an object's first START bytes where they decide what it is."""
     if not may_be_dicom(name) or _kind_by_name(name):
+        return b""
+    if info.get("size") == 0:  # S3 refuses a range of nothing
         return b""
     url = Url(f"{root}/{name}")
     store, key = open_store(url)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from jaxlung.errors import InputError
+from jaxlung.predict.buckets import objects
 from jaxlung.predict.buckets.objects import find_objects
 from jaxlung.system.urls import Url
 from tests.helpers.bucket_runs import film
@@ -38,6 +39,37 @@ def test_a_folder_gives_every_film_below_it(bucket):
         ("a/b/3", "a/b/3.png"),
     ]
     assert aside == {".gz": 1, ".mhd": 1, "no suffix": 1, ".zip": 1}
+
+
+def test_no_key_leads_out_of_the_folder_of_outputs():
+    """Whoever may write to a bucket chooses its keys, and outputs are named by them."""
+    store, aside = fsspec.filesystem("memory"), Counter()
+    keys = ["/keys/../up.png", "/keys//etc/evil.png", "/keys/a/../../b.png", "/keys/fine.png"]
+    try:
+        store.pipe_file("/keys/fine.png", film(1))
+        for key in keys[:3]:
+            store.store[key] = store.store["/keys/fine.png"]
+        for url in ("memory://keys", "memory://keys/*"):
+            found = find_objects([Url(url)], volumes=False, passed_over=aside)
+            for source in found:
+                assert not source.name.is_absolute() and ".." not in source.name.parts
+            assert "fine" in [source.name.name for source in found]
+    finally:
+        for key in keys:
+            store.store.pop(key, None)
+
+
+@pytest.mark.parametrize(
+    "name, below",
+    [("a/b.png", True), ("a/..b.png", True), ("/etc/a.png", False), ("a/../../b.png", False)],
+)
+def test_names_that_stay_below_a_folder(name, below):
+    assert objects._stays_below(name) == below
+
+
+def test_nothing_is_read_of_an_empty_object_which_s3_refuses(monkeypatch):
+    monkeypatch.setattr(objects, "open_store", lambda _: pytest.fail("it was read"))
+    assert objects._read_start(Url("memory://keys"), "_SUCCESS", {"size": 0}) == b""
 
 
 def test_scans_in_one_file_are_found_where_the_model_knows_them(bucket):
