@@ -6,7 +6,7 @@
  */
 
 /** Colours as 0xBBGGRR, which is how a 32-bit word lies in an ImageData on today's machines. */
-const COLOURS = { 1: 0xffd24d, 2: 0x4db4ff, other: 0xd08cff };
+const COLOURS = { 1: 0x4db4ff, 2: 0xffd24d, other: 0xd08cff };
 
 /** Returns the grey of each stored value: low is black and high is white, or the other way round. */
 export function windowTable(bits, low, high, inverted) {
