@@ -300,7 +300,7 @@ def test_window_zoom_and_layers(shown):
     assert page.run(overlay, at) == [0, 0, 0, 0]  # inside the outline
     page.keys("o")
     red, green, blue, alpha = page.run(overlay, at)
-    assert blue > red and 0 < alpha < 255  # filled, in the right lung's colour
+    assert red > blue and 0 < alpha < 255  # filled, in the right lung's colour
     page.keys("o")
     assert page.run(overlay, at)[3] == 0  # hidden
     page.keys("t")
