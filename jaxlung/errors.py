@@ -61,6 +61,17 @@ def fail(error: object) -> NoReturn:
     raise SystemExit(2)
 
 
+def explain_os_error(error: OSError) -> str:
+    """Says which file the system refuses, and why, without the number of the error.
+
+    Example:
+        >>> explain_os_error(OSError(28, "No space left on device", "masks/1.png"))
+        'masks/1.png: No space left on device'
+    """
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
+
+
 def one_line_errors(function: Callable[P, R]) -> Callable[P, R]:
     """Wraps a `main` so that errors meant for the user end in one line and a non-zero exit."""
 

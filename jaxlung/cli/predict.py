@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, explain_os_error
 from jaxlung.predict.batch.formats import IMAGE_FORMATS
 
 if TYPE_CHECKING:
@@ -239,8 +239,7 @@ def predict_command(arguments: argparse.Namespace) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        raise OSError(f"{out}: cannot go on ({reason or error}); {_GO_ON}") from error
+        raise OSError(f"{out}: cannot go on ({explain_os_error(error)}); {_GO_ON}") from error
     if failed:
         raise SystemExit(1)
 

@@ -1,5 +1,6 @@
 """Finds the pieces of a mask. Functions of numpy."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -38,6 +39,17 @@ def find_pieces(mask_HxW: np.ndarray) -> Pieces:
     return _label_all(mask) if outlines is None else _fill_outlines(mask, outlines)
 
 
+def slice_box(box_4: Sequence[int]) -> tuple[slice, slice]:
+    """Returns the rows and columns of a box: left, top, width, height.
+
+    Example:
+        >>> slice_box((1, 2, 3, 4))
+        (slice(2, 6, None), slice(1, 4, None))
+    """
+    left, top, width, height = box_4
+    return slice(top, top + height), slice(left, left + width)
+
+
 def fill_holes(piece_HxW: np.ndarray) -> np.ndarray:
     """Fills the holes of one 4-connected piece, bool [H, W]: what its outside does not reach.
 
@@ -57,19 +69,13 @@ def fill_holes(piece_HxW: np.ndarray) -> np.ndarray:
     return filled.view(bool)
 
 
-def _find_outlines(mask: np.ndarray) -> tuple[list[np.ndarray], np.ndarray | None]:
-    """Returns outlines of 8-connected pieces and of their holes, and who lies in whom."""
-    outlines, tree = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
-    return list(outlines), tree
-
-
 def _find_few_outlines(mask: np.ndarray) -> list[np.ndarray] | None:
     """Returns the outlines of all pieces; None where these are many, or not to be told by outlines.
 
     Outlines are of 8-connected pieces. Without two pixels that touch by a corner alone these are
     the 4-connected ones. A piece in a hole of another would be painted over.
     """
-    outlines, tree = _find_outlines(mask)
+    outlines, tree = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
     if tree is None:
         return []
     parents = tree[0, :, 3]
@@ -94,14 +100,14 @@ def _fill_outlines(mask: np.ndarray, outlines: list[np.ndarray]) -> Pieces:
     index_HxW = np.zeros(mask.shape, np.uint8)
     boxes, sizes, centres = [(0, 0, 0, 0)], [0], [(0.0, 0.0)]
     for i, outline in enumerate(outlines, 1):
-        left, top, width, height = cv2.boundingRect(outline)
-        rows, columns = slice(top, top + height), slice(left, left + width)
+        left, top, width, height = box = cv2.boundingRect(outline)
+        inside = slice_box(box)
         piece = np.zeros((height, width), np.uint8)
         cv2.drawContours(piece, [outline], 0, 1, cv2.FILLED, offset=(-left, -top))
-        piece &= mask[rows, columns]
+        piece &= mask[inside]
         sums = cv2.moments(piece, binaryImage=True)
         size = round(sums["m00"])
-        index_HxW[rows, columns] += i * piece
+        index_HxW[inside] += i * piece
         boxes.append((left, top, width, height))
         sizes.append(size)
         # As whole numbers, so that the quotient is that of `_label_all`, bit for bit.

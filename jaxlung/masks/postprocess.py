@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from jaxlung.masks.pieces import fill_holes, find_pieces
+from jaxlung.masks.pieces import fill_holes, find_pieces, slice_box
 from jaxlung.masks.shape import SECOND_LUNG
 from jaxlung.structures import PIECES
 
@@ -54,14 +54,13 @@ def keep_pieces(mask_HxW: np.ndarray, count: int) -> np.ndarray:
         [[1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 1, 1], [1, 1, 1, 0, 0, 0]]
     """
     out_HxW = np.zeros(mask_HxW.shape, bool)
-    left, top, width, height = cv2.boundingRect(mask_HxW.view(np.uint8))
-    if not width:
+    extent = cv2.boundingRect(mask_HxW.view(np.uint8))
+    if not any(extent):
         return out_HxW
-    rows, columns = slice(top, top + height), slice(left, left + width)
-    boxed_hxw = out_HxW[rows, columns]
-    found = find_pieces(mask_HxW[rows, columns])
+    boxed_hxw = out_HxW[slice_box(extent)]
+    found = find_pieces(mask_HxW[slice_box(extent)])
     largest = 1 + np.argsort(-found.sizes_N[1:], kind="stable")[:count]
-    boxes = [_box(found.boxes_Nx4[label]) for label in largest]
+    boxes = [slice_box(found.boxes_Nx4[label]) for label in largest]
     # Filled before they are compared, so that what is kept once is kept again.
     pieces = [
         fill_holes(found.index_HxW[box] == label) for label, box in zip(largest, boxes, strict=True)
@@ -71,8 +70,3 @@ def keep_pieces(mask_HxW: np.ndarray, count: int) -> np.ndarray:
         if size >= SECOND_LUNG * max(sizes):
             boxed_hxw[box] |= piece
     return out_HxW
-
-
-def _box(box_4: np.ndarray) -> tuple[slice, slice]:
-    left, top, width, height = box_4
-    return slice(top, top + height), slice(left, left + width)

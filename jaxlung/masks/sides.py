@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from jaxlung.masks.pieces import Pieces, find_pieces
+from jaxlung.masks.pieces import Pieces, find_pieces, slice_box
 from jaxlung.masks.shape import SECOND_LUNG
 
 SIDES = {"right": 1, "left": 2}
@@ -55,7 +55,7 @@ def label_sides(mask_HxW: np.ndarray, *, mirrored: bool = False) -> np.ndarray:
     across, down, width, height = cv2.boundingRect(mask_HxW.view(np.uint8))
     if not width:
         return side_HxW
-    box = slice(down, down + height), slice(across, across + width)
+    box = slice_box((across, down, width, height))
     boxed_hxw = mask_HxW[box]
     pieces = find_pieces(boxed_hxw)
     cores = _cores(_reduced(boxed_hxw))

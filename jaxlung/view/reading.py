@@ -1,6 +1,6 @@
 """Reads what the page shows of a film: pixels, masks, probabilities. The last ones are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -124,24 +124,22 @@ class Reader:
             return True
 
     def _pixels(self, film: Film) -> Shown:
-        def read() -> Shown:
-            self._take_stamp(film)
-            return first.read_shown(film)
-
-        shown: Shown = self.cache.get(("pixels", film.id), read)
+        shown: Shown = self._keep("pixels", film, first.read_shown)
         return shown
 
     def volume(self, film: Film) -> Volume:
-        def read() -> Volume:
-            self._take_stamp(film)
-            return first.read_volume(film)
-
-        volume: Volume = self.cache.get(("volume", film.id), read)
+        volume: Volume = self._keep("volume", film, first.read_volume)
         return volume
 
-    def _take_stamp(self, film: Film) -> None:
-        with first.errors_named(film):
-            self._stamps[film.id] = film.source.stamp
+    def _keep(self, kind: str, film: Film, read: Callable[[Film], Any]) -> Any:
+        """Returns what a film's file holds, from the cache or with the stamp of the file."""
+
+        def read_anew() -> Any:
+            with first.errors_named(film):
+                self._stamps[film.id] = film.source.stamp
+            return read(film)
+
+        return self.cache.get((kind, film.id), read_anew)
 
     def encode_image(self, film: Film, row: Row) -> bytes:
         """Encodes what training gets of a film or a scan. Raises as `show`."""

@@ -34,6 +34,13 @@ def programs(page):
     return {block.split()[1]: block for block in blocks if block}
 
 
+def anchors_of(text):
+    """The anchors that a code host and the site give to the headings of a page."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def sentences(page):
     """The sentences of a page's prose: no code, no tables, links by their words."""
     text = re.sub(r"^```.*?^```", "", read(page), flags=re.DOTALL | re.MULTILINE)

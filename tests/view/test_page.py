@@ -348,9 +348,8 @@ def test_the_keyboard_alone_draws(served, browser):
     page.check_quiet()
 
 
-def test_what_is_drawn_while_the_server_is_away_is_sent_later(served, browser):
-    """The open page sends it; and a page that was closed meanwhile, from what the browser kept."""
-    page = ReviewPage(browser, served.address)
+def draw_while_away(page, served):
+    """Stops the server and draws; returns the film's name and the mask to come."""
     page.wait("[...jaxlung.films.values()].every(f => f.ready)")
     name = page.name()
     expected = page.mask() > 0
@@ -359,6 +358,13 @@ def test_what_is_drawn_while_the_server_is_away_is_sent_later(served, browser):
     points = page.drag([(20, 20), (60, 25)])
     expected |= stroke_mask(expected, points, 9)
     page.wait("document.getElementById('saving').dataset.state == 'away'")
+    return name, expected
+
+
+def test_what_is_drawn_while_the_server_is_away_is_sent_later(served, browser):
+    """The open page sends it; and a page that was closed meanwhile, from what the browser kept."""
+    page = ReviewPage(browser, served.address)
+    name, expected = draw_while_away(page, served)
     assert "Not saved yet" in page.text("#live")
     served.start()
     page.wait_saved()
@@ -725,14 +731,7 @@ def test_a_film_that_joins_takes_no_stroke_of_another(at_once, browser, tmp_path
     served.start()
     try:
         page = ReviewPage(browser, served.address)
-        page.wait("[...jaxlung.films.values()].every(f => f.ready)")
-        name = page.name()
-        expected = page.mask() > 0
-        page.size(9)
-        served.stop()
-        points = page.drag([(20, 20), (60, 25)])
-        expected |= stroke_mask(expected, points, 9)
-        page.wait("document.getElementById('saving').dataset.state == 'away'")
+        name, expected = draw_while_away(page, served)
         for place in (folder / "a.png", late / f"{name}.png"):  # one that sorts first, a namesake
             Image.fromarray(film_of(lungs(HEIGHT, WIDTH), 9)).save(place)
         served.start()

@@ -11,7 +11,7 @@ import pytest
 import jaxlung
 from jaxlung.cli.main import make_parser
 from jaxlung.config import Config
-from tests.helpers.doc_pages import ROOT, sentences
+from tests.helpers.doc_pages import ROOT, anchors_of, sentences
 
 DOCS = ROOT / "docs"
 PAGES = [path for path in sorted(DOCS.rglob("*.md")) if "_build" not in path.parts]
@@ -23,14 +23,6 @@ def pages_of(toctree):
     """The files that a toctree names, by pattern or one by one."""
     entries = [line for line in toctree.splitlines() if line and not line.startswith(":")]
     return {path for entry in entries for path in DOCS.glob(f"{entry}.*")} & {*PAGES, *NOTEBOOKS}
-
-
-def anchors_of(text):
-    """The anchors that a code host and the site give to the headings of a page."""
-    headings = re.findall(
-        r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE
-    )
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_page_is_in_a_toctree():

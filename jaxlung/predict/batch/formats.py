@@ -56,9 +56,8 @@ class Format(NamedTuple):
 def _write_png(mask: MaskFile) -> None:
     from jaxlung.io import images
 
-    labels = mask.labels
     images.write_png(
-        mask.path, labels if mask.sides else (labels > 0).view("uint8") * labels.dtype.type(255)
+        mask.path, mask.labels if mask.sides else (mask.labels > 0).view("uint8") * 255
     )
 
 

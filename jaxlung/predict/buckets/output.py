@@ -111,6 +111,9 @@ class _BucketJournal(Journal):
     def _path(self) -> Path:
         return self.folder / JOURNAL
 
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{_PART}{self._batch}-{number:06d}.jsonl"
+
     def add(self, row: Row) -> None:
         super().add(row)
         self._waiting += 1
@@ -120,7 +123,7 @@ class _BucketJournal(Journal):
     def flush(self) -> None:
         """Puts the rows that are not in the bucket yet. Raises BucketError."""
         if self._waiting:
-            part = self.folder / f"{_PART}{self._batch}-{self._number:06d}.jsonl"
+            part = self._part(self._number)
             with open(self._path, "rb") as file:
                 file.seek(self._written)
                 part.write_bytes(file.read())
@@ -138,7 +141,7 @@ class _BucketJournal(Journal):
         self._bucket.publish(self.folder / name for name in names)
         remove(self._bucket.place(self._path))  # the summary counts from now on
         for number in range(self._number):
-            remove(Url(f"{self._bucket.url}/{_PART}{self._batch}-{number:06d}.jsonl"))
+            remove(self._bucket.place(self._part(number)))
         return rows
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 
-from jaxlung.errors import InputError
+from jaxlung.errors import InputError, explain_os_error
 from jaxlung.predict.batch.models import Models
 from jaxlung.predict.batch.outputs import Job, Options
 from jaxlung.predict.batch.sources import Source
@@ -117,8 +117,7 @@ def _outcome(job: Job, function: Callable[..., R], *arguments: Any) -> tuple[R |
     try:
         result, seconds = timed(function, *arguments)
     except OSError as error:  # ends the batch
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        told = job.options.tell(redact(reason or error))
+        told = job.options.tell(redact(explain_os_error(error)))
         return None, json.dumps({"ends": told, "warnings": []}), 0.0
     if isinstance(result, InputError):
         odd = getattr(result, "warnings", [])
