@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 from jaxlung.version import __version__
 
 if TYPE_CHECKING:
-    from jaxlung import augmentation, losses, metrics, model, optimizer, phantom, preprocess, steps
+    from jaxlung import (
+        augmentation,
+        forward,
+        losses,
+        metrics,
+        model,
+        optimizer,
+        phantom,
+        preprocess,
+        steps,
+    )
     from jaxlung.augmentation import augment
     from jaxlung.config import Config, default_config, member_configs, parse_config
     from jaxlung.errors import InputError, TrainingError
@@ -52,7 +62,7 @@ _NAMES = {
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 # None of these is also a name above: importing the module would hide the function.
-_PARTS = "augmentation losses metrics model optimizer phantom preprocess steps".split()
+_PARTS = "augmentation forward losses metrics model optimizer phantom preprocess steps".split()
 _MODULES = {
     **{name: name for name in _PARTS},
     "statistics": "metrics.statistics",

@@ -8,7 +8,7 @@ bool [B], False for the padding of the last batch.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import flax
@@ -19,6 +19,7 @@ import optax
 from jaxlung import metrics
 from jaxlung.augmentation import augment
 from jaxlung.config import AugmentConfig, LossConfig
+from jaxlung.forward import WHOLE, Placement, compute_logits
 from jaxlung.losses import mean_over_labelled, segmentation_loss
 from jaxlung.model import UNet, to_mask, to_probability
 from jaxlung.preprocess import is_lung, normalize, to_share
@@ -68,17 +69,6 @@ class Recipe:
     def loss_of_one(self, logits_BxSxSx1: jax.Array, mask_BxSxSx1: jax.Array) -> jax.Array:
         """Computes each image's loss for one structure, float32 [B]."""
         return segmentation_loss(logits_BxSxSx1, mask_BxSxSx1, **dataclasses.asdict(self.loss))
-
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """Where images and parameters lie while the network runs; by default as they come."""
-
-    spread_rows: Callable[[jax.Array], jax.Array] = lambda image: image
-    gather_params: Callable[[Any], Any] = lambda params: params
-
-
-WHOLE = Placement()
 
 
 def init_state(key: jax.Array, recipe: Recipe, size: int) -> TrainState:
@@ -217,7 +207,7 @@ def eval_step(
         loss float32 [B], counts (`metrics.Counts` of [B, C]), labelled and valid as given; where
         the recipe keeps masks also the prediction and the truth, bool [B, S, S, C].
     """
-    logits = _logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
+    logits = compute_logits(variables, place.spread_rows(batch["image"]), recipe.model, place)
     mask_BxSxSxC, labelled_BxC = to_share(batch["mask"]), batch["labelled"]
     truth_BxSxSxC = is_lung(batch["mask"])
     prediction_BxSxSxC = to_mask(to_probability(logits), recipe.threshold)
@@ -229,47 +219,3 @@ def eval_step(
         "valid": batch["valid"],
         **(masks if recipe.keeps_masks else {}),
     }
-
-
-def predict_step(
-    variables: Any,
-    image_BxSxS: jax.Array,
-    model: UNet,
-    place: Placement = WHOLE,
-    *,
-    tta: bool = False,
-    mirror: Sequence[int] = (),
-) -> jax.Array:
-    """Returns the probabilities of each output, float32 [B, S, S, C], of uint8 canvases.
-
-    Args:
-        variables: `TrainState.variables`.
-        image_BxSxS: uint8.
-        model: the network.
-        place: where images and parameters lie meanwhile.
-        tta: test-time augmentation: the mean of an image's probabilities and of its mirror
-            image's, mirrored back; left and right structures change places in it.
-        mirror: as in `Recipe`.
-    """
-    image_BxSxS = place.spread_rows(image_BxSxS)
-    probability_BxSxSxC = to_probability(_logits(variables, image_BxSxS, model, place))
-    if not tta:
-        return probability_BxSxSxC
-    mirrored_BxSxSxC = to_probability(_logits(variables, image_BxSxS[:, :, ::-1], model, place))
-    if any(i != of for i, of in enumerate(mirror)):
-        mirrored_BxSxSxC = mirrored_BxSxSxC[..., jnp.array(mirror)]
-    return (probability_BxSxSxC + mirrored_BxSxSxC[:, :, ::-1]) / 2
-
-
-def _logits(variables: Any, image_BxSxS: jax.Array, model: UNet, place: Placement) -> Any:
-    variables = {**variables, "params": place.gather_params(variables["params"])}
-    return model.apply(variables, normalize(image_BxSxS))
-
-
-def mean_of_members(step: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    """Makes step(variables, image_BxSxS) the mean over members, whose variables are [M, ...]."""
-
-    def mean(variables_M: Any, image_BxSxS: jax.Array) -> jax.Array:
-        return jax.vmap(step, in_axes=(0, None))(variables_M, image_BxSxS).mean(0)
-
-    return mean

@@ -24,6 +24,7 @@ from jaxlung.errors import InputError
 from jaxlung.evaluation import plots
 from jaxlung.evaluation.evaluate import _plan, evaluate
 from jaxlung.evaluation.model_scores import Task, score_split
+from jaxlung.forward import predict_step
 from jaxlung.metrics import Counts
 from jaxlung.model import UNet
 from jaxlung.phantom import radiographs
@@ -147,7 +148,7 @@ def test_the_mirror_image_gives_the_mirrored_masks_with_sides_exchanged():
     model = UNet(outputs=SIDED, width=2, depth=1, patch=1)
     variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 1)))
     predict = jax.jit(
-        functools.partial(steps.predict_step, model=model, tta=True, mirror=mirror_order(SIDED))
+        functools.partial(predict_step, model=model, tta=True, mirror=mirror_order(SIDED))
     )
     image = np.random.default_rng(0).integers(0, 256, (2, 16, 16), np.uint8)
     plain, mirrored = predict(variables, image), predict(variables, image[:, :, ::-1])

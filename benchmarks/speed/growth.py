@@ -27,6 +27,7 @@ from jaxlung.devices.mesh import (
     replicated,
     to_devices,
 )
+from jaxlung.forward import predict_step
 from jaxlung.model import build_model
 from jaxlung.system.start import keep_freed_memory, use_cores
 
@@ -84,7 +85,7 @@ def programs(task: str, size: int = 256, batch: int = 8, width: int = 16) -> Any
             state, metrics = program(state, arrays, key)
             float(metrics["loss"])
     else:
-        predict = functools.partial(steps.predict_step, model=model)
+        predict = functools.partial(predict_step, model=model)
         inputs = ({"params": state.params, "batch_stats": {}}, arrays["image"])
         program = jit_predict_step(predict).lower(*inputs).compile()
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxlung.errors import InputError
-from jaxlung.predict.load import make_canvas_predictor
+from jaxlung.predict.canvases import make_canvas_predictor
 from jaxlung.predict.predictor import Predictor
 from jaxlung.structures import PIECES
 from jaxlung.system.digests import digest_weights

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxlung import steps
 from jaxlung.export.check import compare
 from jaxlung.export.exported import Exported, count_channels, is_kernel
+from jaxlung.forward import mean_of_members, predict_step
 from jaxlung.model import build_model
 from jaxlung.structures import mirror_order
 from jaxlung.system.files import write_json, write_whole
@@ -49,14 +49,14 @@ def _make_function(exported: Exported) -> Callable[[jax.Array], dict[str, jax.Ar
     model = exported.model
     outputs = model.config.model.outputs
     step = functools.partial(
-        steps.predict_step,
+        predict_step,
         # As for an image on several devices: plain convolutions, which all platforms have. Which
         # of its own a CPU would take depends on the batch, and that is not known here.
-        model=build_model(model.config.model, split=True),
+        model=build_model(model.config.model, split=True, drawn=False),
         tta=model.tta,
         mirror=mirror_order(outputs),
     )
-    whole = step if model.members == 1 else steps.mean_of_members(step)
+    whole = step if model.members == 1 else mean_of_members(step)
 
     def keep(path: Any, array: Any) -> np.ndarray:
         is_half = exported.float16 and is_kernel(path[-1].key)

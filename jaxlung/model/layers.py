@@ -6,9 +6,14 @@ jaxlung (sums by group, gradients of max pooling), and benchmarks/speed/layers.p
 Remove `PatchStem` when XLA partitions that convolution correctly.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+Initializer = Callable[..., Any]
 
 he_normal = nn.initializers.he_normal()
 
@@ -29,6 +34,7 @@ class UpConv(nn.Module):
     features: int
     dtype: str = "float32"
     factor: int = 2
+    kernel_init: Initializer = he_normal
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -38,7 +44,7 @@ class UpConv(nn.Module):
             f * f * self.features,
             use_bias=False,
             dtype=self.dtype,
-            kernel_init=he_normal,
+            kernel_init=self.kernel_init,
             name="blocks",
         )(x)
         x = x.reshape(batch, height, width, f, f, self.features)
@@ -63,12 +69,13 @@ class PatchStem(nn.Module):
     features: int
     side: int
     dtype: str = "float32"
+    kernel_init: Initializer = he_normal
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         batch, height, width, channels = x.shape
         side, features = self.side, self.features
-        kernel = self.param("kernel", he_normal, (side, side, channels, features))
+        kernel = self.param("kernel", self.kernel_init, (side, side, channels, features))
         bias = self.param("bias", nn.initializers.zeros, (features,))
         x = x.reshape(batch, height // side, side, width // side, side, channels)
         x = x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // side, width // side, -1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxlung.config import ModelConfig
 from jaxlung.model import conv
-from jaxlung.model.layers import GroupNorm, PatchStem, UpConv, he_normal, max_pool
+from jaxlung.model.layers import GroupNorm, Initializer, PatchStem, UpConv, he_normal, max_pool
 from jaxlung.structures import LUNG
 
 Array = TypeVar("Array", np.ndarray, jax.Array)
@@ -27,7 +27,8 @@ class UNet(nn.Module):
     connections gated by attention (Oktay et al. 2018, arXiv:1804.03999).
 
     Fields: `jaxlung.config.ModelConfig` explains them; `split` says that the rows or channels of
-    one image lie on several devices, for which XLA's own convolutions are taken.
+    one image lie on several devices, for which XLA's own convolutions are taken. Flax traces
+    `kernel_init` at each application too, to compare shapes; he_normal takes half of the tracing.
 
     Call:
         image_BxHxWx1: float32 in [0, 1]; H and W are multiples of patch * 2**depth.
@@ -60,6 +61,7 @@ class UNet(nn.Module):
     remat: bool = False
     standardize: bool = True
     split: bool = False
+    kernel_init: Initializer = he_normal
 
     @nn.compact
     def __call__(self, image_BxHxWx1: jax.Array, *, train: bool = False) -> jax.Array:
@@ -72,7 +74,7 @@ class UNet(nn.Module):
         x = standardize(image_BxHxWx1) if self.standardize else image_BxHxWx1
         x = x.astype(self.dtype)
         if self.patch > 1 and self.split:
-            x = PatchStem(self.width, self.patch, self.dtype, name="stem")(x)
+            x = PatchStem(self.width, self.patch, self.dtype, self.kernel_init, name="stem")(x)
         elif self.patch > 1:
             x = self._conv(self.width, self.patch, "stem", strides=self.patch, padding="VALID")(x)
         block = nn.remat(UNet._block, static_argnums=(2, 3, 4)) if self.remat else UNet._block
@@ -83,12 +85,12 @@ class UNet(nn.Module):
             x = max_pool(x)
         x = block(self, x, self.width * 2**self.depth, "bottleneck", train)
         for level in reversed(range(self.depth)):
-            x = UpConv(self.width * 2**level, self.dtype, name=f"up{level}")(x)
+            x = self._up(self.width * 2**level, f"up{level}")(x)
             skip = self._gate(skips[level], x, f"gate{level}") if self.attention else skips[level]
             x = jnp.concatenate([skip, x], axis=-1)
             x = block(self, x, self.width * 2**level, f"decoder{level}", train)
         if self.patch > 1:
-            x = UpConv(len(self.outputs), self.dtype, self.patch, name="head")(x)
+            x = self._up(len(self.outputs), "head", self.patch)(x)
         else:
             x = nn.Conv(len(self.outputs), (1, 1), dtype=self.dtype, name="head")(x)
         return x.astype(jnp.float32)
@@ -122,11 +124,14 @@ class UNet(nn.Module):
     def _conv(self, features: int, side: int, name: str, **options: Any) -> nn.Conv:
         kernel = (side, side)
         return nn.Conv(
-            features, kernel, dtype=self.dtype, kernel_init=he_normal, name=name, **options
+            features, kernel, dtype=self.dtype, kernel_init=self.kernel_init, name=name, **options
         )
 
+    def _up(self, features: int, name: str, factor: int = 2) -> UpConv:
+        return UpConv(features, self.dtype, factor, self.kernel_init, name=name)
+
     def _dense(self, features: int, name: str) -> nn.Dense:
-        return nn.Dense(features, dtype=self.dtype, kernel_init=he_normal, name=name)
+        return nn.Dense(features, dtype=self.dtype, kernel_init=self.kernel_init, name=name)
 
     def _norm(self, name: str, features: int, train: bool) -> Callable[[jax.Array], jax.Array]:
         if self.norm == "group":
@@ -183,12 +188,20 @@ def to_mask(probability: Array, threshold: float = 0.5) -> Array:
     return probability >= threshold
 
 
-def build_model(config: ModelConfig, *, split: bool = False) -> UNet:
-    """Returns the U-Net of a config; `split` as in `UNet`. Without outputs it marks the lung.
+def build_model(config: ModelConfig, *, split: bool = False, drawn: bool = True) -> UNet:
+    """Returns the U-Net of a config. Without outputs it marks the lung.
+
+    Args:
+        config: its fields.
+        split: as in `UNet`.
+        drawn: False: parameters come from elsewhere, and `init` would give kernels of zeros. The
+            network computes the same, and is traced in half of the time.
 
     Example:
         >>> build_model(ModelConfig(width=8)).width
         8
     """
     fields = dataclasses.asdict(config)
-    return UNet(**{**fields, "outputs": config.outputs or UNet.outputs}, split=split)
+    kernel_init = he_normal if drawn else nn.initializers.zeros
+    outputs = config.outputs or UNet.outputs
+    return UNet(**{**fields, "outputs": outputs}, split=split, kernel_init=kernel_init)

@@ -1,28 +1,20 @@
 """Loads a trained run, several, or a bundled model as a `Predictor`."""
 
-import contextlib
-import functools
 import operator
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from jaxlung import steps
-from jaxlung.config import Config, ModelConfig, member_configs
-from jaxlung.devices.mesh import jit_predict_step, make_mesh, replicated, to_devices
+from jaxlung.config import Config
 from jaxlung.errors import InputError
-from jaxlung.model import build_model
+from jaxlung.predict.canvases import make_canvas_predictor
 from jaxlung.predict.predictor import Predictor
-from jaxlung.structures import LUNG, mirror_order
-from jaxlung.system.threads import largest_divisor
+from jaxlung.structures import LUNG
 from jaxlung.weights import bundled
-from jaxlung.workdir.best import NotValidated, restore_best
-from jaxlung.workdir.checkpoints import abstract_like
-from jaxlung.workdir.record import Contents, read_config, read_contents
+from jaxlung.workdir.record import Contents
 
 ModelLike = str | os.PathLike[str]
 
@@ -103,40 +95,9 @@ def _read(model: ModelLike) -> bundled.Model:
     if bundled.is_model_name(model):
         return bundled.read_model(str(model))
     bundled.check_exists(model)
-    workdir = Path(model)
-    config = read_config(workdir)
-    if config.is_ensemble:
-        return _read_members(config, workdir)
-    variables, step = _restore(config, workdir)
-    return bundled.Model(config, step, read_contents(workdir), [variables])
+    from jaxlung.predict.runs import read_run  # Orbax takes a quarter of a start
 
-
-def _read_members(config: Config, workdir: Path) -> bundled.Model:
-    """Reads the members that have a best, in the workdir of a `train_ensemble`."""
-    variables_M, steps_M = [], []
-    for i, member in enumerate(member_configs(config)):
-        with contextlib.suppress(NotValidated):
-            variables, step = _restore(member, workdir / "members" / str(i))
-            variables_M.append(variables)
-            steps_M.append(step)
-    if not steps_M:
-        raise InputError(f"{workdir}: none of its members has come to its first validation yet")
-    return bundled.Model(config, steps_M[0], read_contents(workdir), variables_M)
-
-
-def _restore(config: Config, workdir: Path) -> tuple[Any, int]:
-    """Restores the best variables of a single run onto the first device; and their step."""
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = _trace_variables(config.model, config.data.size)
-    return restore_best(workdir, abstract_like(abstract, device))
-
-
-@functools.lru_cache(maxsize=32)
-def _trace_variables(model: ModelConfig, size: int) -> Any:
-    """Returns the shapes of a network's variables. Members and runs of a recipe share them."""
-    example = jax.ShapeDtypeStruct((1, size, size, 1), np.float32)
-    abstract = jax.eval_shape(build_model(model).init, jax.random.key(0), example)
-    return {"params": abstract["params"], "batch_stats": abstract.get("batch_stats", {})}
+    return read_run(Path(model))
 
 
 def _difference(config: Config, other: Config) -> str:
@@ -155,41 +116,3 @@ def _difference(config: Config, other: Config) -> str:
         if values(config) != values(other):
             return name
     return ""
-
-
-def make_canvas_predictor(
-    workdir: Path, config: Config, variables: Any, members: int, tta: bool
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Makes the function `Predictor.predict_canvases` of these variables."""
-    devices, compiled = jax.local_devices(), _jit_predict(config.model, tta, members > 1)
-
-    @functools.cache
-    def on_devices(count: int) -> tuple[Any, jax.sharding.Mesh]:
-        """Returns the variables on the first `count` devices; each count keeps its own copy."""
-        mesh = make_mesh(count, devices[:count])
-        return jax.device_put(variables, replicated(mesh)), mesh
-
-    def predict_canvases(canvas_BxSxS: np.ndarray) -> np.ndarray:
-        placed, mesh = on_devices(largest_divisor(len(canvas_BxSxS), len(devices)))
-        batch = to_devices({"image": canvas_BxSxS}, mesh)
-        probability_BxSxSxC = np.asarray(compiled(placed, batch["image"]))
-        if not np.isfinite(probability_BxSxSxC).all():  # it would pass for a mask without lung
-            raise InputError(f"{workdir}: the model's output is not finite; retrain it")
-        return probability_BxSxSxC
-
-    return predict_canvases
-
-
-@functools.lru_cache(maxsize=32)
-def _jit_predict(model: ModelConfig, tta: bool, several: bool) -> Callable[..., Any]:
-    """Jits the prediction by one or several members.
-
-    Models of one network share it, and its programs: each compiles once, however many are loaded.
-    """
-    step = functools.partial(
-        steps.predict_step,
-        model=build_model(model),
-        tta=tta,
-        mirror=mirror_order(model.outputs),
-    )
-    return jit_predict_step(steps.mean_of_members(step) if several else step)

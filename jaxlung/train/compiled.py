@@ -11,6 +11,7 @@ import optax
 from jaxlung import steps
 from jaxlung.config import Config, DataConfig, EnsembleConfig, MeshConfig, TrainConfig
 from jaxlung.devices import mesh as meshes
+from jaxlung.forward import Placement, predict_step
 from jaxlung.model import build_model
 from jaxlung.optimizer import make_optimizer
 from jaxlung.structures import lung_places, mirror_order
@@ -71,8 +72,9 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
         config.optim, steps_per_epoch=steps_per_epoch, num_epochs=config.train.num_epochs
     )
     fsdp = config.mesh.fsdp
+    split = meshes.splits_layers(mesh)
     recipe = steps.Recipe(
-        model=build_model(config.model, split=meshes.splits_layers(mesh)),
+        model=build_model(config.model, split=split, drawn=False),
         optimizer=optimizer,
         augment=config.augment,
         loss=config.loss,
@@ -83,15 +85,16 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
         lungs=lung_places(config.model.outputs),
         keeps_masks=config.train.postprocess,
     )
-    place = steps.Placement(meshes.spread_rows(mesh), meshes.gather_params(mesh, fsdp=fsdp))
-    init = functools.partial(steps.init_state, recipe=recipe, size=config.data.size)
+    place = Placement(meshes.spread_rows(mesh), meshes.gather_params(mesh, fsdp=fsdp))
+    drawn = dataclasses.replace(recipe, model=build_model(config.model, split=split))
+    init = functools.partial(steps.init_state, recipe=drawn, size=config.data.size)
     shapes = jax.eval_shape(init, jax.random.key(0))
     placed = meshes.state_sharding(shapes, mesh, fsdp=fsdp)
     jit_train = meshes.jit_train_steps if config.data.loader == "device" else meshes.jit_train_step
 
     def predict(variables: Any, image_BxSxS: jax.Array) -> jax.Array:
         # `write_overlays` shows the first few of a large batch.
-        return steps.predict_step(variables, image_BxSxS, recipe.model, place)[:SHOWN]
+        return predict_step(variables, image_BxSxS, recipe.model, place)[:SHOWN]
 
     return CompiledSteps(
         init=meshes.jit_init(init, mesh, fsdp=fsdp),

@@ -10,6 +10,7 @@ PARTS = {
     "package": "import jaxlung",
     "gate": "import numpy; from jaxlung import gate; gate.examine(numpy.eye(99))",
     "folder": "import jaxlung.io.images, jaxlung.data.folder",
+    "bundled": "jaxlung.load('cxr')",
     "prediction": "jaxlung.load, jaxlung.train_and_evaluate, jaxlung.evaluate",
 }
 _CHILD = """

@@ -9,7 +9,7 @@ import numpy as np
 from jaxlung.config import Config
 from jaxlung.config.settings import DataConfig, ModelConfig
 from jaxlung.model import build_model
-from jaxlung.predict.load import make_canvas_predictor
+from jaxlung.predict.canvases import make_canvas_predictor
 from jaxlung.predict.predictor import Predictor
 from jaxlung.workdir.record import Contents
 

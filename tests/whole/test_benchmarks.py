@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import ct_pictures
-from benchmarks.speed import speed, speed_report, volume
+from benchmarks.speed import end_to_end, speed, speed_report, volume
 from benchmarks.speed.peers.contender import Spec, unet_macs
 from jaxlung.io.ct.hounsfield import read_scan
+from jaxlung.io.images import read_film
 from jaxlung.model import UNet
 
 # What the scripts import of the repository beside the package, which alone is installed.
@@ -234,3 +235,24 @@ def test_pictures_of_a_slice_are_scored_on_their_own_grid(tmp_path):
     lung_HxW = np.hypot(*np.mgrid[-1:1:512j, -1:1:512j]) < 0.5
     assert ct_pictures.score(lung_HxW, lung_HxW) == 1.0
     assert ct_pictures.score(lung_HxW[::2, ::2], lung_HxW) > 0.99
+
+
+def test_a_rate_is_that_of_the_middle():
+    slow_start, slow_end = [-20.0, -10.0], [40.0, 60.0]
+    steady = [i / 2 for i in range(17)]
+    assert end_to_end.middle_rate([*slow_end, *steady, *slow_start]) == pytest.approx(2.0)
+    assert end_to_end.middle_rate([*steady, 9.0, -9.0]) == pytest.approx(2.0)
+
+
+def test_films_of_each_form_show_the_same(tmp_path):
+    source = tmp_path / "films"
+    source.mkdir()
+    film = np.random.default_rng(0).integers(0, 256, (8, 8)).astype(np.uint8)
+    film = cv2.resize(film, (64, 64), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(source / "a.png"), film)
+    for form, shape in (("512", (64, 64)), ("1024", (1024, 1024)), ("dicom", (2500, 2048))):
+        [path] = end_to_end.make_films(source, tmp_path / form, form, 1).iterdir()
+        found = read_film(path).image
+        assert found.shape == shape
+        small = cv2.resize(found.astype(np.float32), (64, 64), interpolation=cv2.INTER_AREA)
+        assert np.corrcoef(small.ravel(), film.ravel())[0, 1] > 0.99

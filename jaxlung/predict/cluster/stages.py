@@ -30,7 +30,7 @@ from jaxlung.predict.batch.work import (
     predict_scan,
     prepare_image,
 )
-from jaxlung.predict.load import make_canvas_predictor
+from jaxlung.predict.canvases import make_canvas_predictor
 from jaxlung.predict.predictor import BATCH, Predictor
 from jaxlung.predict.stream import timed
 from jaxlung.system.urls import redact
