@@ -21,7 +21,12 @@ def test_paths_and_urls_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://AKIAABCDEFGHIJKLMNOP:hidden@bucket/a", "https://host/a.png?sig=hidden"]
+    "url",
+    [
+        "s3://AKIAABCDEFGHIJKLMNOP:hidden@bucket/a",
+        "https://host/a.png?sig=hidden",
+        "https://hidden@host/a.png",
+    ],
 )
 def test_a_url_with_credentials_is_refused_without_telling_them(url):
     with pytest.raises(InputError, match="holds credentials.*environment") as refused:
