@@ -7,7 +7,7 @@ the home folder or in the machine's role. So URLs can be printed, and kept in su
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -28,6 +28,7 @@ _PACKAGES = {
 }
 # Stores whose objects appear whole. Others are file systems, where a file is renamed at its end.
 _WHOLE = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci")
+_SOME = 4  # objects that have to be refused beside one, until a bucket counts as closed
 # By names of exceptions, codes of errors, and statuses of HTTP.
 _DENIED = re.compile(
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
@@ -99,8 +100,7 @@ def open_store(url: Url) -> tuple[Any, str]:
 def explain(url: str, error: BaseException) -> str:
     """Says in one line why a store refused, without credentials."""
     names = list(_names(error))
-    full = any(map(_FULL.search, names))
-    if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if any(map(_FULL.search, names)) or _is_disk_full(error):
         return f"{url}: the bucket is full or over its quota; make room"
     if isinstance(error, FileNotFoundError):
         return f"{url}: there is no such object or bucket"
@@ -108,6 +108,10 @@ def explain(url: str, error: BaseException) -> str:
         return f"{url}: access is denied; check the credentials, and what they may do there"
     reason = redact(" ".join(str(error).split()))[:200]
     return f"{url}: cannot be reached ({type(error).__name__}{': ' if reason else ''}{reason})"
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _names(error: BaseException | None) -> Iterator[str]:
@@ -137,11 +141,14 @@ def _errors_explained(url: str) -> Iterator[None]:
         raise BucketError(explain(url, error)) from error
 
 
-def fetch(url: Url, path: Path) -> None:
+def fetch(url: Url, path: Path, others: Sequence[str] = ()) -> None:
     """Fetches an object into a file.
 
+    Args:
+        others: URLs of objects in the same bucket.
+
     Raises:
-        InputError: there is no such object.
+        InputError: there is no such object, or it cannot be read although one of the others can.
         BucketError: the store refuses.
     """
     with _errors_explained(url):
@@ -150,6 +157,33 @@ def fetch(url: Url, path: Path) -> None:
             store.get_file(key, str(path))
         except FileNotFoundError as error:
             raise InputError(f"{url}: there is no such object") from error
+        except Exception as error:
+            if not _is_disk_full(error) and gives_any(others):
+                raise InputError(explain(url, error)) from error
+            raise
+
+
+def choose_some(urls: Sequence[str]) -> tuple[str, ...]:
+    """Chooses a few of the objects of a bucket, all over it, for `gives_any`.
+
+    Example:
+        >>> choose_some(["m://b/1", "m://b/2", "m://b/3", "m://b/4", "m://b/5", "m://b/6"])
+        ('m://b/1', 'm://b/3', 'm://b/5')
+    """
+    return tuple(urls[:: max(1, -(-len(urls) // _SOME))])
+
+
+def gives_any(urls: Sequence[str]) -> bool:
+    """Says whether one of these objects can be read: if so, no bucket is closed to this process.
+
+    A store says "denied" alike of one object and of all.
+    """
+    for url in urls:
+        with contextlib.suppress(Exception):
+            store, key = open_store(Url(url))
+            store.cat_file(key, start=0, end=1)
+            return True
+    return False
 
 
 def put(path: Path, url: Url) -> None:

@@ -53,13 +53,13 @@ class Plan(NamedTuple):
 
 def encode_source(source: Source) -> str:
     """Writes a source as JSON, as it travels."""
-    path, member, name, is_volume, url, mark = source
-    return json.dumps([str(path), member, str(name), is_volume, url, mark])
+    path, member, name, *rest = source
+    return json.dumps([str(path), member, str(name), *rest])
 
 
 def _decode_source(text: str) -> Source:
-    path, member, name, *rest = json.loads(text)
-    return Source(Path(path), member, PurePosixPath(name), *rest)
+    path, member, name, is_volume, url, mark, others = json.loads(text)
+    return Source(Path(path), member, PurePosixPath(name), is_volume, url, mark, tuple(others))
 
 
 def without_weights(models: Models) -> Models:
