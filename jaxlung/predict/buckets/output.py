@@ -138,6 +138,8 @@ class _BucketJournal(Journal):
     ) -> list[Row]:
         rows = super().close(order, passed_over, parquet=parquet)
         names = (CSV, PARQUET, JSON) if parquet else (CSV, JSON)
+        if self._bucket.holds(self.folder / PARQUET):  # as `Journal.close` does
+            remove(self._bucket.place(self.folder / PARQUET))
         self._bucket.publish(self.folder / name for name in names)
         remove(self._bucket.place(self._path))  # the summary counts from now on
         for number in range(self._number):

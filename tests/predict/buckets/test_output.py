@@ -117,6 +117,12 @@ def test_one_film_that_is_denied_is_a_row_and_all_of_them_end_the_run(
     assert asked and not bucket.exists("/masks/summary.csv")
 
 
+def test_a_table_of_an_earlier_run_does_not_stay_beside_a_new_summary(tiny, bucket):
+    bucket.pipe_file("/masks/summary.parquet", b"of an earlier run on Ray")
+    tiny.predict(FILMS, "--out", MASKS)
+    assert bucket.exists("/masks/summary.csv") and not bucket.exists("/masks/summary.parquet")
+
+
 def test_a_run_that_was_killed_goes_on(tiny, bucket, capsys, monkeypatch):
     tiny.predict(FILMS, "--out", "memory://whole")
     monkeypatch.setattr(output, "_ROWS", 2)
