@@ -17,6 +17,7 @@ from typing import Any
 from jaxlung.errors import InputError
 from jaxlung.predict.batch.models import Models
 from jaxlung.predict.batch.outputs import Job
+from jaxlung.predict.batch.run import Results
 from jaxlung.predict.batch.summary import Row, make_row
 from jaxlung.predict.cluster.session import count_devices, open_session
 from jaxlung.predict.cluster.stages import (
@@ -49,7 +50,7 @@ class PredictionFailed(InputError):
 
 def predict_on_ray(
     models: Models, jobs: Sequence[Job], address: str, *, stall_s: float = STALL_S
-) -> Iterator[Done[Job, Row]]:
+) -> Results:
     """Yields each image's and scan's row once its outputs are written, in any order.
 
     Args:

@@ -9,8 +9,9 @@ from pathlib import PurePosixPath
 import pyarrow.parquet
 import pytest
 
+from jaxlung.cli import predict as predict_command
 from jaxlung.errors import InputError
-from jaxlung.predict.batch import summary
+from jaxlung.predict.batch import run, summary
 from jaxlung.predict.batch.outputs import Job, Options
 from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.cluster import pipeline, stages
@@ -116,6 +117,28 @@ def test_results_are_rows_failures_and_ends(tmp_path):
     ends = json.dumps({"ends": "the bucket is full"})
     with pytest.raises(OSError, match="the bucket is full"):
         list(pipeline._results(jobs, [base | {"failure": ends}]))
+
+
+def test_films_that_ray_loses_are_told_and_going_on_predicts_them(tmp_path, monkeypatch, capsys):
+    films, out, tiny = write_films(tmp_path / "films", 4), tmp_path / "out", Tiny()
+    tiny.predict(films / "0001.png", "--out", out)  # a row of an earlier run is no result
+
+    def lossy(models, jobs):
+        for done in run._here(models, jobs, 1):
+            if done.item.name not in ("0001", "0002"):
+                yield done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict_command, "_choose_ray", lambda _: lossy)
+        tiny.predict(films, "--out", out, "--overwrite", "--ray", code=1)
+    told = capsys.readouterr()
+    assert "2 failed (2 of them without a result; pass --resume)" in told.out
+    errors = told.err.splitlines()
+    assert len(errors) == 2 and f"{films / '0002.png'}: has no result" in errors[1]
+    status = {row["name"]: row["status"] for row in rows(out)}
+    assert status == {"0000": "ok", "0001": "failed", "0002": "failed", "0003": "ok"}
+    tiny.predict(films, "--out", out, "--resume")
+    assert "4 predicted (2 of them before)" in capsys.readouterr().out
 
 
 def test_stages_hold_every_film_and_raise_for_none(tmp_path, monkeypatch):
