@@ -58,8 +58,9 @@ def predict_on_ray(
         stall_s: seconds without any result after which the batch is given up.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers.
-        OSError: the batch cannot go on: a bucket refuses, a disk is full, workers fail or stall.
+        InputError: Ray is not installed, no cluster answers, or the model cannot predict.
+        OSError: the batch cannot go on: a bucket refuses, a disk is full, a worker does not see the
+            folder of outputs, workers fail or stall.
     """
     if not jobs:
         return
@@ -209,4 +210,6 @@ def _results(jobs: Sequence[Job], found: Iterable[dict[str, Any]]) -> Iterator[D
         failure = json.loads(one["failure"])
         if "ends" in failure:
             raise OSError(failure["ends"])
+        if "refused" in failure:  # as the plain command raises it
+            raise InputError(failure["refused"])
         yield Done(job, PredictionFailed(failure["error"], failure["warnings"]), seconds)
