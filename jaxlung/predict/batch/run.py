@@ -27,6 +27,7 @@ from jaxlung.predict.batch.work import (
 from jaxlung.predict.predictor import BATCH
 from jaxlung.predict.stream import Done, stream, timed
 from jaxlung.system.digests import digest_weights
+from jaxlung.system.files import remove_partials
 from jaxlung.system.threads import count_workers
 from jaxlung.version import __version__
 
@@ -84,6 +85,8 @@ def run_batch(
                 failed, lost = _follow(results, todo, journal)
         finally:
             journal.flush()
+        if engine or earlier.pending:  # of workers, or of a batch, that were killed
+            remove_partials(options.out)
         names = (job.name for job in jobs)
         rows = journal.close(names, passed_over or {}, parquet=options.parquet)
     if len(planned) > 1:

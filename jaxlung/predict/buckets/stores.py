@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from jaxlung.errors import InputError
+from jaxlung.system.files import name_partial
 from jaxlung.system.urls import Url, is_url, redact, redact_url
 
 _JAVA = ("hdfs", "arrow_hdfs")
@@ -187,19 +188,44 @@ def gives_any(urls: Sequence[str]) -> bool:
 
 
 def put(path: Path, url: Url) -> None:
-    """Puts a file into a bucket; the object appears whole or not at all. Raises BucketError."""
+    """Puts a file into a bucket; the object appears whole or not at all. Raises BucketError.
+
+    Where a store writes bit by bit, what is there is moved aside while the new file takes its
+    place: some stores replace nothing by a move, others remove it first.
+    """
     with _errors_explained(url):
         store, key = open_store(url)
         if url.protocol in _WHOLE:
             store.put_file(str(path), key)
             return
         place = PurePosixPath(key)
-        partial = str(place.with_name(f".{place.name}.partial"))
+        partial = str(place.with_name(name_partial(place.name)))
         store.makedirs(str(place.parent), exist_ok=True)
         store.put_file(str(path), partial)
-        if store.exists(key):  # some do not replace what is there
-            store.rm_file(key)
+        _replace(store, partial, key, str(place.with_name(f".{place.name}.old")))
+
+
+def _replace(store: Any, partial: str, key: str, old: str) -> None:
+    """Moves a whole file to its place; what was there is kept at `old` until that is done."""
+    if store.exists(key):
+        _drop(store, old)  # of a process that was killed after its move
+        with contextlib.suppress(FileNotFoundError):  # another process replaces it, too
+            store.mv(key, old)
+    try:
         store.mv(partial, key)
+    except Exception:
+        if not store.exists(key):
+            with contextlib.suppress(FileNotFoundError):
+                store.mv(old, key)
+            raise
+        _drop(store, partial)  # another process has just put the same
+    _drop(store, old)
+
+
+def _drop(store: Any, key: str) -> None:
+    if store.exists(key):
+        with contextlib.suppress(FileNotFoundError):  # another process drops it, too
+            store.rm_file(key)
 
 
 def remove(url: Url) -> None:

@@ -8,6 +8,7 @@ import fsspec
 import pytest
 
 from jaxlung.predict.buckets import output
+from jaxlung.system.files import name_partial
 from tests.helpers.bucket_runs import Tiny, film
 
 FILMS, MASKS = "memory://films", "memory://masks"
@@ -117,9 +118,12 @@ def test_one_film_that_is_denied_is_a_row_and_all_of_them_end_the_run(
     assert asked and not bucket.exists("/masks/summary.csv")
 
 
-def test_a_table_of_an_earlier_run_does_not_stay_beside_a_new_summary(tiny, bucket):
+def test_what_an_earlier_run_left_does_not_stay_beside_a_new_summary(tiny, bucket):
     bucket.pipe_file("/masks/summary.parquet", b"of an earlier run on Ray")
+    unfinished = f"/masks/a/{name_partial('0.png')}"
+    bucket.pipe_file(unfinished, b"of a process that was killed")
     tiny.predict(FILMS, "--out", MASKS)
+    assert not bucket.exists(unfinished)
     assert bucket.exists("/masks/summary.csv") and not bucket.exists("/masks/summary.parquet")
 
 

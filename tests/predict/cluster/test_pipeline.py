@@ -19,6 +19,7 @@ from jaxlung.predict.batch import run, summary
 from jaxlung.predict.batch.outputs import Job, Options
 from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.cluster import pipeline, stages
+from jaxlung.system.files import name_partial
 from tests.helpers.bucket_runs import Tiny, film
 from tests.helpers.ray_clusters import run_script
 
@@ -130,6 +131,9 @@ def test_films_that_ray_loses_are_told_and_going_on_predicts_them(tmp_path, monk
     films, out, tiny = write_films(tmp_path / "films", 4), tmp_path / "out", Tiny()
     tiny.predict(films / "0001.png", "--out", out)  # a row of an earlier run is no result
 
+    torn = out / name_partial("0000.png")
+    torn.write_bytes(b"of a worker that was killed")
+
     def lossy(models, jobs):
         for done in run._here(models, jobs, 1):
             if done.item.name not in ("0001", "0002"):
@@ -138,6 +142,7 @@ def test_films_that_ray_loses_are_told_and_going_on_predicts_them(tmp_path, monk
     with monkeypatch.context() as patched:
         patched.setattr(predict_command, "_choose_ray", lambda _: lossy)
         tiny.predict(films, "--out", out, "--overwrite", "--ray", code=1)
+    assert not torn.exists()
     told = capsys.readouterr()
     assert "2 failed (2 of them without a result; pass --resume)" in told.out
     errors = told.err.splitlines()
