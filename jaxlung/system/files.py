@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import re
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import filelock
 
 from jaxlung.errors import InputError
+
+_PARTIAL = re.compile(r"\.partial_[0-9a-f]{8}_|\..*\.[0-9a-f]{8}\.partial$", re.DOTALL)
 
 
 def check_out(out: Path) -> None:
@@ -51,19 +55,44 @@ def check_file(out: Path, beside: Sequence[str] = (), *, overwrite: bool = False
 def write_whole(path: Path, *, by_suffix: bool = False) -> Iterator[Path]:
     """Yields a hidden file beside `path` to write to; it replaces `path` if nothing is raised.
 
+    No other process or thread has a hidden file of that name: two that write one path both write a
+    whole file, and the last one stays.
+
     Args:
         path: the file that appears.
         by_suffix: give the hidden file the suffix of `path`, for writers that choose their format
             by it. Otherwise its suffix is no image's, so what a killed process leaves behind is
             not taken for an image.
     """
-    name = f".partial_{path.name}" if by_suffix else f".{path.name}.partial"
-    partial = path.with_name(name)
+    partial = path.with_name(name_partial(path.name, by_suffix=by_suffix))
     try:
         yield partial
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def name_partial(name: str, *, by_suffix: bool = False) -> str:
+    """Names what is written before it becomes `name`, unlike any other such file."""
+    mark = secrets.token_hex(4)
+    return f".partial_{mark}_{name}" if by_suffix else f".{name}.{mark}.partial"
+
+
+def is_partial(name: str) -> bool:
+    """Says whether a file's name is one of `name_partial`.
+
+    Example:
+        >>> is_partial(name_partial("1.png")), is_partial("1.png"), is_partial(".music.partial")
+        (True, False, False)
+    """
+    return bool(_PARTIAL.match(name))
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what processes that were killed had not finished, in a folder and below."""
+    for where, _, names in os.walk(folder):
+        for name in filter(is_partial, names):
+            Path(where, name).unlink(missing_ok=True)
 
 
 def write_durable(path: Path, data: bytes) -> None:

@@ -11,8 +11,14 @@ _CREDENTIAL = (
     r"secret|token|passw(?:or)?d|passphrase|signature|credential|account_?key|access_?key"
     r"|api_?key|private_?key|connection_?string"
 )
+# Protocols that have a container or a user before @. With any other one it may be a token.
+_NAMED = r"(?:abfss?|wasbs?|adl|hdfs|arrow_hdfs|webhdfs|sftp|ssh|smb|ftp)://"
 _IN_URL = (
     (re.compile(r"(://)[^/\s@:]*:(?!\d+/)[^\s@]*@"), r"\1***@"),  # user:password@host; no port
+    (
+        re.compile(rf"(?<![\w+.-])(?!{_NAMED})([\w+.-]+://)[^/\s@]+@", re.IGNORECASE),
+        r"\1***@",  # token@host
+    ),
     (re.compile(r"(://[^\s?'\"]*\?)[^\s'\"]*=[^\s'\"]*"), r"\1***"),  # a query, with a signature
     (re.compile(r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}\b"), "***"),  # ids of AWS's access keys
 )

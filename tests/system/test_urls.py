@@ -13,6 +13,9 @@ from jaxlung.system.urls import Url, is_url, redact, redact_url
         "sftp://me:hidden@host/films: refused",
         "https://host/a.png?X-Amz-Signature=hidden&X-Amz-Date=1 failed",
         "https://host/a.png?sig=hidden",
+        "https://hidden@host/a.png: refused",
+        "url='git+HTTPS://hidden@host'",
+        "s3://hidden@bucket/films",
         "AWSAccessKeyId=AKIAABCDEFGHIJKLMNOP&Signature=hidden",
         "<SecretAccessKey>hidden</SecretAccessKey>",
         "{'aws_secret_access_key': 'hidden', \"token\": \"hidden\"}",
@@ -42,6 +45,8 @@ def test_values_of_variables_and_of_fsspecs_configuration_are_hidden(monkeypatch
     [
         "s3://bucket/films/year=2020/1.png: there is no such object",
         "abfss://films@account.dfs.core.windows.net/1.png",
+        "hdfs://me@host:8020/films: refused by sftp://me@host",
+        "https://host:80/me@home/1.png",
         "s3://bucket/film?.png matches no image",
         "3 failed; /home/me/secret films/a.png",
     ],

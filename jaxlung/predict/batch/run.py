@@ -1,8 +1,8 @@
 """Runs `jaxlung predict` over any number of files; each gets its outputs and a row."""
 
+import contextlib
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 from jaxlung.errors import InputError, one_line, print_error
 from jaxlung.io.passed_over import count_in_words
@@ -27,13 +27,19 @@ from jaxlung.predict.batch.work import (
 from jaxlung.predict.predictor import BATCH
 from jaxlung.predict.stream import Done, stream, timed
 from jaxlung.system.digests import digest_weights
+from jaxlung.system.files import remove_partials
 from jaxlung.system.threads import count_workers
 from jaxlung.version import __version__
 
-Engine = Callable[[Models, Sequence[Job]], Iterable[Done[Job, Row]]]
+Results = Generator[Done[Job, Row], None, None]  # in any order; closed where the batch ends early
+Engine = Callable[[Models, Sequence[Job]], Results]
 
 _WAITING = 14  # threads more that wait for a bucket: a request takes some 20 to 50 ms
 _SHOWN = 20  # images that get a line each; of more only what is odd, and a bar
+
+
+class _Lost(InputError):
+    """The error of a job that an engine has given nothing for."""
 
 
 def run_batch(
@@ -49,7 +55,8 @@ def run_batch(
 
     Args:
         passed_over: files that are no image, by kind, to be counted at the end.
-        engine: does the jobs and yields their rows, in any order; None: this process.
+        engine: does the jobs and yields their rows; None: this process. A job without a row has
+            failed.
 
     Returns:
         How many failed.
@@ -71,23 +78,21 @@ def run_batch(
         pending = {job.name: job.source.place for job in todo}
         begin = options.bucket.begin_journal if options.bucket else summary.Journal
         journal = begin(options.out, settings, kept, pending)
-        images = [job for job in todo if not job.is_volume]
-        scans = [job for job in todo if job.is_volume]
         batch_size = BATCH if sum(not job.is_volume for job in planned) > 1 else 1
-        results: Iterable[Done[Job, Row]]
-        if engine:
-            results = engine(models, todo)
-        else:
-            results = itertools.chain(_images(models, images, batch_size), _volumes(models, scans))
+        results = engine(models, todo) if engine else _here(models, todo, batch_size)
         try:
-            failed = _follow(results, todo, journal)
+            with contextlib.closing(results):  # its threads write nothing after this
+                failed, lost = _follow(results, todo, journal)
         finally:
             journal.flush()
+        if engine or earlier.pending:  # of workers, or of a batch, that were killed
+            remove_partials(options.out)
         names = (job.name for job in jobs)
         rows = journal.close(names, passed_over or {}, parquet=options.parquet)
     if len(planned) > 1:
         counts = f"share {share.number}/{share.of}: " if share else ""
         counts += summary.count_rows(rows, before=len(jobs) - len(todo))
+        counts += f" ({lost} of them without a result; pass --resume)" if lost else ""
         print(f"{counts}; {options.tell(options.out / summary.CSV)}")
         if failed and len(todo) > _SHOWN:  # of fewer the lines are still in sight
             listed = [*failed[:_SHOWN], *(["..."] if len(failed) > _SHOWN else [])]
@@ -116,15 +121,19 @@ def _settings(models: Models, options: Options) -> Row:
 
 def _follow(
     results: Iterable[Done[Job, Row]], todo: Sequence[Job], journal: summary.Journal
-) -> list[str]:
-    """Keeps and reports each row; returns the messages of those that failed."""
+) -> tuple[list[str], int]:
+    """Keeps and reports each row.
+
+    Returns:
+        The messages of those that failed, and how many of them are jobs without any result.
+    """
     from tqdm import tqdm
 
-    failed = []
+    failed, lost = [], 0
     few = len(todo) <= _SHOWN
     before = {job for job in todo if any(map(job.options.holds, job.outputs))}
     with tqdm(results, total=len(todo), unit="image", disable=True if few else None) as bar:
-        for job, row, seconds in bar:
+        for job, row, seconds in _with_lost(bar, todo):
             name = str(job.source)
             if isinstance(row, InputError):
                 told = job.options.tell(row)
@@ -134,6 +143,7 @@ def _follow(
                 warnings = getattr(row, "warnings", [])
                 journal.add(make_job_row(job, status="failed", error=message, warnings=warnings))
                 failed.append(message)
+                lost += isinstance(row, _Lost)
                 with tqdm.external_write_mode():
                     print_error(message)
                 continue
@@ -144,7 +154,23 @@ def _follow(
                     found = f"{row['share']:.1%} {job.options.output} by {row['model']}"
                     mask = job.options.tell(job.mask)
                     print(one_line(f"{name} -> {mask}, {found}{odd}"), flush=True)
-    return failed
+    return failed, lost
+
+
+def _with_lost(results: Iterable[Done[Job, Row]], todo: Sequence[Job]) -> Iterator[Done[Job, Row]]:
+    """Yields the results, and then an error for each job that has none."""
+    left = {job.name: job for job in todo}
+    for done in results:
+        left.pop(done.item.name, None)
+        yield done
+    for job in left.values():
+        yield Done(job, _Lost("has no result, as if its worker was lost; pass --resume"), 0.0)
+
+
+def _here(models: Models, jobs: Sequence[Job], batch_size: int) -> Results:
+    """Does the jobs in this process: images, then scans."""
+    yield from _images(models, [job for job in jobs if not job.is_volume], batch_size)
+    yield from _volumes(models, [job for job in jobs if job.is_volume])
 
 
 def _images(models: Models, jobs: Sequence[Job], batch_size: int) -> Iterator[Done[Job, Row]]:

@@ -17,7 +17,7 @@ from jaxlung.errors import InputError
 from jaxlung.predict.batch.earlier import Earlier, check_nothing_lost, read_earlier
 from jaxlung.predict.batch.outputs import ENDS, Job, Options, plan_jobs
 from jaxlung.predict.batch.summary import CSV, JOURNAL, JSON, Journal, Row, count_rows
-from jaxlung.system.files import lock_folder
+from jaxlung.system.files import is_partial, lock_folder
 from jaxlung.system.processes import Share
 
 BUSY = "another jaxlung predict writes there; wait, or name another --out folder"
@@ -198,13 +198,7 @@ def _interleave(shares: Mapping[Path, Earlier]) -> dict[str, tuple[Path, Row]]:
 def _outputs(folder: Path) -> list[Path]:
     """Lists a share's masks and their like, relative to its folder."""
     files = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
-    return [
-        path
-        for path in files
-        if str(path) not in _NO_OUTPUTS
-        and not path.name.startswith(".partial_")  # as `files.write_whole` names what it begins
-        and not path.name.endswith(".partial")
-    ]
+    return [path for path in files if str(path) not in _NO_OUTPUTS and not is_partial(path.name)]
 
 
 def _check_replaces_nothing(

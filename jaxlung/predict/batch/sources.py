@@ -49,6 +49,7 @@ class Source(NamedTuple):
     is_volume: bool = False  # a scan; False: one image
     url: str = ""  # of an object in a bucket, which `path` only names then
     mark: str = ""  # the stamp of an object, from the list of the bucket
+    others: tuple[str, ...] = ()  # URLs of a few other objects of the bucket
 
     def __str__(self) -> str:
         if self.url:
@@ -260,9 +261,9 @@ def on_disk(source: Source) -> Iterator[Path]:
     """Gives the source as a path to read; what an archive or a bucket holds is here meanwhile.
 
     Raises:
-        InputError: a member is damaged, encrypted, or larger than 2 GiB, or an object is not there.
-            An error raised inside that names the temporary file names the source instead.
-        OSError: the disk is full or the bucket refuses, which ends the batch.
+        InputError: a member is damaged, encrypted, or larger than 2 GiB, or an object alone cannot
+            be read. An error raised inside that names the temporary file names the source instead.
+        OSError: the disk is full or the bucket refuses all, which ends the batch.
     """
     if not source.member and not source.url:
         yield source.path
@@ -271,7 +272,7 @@ def on_disk(source: Source) -> Iterator[Path]:
         path = Path(name, place_of(source.member or source.path.name).name or source.path.stem)
         try:
             if source.url:
-                fetch(Url(source.url), path)
+                fetch(Url(source.url), path, source.others)
             else:
                 _unpack(source, path)
             yield path

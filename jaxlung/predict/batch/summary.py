@@ -97,6 +97,7 @@ class Journal:
         own = [self.rows[name] for name in order]
         rows = list({row["name"]: row for row in [*own, *self.rows.values()]}.values())
         text = to_csv(rows).encode(errors="backslashreplace")  # of names that are no UTF-8
+        (self.folder / PARQUET).unlink(missing_ok=True)  # it never tells of other rows than the CSV
         write_text(self.folder / CSV, text.decode())
         if parquet:
             write_parquet(self.folder / PARQUET, text)

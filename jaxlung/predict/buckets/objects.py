@@ -2,7 +2,7 @@
 
 import glob
 import hashlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -15,10 +15,18 @@ from jaxlung.io.passed_over import count_in_words, is_hidden, name_kind
 from jaxlung.io.volumes import SUFFIXES as VOLUMES
 from jaxlung.io.volumes import volume_stem
 from jaxlung.predict.batch.sources import Source
-from jaxlung.predict.buckets.stores import BucketError, explain, list_below, open_store
+from jaxlung.predict.buckets.stores import (
+    BucketError,
+    choose_some,
+    explain,
+    gives_any,
+    list_below,
+    open_store,
+)
 from jaxlung.system.urls import Url
 
 _READERS = 32  # objects whose beginning is read at a time: a request takes some 20 ms
+_CHUNK = 256  # objects that are asked for together: a bucket that refuses is left after these
 _HEADERS = (".mhd", ".nhdr")  # whose voxels lie in a file of their own
 _SLICE = "DICOM slice of CT"
 
@@ -46,7 +54,7 @@ def find_objects(
         if url == but_not:
             raise InputError(f"{url}: is the folder of the images; name another --out folder")
         before = len(aside)
-        sources = list(_at(url, volumes, but_not, aside))
+        sources = list(_at(url, volumes, but_not, aside, choose_some(urls)))
         if not sources:
             is_glob = glob.has_magic(url)
             counts = count_in_words(Counter(list(aside.values())[before:]))
@@ -58,12 +66,27 @@ def find_objects(
             found.setdefault(source.url, source)
     if passed_over is not None:
         passed_over.update(aside.values())
-    return list(found.values())
+    return _with_others(list(found.values()))
 
 
-def _at(url: Url, volumes: bool, but_not: str, aside: dict[str, str]) -> Iterator[Source]:
+def _with_others(sources: Sequence[Source]) -> list[Source]:
+    """Gives each source a few URLs of its bucket: they tell whether it alone is refused."""
+    of_buckets = defaultdict(list)
+    for source in sources:
+        of_buckets[_bucket(source)].append(source.url)
+    some = {bucket: choose_some(urls) for bucket, urls in of_buckets.items()}
+    return [source._replace(others=some[_bucket(source)]) for source in sources]
+
+
+def _bucket(source: Source) -> str:
+    return "/".join(source.url.split("/", 3)[:3])
+
+
+def _at(
+    url: Url, volumes: bool, but_not: str, aside: dict[str, str], given: Sequence[str]
+) -> Iterator[Source]:
     store, key = open_store(url)
-    root, objects = url, _read_object(store, url, key)
+    root, objects = url, _read_object(store, url, key, given)
     if objects is None and glob.has_magic(url):
         root, objects = _match(url)
     if objects is None:
@@ -87,14 +110,12 @@ def _at(url: Url, volumes: bool, but_not: str, aside: dict[str, str]) -> Iterato
         and not any(map(is_hidden, PurePosixPath(name).parts))
         and not (but_not and f"{root}/{name}".startswith(f"{but_not}/"))
     }
-    with ThreadPoolExecutor(_READERS) as readers:
-        starts = readers.map(lambda item: _read_start(root, *item), listed.items())
-        for (name, info), start in zip(listed.items(), starts, strict=True):
-            place = Url(f"{root}/{name}")
-            if kind := _name_aside(start, name, volumes):
-                aside[place] = kind
-            else:
-                yield _make_source(place, name, info, volumes)
+    for name, start in _read_starts(root, listed):
+        place = Url(f"{root}/{name}")
+        if start is not None and (kind := _name_aside(start, name, volumes)):
+            aside[place] = kind
+        else:
+            yield _make_source(place, name, listed[name], volumes)
 
 
 def _stays_below(name: str) -> bool:
@@ -103,13 +124,22 @@ def _stays_below(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _read_object(store: Any, url: Url, key: str) -> dict[str, dict[str, Any]] | None:
-    """Returns what is known of an object as {"": info}; None of a folder, or of nothing."""
+def _read_object(
+    store: Any, url: Url, key: str, given: Sequence[str]
+) -> dict[str, dict[str, Any]] | None:
+    """Returns what is known of an object as {"": info}; None of a folder, or of nothing.
+
+    Args:
+        given: some of the URLs that were given. If the bucket gives one of them, an object that it
+            refuses is reported when its turn comes.
+    """
     try:
         info = store.info(key)
     except FileNotFoundError:
         return None
     except Exception as error:
+        if PurePosixPath(url).suffix and not glob.has_magic(url) and gives_any(given):
+            return {"": {}}
         raise InputError(explain(url, error)) from error
     return {"": info} if info.get("type") == "file" else None
 
@@ -139,8 +169,31 @@ def _match(url: Url) -> tuple[Url, dict[str, dict[str, Any]]]:
     return root, objects
 
 
-def _read_start(root: Url, name: str, info: Mapping[str, Any]) -> bytes:
-    """Reads an object's first START bytes where they decide what it is."""
+def _read_starts(
+    root: Url, listed: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, bytes | None]]:
+    """Yields each object's name, and its first bytes as `_read_start`."""
+    names = list(listed)
+    others = choose_some([f"{root}/{name}" for name in names])
+    with ThreadPoolExecutor(_READERS) as readers:
+        for i in range(0, len(names), _CHUNK):
+            chunk = names[i : i + _CHUNK]
+            starts = readers.map(lambda name: _read_start(root, name, listed[name], others), chunk)
+            yield from zip(chunk, starts, strict=True)
+
+
+def _read_start(
+    root: Url, name: str, info: Mapping[str, Any], others: Sequence[str]
+) -> bytes | None:
+    """Reads an object's first START bytes where they decide what it is.
+
+    Returns:
+        None of an object that cannot be read, although one of the others can. It is taken for a
+        film, so that it gets a row with its error.
+
+    Raises:
+        BucketError: the bucket refuses.
+    """
     if not may_be_dicom(name) or _kind_by_name(name):
         return b""
     if info.get("size") == 0:  # S3 refuses a range of nothing
@@ -152,6 +205,8 @@ def _read_start(root: Url, name: str, info: Mapping[str, Any]) -> bytes:
     except FileNotFoundError:  # it is reported when its turn comes
         return b""
     except Exception as error:
+        if gives_any(others):
+            return None
         raise BucketError(explain(url, error)) from error
 
 

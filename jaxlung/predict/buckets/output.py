@@ -10,12 +10,12 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from jaxlung.errors import InputError
 from jaxlung.predict.batch.summary import CSV, JOURNAL, JSON, PARQUET, Journal, Row
 from jaxlung.predict.buckets.stores import fetch, list_below, put, remove
-from jaxlung.system.files import check_out
+from jaxlung.system.files import check_out, is_partial
 from jaxlung.system.urls import Url
 
 _PART = ".summary-"  # how the names of a journal's parts begin
@@ -80,11 +80,13 @@ class Bucket:
     def begin_journal(
         self, stage: Path, settings: Row, rows: Mapping[str, Row], pending: Mapping[str, str]
     ) -> Journal:
-        """Begins the journal of a batch, in the bucket too; earlier parts go after that."""
+        """Begins the journal of a batch, in the bucket too; what others left goes after that."""
         return _BucketJournal(self, stage, settings, rows, pending)
 
-    def forget_parts(self) -> None:
-        for name in self._parts():
+    def clear(self) -> None:
+        """Removes parts of earlier journals, and what processes that were killed had not put."""
+        unfinished = [name for name in self._there if is_partial(PurePosixPath(name).name)]
+        for name in [*self._parts(), *unfinished]:
             remove(Url(f"{self.url}/{name}"))
 
 
@@ -105,7 +107,7 @@ class _BucketJournal(Journal):
         self._written = self._path.stat().st_size  # bytes of it that are in the bucket
         self._waiting, self._number, self._last = 0, 0, time.monotonic()
         put(self._path, bucket.place(self._path))
-        bucket.forget_parts()
+        bucket.clear()
 
     @property
     def _path(self) -> Path:
@@ -138,6 +140,8 @@ class _BucketJournal(Journal):
     ) -> list[Row]:
         rows = super().close(order, passed_over, parquet=parquet)
         names = (CSV, PARQUET, JSON) if parquet else (CSV, JSON)
+        if self._bucket.holds(self.folder / PARQUET):  # as `Journal.close` does
+            remove(self._bucket.place(self.folder / PARQUET))
         self._bucket.publish(self.folder / name for name in names)
         remove(self._bucket.place(self._path))  # the summary counts from now on
         for number in range(self._number):

@@ -7,12 +7,13 @@ the home folder or in the machine's role. So URLs can be printed, and kept in su
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from jaxlung.errors import InputError
+from jaxlung.system.files import name_partial
 from jaxlung.system.urls import Url, is_url, redact, redact_url
 
 _JAVA = ("hdfs", "arrow_hdfs")
@@ -28,6 +29,7 @@ _PACKAGES = {
 }
 # Stores whose objects appear whole. Others are file systems, where a file is renamed at its end.
 _WHOLE = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci")
+_SOME = 4  # objects that have to be refused beside one, until a bucket counts as closed
 # By names of exceptions, codes of errors, and statuses of HTTP.
 _DENIED = re.compile(
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
@@ -99,8 +101,7 @@ def open_store(url: Url) -> tuple[Any, str]:
 def explain(url: str, error: BaseException) -> str:
     """Says in one line why a store refused, without credentials."""
     names = list(_names(error))
-    full = any(map(_FULL.search, names))
-    if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if any(map(_FULL.search, names)) or _is_disk_full(error):
         return f"{url}: the bucket is full or over its quota; make room"
     if isinstance(error, FileNotFoundError):
         return f"{url}: there is no such object or bucket"
@@ -108,6 +109,10 @@ def explain(url: str, error: BaseException) -> str:
         return f"{url}: access is denied; check the credentials, and what they may do there"
     reason = redact(" ".join(str(error).split()))[:200]
     return f"{url}: cannot be reached ({type(error).__name__}{': ' if reason else ''}{reason})"
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _names(error: BaseException | None) -> Iterator[str]:
@@ -137,11 +142,14 @@ def _errors_explained(url: str) -> Iterator[None]:
         raise BucketError(explain(url, error)) from error
 
 
-def fetch(url: Url, path: Path) -> None:
+def fetch(url: Url, path: Path, others: Sequence[str] = ()) -> None:
     """Fetches an object into a file.
 
+    Args:
+        others: URLs of objects in the same bucket.
+
     Raises:
-        InputError: there is no such object.
+        InputError: there is no such object, or it cannot be read although one of the others can.
         BucketError: the store refuses.
     """
     with _errors_explained(url):
@@ -150,22 +158,74 @@ def fetch(url: Url, path: Path) -> None:
             store.get_file(key, str(path))
         except FileNotFoundError as error:
             raise InputError(f"{url}: there is no such object") from error
+        except Exception as error:
+            if not _is_disk_full(error) and gives_any(others):
+                raise InputError(explain(url, error)) from error
+            raise
+
+
+def choose_some(urls: Sequence[str]) -> tuple[str, ...]:
+    """Chooses a few of the objects of a bucket, all over it, for `gives_any`.
+
+    Example:
+        >>> choose_some(["m://b/1", "m://b/2", "m://b/3", "m://b/4", "m://b/5", "m://b/6"])
+        ('m://b/1', 'm://b/3', 'm://b/5')
+    """
+    return tuple(urls[:: max(1, -(-len(urls) // _SOME))])
+
+
+def gives_any(urls: Sequence[str]) -> bool:
+    """Says whether one of these objects can be read: if so, no bucket is closed to this process.
+
+    A store says "denied" alike of one object and of all.
+    """
+    for url in urls:
+        with contextlib.suppress(Exception):
+            store, key = open_store(Url(url))
+            store.cat_file(key, start=0, end=1)
+            return True
+    return False
 
 
 def put(path: Path, url: Url) -> None:
-    """Puts a file into a bucket; the object appears whole or not at all. Raises BucketError."""
+    """Puts a file into a bucket; the object appears whole or not at all. Raises BucketError.
+
+    Where a store writes bit by bit, what is there is moved aside while the new file takes its
+    place: some stores replace nothing by a move, others remove it first.
+    """
     with _errors_explained(url):
         store, key = open_store(url)
         if url.protocol in _WHOLE:
             store.put_file(str(path), key)
             return
         place = PurePosixPath(key)
-        partial = str(place.with_name(f".{place.name}.partial"))
+        partial = str(place.with_name(name_partial(place.name)))
         store.makedirs(str(place.parent), exist_ok=True)
         store.put_file(str(path), partial)
-        if store.exists(key):  # some do not replace what is there
-            store.rm_file(key)
+        _replace(store, partial, key, str(place.with_name(f".{place.name}.old")))
+
+
+def _replace(store: Any, partial: str, key: str, old: str) -> None:
+    """Moves a whole file to its place; what was there is kept at `old` until that is done."""
+    if store.exists(key):
+        _drop(store, old)  # of a process that was killed after its move
+        with contextlib.suppress(FileNotFoundError):  # another process replaces it, too
+            store.mv(key, old)
+    try:
         store.mv(partial, key)
+    except Exception:
+        if not store.exists(key):
+            with contextlib.suppress(FileNotFoundError):
+                store.mv(old, key)
+            raise
+        _drop(store, partial)  # another process has just put the same
+    _drop(store, old)
+
+
+def _drop(store: Any, key: str) -> None:
+    if store.exists(key):
+        with contextlib.suppress(FileNotFoundError):  # another process drops it, too
+            store.rm_file(key)
 
 
 def remove(url: Url) -> None:

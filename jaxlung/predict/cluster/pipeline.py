@@ -17,6 +17,7 @@ from typing import Any
 from jaxlung.errors import InputError
 from jaxlung.predict.batch.models import Models
 from jaxlung.predict.batch.outputs import Job
+from jaxlung.predict.batch.run import Results
 from jaxlung.predict.batch.summary import Row, make_row
 from jaxlung.predict.cluster.session import count_devices, open_session
 from jaxlung.predict.cluster.stages import (
@@ -49,7 +50,7 @@ class PredictionFailed(InputError):
 
 def predict_on_ray(
     models: Models, jobs: Sequence[Job], address: str, *, stall_s: float = STALL_S
-) -> Iterator[Done[Job, Row]]:
+) -> Results:
     """Yields each image's and scan's row once its outputs are written, in any order.
 
     Args:
@@ -57,8 +58,9 @@ def predict_on_ray(
         stall_s: seconds without any result after which the batch is given up.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers.
-        OSError: the batch cannot go on: a bucket refuses, a disk is full, workers fail or stall.
+        InputError: Ray is not installed, no cluster answers, or the model cannot predict.
+        OSError: the batch cannot go on: a bucket refuses, a disk is full, a worker does not see the
+            folder of outputs, workers fail or stall.
     """
     if not jobs:
         return
@@ -208,4 +210,6 @@ def _results(jobs: Sequence[Job], found: Iterable[dict[str, Any]]) -> Iterator[D
         failure = json.loads(one["failure"])
         if "ends" in failure:
             raise OSError(failure["ends"])
+        if "refused" in failure:  # as the plain command raises it
+            raise InputError(failure["refused"])
         yield Done(job, PredictionFailed(failure["error"], failure["warnings"]), seconds)

@@ -1,14 +1,15 @@
 """What the workers of a pipeline do: read and prepare, predict, write. Each gives a table back.
 
 No film raises: one that fails has its row, and what ends the batch (a full disk, a bucket that
-refuses) is told to the driver in a field of its own. So Ray sees no failed block, of which a
-pipeline of workers is known to hang.
+refuses, weights that are not finite) is told to the driver in a field of its own. So Ray sees no
+failed block, of which a pipeline of workers is known to hang.
 """
 
 import contextlib
 import dataclasses
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from jaxlung.errors import InputError, explain_os_error
 from jaxlung.predict.batch.models import Models
 from jaxlung.predict.batch.outputs import Job, Options
 from jaxlung.predict.batch.sources import Source
+from jaxlung.predict.batch.summary import JOURNAL
 from jaxlung.predict.batch.work import (
     Ready,
     compute_batch,
@@ -53,13 +55,13 @@ class Plan(NamedTuple):
 
 def encode_source(source: Source) -> str:
     """Writes a source as JSON, as it travels."""
-    path, member, name, is_volume, url, mark = source
-    return json.dumps([str(path), member, str(name), is_volume, url, mark])
+    path, member, name, *rest = source
+    return json.dumps([str(path), member, str(name), *rest])
 
 
 def _decode_source(text: str) -> Source:
-    path, member, name, *rest = json.loads(text)
-    return Source(Path(path), member, PurePosixPath(name), *rest)
+    path, member, name, is_volume, url, mark, others = json.loads(text)
+    return Source(Path(path), member, PurePosixPath(name), is_volume, url, mark, tuple(others))
 
 
 def without_weights(models: Models) -> Models:
@@ -112,13 +114,29 @@ def _jobs(plan: Plan, sources: Iterable[str]) -> Iterator[list[Job]]:
         yield [Job(_decode_source(text), options) for text in sources]
 
 
+def _check_out_seen(options: Options) -> None:
+    """Checks that this machine sees the folder that the driver writes to, by the driver's journal.
+
+    Otherwise masks would be written to a folder of the same name on this machine, and be lost.
+
+    Raises:
+        OSError: it does not.
+    """
+    if options.bucket is None and not (options.out / JOURNAL).exists():
+        raise OSError(
+            f"{options.out} is not seen by the machine {socket.gethostname()}; give --out a folder "
+            f"that all machines see, or a bucket"
+        )
+
+
 def _outcome(job: Job, function: Callable[..., R], *arguments: Any) -> tuple[R | None, str, float]:
     """Calls a function; returns its result, or what went wrong as JSON, and the seconds."""
     try:
+        _check_out_seen(job.options)
         result, seconds = timed(function, *arguments)
     except OSError as error:  # ends the batch
         told = job.options.tell(redact(explain_os_error(error)))
-        return None, json.dumps({"ends": told, "warnings": []}), 0.0
+        return None, json.dumps({"ends": told}), 0.0
     if isinstance(result, InputError):
         odd = getattr(result, "warnings", [])
         return None, json.dumps({"error": job.options.tell(result), "warnings": odd}), seconds
@@ -198,8 +216,8 @@ class Network:
                 canvases.append(SimpleNamespace(model=model, prepared=prepared))
         found, seconds = timed(_compute, self._models, canvases)
         failure = ""
-        if isinstance(found, InputError):  # of weights that are not finite: all films fail alike
-            failure, found = json.dumps({"error": str(found), "warnings": []}), []
+        if isinstance(found, InputError):  # of weights that are not finite: no film can go on
+            failure, found = json.dumps({"refused": str(found)}), []
         each = seconds / max(1, len(canvases))
         probabilities = iter(found)
         filled = [b"" if not c.as_buffer() else next(probabilities, b"") for c in table["canvas"]]

@@ -1,5 +1,7 @@
 """Which objects of a bucket are films, and how their outputs are named."""
 
+import contextlib
+import time
 from collections import Counter
 
 import fsspec
@@ -9,6 +11,7 @@ import pytest
 from jaxlung.errors import InputError
 from jaxlung.predict.buckets import objects
 from jaxlung.predict.buckets.objects import find_objects
+from jaxlung.predict.buckets.stores import BucketError
 from jaxlung.system.urls import Url
 from tests.helpers.bucket_runs import film
 
@@ -69,7 +72,74 @@ def test_names_that_stay_below_a_folder(name, below):
 
 def test_nothing_is_read_of_an_empty_object_which_s3_refuses(monkeypatch):
     monkeypatch.setattr(objects, "open_store", lambda _: pytest.fail("it was read"))
-    assert objects._read_start(Url("memory://keys"), "_SUCCESS", {"size": 0}) == b""
+    assert objects._read_start(Url("memory://keys"), "_SUCCESS", {"size": 0}, ()) == b""
+
+
+@pytest.fixture
+def closed(bucket, monkeypatch):
+    """Names of objects that are denied, which a test adds; and every request for a beginning."""
+    denied, asked = set(), []
+    cat_file = fsspec.get_filesystem_class("memory").cat_file
+
+    def refuse(store, path, **options):
+        asked.append(path)
+        if path.rpartition("/")[2] in denied:
+            raise PermissionError(path)
+        return cat_file(store, path, **options)
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", refuse)
+    yield denied, asked
+    with contextlib.suppress(FileNotFoundError):
+        fsspec.filesystem("memory").rm("/closed", recursive=True)
+
+
+def test_an_object_that_alone_is_denied_is_taken_for_a_film_whose_row_tells(closed):
+    denied, _ = closed
+    for name in ("a", "b", "c.dcm", "d.png"):
+        fsspec.filesystem("memory").pipe_file(f"/closed/{name}", b"no film")
+    denied |= {"a"}
+    aside = Counter()
+    found = find_objects([Url("memory://closed")], volumes=False, passed_over=aside)
+    assert [str(source.name) for source in found] == ["a", "c", "d"]  # .dcm and .png by suffix
+    assert aside == {"no suffix": 1}
+    assert all("memory://closed/d.png" in source.others for source in found)
+
+
+def test_a_bucket_that_denies_all_is_left_after_few_requests(closed, monkeypatch):
+    denied, asked = closed
+    for i in range(200):
+        fsspec.filesystem("memory").pipe_file(f"/closed/{i:03d}.dcm", b"x")
+        denied.add(f"{i:03d}.dcm")
+    monkeypatch.setattr(objects, "_CHUNK", 20)
+    read = objects._read_start
+
+    def the_first_is_slow(root, name, *rest):
+        if name == "000.dcm":
+            time.sleep(0.3)  # in which all others might be asked for
+        return read(root, name, *rest)
+
+    monkeypatch.setattr(objects, "_read_start", the_first_is_slow)
+    with pytest.raises(BucketError, match="^memory://closed/000.dcm: access is denied"):
+        find_objects([Url("memory://closed")], volumes=False)
+    assert 1 <= len(set(asked)) <= 20 + 4
+
+
+def test_one_of_a_list_of_objects_may_be_denied_and_not_all(bucket, closed, monkeypatch):
+    denied, _ = closed
+    info = fsspec.get_filesystem_class("memory").info
+
+    def refuse(store, path, **options):
+        if path.rpartition("/")[2] in denied:
+            raise PermissionError(path)
+        return info(store, path, **options)
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "info", refuse)
+    denied |= {"1.png"}
+    given = (f"{bucket}/1.png", f"{bucket}/a/2.jpg")
+    assert names(*given) == [("1", "1.png"), ("2", "a/2.jpg")]
+    denied |= {"2.jpg"}
+    with pytest.raises(InputError, match=f"^{bucket}/1.png: access is denied"):
+        names(*given)
 
 
 def test_scans_in_one_file_are_found_where_the_model_knows_them(bucket):

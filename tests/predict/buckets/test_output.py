@@ -8,6 +8,7 @@ import fsspec
 import pytest
 
 from jaxlung.predict.buckets import output
+from jaxlung.system.files import name_partial
 from tests.helpers.bucket_runs import Tiny, film
 
 FILMS, MASKS = "memory://films", "memory://masks"
@@ -76,6 +77,54 @@ def test_bad_and_vanished_films_are_rows_and_the_others_go_on(tiny, bucket, caps
     ]
     assert errors[0].startswith(f"error: {FILMS}/a/bad.png: is not an image")
     assert sum(row["status"] == "ok" for row in rows(bucket)) == 9
+
+
+def deny(monkeypatch, bucket, *ends):
+    """Denies every object of such names; returns which were asked for."""
+    asked, store = [], type(bucket)
+
+    def refusing(read):
+        def refuse(store, path, *rest, **options):
+            asked.append(path)
+            if path.endswith(ends):
+                raise PermissionError(path)
+            return read(store, path, *rest, **options)
+
+        return refuse
+
+    for name in ("get_file", "cat_file"):
+        monkeypatch.setattr(store, name, refusing(getattr(store, name)))
+    return asked
+
+
+def test_one_film_that_is_denied_is_a_row_and_all_of_them_end_the_run(
+    tiny, bucket, capsys, monkeypatch
+):
+    deny(monkeypatch, bucket, "/a/0.png", "/b/3.png")
+    for again in ((), ("--resume",)):
+        tiny.predict(FILMS, "--out", MASKS, *again, code=1)
+        assert [line.split(": ")[:3] for line in capsys.readouterr().err.splitlines()] == [
+            ["error", f"{FILMS}/{name}", line_end]
+            for name in ("a/0.png", "b/3.png")
+            for line_end in ["access is denied; check the credentials, and what they may do there"]
+        ]
+        found = {row["name"]: row["status"] for row in rows(bucket)}
+        assert len(found) == 10 and {n for n in found if found[n] == "failed"} == {"a/0", "b/3"}
+    bucket.rm("/masks", recursive=True)
+    asked = deny(monkeypatch, bucket, ".png")
+    tiny.predict(FILMS, "--out", MASKS, code=2)
+    [line] = capsys.readouterr().err.splitlines()
+    assert f"cannot go on ({FILMS}/a/0.png: access is denied" in line
+    assert asked and not bucket.exists("/masks/summary.csv")
+
+
+def test_what_an_earlier_run_left_does_not_stay_beside_a_new_summary(tiny, bucket):
+    bucket.pipe_file("/masks/summary.parquet", b"of an earlier run on Ray")
+    unfinished = f"/masks/a/{name_partial('0.png')}"
+    bucket.pipe_file(unfinished, b"of a process that was killed")
+    tiny.predict(FILMS, "--out", MASKS)
+    assert not bucket.exists(unfinished)
+    assert bucket.exists("/masks/summary.csv") and not bucket.exists("/masks/summary.parquet")
 
 
 def test_a_run_that_was_killed_goes_on(tiny, bucket, capsys, monkeypatch):

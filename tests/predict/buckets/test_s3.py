@@ -92,10 +92,10 @@ def test_a_vanished_object_is_a_row(tiny, server, store, monkeypatch, capsys):
 
     fetch = sources.fetch
 
-    def late(url, path):
+    def late(url, path, others):
         if url.endswith("/3.png") and store.exists(f"{BUCKET}/films/3.png"):
             store.rm_file(f"{BUCKET}/films/3.png")  # by somebody else, after it was listed
-        fetch(url, path)
+        fetch(url, path, others)
 
     monkeypatch.setattr(sources, "fetch", late)
     tiny.predict(FILMS, "--out", MASKS, code=1)

@@ -10,6 +10,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from jaxlung.errors import InputError
 from jaxlung.predict.buckets.stores import BucketError, explain, open_store, put, read_place
+from jaxlung.system.files import is_partial
 from jaxlung.system.urls import Url
 
 
@@ -21,7 +22,12 @@ def test_paths_and_urls_are_told_apart():
 
 
 @pytest.mark.parametrize(
-    "url", ["s3://AKIAABCDEFGHIJKLMNOP:hidden@bucket/a", "https://host/a.png?sig=hidden"]
+    "url",
+    [
+        "s3://AKIAABCDEFGHIJKLMNOP:hidden@bucket/a",
+        "https://host/a.png?sig=hidden",
+        "https://hidden@host/a.png",
+    ],
 )
 def test_a_url_with_credentials_is_refused_without_telling_them(url):
     with pytest.raises(InputError, match="holds credentials.*environment") as refused:
@@ -112,6 +118,93 @@ class _Breaking(LocalFileSystem):
         return super()._strip_protocol(str(path).removeprefix("breaking://"))
 
 
+class _Hadoop(LocalFileSystem):
+    """A file system as HDFS: nothing replaces a file. It can be killed before any change."""
+
+    protocol = "hadoop"
+    left = -1  # changes until it is killed; -1: never
+
+    def _change(self):
+        if self.left == 0:
+            raise KeyboardInterrupt
+        _Hadoop.left -= 1
+
+    def put_file(self, lpath, rpath, **_):
+        self._change()
+        Path(rpath).write_bytes(Path(lpath).read_bytes())
+
+    def mv(self, path1, path2, **_):
+        self._change()
+        if Path(path2).exists():
+            raise FileExistsError(path2)
+        Path(path1).rename(path2)
+
+    def rm_file(self, path):
+        self._change()
+        Path(path).unlink()
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(str(path).removeprefix("hadoop://"))
+
+
+@pytest.mark.parametrize("changes", range(4))
+def test_an_old_file_is_kept_until_the_new_one_has_its_place(tmp_path, monkeypatch, changes):
+    fsspec.register_implementation("hadoop", _Hadoop, clobber=True)
+    source, target = tmp_path / "mask", tmp_path / "out" / "1.png"
+    source.write_bytes(b"old")
+    put(source, Url(f"hadoop://{target}"))
+    source.write_bytes(b"new")
+    monkeypatch.setattr(_Hadoop, "left", changes)
+    with pytest.raises(KeyboardInterrupt):
+        put(source, Url(f"hadoop://{target}"))
+    aside = target.with_name(".1.png.old")
+    kept = target if target.exists() else aside
+    assert kept.read_bytes() == (b"new" if changes == 3 else b"old")
+    monkeypatch.setattr(_Hadoop, "left", -1)
+    put(source, Url(f"hadoop://{target}"))
+    left = [path for path in target.parent.iterdir() if not is_partial(path.name)]
+    assert left == [target] and target.read_bytes() == b"new"
+
+
+def test_an_old_file_comes_back_where_the_new_one_cannot_take_its_place(tmp_path, monkeypatch):
+    fsspec.register_implementation("hadoop", _Hadoop, clobber=True)
+    source, target = tmp_path / "mask", tmp_path / "out" / "1.png"
+    source.write_bytes(b"old")
+    put(source, Url(f"hadoop://{target}"))
+    move = _Hadoop.mv
+
+    def lost(store, path1, path2, **_):
+        if path1.endswith(".partial"):
+            raise OSError("lost")
+        move(store, path1, path2)
+
+    monkeypatch.setattr(_Hadoop, "mv", lost)
+    with pytest.raises(BucketError, match="lost"):
+        put(source, Url(f"hadoop://{target}"))
+    assert target.read_bytes() == b"old"
+
+
+def test_two_processes_may_put_one_file(tmp_path, monkeypatch):
+    """As two copies of a task do; the second one comes while the first one's move is under way."""
+    fsspec.register_implementation("hadoop", _Hadoop, clobber=True)
+    source, target = tmp_path / "mask", tmp_path / "out" / "1.png"
+    source.write_bytes(b"old")
+    put(source, Url(f"hadoop://{target}"))
+    source.write_bytes(b"new")
+    move, came = _Hadoop.mv, []
+
+    def second_comes(store, path1, path2, **_):
+        if path1.endswith(".partial") and not came:
+            came.append(path1)
+            put(source, Url(f"hadoop://{target}"))
+        move(store, path1, path2)
+
+    monkeypatch.setattr(_Hadoop, "mv", second_comes)
+    put(source, Url(f"hadoop://{target}"))
+    assert came and target.read_bytes() == b"new" and [*target.parent.iterdir()] == [target]
+
+
 def test_a_file_appears_whole_where_a_store_writes_bit_by_bit(tmp_path, monkeypatch):
     fsspec.register_implementation("breaking", _Breaking, clobber=True)
     (tmp_path / "mask").write_bytes(b"second")
@@ -125,4 +218,5 @@ def test_a_file_appears_whole_where_a_store_writes_bit_by_bit(tmp_path, monkeypa
     assert target.read_bytes() == b"second"
     monkeypatch.setattr(_Breaking, "broken", False)
     put(tmp_path / "mask", Url(f"breaking://{target}"))
-    assert target.read_bytes() == b"third" and len(list(target.parent.iterdir())) == 1
+    assert target.read_bytes() == b"third"
+    assert [p for p in target.parent.iterdir() if not is_partial(p.name)] == [target]

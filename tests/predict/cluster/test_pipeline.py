@@ -1,19 +1,25 @@
 """A batch on Ray: what the plain command gives, whatever dies meanwhile, and it ends by itself."""
 
 import csv
+import dataclasses
 import io
 import json
+import re
 import threading
 from pathlib import PurePosixPath
 
+import jax
+import numpy as np
 import pyarrow.parquet
 import pytest
 
+from jaxlung.cli import predict as predict_command
 from jaxlung.errors import InputError
-from jaxlung.predict.batch import summary
+from jaxlung.predict.batch import run, summary
 from jaxlung.predict.batch.outputs import Job, Options
 from jaxlung.predict.batch.sources import Source
 from jaxlung.predict.cluster import pipeline, stages
+from jaxlung.system.files import name_partial
 from tests.helpers.bucket_runs import Tiny, film
 from tests.helpers.ray_clusters import run_script
 
@@ -116,20 +122,90 @@ def test_results_are_rows_failures_and_ends(tmp_path):
     ends = json.dumps({"ends": "the bucket is full"})
     with pytest.raises(OSError, match="the bucket is full"):
         list(pipeline._results(jobs, [base | {"failure": ends}]))
+    refused = json.dumps({"refused": "the model's output is not finite"})
+    with pytest.raises(InputError, match="not finite"):
+        list(pipeline._results(jobs, [base | {"failure": refused}]))
+
+
+def test_films_that_ray_loses_are_told_and_going_on_predicts_them(tmp_path, monkeypatch, capsys):
+    films, out, tiny = write_films(tmp_path / "films", 4), tmp_path / "out", Tiny()
+    tiny.predict(films / "0001.png", "--out", out)  # a row of an earlier run is no result
+
+    torn = out / name_partial("0000.png")
+    torn.write_bytes(b"of a worker that was killed")
+
+    def lossy(models, jobs):
+        for done in run._here(models, jobs, 1):
+            if done.item.name not in ("0001", "0002"):
+                yield done
+
+    with monkeypatch.context() as patched:
+        patched.setattr(predict_command, "_choose_ray", lambda _: lossy)
+        tiny.predict(films, "--out", out, "--overwrite", "--ray", code=1)
+    assert not torn.exists()
+    told = capsys.readouterr()
+    assert "2 failed (2 of them without a result; pass --resume)" in told.out
+    errors = told.err.splitlines()
+    assert len(errors) == 2 and f"{films / '0002.png'}: has no result" in errors[1]
+    status = {row["name"]: row["status"] for row in rows(out)}
+    assert status == {"0000": "ok", "0001": "failed", "0002": "failed", "0003": "ok"}
+    tiny.predict(films, "--out", out, "--resume")
+    assert "4 predicted (2 of them before)" in capsys.readouterr().out
+
+
+def three_films(tmp_path, monkeypatch, models):
+    """Returns the plan and the table of three films, whose actor has these models."""
+    films, out = write_films(tmp_path / "films", 3), tmp_path / "out"
+    out.mkdir()
+    (out / summary.JOURNAL).touch()  # the driver's
+    plan = stages.Plan(Options(out=out), stages.without_weights(models), str(tmp_path), 2)
+    monkeypatch.setattr(stages, "load_in_actor", lambda plan, _: models)
+    monkeypatch.chdir(tmp_path)
+    sources = [Source(films / f"000{i}.png", "", PurePosixPath(f"000{i}")) for i in range(3)]
+    encoded = [stages.encode_source(source) for source in sources]
+    return plan, pyarrow.table({"index": [0, 1, 2], "source": encoded})
+
+
+@pytest.mark.parametrize("folder", ["missing", "another"])
+def test_a_machine_that_does_not_see_the_outputs_ends_the_batch(tmp_path, monkeypatch, folder):
+    """Not at the first stage only: the last one may run on another machine."""
+    plan, table = three_films(tmp_path, monkeypatch, Tiny().models)
+    predicted = stages.Network(plan, None)(stages.prepare_block(table, plan))
+    (tmp_path / "another").mkdir()
+    elsewhere = plan._replace(options=Options(out=tmp_path / folder))
+    words = rf"{folder} is not seen by the machine \S+; give --out a folder that all machines see"
+    for one in (stages.prepare_block(table, elsewhere), stages.finish_block(predicted, elsewhere)):
+        assert all(re.search(words, json.loads(f)["ends"]) for f in one["failure"].to_pylist())
+    assert not (tmp_path / "missing").exists() and not list((tmp_path / "another").iterdir())
+
+
+def test_weights_that_are_not_finite_end_the_batch_as_they_do_without_ray(
+    tmp_path, monkeypatch, capsys
+):
+    tiny, film = Tiny(), tmp_path / "films" / "0000.png"
+    broken = jax.tree.map(lambda array: np.full_like(array, np.nan), tiny.models.xray.variables)
+    tiny.models = stages.Models(
+        stages._restore(dataclasses.replace(tiny.models.xray, variables=broken))
+    )
+    plan, table = three_films(tmp_path, monkeypatch, tiny.models)
+    found = stages.finish_block(stages.Network(plan, None)(stages.prepare_block(table, plan)), plan)
+
+    def on_ray(models, jobs):
+        yield from pipeline._results(jobs, found.to_pylist()[:1])
+
+    tiny.predict(film, "--out", tmp_path / "plain", code=2)
+    monkeypatch.setattr(predict_command, "_choose_ray", lambda _: on_ray)
+    tiny.predict(film, "--out", tmp_path / "ray", "--ray", code=2)
+    plain, ray = capsys.readouterr().err.splitlines()
+    assert plain == ray and "the model's output is not finite" in plain
+    assert not (tmp_path / "plain" / summary.CSV).exists()
+    assert not (tmp_path / "ray" / summary.CSV).exists()
 
 
 def test_stages_hold_every_film_and_raise_for_none(tmp_path, monkeypatch):
     """The three stages one after another, without Ray: damaged films keep their row."""
-    pa = pytest.importorskip("pyarrow")
-    films = write_films(tmp_path / "films", 3)
-    (films / "0001.png").write_bytes(b"no film")
-    tiny = Tiny()
-    options = Options(out=tmp_path / "out")
-    plan = stages.Plan(options, stages.without_weights(tiny.models), str(tmp_path), 2)
-    monkeypatch.setattr(stages, "load_in_actor", lambda plan, models: tiny.models)
-    monkeypatch.chdir(tmp_path)
-    sources = [Source(films / f"000{i}.png", "", PurePosixPath(f"000{i}")) for i in range(3)]
-    table = pa.table({"index": [0, 1, 2], "source": [stages.encode_source(s) for s in sources]})
+    plan, table = three_films(tmp_path, monkeypatch, Tiny().models)
+    (tmp_path / "films" / "0001.png").write_bytes(b"no film")
     done = stages.finish_block(stages.Network(plan, None)(stages.prepare_block(table, plan)), plan)
     found = done.to_pylist()
     assert [bool(one["row"]) for one in found] == [True, False, True]
