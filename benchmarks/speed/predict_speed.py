@@ -1,15 +1,18 @@
 """Times `jaxlung predict` from files to written masks: python benchmarks/speed/predict_speed.py DIR
 
-Prints, for the model "cxr" (--model names another):
+Without DIR the films are simulated (--films, --side). Prints, for the model "cxr" (--model names
+another):
   start-up      seconds until the first mask of a process is there, of the second such process
   images/s      end to end after start-up: read, predicted, written, with overlays
   shares        of the process's CPU seconds: network, reading files, writing files, and the rest
   memory        highest resident size of the process, with its start-up
+--json FILE holds the first three and the number of films, too.
 """
 
 import argparse
 import contextlib
 import io
+import json
 import os
 import resource
 import subprocess
@@ -19,6 +22,7 @@ import threading
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -28,18 +32,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directory", type=Path, nargs="?")
+    parser.add_argument("--films", type=int, default=128, help="simulated ones")
+    parser.add_argument("--side", type=int, default=512, help="of simulated films, pixels")
     parser.add_argument("--model", default="cxr")
     parser.add_argument("--tta", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--repeats", type=int, default=3, help="of each; the median is printed")
+    parser.add_argument("--json", type=Path, help="a file for the figures")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
+        if arguments.directory is None:
+            arguments.directory = Path(name, "films")
+            simulate(arguments.directory, arguments.films, arguments.side)
         first_masks = [
             first_mask(arguments.directory, arguments.model, Path(name, f"first{i}"))
             for i in range(arguments.repeats + 1)
         ][1:]
         print(f"first mask of a warm start: {median(first_masks):.1f} s", flush=True)
-        measure(arguments, Path(name))
+        figures = {"first_mask_seconds": median(first_masks), **measure(arguments, Path(name))}
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+def simulate(folder: Path, count: int, side: int) -> None:
+    """Writes films in a process of its own: JAX must not have started in this one."""
+    program = (
+        "import pathlib; from benchmarks.speed.ray_overhead import make_films; "
+        f"make_films(pathlib.Path({str(folder)!r}), {count}, {side})"
+    )
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
 
 
 def median(values: list[float]) -> float:
@@ -71,7 +93,7 @@ def first_mask(directory: Path, model: str, out: Path) -> float:
     return seconds
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> None:
+def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from jaxlung.system.start import start_process
 
     start_process()
@@ -123,10 +145,16 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         shares.append({"network": network, **busy, "rest": rest, "all": cpu_seconds})
     print(f"{len(sources)} images: {median(rates):.1f} images/s on {os.cpu_count()} cores")
     middle = sorted(shares, key=lambda share: share["rest"])[len(shares) // 2]
-    for stage, seconds in middle.items():
-        share = seconds / middle["all"]
-        print(f"  {stage:14s} {1000 * seconds / len(sources):6.1f} ms CPU an image, {share:.0%}")
+    share_of_stage = {stage: seconds / middle["all"] for stage, seconds in middle.items()}
+    for stage, share in share_of_stage.items():
+        milliseconds = 1000 * middle[stage] / len(sources)
+        print(f"  {stage:14s} {milliseconds:6.1f} ms CPU an image, {share:.0%}")
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB")
+    return {
+        "films": len(sources),
+        "images_per_second": median(rates),
+        "shares_of_cpu_seconds": share_of_stage,
+    }
 
 
 if __name__ == "__main__":

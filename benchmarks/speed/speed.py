@@ -6,21 +6,23 @@ ratio is the median of the rounds' ratios. Writes DIR/speed.json (all rounds), s
 
 --peers  jaxlung, torch (eager), torch-compile, each in both memory layouts, keras, monai; or a
          single row by its name, as in torch-compile-channels-last
---tasks  train, predict, start (first training step and first prediction), memory
+--tasks  train, predict, start (first training step and first prediction), memory, augmented (our
+         step with augmentation, and on a GPU with data that lie there)
+--peak   utilisation (MFU) is of so many TFLOP/s; default: of a large matrix product, measured
 
 pip install -e ".[bench]" brings the peers; those that are missing are left out, and so is one that
-fails. On a GPU, where TensorFlow need not be installed:
+fails; the exit status is 1 then. On a GPU, where TensorFlow need not be installed:
 
     python benchmarks/speed/speed.py --device gpu --dtype bfloat16 --width 64 --patch 1 --batch 16 \
         --peers jaxlung,torch,torch-compile
+
+benchmarks/gpu.sh does this and more.
 """
 
 import argparse
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -31,8 +33,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # as a script, Python looks for modules in benchmarks/ alone
 
 from benchmarks.speed import speed_report  # noqa: E402
+from benchmarks.speed.machine import describe_machine  # noqa: E402
 from benchmarks.speed.peers.contender import Spec  # noqa: E402
-from benchmarks.speed.peers.measure import CONTENDERS  # noqa: E402
+from benchmarks.speed.peers.measure import CONTENDERS, RUNS  # noqa: E402
 
 NEEDS = {
     "jaxlung": ("jax",),
@@ -40,8 +43,7 @@ NEEDS = {
     "keras": ("keras", "tensorflow"),
     "monai": ("torch", "monai"),
 }
-PACKAGES = ("jax", "jaxlib", "flax", "torch", "keras", "tensorflow-cpu", "tensorflow", "monai")
-TASKS = ("train", "predict", "start", "memory")
+TASKS = ("train", "predict", "start", "memory", "augmented")
 # Each prints the FLOP/s of the fastest of nine products of two n x n matrices.
 GEMM = {
     "jax": """
@@ -78,6 +80,9 @@ def main() -> None:
     parser.add_argument("--peers", default="jaxlung,torch,torch-compile,keras,monai")
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--patch", default="1,2", help="1, 2 or both, separated by a comma")
+    parser.add_argument("--runs", type=int, default=RUNS, help="timed calls of each kind")
+    parser.add_argument("--limit", type=float, help="seconds that a process may take")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the device in this dtype")
     for name, default in Spec()._asdict().items():
         if name != "patch":
             parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -94,20 +99,25 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     fields = {name: getattr(arguments, name) for name in Spec._fields if name != "patch"}
-    runs = plan(contenders, [int(patch) for patch in arguments.patch.split(",")], Spec(**fields))
+    patches = [int(patch) for patch in arguments.patch.split(",")]
+    runs = plan(contenders, patches, Spec(**fields))
+    peaks = {"given": arguments.peak * 1e12} if arguments.peak else None
     record = {
         "spec": fields,
-        "peak_flops": measure_peaks(arguments.device, arguments.dtype),
-        "machine": machine(arguments.device),
+        "peak_flops": peaks or measure_peaks(arguments.device, arguments.dtype),
+        "flops": {str(patch): count_flops(Spec(**fields, patch=patch)) for patch in patches},
+        "machine": describe_machine(arguments.device),
         "rounds": {name: [] for name in runs},
     }
+    failed = []
     for repeat in range(arguments.repeats):
         found: dict[str, dict[str, Any]] = {}
         for name, (contender, spec) in list(runs.items()):
             try:
-                found[name] = run(contender, spec, tasks)
+                found[name] = run(contender, spec, tasks, arguments.runs, arguments.limit)
             except RuntimeError as error:
                 print(f"{name}: left out, since it failed: {error}", flush=True)
+                failed.append(name)
                 del runs[name], record["rounds"][name]
                 continue
             print(f"round {repeat + 1}: {name}: {brief(found[name])}", flush=True)
@@ -117,6 +127,8 @@ def main() -> None:
             sys.exit("no contender is left")
         speed_report.write(record, arguments.out)  # after each round: a run may be cut short
     print((arguments.out / "speed.md").read_text())
+    if failed:
+        sys.exit(f"failed: {'; '.join(failed)}")
 
 
 def chosen(names: list[str]) -> list[str]:
@@ -156,28 +168,52 @@ def plan(contenders: list[str], patches: list[int], spec: Spec) -> dict[str, tup
     return dict(sorted(runs.items(), key=lambda item: item[1][1].patch))
 
 
-def run(contender: str, spec: Spec, tasks: list[str]) -> dict[str, Any]:
+def run(
+    contender: str, spec: Spec, tasks: list[str], runs: int = RUNS, limit: float | None = None
+) -> dict[str, Any]:
     """Returns a contender's figures; a second process measures the first prediction alone.
 
     Raises:
-        RuntimeError: the process failed; the message is its last line.
+        RuntimeError: a process failed, and the message has its last line; or it took more than
+            `limit` seconds.
     """
-    figures = start(contender, spec, ",".join(tasks))
+    figures = start(contender, spec, ",".join(tasks), runs, limit)
     if "start" in tasks:
-        figures |= start(contender, spec, "first-prediction")
+        figures |= start(contender, spec, "first-prediction", runs, limit)
     return figures
 
 
-def start(contender: str, spec: Spec, tasks: str) -> dict[str, Any]:
+def start(contender: str, spec: Spec, tasks: str, runs: int, limit: float | None) -> dict[str, Any]:
+    program = ["measure", contender, str(time.time()), f"--tasks={tasks}", f"--runs={runs}"]
+    return of_process(program, spec, spec.device, limit)
+
+
+def count_flops(spec: Spec) -> dict[str, float]:
+    """Returns the FLOPs of an image by task; {} where XLA does not count them."""
+    try:
+        return of_process(["flops"], spec, "cpu")
+    except RuntimeError as error:
+        print(f"FLOPs are counted by hand, since XLA does not: {error}", flush=True)
+        return {}
+
+
+def of_process(
+    program: list[str], spec: Spec, device: str, limit: float | None = None
+) -> dict[str, Any]:
+    """Runs a module of `peers`; returns the JSON of its last line."""
     flags = [f"--{name}={value}" for name, value in spec._asdict().items()]
-    command = [sys.executable, "-m", "benchmarks.speed.peers.measure", contender, str(time.time())]
-    done = subprocess.run(
-        [*command, f"--tasks={tasks}", *flags],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=environment(spec.device),
-    )
+    command = [sys.executable, "-m", f"benchmarks.speed.peers.{program[0]}", *program[1:], *flags]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env=environment(device),
+            timeout=limit,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"it took more than {limit:.0f} s") from error
     if done.returncode:
         raise RuntimeError(f"exit status {done.returncode}: {last_line(done.stderr)}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -223,37 +259,6 @@ def measure_peaks(device: str, dtype: str) -> dict[str, float]:
         else:
             peaks[package] = float(done.stdout)
     return peaks
-
-
-def machine(device: str) -> dict[str, Any]:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True
-    )
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = {line.split(":")[1].strip() for line in lines if line.startswith("model name")}
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return {
-        "processor": ", ".join(sorted(names)) or platform.processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
-        "accelerator": accelerator() if device == "gpu" else "",
-        "versions": versions,
-        "commit": described.stdout.strip(),
-    }
-
-
-def accelerator() -> str:
-    """Asks a process of its own: JAX in this one would hold memory that contenders need."""
-    program = "import jax; print(jax.devices()[0].device_kind)"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    return done.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def table(record: dict[str, Any]) -> str:
         cells = [name + (" (another network)" if name.startswith("monai") else "")]
         cells += [_rate(key, own, ours if ours is not own else []) for key in rates]
         cells += [_other(key, own) for key in others]
-        cells += [_utilisation(record, name, key) for key in utilised]
+        cells += [_percent(utilisation(record, name, key)) for key in utilised]
         lines.append(_row(cells))
     for patch in sorted({name[-1] for name in rounds}):
         ours, cells = rounds.get(f"jaxlung, patch {patch}", []), [f"PyTorch's best, patch {patch}"]
@@ -71,7 +71,7 @@ def table(record: dict[str, Any]) -> str:
                 _row(
                     cells
                     + [""] * len(others)
-                    + [_utilisation(record, best[key], key) for key in utilised]
+                    + [_percent(utilisation(record, best[key], key)) for key in utilised]
                 )
             )
     return "\n".join([*lines, "", _footnote(record)]) + "\n"
@@ -107,13 +107,22 @@ def _other(key: str, own: list[Round]) -> str:
     return f"{value:.1%}" if key == "augment_share" else f"{value:.1f}"
 
 
-def _utilisation(record: dict[str, Any], name: str, key: str) -> str:
-    """Returns 2 x MACs as a share of the machine's best matrix product."""
-    spec = record["spec"]
+def utilisation(record: dict[str, Any], name: str, key: str) -> float | None:
+    """Returns a row's FLOP/s as a share of the peak (MFU); None where either is not known.
+
+    The FLOPs of the network are those that XLA counts, whoever runs it; in records without such a
+    count 2 x MACs.
+    """
+    spec, patch = record["spec"], name[-1]
     if name.startswith("monai") or not record["peak_flops"]:
-        return ""
-    flops = 2 * unet_macs(spec["size"], spec["width"], spec["depth"], int(name[-1])) * WORK[key]
-    return f"{middle(record['rounds'][name], key) * flops / max(record['peak_flops'].values()):.0%}"
+        return None
+    by_hand = 2 * unet_macs(spec["size"], spec["width"], spec["depth"], int(patch)) * WORK[key]
+    flops = record.get("flops", {}).get(patch, {}).get(key, by_hand)
+    return middle(record["rounds"][name], key) * flops / max(record["peak_flops"].values())
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
 
 
 def _footnote(record: dict[str, Any]) -> str:
@@ -124,8 +133,9 @@ def _footnote(record: dict[str, Any]) -> str:
         f"{spec['width']} wide, depth {spec['depth']}, {spec['size']}x{spec['size']}, training "
         f"batch {spec['batch']}, {spec['dtype']}; median of "
         f"{len(next(iter(record['rounds'].values())))} rounds; in brackets, how many times as fast "
-        f"jaxlung is with the same stem. Utilisation is of the larger matrix product, in GFLOP/s: "
-        f"{peaks}. {about['accelerator'] or about['processor']}, {about['cores']} cores; "
+        f"jaxlung is with the same stem. Utilisation (MFU) is of the larger of these peaks, in "
+        f"GFLOP/s: {peaks}. "
+        f"{about['accelerator'] or about['processor']}, {about['cores']} cores; "
         f"{versions}; commit {about['commit']}."
     )
 

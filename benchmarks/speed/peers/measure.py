@@ -1,7 +1,7 @@
 """Times one contender in this process, and prints one line of JSON; `speed.py` calls it.
 
-python -m benchmarks.speed.peers.measure CONTENDER START [--tasks train,predict,start,memory]
-    [--FIELD=VALUE ...]
+python -m benchmarks.speed.peers.measure CONTENDER START
+    [--tasks train,predict,start,memory,augmented] [--runs 7] [--FIELD=VALUE ...]
 
 START is the time at which the process was started, in seconds since the epoch. With
 `--tasks first-prediction` the process predicts a single image and does nothing else.
@@ -31,7 +31,7 @@ CONTENDERS = {
     "monai": ("torch_unet", "monai-channels_last"),
 }
 BATCHES = (1, 8, 32)  # of prediction
-RUNS = 7  # timed, after two that are not
+RUNS = 7
 
 
 def main() -> None:
@@ -40,7 +40,8 @@ def main() -> None:
     )
     parser.add_argument("contender", choices=CONTENDERS)
     parser.add_argument("start", type=float)
-    parser.add_argument("--tasks", default="train,predict,start,memory")
+    parser.add_argument("--tasks", default="train,predict,start,memory,augmented")
+    parser.add_argument("--runs", type=int, default=RUNS, help="timed, after two that are not")
     for name, default in Spec()._asdict().items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     arguments = parser.parse_args()
@@ -49,10 +50,13 @@ def main() -> None:
     contender: Contender = importlib.import_module(f"benchmarks.speed.peers.{module}").build(
         spec, mode
     )
-    print(json.dumps(measure(contender, spec, arguments.start, set(arguments.tasks.split(",")))))
+    tasks = set(arguments.tasks.split(","))
+    print(json.dumps(measure(contender, spec, arguments.start, tasks, arguments.runs)))
 
 
-def measure(contender: Contender, spec: Spec, start: float, tasks: set[str]) -> dict[str, Any]:
+def measure(
+    contender: Contender, spec: Spec, start: float, tasks: set[str], runs: int = RUNS
+) -> dict[str, Any]:
     """Measures images a second of each task, seconds to the first results, peak memory in bytes.
 
     `seconds` holds the time of each call, by task.
@@ -68,7 +72,7 @@ def measure(contender: Contender, spec: Spec, start: float, tasks: set[str]) -> 
             figures["first_step_seconds"] = time.time() - start
     if "train" in tasks:
         contender.train()  # some compile a second time
-        blocks["train"] = seconds_of(contender.train)
+        blocks["train"] = seconds_of(contender.train, runs)
         figures["train"] = spec.batch / float(np.median(blocks["train"]))
         figures["peak_train_bytes"] = peak_bytes(contender)
     if "predict" in tasks:
@@ -76,13 +80,13 @@ def measure(contender: Contender, spec: Spec, start: float, tasks: set[str]) -> 
             image_BxSxS = images(batch, spec.size)
             for _ in range(2):
                 contender.predict(image_BxSxS)
-            seconds = seconds_of(functools.partial(contender.predict, image_BxSxS))
+            seconds = seconds_of(functools.partial(contender.predict, image_BxSxS), runs)
             blocks[f"predict_{batch}"] = seconds
             figures[f"predict_{batch}"] = batch / float(np.median(seconds))
     figures["peak_bytes"] = peak_bytes(contender)
     if "memory" not in tasks:
         figures = {name: value for name, value in figures.items() if not name.startswith("peak")}
-    if "train" in tasks:
+    if "augmented" in tasks:
         figures |= contender.extra()
     return {**figures, "seconds": blocks}
 
@@ -98,9 +102,9 @@ def peak_bytes(contender: Contender) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def seconds_of(run: Callable[[], object]) -> list[float]:
+def seconds_of(run: Callable[[], object], runs: int) -> list[float]:
     taken = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         start = time.perf_counter()
         run()
         taken.append(time.perf_counter() - start)
