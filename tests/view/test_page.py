@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import gzip
+import io
 import json
 import re
 import signal
@@ -914,3 +915,24 @@ def test_films_that_are_predicted_later_are_fetched_ahead(
     finally:
         go.set()
         served.stop()
+
+
+def test_the_benchmark_finds_what_it_measures(at_once, browser, tmp_path):
+    """Its names of the page's parts, and the page's own measures, are still there."""
+    from benchmarks.speed import review_page
+
+    folder = films(tmp_path / "films", 3)
+    Image.fromarray(film_of(lungs(2500, 2048), 0)).save(folder / "large.png")
+    served = Served([folder], tmp_path / "review").start()
+    said = io.StringIO()
+    try:
+        page = ReviewPage(browser, served.address)
+        page.wait(review_page.PREDICTED)
+        with contextlib.redirect_stdout(said):
+            review_page.show_next(browser, 2)
+            review_page.draw(browser, 0.1)
+        page.wait_saved()
+    finally:
+        served.stop()
+    for words in ("next film", "2048x2500, fitted", "at its own size", "from the pen"):
+        assert words in said.getvalue()
