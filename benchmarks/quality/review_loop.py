@@ -10,6 +10,7 @@ the list puts first (--worst-first), as a person would take them.
 """
 
 import argparse
+import csv
 import json
 import random
 import re
@@ -26,6 +27,9 @@ import numpy as np
 from jaxlung.data.splitting import split_by_hash
 from jaxlung.evaluation.mask_scores import score
 from jaxlung.io.masks import read_mask
+from jaxlung.metrics.statistics import mean_intervals
+
+METRICS = ("dice", "hd95_px", "precision", "recall")
 
 
 def take_test_films(source: Path, count: int, target: Path) -> list[str]:
@@ -76,6 +80,26 @@ class Page:
         return about
 
 
+def read_scores(report: Path) -> np.ndarray:
+    """Returns METRICS of each film of a report by `score`, [N, M]: one order of films in all."""
+    with open(report / "per_image.csv", newline="", encoding="utf-8") as file:
+        rows = sorted(csv.DictReader(file), key=lambda row: row["id"])
+    return np.array([[float(row[f"{metric}_original"]) for metric in METRICS] for row in rows])
+
+
+def compare(before_N: np.ndarray, after_N: np.ndarray) -> dict:
+    """Compares means of the same films; the interval is of the mean difference."""
+    gains = (after_N - before_N)[:, None]
+    [ci95] = mean_intervals(gains, patients=[str(i) for i in range(len(gains))])
+    return {
+        "before": before_N.mean(),
+        "after": after_N.mean(),
+        "gain": gains.mean(),
+        "ci95": list(ci95),
+        "higher": int((after_N > before_N).sum()),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--films", type=Path, required=True, help="folder with images/ and masks/")
@@ -113,15 +137,17 @@ def main() -> None:
         (work / "left" / name).mkdir(parents=True)
         for stem in left:
             shutil.copy(work / "films" / name / f"{stem}.png", work / "left" / name)
-    results = {}
+    scores = {}
     for name, used in (("before", model), ("after", str(work / "run"))):
         predict = ["predict", work / "left" / "images", "--model", used, "--out", work / name]
         predict += ["--no-overlay"]
         subprocess.run([sys.executable, "-m", "jaxlung", *map(str, predict)], check=True)
-        report = score(work / name, work / "left" / "masks", work / f"{name}_score")
-        results[name] = report["results"][0]["grids"]["original"]["per_image"]["dice"]
-    dice = {name: one["mean"] for name, one in results.items()}
-    text = json.dumps({"corrected": sorted(names), "left": len(left), "dice": dice}, indent=1)
+        score(work / name, work / "left" / "masks", work / f"{name}_score")
+        scores[name] = read_scores(work / f"{name}_score")
+    found = {"corrected": sorted(names), "left": len(left)}
+    for i, metric in enumerate(METRICS):
+        found[metric] = compare(scores["before"][:, i], scores["after"][:, i])
+    text = json.dumps(found, indent=1)
     (work / "loop.json").write_text(text + "\n")
     print(text)
 

@@ -3,6 +3,9 @@
 Needs Chromium with its driver (Debian: chromium-driver), selenium and jaxlung's extra [view]. Shows
 phantoms: the next film, 1024x1024, from the key to its first frame; then a stroke over a film of
 2048x2500, with pointer events at each frame. All times are what the page itself measured.
+
+With --list 5000 it measures memory instead (Linux): the most that the server has held once that
+many films of 128x128 are listed, once all are predicted, and once some have been looked at.
 """
 
 import argparse
@@ -18,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+PREDICTED = "[...jaxlung.films.values()].every((film) => film.ready)"
 STROKE = """
 const done = arguments[arguments.length - 1], seconds = arguments[0];
 const target = document.getElementById('viewer'), box = target.getBoundingClientRect();
@@ -43,17 +47,38 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--films", type=int, default=12, help="of 1024x1024 pixels")
     parser.add_argument("--seconds", type=float, default=5, help="of the stroke")
+    parser.add_argument("--list", type=int, metavar="N", help="memory with N films, instead")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_films(folder / "films", arguments.films)
-        with serve(folder) as address, chromium() as driver:
+        if arguments.list:
+            make_small_films(folder / "films", arguments.list)
+        else:
+            make_films(folder / "films", arguments.films)
+        with serve(folder) as (address, server), chromium() as driver:
             driver.get(address)
             wait(driver, "document.getElementById('who').open")
             driver.execute_script("document.querySelector('#who button').click()")
-            wait(driver, "[...jaxlung.films.values()].every((film) => film.ready)")
+            if arguments.list:
+                return measure_memory(driver, server, arguments.films)
+            wait(driver, PREDICTED, 600)
             show_next(driver, arguments.films)
             draw(driver, arguments.seconds)
+
+
+def measure_memory(driver: Any, server: int, count: int) -> None:
+    print(f"server at most {peak_mb(server)} MB, all films listed", flush=True)
+    wait(driver, PREDICTED, 3 * 3600)
+    print(f"server at most {peak_mb(server)} MB, all films predicted", flush=True)
+    show_next(driver, count)
+    print(f"server at most {peak_mb(server)} MB, {count} films looked at")
+
+
+def peak_mb(process: int) -> int:
+    """Returns the most memory that a process has held, in 10^6 bytes (VmHWM, in KiB)."""
+    status = Path(f"/proc/{process}/status").read_text()
+    [line] = (line for line in status.splitlines() if line.startswith("VmHWM"))
+    return round(int(line.split()[1]) * 1024 / 1e6)
 
 
 def show_next(driver: Any, count: int) -> None:
@@ -68,7 +93,7 @@ def show_next(driver: Any, count: int) -> None:
     found = driver.execute_script(
         "return performance.getEntriesByName('next-film').map((entry) => entry.duration)"
     )[1:]
-    print_times("next film, 1024x1024, from the key to its frame", found)
+    print_times("next film, from the key to its frame", found)
 
 
 def draw(driver: Any, seconds: float) -> None:
@@ -96,6 +121,18 @@ def print_times(what: str, milliseconds: list[float]) -> None:
     print(f"{what}: median {middle:.0f} ms, 95 % under {most:.0f} ms, n {len(milliseconds)}")
 
 
+def make_small_films(folder: Path, count: int) -> None:
+    import jax
+    from PIL import Image
+
+    from jaxlung.phantom import radiographs
+
+    folder.mkdir()
+    images, _ = radiographs(jax.random.key(0), count, size=128)
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"film_{i:05d}.png")
+
+
 def make_films(folder: Path, count: int) -> None:
     import cv2
     import jax
@@ -113,13 +150,15 @@ def make_films(folder: Path, count: int) -> None:
 
 
 @contextlib.contextmanager
-def serve(folder: Path) -> Iterator[str]:
+def serve(folder: Path) -> Iterator[tuple[str, int]]:
+    """Gives the address and the id of the server's process."""
     command = [sys.executable, "-m", "jaxlung", "view", str(folder / "films"), "--no-tta"]
     command += ["--out", str(folder / "review"), "--no-browser"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert server.stdout
     try:
-        yield next(line.strip() for line in server.stdout if line.startswith("http"))
+        address = next(line.strip() for line in server.stdout if line.startswith("http"))
+        yield address, server.pid
     finally:
         server.terminate()
         server.wait(20)
@@ -141,12 +180,13 @@ def chromium() -> Iterator[Any]:
         driver.quit()
 
 
-def wait(driver: Any, expression: str, seconds: float = 600) -> None:
+def wait(driver: Any, expression: str, seconds: float = 120) -> None:
+    """Waits until an expression of the page is true; what fails meanwhile may be on its way."""
     end = time.monotonic() + seconds
-    script = f"try {{ return {expression} }} catch {{ return false }}"
-    while not driver.execute_script(script):
+    script = f"try {{ return Boolean({expression}) }} catch (error) {{ return String(error) }}"
+    while (found := driver.execute_script(script)) is not True:
         if time.monotonic() > end:
-            raise SystemExit(f"waited in vain for {expression}")
+            raise SystemExit(f"waited {seconds:.0f} s in vain for {expression}: {found}")
         time.sleep(0.05)
 
 

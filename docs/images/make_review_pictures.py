@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-from benchmarks.speed.review_page import chromium, wait
+from benchmarks.speed.review_page import PREDICTED, chromium, wait
 from jaxlung.phantom import radiographs
 
 HERE = Path(__file__).parent
@@ -74,7 +74,7 @@ def take(driver, address: str) -> None:
     driver.get(address)
     wait(driver, "document.getElementById('who').open")
     driver.execute_script("document.querySelector('#who button').click()")
-    wait(driver, "[...jaxlung.films.values()].every((film) => film.ready)")
+    wait(driver, PREDICTED, 600)
     time.sleep(3)  # the list takes its order from the warnings
     for _ in range(4):
         driver.execute_script("document.getElementById('accept').click()")

@@ -3,11 +3,13 @@
 import contextlib
 import csv
 import gzip
+import io
 import json
 import re
 import signal
 import subprocess
 import sys
+import threading
 import types
 import urllib.request
 from pathlib import Path
@@ -881,3 +883,56 @@ def test_a_slice_that_another_window_changed_is_fetched_anew(shown):
       return [asked, old, entry.slices.get(1).revision, entry.history.done]"""
     found = in_page(shown, "cache.js", f"return (async () => {{ {body} }})()")
     assert found == [[1, 9, 1], 5, 7, [{"slice": 2}]]
+
+
+@pytest.mark.parametrize("readable", [True, False])
+def test_films_that_are_predicted_later_are_fetched_ahead(
+    at_once, browser, tmp_path, monkeypatch, readable
+):
+    """The first film is shown, or cannot be read, while the model is at work on the others."""
+    from jaxlung.view import first
+
+    go, predict = threading.Event(), first.predict_first
+
+    def predict_later(models, film, key):
+        if film.stem != "film_00":
+            assert go.wait(60)
+        return predict(models, film, key)
+
+    monkeypatch.setattr(first, "predict_first", predict_later)
+    folder = films(tmp_path / "films", 6)
+    if not readable:
+        (folder / "film_00.png").write_bytes(b"no picture")
+    served = Served([folder], tmp_path / "review").start()
+    try:
+        page = ReviewPage(browser, served.address)
+        page.wait("jaxlung.viewer.slice || jaxlung.viewer.shown.film.error")
+        assert page.run("return jaxlung.cache.entries.size") == readable
+        go.set()
+        fetched = "[...jaxlung.cache.entries.values()].filter((entry) => entry.slices.size).length"
+        page.wait(f"{fetched} === {3 + readable}")
+        page.check_quiet()
+    finally:
+        go.set()
+        served.stop()
+
+
+def test_the_benchmark_finds_what_it_measures(at_once, browser, tmp_path):
+    """Its names of the page's parts, and the page's own measures, are still there."""
+    from benchmarks.speed import review_page
+
+    folder = films(tmp_path / "films", 3)
+    Image.fromarray(film_of(lungs(2500, 2048), 0)).save(folder / "large.png")
+    served = Served([folder], tmp_path / "review").start()
+    said = io.StringIO()
+    try:
+        page = ReviewPage(browser, served.address)
+        page.wait(review_page.PREDICTED)
+        with contextlib.redirect_stdout(said):
+            review_page.show_next(browser, 2)
+            review_page.draw(browser, 0.1)
+        page.wait_saved()
+    finally:
+        served.stop()
+    for words in ("next film", "2048x2500, fitted", "at its own size", "from the pen"):
+        assert words in said.getvalue()

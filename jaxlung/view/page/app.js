@@ -80,20 +80,26 @@ function makePage(review) {
   function merge(news) {
     const { shown } = viewer;
     let again = false;
+    let others = false; // films to fetch may be others now
     for (const film of news) {
       const known = films.get(film.id);
-      if (!known) films.set(film.id, film);
-      else {
+      if (!known) {
+        films.set(film.id, film);
+        others = true;
+      } else {
         const mine = queue.has(film.id) && { state: known.state, reason: known.reason };
         const isNew = film.ready !== known.ready || (!mine && film.revision > known.seen);
         Object.assign(known, film, mine);
         if (isNew) cache.drop(film.id);
         again ||= isNew && known === shown.film;
+        others ||= isNew;
       }
     }
     if (news.length) panel.list();
     if (again && !viewer.stroke) screen.open(shown.film, { z: shown.slice ? shown.z : undefined });
     else if (shown.film) panel.film();
+    // A film on its way comes first; `open` fetches the others after it.
+    if (others && (viewer.slice || viewer.shown.film?.error)) screen.fetchAhead();
   }
 }
 

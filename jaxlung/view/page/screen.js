@@ -11,7 +11,7 @@ const AHEAD = 3; // films fetched before they are asked for
 
 /** @param look {wanted, compares, failure} of app.js; merge(films) as there. */
 export function makeScreen({ viewer, cache, queue, list, panel, review, look, merge }) {
-  return { open, scroll, step, following, compare };
+  return { open, scroll, step, following, fetchAhead, compare };
 
   /** Opens a film; `began` is when it was asked for, `z` a slice other than the first one. */
   async function open(film, { began = performance.now(), z } = {}) {
@@ -33,13 +33,20 @@ export function makeScreen({ viewer, cache, queue, list, panel, review, look, me
         if (viewer.shown === waiting) panel.film();
         return;
       }
-      if (!isReady || viewer.shown !== waiting) return;
+      if (viewer.shown !== waiting) return;
+      if (film.error) fetchAhead(); // nothing comes of this one
+      if (!isReady) return;
     }
     place(found, true);
     requestAnimationFrame(() => {
       performance.measure("next-film", { start: began, end: performance.now() });
     });
     panel.say();
+    fetchAhead();
+  }
+
+  /** Fetches the films that come next, so that they are there at once. */
+  function fetchAhead() {
     // A scan would take the place of the open one in the server's memory.
     const next = following(AHEAD).filter((one) => one.kind === "film");
     cache.prefetch(next).catch(() => {});
