@@ -33,7 +33,7 @@ rm -f "$out"/parts.tsv "$out"/predict.json "$out"/summary.* "$out"/train-*/speed
 if [ "$dry" ]; then
     export JAX_PLATFORMS=cpu CUDA_VISIBLE_DEVICES=
     times=10 device=cpu dtypes=float32 widths="8 4"
-    step="--size 32 --depth 2 --batch 2 --runs 2" films="--films 8 --side 128"
+    step="--size 32 --depth 1 --batch 2 --runs 2" films="--films 8 --side 128"
     recipe="--config tiny" seeds=2
 else
     if ! python3 -c 'import jax, sys; sys.exit(jax.default_backend() == "cpu")'; then

@@ -130,7 +130,7 @@ def record(rates):
 
 
 def test_the_table_has_what_the_parts_left(tmp_path):
-    """Rates, their ratio, MFU of the larger peak, and the part that failed; no line of the others."""
+    """Rates, their ratio, MFU of the larger peak, the part that failed; no line of the others."""
     out, work = tmp_path / "out", tmp_path / "work"
     (out / "train-16-bfloat16").mkdir(parents=True)
     rates = {"jaxlung": 100.0, "torch-compile-channels-last": 50.0}
