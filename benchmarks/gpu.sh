@@ -9,7 +9,7 @@
 # figures, and of all summary.md and summary.json. A part that fails, or takes longer than its time
 # limit, leaves the others as they are; the exit status is 1 then, and 2 where nothing can be run.
 #
-# --dry runs all parts on a CPU with tiny shapes in float32, to show that they run. Its figures mean
+# --dry runs all parts on a CPU with tiny shapes, of the steps one, in float32. Its figures mean
 # nothing. Its limits are ten times as long, as other work may run beside it.
 set -uo pipefail
 
@@ -28,11 +28,10 @@ cd "$(dirname "$0")/.." || exit 2
 work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 export XDG_CACHE_HOME=$work/cache # each run of this script compiles anew
-rm -f "$out"/parts.tsv "$out"/predict.json "$out"/summary.* "$out"/train-*/speed.*
 
 if [ "$dry" ]; then
     export JAX_PLATFORMS=cpu CUDA_VISIBLE_DEVICES=
-    times=10 device=cpu dtypes=float32 widths="8 4"
+    times=10 device=cpu dtypes=float32 widths=4
     step="--size 32 --depth 1 --batch 2 --runs 2" films="--films 8 --side 128"
     recipe="--config tiny" seeds=2
 else
@@ -51,6 +50,13 @@ if python3 -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("to
 else
     echo "PyTorch is not installed: the rows are ours alone"
 fi
+
+# A folder of predictions has a summary of its own, which is not ours to replace.
+if [ -e "$out/summary.csv" ]; then
+    echo "$out holds other results; name another --out" >&2
+    exit 2
+fi
+rm -f "$out"/parts.tsv "$out"/predict.json "$out"/summary.md "$out"/summary.json "$out"/train-*/speed.*
 
 total=$((450 * times)) # seconds; the rest of the 8 minutes is for the summary
 failed=0

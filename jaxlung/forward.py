@@ -34,13 +34,13 @@ def predict_step(
     """Returns the probabilities of each output, float32 [B, S, S, C], of uint8 canvases.
 
     Args:
-        variables: `TrainState.variables`.
+        variables: `steps.TrainState.variables`.
         image_BxSxS: uint8.
         model: the network.
         place: where images and parameters lie meanwhile.
         tta: test-time augmentation: the mean of an image's probabilities and of its mirror
             image's, mirrored back; left and right structures change places in it.
-        mirror: as in `Recipe`.
+        mirror: as in `steps.Recipe`.
     """
     image_BxSxS = place.spread_rows(image_BxSxS)
     probability_BxSxSxC = to_probability(compute_logits(variables, image_BxSxS, model, place))

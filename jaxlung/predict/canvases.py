@@ -15,6 +15,7 @@ from jaxlung.errors import InputError
 from jaxlung.forward import mean_of_members, predict_step
 from jaxlung.model import build_model
 from jaxlung.structures import mirror_order
+from jaxlung.system.start import is_count_given
 from jaxlung.system.threads import count_cores, largest_divisor
 
 
@@ -23,12 +24,13 @@ def make_canvas_predictor(
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Makes the function `Predictor.predict_canvases` of these variables.
 
-    A batch is split over the devices. Where the processor is the only device, as in a Python that
-    was not started by a command, threads share it: one program leaves most of its cores idle. An
-    image with its mirror image counts as two, where there are devices or cores enough.
+    A batch is split over the devices. Where nobody has said how many there are, as in a Python that
+    was not started by a command, the processor is one device, and threads share it: one program
+    leaves most of its cores idle. An image with its mirror image counts as two, where there are
+    devices or cores enough.
     """
     devices = jax.local_devices()
-    on_threads = len(devices) == 1 and devices[0].platform == "cpu"
+    on_threads = len(devices) == 1 and devices[0].platform == "cpu" and not is_count_given()
     places = count_cores() if on_threads else len(devices)
     mirror = list(mirror_order(config.model.outputs))
     run_parts = _run_in_threads(variables) if on_threads else _run_on_devices(variables, devices)

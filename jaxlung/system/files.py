@@ -5,7 +5,8 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import filelock
 
 from jaxlung.errors import InputError
 
-_PARTIAL = re.compile(r"\.partial_[0-9a-f]{8}_|\..*\.[0-9a-f]{8}\.partial$", re.DOTALL)
+_PARTIAL = re.compile(
+    r"\.partial_[0-9a-f]{8}_(?P<a>.+)|\.(?P<b>.+)\.[0-9a-f]{8}\.partial", re.DOTALL
+)
 
 
 def check_out(out: Path) -> None:
@@ -85,14 +88,30 @@ def is_partial(name: str) -> bool:
         >>> is_partial(name_partial("1.png")), is_partial("1.png"), is_partial(".music.partial")
         (True, False, False)
     """
-    return bool(_PARTIAL.match(name))
+    return bool(final_name(name))
 
 
-def remove_partials(folder: Path) -> None:
-    """Removes what processes that were killed had not finished, in a folder and below."""
-    for where, _, names in os.walk(folder):
-        for name in filter(is_partial, names):
-            Path(where, name).unlink(missing_ok=True)
+def final_name(name: str) -> str:
+    """Returns the name that a file of `name_partial` was to have; "" of any other file.
+
+    Example:
+        >>> final_name(name_partial("1.png")), final_name("1.png")
+        ('1.png', '')
+    """
+    found = _PARTIAL.fullmatch(name)
+    return (found["a"] or found["b"]) if found else ""
+
+
+def remove_partials(paths: Iterable[Path]) -> None:
+    """Removes what processes that were killed had begun to write of these files, where it can."""
+    wanted: dict[Path, set[str]] = defaultdict(set)
+    for path in paths:
+        wanted[path.parent].add(path.name)
+    for folder, names in wanted.items():
+        with contextlib.suppress(OSError):
+            for name in os.listdir(folder):
+                if final_name(name) in names:
+                    (folder / name).unlink()
 
 
 def write_durable(path: Path, data: bytes) -> None:

@@ -37,8 +37,7 @@ def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -
         processes: how many share the batch; None: not known yet, so this process has one device.
         others: devices along the mesh's other axes, by which the number is multiplied.
     """
-    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if by_flag or jax.config.values["jax_num_cpu_devices"] != -1:
+    if is_count_given():
         return
     if processes is None and batch_size:
         batch_size = processes = 1
@@ -48,6 +47,12 @@ def use_cores(batch_size: int = 0, processes: int | None = 1, others: int = 1) -
         jax.config.update("jax_num_cpu_devices", count)
     except RuntimeError:  # JAX has started: its devices stay as they are
         pass
+
+
+def is_count_given() -> bool:
+    """Says whether the number of CPU devices was set, by the user or by `use_cores`."""
+    by_flag = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    return by_flag or jax.config.values["jax_num_cpu_devices"] != -1
 
 
 def keep_freed_memory() -> None:

@@ -11,8 +11,8 @@ _CREDENTIAL = (
     r"secret|token|passw(?:or)?d|passphrase|signature|credential|account_?key|access_?key"
     r"|api_?key|private_?key|connection_?string"
 )
-# Protocols that have a container or a user before @. With any other one it may be a token.
-_NAMED = r"(?:abfss?|wasbs?|adl|hdfs|arrow_hdfs|webhdfs|sftp|ssh|smb|ftp)://"
+# Protocols that have a bucket, a container or a user before @. Of others it may be a token.
+_NAMED = r"(?:abfss?|az|wasbs?|adl|oci|hdfs|arrow_hdfs|webhdfs|sftp|ssh|smb|ftp)://"
 _IN_URL = (
     (re.compile(r"(://)[^/\s@:]*:(?!\d+/)[^\s@]*@"), r"\1***@"),  # user:password@host; no port
     (

@@ -86,6 +86,7 @@ def _compile_steps(config: Config, mesh: jax.sharding.Mesh, steps_per_epoch: int
         keeps_masks=config.train.postprocess,
     )
     place = Placement(meshes.spread_rows(mesh), meshes.gather_params(mesh, fsdp=fsdp))
+    # The steps are given parameters; only `init` draws them.
     drawn = dataclasses.replace(recipe, model=build_model(config.model, split=split))
     init = functools.partial(steps.init_state, recipe=drawn, size=config.data.size)
     shapes = jax.eval_shape(init, jax.random.key(0))

@@ -1,6 +1,7 @@
 """Canvases are predicted alike wherever their parts run."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ def on_cores(monkeypatch):
     def make(**network):
         with monkeypatch.context() as context:
             context.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+            context.setattr(under_test, "is_count_given", lambda: False)
             return random_model(**NETWORK, **network).predict_canvases
 
     return make
@@ -55,9 +57,11 @@ def test_one_image_and_its_mirror_image_are_a_batch_of_two(on_cores, monkeypatch
         assert shapes == expected
 
 
-def test_parts_of_a_batch_run_at_once_but_compile_once():
+def test_parts_of_a_batch_run_at_once_but_compile_once(monkeypatch):
+    pool = ThreadPoolExecutor(2)
+    monkeypatch.setattr(under_test, "_threads", lambda: pool)
     run_parts = under_test._run_in_threads({})
-    together, threads = threading.Barrier(2, timeout=5), set()
+    together, threads = threading.Barrier(2, timeout=60), set()
 
     def compiled(_, part):
         threads.add(threading.current_thread())
@@ -70,3 +74,16 @@ def test_parts_of_a_batch_run_at_once_but_compile_once():
         threads.clear()
         np.testing.assert_array_equal(run_parts(compiled, batch, 2), batch)
         assert (threads == {threading.current_thread()}) == (not warm)
+
+
+def test_a_count_of_devices_that_is_given_is_kept(on_cores, monkeypatch):
+    """As by JAX_NUM_CPU_DEVICES=1, or in an actor of Ray, of which there is one a core."""
+    predict = on_cores(tta=False)
+    started = []
+    monkeypatch.setattr(under_test, "_run_in_threads", lambda variables: started.append(1))
+    with monkeypatch.context() as context:
+        context.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+        alone = random_model(**NETWORK, tta=False).predict_canvases  # conftest gives two
+    canvases = random_canvases(16, 2)
+    np.testing.assert_allclose(alone(canvases), predict(canvases), atol=1e-5)
+    assert not started

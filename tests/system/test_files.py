@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxlung.system.files import is_partial, remove_partials, write_whole
+from jaxlung.system.files import is_partial, name_partial, remove_partials, write_whole
 
 
 @pytest.mark.parametrize("by_suffix", [False, True])
@@ -29,5 +29,8 @@ def test_what_was_not_finished_is_removed_and_nothing_else(tmp_path, by_suffix):
     with pytest.raises(FileNotFoundError), write_whole(folder / "2.png", by_suffix=by_suffix) as p:
         p.touch()
         assert is_partial(p.name)
-        remove_partials(tmp_path)
+        other = folder / name_partial("3.png")  # of another command that is at work
+        other.touch()
+        remove_partials([folder / "2.png", tmp_path / "none" / "2.png"])
+        other.unlink()
         assert sorted(folder.iterdir()) == sorted(others)

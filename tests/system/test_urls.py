@@ -45,6 +45,8 @@ def test_values_of_variables_and_of_fsspecs_configuration_are_hidden(monkeypatch
     [
         "s3://bucket/films/year=2020/1.png: there is no such object",
         "abfss://films@account.dfs.core.windows.net/1.png",
+        "az://films@account.dfs.core.windows.net/1.png",
+        "oci://films@namespace/1.png",
         "hdfs://me@host:8020/films: refused by sftp://me@host",
         "https://host:80/me@home/1.png",
         "s3://bucket/film?.png matches no image",

@@ -86,7 +86,7 @@ def run_batch(
         finally:
             journal.flush()
         if engine or earlier.pending:  # of workers, or of a batch, that were killed
-            remove_partials(options.out)
+            remove_partials(path for job in todo for path in job.outputs)
         names = (job.name for job in jobs)
         rows = journal.close(names, passed_over or {}, parquet=options.parquet)
     if len(planned) > 1:

@@ -20,6 +20,7 @@ from jaxlung.predict.buckets.stores import (
     choose_some,
     explain,
     gives_any,
+    is_denied,
     list_below,
     open_store,
 )
@@ -54,7 +55,7 @@ def find_objects(
         if url == but_not:
             raise InputError(f"{url}: is the folder of the images; name another --out folder")
         before = len(aside)
-        sources = list(_at(url, volumes, but_not, aside, choose_some(urls)))
+        sources = list(_at(url, volumes, but_not, aside, _some_beside(url, urls)))
         if not sources:
             is_glob = glob.has_magic(url)
             counts = count_in_words(Counter(list(aside.values())[before:]))
@@ -73,13 +74,18 @@ def _with_others(sources: Sequence[Source]) -> list[Source]:
     """Gives each source a few URLs of its bucket: they tell whether it alone is refused."""
     of_buckets = defaultdict(list)
     for source in sources:
-        of_buckets[_bucket(source)].append(source.url)
+        of_buckets[_bucket(source.url)].append(source.url)
     some = {bucket: choose_some(urls) for bucket, urls in of_buckets.items()}
-    return [source._replace(others=some[_bucket(source)]) for source in sources]
+    return [source._replace(others=some[_bucket(source.url)]) for source in sources]
 
 
-def _bucket(source: Source) -> str:
-    return "/".join(source.url.split("/", 3)[:3])
+def _some_beside(url: str, urls: Sequence[str]) -> tuple[str, ...]:
+    """Chooses a few of the URLs that lie in the same bucket."""
+    return choose_some([other for other in urls if _bucket(other) == _bucket(url)])
+
+
+def _bucket(url: str) -> str:
+    return "/".join(url.split("/", 3)[:3])
 
 
 def _at(
@@ -131,14 +137,15 @@ def _read_object(
 
     Args:
         given: some of the URLs that were given. If the bucket gives one of them, an object that it
-            refuses is reported when its turn comes.
+            denies is reported when its turn comes.
     """
     try:
         info = store.info(key)
     except FileNotFoundError:
         return None
     except Exception as error:
-        if PurePosixPath(url).suffix and not glob.has_magic(url) and gives_any(given):
+        alone = PurePosixPath(url).suffix and not glob.has_magic(url)
+        if alone and is_denied(error) and gives_any(given):
             return {"": {}}
         raise InputError(explain(url, error)) from error
     return {"": info} if info.get("type") == "file" else None
@@ -188,7 +195,7 @@ def _read_start(
     """Reads an object's first START bytes where they decide what it is.
 
     Returns:
-        None of an object that cannot be read, although one of the others can. It is taken for a
+        None of an object that is denied, although one of the others is not. It is taken for a
         film, so that it gets a row with its error.
 
     Raises:
@@ -205,7 +212,7 @@ def _read_start(
     except FileNotFoundError:  # it is reported when its turn comes
         return b""
     except Exception as error:
-        if gives_any(others):
+        if is_denied(error) and gives_any(others):
             return None
         raise BucketError(explain(url, error)) from error
 

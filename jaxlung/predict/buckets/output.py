@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from jaxlung.errors import InputError
 from jaxlung.predict.batch.summary import CSV, JOURNAL, JSON, PARQUET, Journal, Row
 from jaxlung.predict.buckets.stores import fetch, list_below, put, remove
-from jaxlung.system.files import check_out, is_partial
+from jaxlung.system.files import check_out, final_name
 from jaxlung.system.urls import Url
 
 _PART = ".summary-"  # how the names of a journal's parts begin
@@ -83,11 +83,18 @@ class Bucket:
         """Begins the journal of a batch, in the bucket too; what others left goes after that."""
         return _BucketJournal(self, stage, settings, rows, pending)
 
-    def clear(self) -> None:
-        """Removes parts of earlier journals, and what processes that were killed had not put."""
-        unfinished = [name for name in self._there if is_partial(PurePosixPath(name).name)]
+    def clear(self, pending: Iterable[str]) -> None:
+        """Removes parts of earlier journals, and what killed processes had not put of `pending`."""
+        stems = tuple(pending)
+        unfinished = [name for name in self._there if _final_place(name).startswith(stems)]
         for name in [*self._parts(), *unfinished]:
             remove(Url(f"{self.url}/{name}"))
+
+
+def _final_place(name: str) -> str:
+    """Returns where an unfinished object was to lie; a line end, which no place is, of others."""
+    final = final_name(PurePosixPath(name).name)
+    return str(PurePosixPath(name).with_name(final)) if final else "\n"
 
 
 class _BucketJournal(Journal):
@@ -107,7 +114,7 @@ class _BucketJournal(Journal):
         self._written = self._path.stat().st_size  # bytes of it that are in the bucket
         self._waiting, self._number, self._last = 0, 0, time.monotonic()
         put(self._path, bucket.place(self._path))
-        bucket.clear()
+        bucket.clear(pending)
 
     @property
     def _path(self) -> Path:

@@ -29,7 +29,7 @@ _PACKAGES = {
 }
 # Stores whose objects appear whole. Others are file systems, where a file is renamed at its end.
 _WHOLE = ("memory", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "oss", "oci")
-_SOME = 4  # objects that have to be refused beside one, until a bucket counts as closed
+_SOME = 4  # at most so many objects are asked for beside one, before a bucket counts as closed
 # By names of exceptions, codes of errors, and statuses of HTTP.
 _DENIED = re.compile(
     r"AccessDenied|Forbidden|InvalidAccessKeyId|SignatureDoesNotMatch|ExpiredToken|InvalidToken"
@@ -105,10 +105,15 @@ def explain(url: str, error: BaseException) -> str:
         return f"{url}: the bucket is full or over its quota; make room"
     if isinstance(error, FileNotFoundError):
         return f"{url}: there is no such object or bucket"
-    if isinstance(error, PermissionError) or any(map(_DENIED.search, names)):
+    if is_denied(error):
         return f"{url}: access is denied; check the credentials, and what they may do there"
     reason = redact(" ".join(str(error).split()))[:200]
     return f"{url}: cannot be reached ({type(error).__name__}{': ' if reason else ''}{reason})"
+
+
+def is_denied(error: BaseException) -> bool:
+    """Says whether a store refused for want of permission, and not for load or a lost line."""
+    return isinstance(error, PermissionError) or any(map(_DENIED.search, _names(error)))
 
 
 def _is_disk_full(error: BaseException) -> bool:
@@ -149,7 +154,7 @@ def fetch(url: Url, path: Path, others: Sequence[str] = ()) -> None:
         others: URLs of objects in the same bucket.
 
     Raises:
-        InputError: there is no such object, or it cannot be read although one of the others can.
+        InputError: there is no such object, or it is denied although one of the others is not.
         BucketError: the store refuses.
     """
     with _errors_explained(url):
@@ -159,7 +164,7 @@ def fetch(url: Url, path: Path, others: Sequence[str] = ()) -> None:
         except FileNotFoundError as error:
             raise InputError(f"{url}: there is no such object") from error
         except Exception as error:
-            if not _is_disk_full(error) and gives_any(others):
+            if is_denied(error) and gives_any(others):
                 raise InputError(explain(url, error)) from error
             raise
 
@@ -202,24 +207,31 @@ def put(path: Path, url: Url) -> None:
         partial = str(place.with_name(name_partial(place.name)))
         store.makedirs(str(place.parent), exist_ok=True)
         store.put_file(str(path), partial)
-        _replace(store, partial, key, str(place.with_name(f".{place.name}.old")))
+        aside = str(place.with_name(name_partial(place.name)))
+        _replace(store, partial, key, aside, path.stat().st_size)
 
 
-def _replace(store: Any, partial: str, key: str, old: str) -> None:
-    """Moves a whole file to its place; what was there is kept at `old` until that is done."""
+def _replace(store: Any, partial: str, key: str, aside: str, size: int) -> None:
+    """Moves a whole file of `size` bytes to its place; what was there is kept until that is done.
+
+    A move that failed may have succeeded for another process, which put the same. One that did not
+    fail may have moved nothing, or half: some stores copy, others give no answer.
+    """
     if store.exists(key):
-        _drop(store, old)  # of a process that was killed after its move
         with contextlib.suppress(FileNotFoundError):  # another process replaces it, too
-            store.mv(key, old)
+            store.mv(key, aside)
+    failure: Exception = OSError("the store moved nothing, or half of it")
     try:
         store.mv(partial, key)
-    except Exception:
-        if not store.exists(key):
-            with contextlib.suppress(FileNotFoundError):
-                store.mv(old, key)
-            raise
-        _drop(store, partial)  # another process has just put the same
-    _drop(store, old)
+    except Exception as error:
+        failure = error
+    if not store.exists(key) or store.info(key)["size"] != size:
+        if store.exists(aside):
+            _drop(store, key)
+            store.mv(aside, key)
+        raise failure
+    _drop(store, partial)
+    _drop(store, aside)
 
 
 def _drop(store: Any, key: str) -> None:
