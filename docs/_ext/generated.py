@@ -17,7 +17,7 @@ from jaxlung.config import Config, list_recipes, load_recipe
 # Rooms of pure functions and of what a researcher imports; the others serve the commands.
 _ROOMS = (
     "augmentation catalog config data.datasets errors losses masks metrics model optimizer phantom "
-    "predict.slices predict.volumes preprocess steps structures"
+    "predict.slices predict.volumes preprocess forward steps structures"
 ).split()
 
 

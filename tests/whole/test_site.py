@@ -87,6 +87,11 @@ def test_search_works_from_a_disk(site, browser):
     from selenium.webdriver.support.ui import WebDriverWait
 
     links = "return [...document.querySelectorAll('#search-results li a')].map(a => a.href)"
-    found = WebDriverWait(browser, 20).until(lambda browser: browser.execute_script(links))
-    assert any("gate.html" in link for link in found)
+    found: list[str] = []
+
+    def shows_gate(browser):  # results come one after another
+        found[:] = browser.execute_script(links)
+        return any("gate.html" in link for link in found)
+
+    WebDriverWait(browser, 20).until(shows_gate, f"of {found}")
     assert [entry["message"] for entry in browser.get_log("browser")] == []

@@ -23,6 +23,7 @@ from jaxlung.predict.batch import outputs, run, summary, work
 from jaxlung.predict.batch.earlier import Earlier, read_earlier
 from jaxlung.predict.batch.formats import IMAGE_FORMATS, VOLUME_FORMATS
 from tests.helpers import forked_commands
+from tests.helpers.contents import content_of
 from tests.helpers.predict_command import predict
 
 
@@ -41,7 +42,7 @@ def films(model, tmp_path_factory) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but the summaries, whose times differ."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): content_of(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (summary.JSON, summary.CSV)
     }
@@ -345,7 +346,7 @@ def test_killed_at_random_and_resumed_it_writes_the_same(workdir, films, tmp_pat
         process.join()
         killed += process.exitcode == -signal.SIGKILL
         for path in out.glob("*.png"):  # whatever is there is whole
-            assert path.read_bytes() == (whole / path.name).read_bytes()
+            assert content_of(path) == content_of(whole / path.name)
     assert killed == kills
     predict(*arguments)
     assert contents(out) == contents(whole)

@@ -18,6 +18,7 @@ from jaxlung.predict.batch.outputs import ENDS, Options, plan_jobs
 from jaxlung.predict.batch.sources import find_sources
 from jaxlung.system.processes import Share, find_share
 from tests.helpers import forked_commands
+from tests.helpers.contents import content_of
 from tests.helpers.predict_command import jaxlung, predict
 
 
@@ -44,7 +45,7 @@ def few(films, tmp_path) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but the summaries, whose times differ."""
     return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
+        path.relative_to(folder).as_posix(): content_of(path)
         for path in folder.rglob("*")
         if path.is_file() and "summary" not in path.name
     }
