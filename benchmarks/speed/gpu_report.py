@@ -10,11 +10,14 @@ not leave is missing.
 import argparse
 import itertools
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.speed_report import middle, utilisation
-from jaxlung.train.log import read_history
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.speed.speed_report import middle, utilisation  # noqa: E402
+from jaxlung.train.log import read_history  # noqa: E402
 
 COLUMNS = ("training step", "images/s", "MFU", "peak, GiB", "augmented", "8 steps a call")
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT))  # after PYTHONPATH, which names the checkout of `before`
 MODEL, SIZE, CALLS = "cxr", 256, 12
 WORK = ((1, False), (1, True), (8, True))  # films, mirror image
 Predict = Callable[[np.ndarray], np.ndarray]
